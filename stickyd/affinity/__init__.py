@@ -1,0 +1,3 @@
+"""
+Who the client is: affinity keys, without any I/O.
+"""

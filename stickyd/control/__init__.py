@@ -1,0 +1,3 @@
+"""
+Commands and figures between primary and workers, and for operators.
+"""

@@ -1,0 +1,60 @@
+"""
+Every error that stickyd raises: one tree, each branch named after its culprit.
+
+An operator's error reaches the operator as the one line in its message; so the
+message says what was wrong, where, and what to write instead.
+"""
+
+
+class StickydError(Exception):
+    """
+    The root of the tree.
+    """
+
+
+class OperatorError(StickydError):
+    """
+    The operator's: an option, a file, an endpoint, an application that does not import.
+    """
+
+
+class SettingError(OperatorError):
+    """
+    A setting has a value that it cannot have, or a name that no setting has.
+    """
+
+
+class ApplicationError(OperatorError):
+    """
+    The application cannot be imported, or is not what the option says it is.
+    """
+
+
+class ListenError(OperatorError):
+    """
+    An endpoint cannot be listened on, or is of a kind that cannot hand connections over.
+    """
+
+
+class ClientError(StickydError):
+    """
+    The client's: what it sent is not what the protocol allows.
+    """
+
+
+class WorkerError(StickydError):
+    """
+    The worker's: it failed to start, or broke its side of a channel's protocol.
+    """
+
+
+class StartFailed(WorkerError):
+    """
+    A worker could not become ready; the message is the worker's own reason.
+    """
+
+
+class FrameError(WorkerError):
+    """
+    A message on the handoff channel is not a frame.
+    """

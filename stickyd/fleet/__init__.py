@@ -1,0 +1,3 @@
+"""
+The primary's side of the worker processes: slots, spawning, supervision.
+"""

@@ -1,0 +1,3 @@
+"""
+Passing connections from the primary to a worker, both ends.
+"""

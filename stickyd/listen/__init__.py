@@ -1,0 +1,3 @@
+"""
+The first step of a connection: accepting it in the primary.
+"""

@@ -1,0 +1,3 @@
+"""
+Key to slot, without any I/O.
+"""

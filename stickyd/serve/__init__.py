@@ -1,0 +1,3 @@
+"""
+What serves an adopted connection: the hosts.
+"""

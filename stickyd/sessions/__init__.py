@@ -1,0 +1,3 @@
+"""
+Session state and where it is kept.
+"""

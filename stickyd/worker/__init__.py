@@ -1,0 +1,3 @@
+"""
+The worker process: adoption of connections and their transport.
+"""
