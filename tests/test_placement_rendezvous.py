@@ -11,7 +11,7 @@ from random import Random
 from struct import pack
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
@@ -186,6 +186,7 @@ def test_one_slot_more_moves_its_share_and_no_other_key(slots: int) -> None:
     assert abs(len(moved) - expected) < 4 * sqrt(expected)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=70), st.integers(1, 256))
 def test_slot_of_is_the_documented_function(key: bytes, slots: int) -> None:
     """
@@ -213,6 +214,7 @@ def test_slot_constants_are_fixed_and_distinct() -> None:
     assert len({slot_constant(slot) for slot in range(256)}) == 256
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_no_two_slots_bid_the_same(folded: int) -> None:
     """

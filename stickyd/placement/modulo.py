@@ -18,9 +18,9 @@ class Modulo:
     The first 32 bits of the key's MD5, modulo the number of slots.
 
     For installations that move over from that program and want every client to stay
-    where it was.  The key is the text of the address as the listening socket reports it, in ASCII: on a
-    dual-stack socket, Node's default, an IPv4 client is ``::ffff:192.0.2.1``.  A change in
-    the number of slots moves nearly every key; the default placement has no such flaw.
+    where it was.  The key is the text of the address as the listening socket reports it:
+    on a dual-stack socket, Node's default, an IPv4 client is ``::ffff:192.0.2.1``.  A
+    change in the number of slots moves nearly every key.
     """
 
     def __init__(self, slots: int) -> None:

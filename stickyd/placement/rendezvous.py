@@ -51,6 +51,19 @@ _GOLDEN = 0x9E3779B9
 _REMEMBERED_KEYS = 65_536
 
 
+def require_slots(slots: int) -> None:
+    """
+    Check the number of slots.
+
+    :raises SettingError: if it is not 1 to 256.
+    """
+    if not 1 <= slots <= MOST_SLOTS:
+        raise SettingError(
+            f"{slots} slots: rendezvous placement takes 1 to {MOST_SLOTS}; "
+            "use a number of workers in that range, or another placement"
+        )
+
+
 def mix(word: int) -> int:
     """
     Scramble one word; a bijection, so different words stay different.
@@ -123,11 +136,7 @@ class Rendezvous:
             most 4,096 instructions, and a slot takes twelve.
         :raises SettingError: if ``slots`` is outside that range.
         """
-        if not 1 <= slots <= MOST_SLOTS:
-            raise SettingError(
-                f"{slots} slots: rendezvous placement takes 1 to {MOST_SLOTS}; "
-                f"use a number of workers in that range, or another placement"
-            )
+        require_slots(slots)
         self.slots = slots
         bids = bidding(slots)
 
