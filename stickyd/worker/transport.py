@@ -60,9 +60,7 @@ class SocketTransport(SocketCore):
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        if self.connected and not self.disconnecting:
-            self.disconnecting = self._paused = True
-            self._await_empty()
+        self._close()
 
     def abortConnection(self) -> None:
         self._abort()
@@ -82,12 +80,8 @@ class SocketTransport(SocketCore):
             self._half_close()
 
     def _half_close(self) -> None:
-        self._half_closing = self._attention = False
-        self._mute = True
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            # The client has reset the connection; the next read tells.
+        self._half_closing = False
+        if not self._shut_output():
             return
         protocol: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.protocol, None)
         if protocol is not None:

@@ -18,6 +18,7 @@ busy one does not starve the others: readers are level-triggered and fire again.
 
 from __future__ import annotations
 
+from socket import SHUT_WR
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
@@ -124,7 +125,7 @@ class SocketCore(SocketOutput):
         """
         if self._chunks and not self._writing:
             self._flush()
-        if self._chunks or self._attention or self.disconnecting or not self.connected:
+        if self._chunks or self._attention or self._mute or self.disconnecting:
             raise RuntimeError("a connection that is writing or closing cannot be detached")
         self._stop_watching()
         self._retire()
@@ -251,6 +252,25 @@ class SocketCore(SocketOutput):
             self._uncork()
 
     # The end of the connection.
+
+    def _close(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.disconnecting = self._paused = True
+            self._await_empty()
+
+    def _shut_output(self) -> bool:
+        """
+        Send the FIN but go on reading.
+
+        :return: :obj:`False` if the client has reset the connection; reading tells.
+        """
+        self._attention = False
+        self._mute = True
+        try:
+            self.socket.shutdown(SHUT_WR)
+        except OSError:
+            return False
+        return True
 
     def _crash(self, error: Exception) -> None:
         failure = failure_of(error)
