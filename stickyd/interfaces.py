@@ -221,7 +221,7 @@ class IHost(Interface):
 class IReadiness(Interface):
     """
     Tells when descriptors are ready.  asyncio's and uvloop's event loops have just
-    these four methods; any other Twisted reactor is adapted.
+    these methods; any other Twisted reactor is adapted.
     """
 
     def add_reader(descriptor: int, callback: Callable[[], object]) -> None:
@@ -247,4 +247,11 @@ class IReadiness(Interface):
     def call_soon(callback: Callable[..., object], *arguments: object) -> object:
         """
         Call ``callback`` in the next turn of the loop.
+        """
+
+    def call_later(delay: float, callback: Callable[..., object], *arguments: object) -> Any:
+        """
+        Call ``callback`` once, ``delay`` seconds from now.
+
+        :return: an object with ``cancel()``.
         """

@@ -52,7 +52,12 @@ class Options(usage.Options):
         " Without an application, try: curl http://127.0.0.1:3000/"
     )
     optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
-        ["port", "p", None, "Listen on this TCP port: the same as --listen tcp:PORT. [default: 3000]"],
+        [
+            "port",
+            "p",
+            None,
+            "Listen on this TCP port: the same as --listen tcp:PORT. [default: 3000]",
+        ],
         *(_parameter(name) for name in rules() if name not in _REPEATABLE),
         ["config", "c", None, "Read options from this TOML file."],
     ]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+    from twisted.python.failure import Failure
 
     from stickyd.interfaces import IPlacement
     from stickyd.settings import Settings
@@ -95,7 +96,7 @@ class StickyService(Service):
             failures: list[Exception] = []
             listening = endpoint.listen(self.factory)
             listening.addCallback(partial(self._listens, description))
-            listening.addErrback(lambda failure, found=failures: found.append(failure.value))
+            listening.addErrback(partial(_note, failures))
             if failures:
                 for port in self.ports:
                     port.stopListening()
@@ -150,10 +151,15 @@ class StickyService(Service):
         self._log.info("Stopping: requests under way may finish")
         for loop in self._loops:
             loop.stop()
-        closed = [maybeDeferred(port.stopListening) for port in self.ports]
+        waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self.ports]
         self.ports, self._loops, self._listening = [], [], False
-        stopped: Deferred[None] = self.fleet.stop(self.settings.stop_timeout)
-        return gatherResults([*closed, stopped]).addCallback(lambda _: None)
+        waits.append(self.fleet.stop(self.settings.stop_timeout))
+        return gatherResults(waits).addCallback(lambda _: None)
+
+
+def _note(failures: list[Exception], failure: Failure) -> None:
+    assert isinstance(failure.value, Exception)
+    failures.append(failure.value)
 
 
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -194,7 +200,9 @@ def _explain(description: str, problem: Exception) -> OperatorError:
     }.get(getattr(cause, "errno", 0) or 0)
     text = getattr(cause, "strerror", None) or str(cause)
     if isinstance(problem, CannotListenError) or advice is None:
-        return ListenError(f"cannot listen on {description}: {text}" + (f": {advice}" if advice else ""))
+        return ListenError(
+            f"cannot listen on {description}: {text}" + (f": {advice}" if advice else "")
+        )
     return ListenError(f"cannot listen on {description}: {text}: {advice}")
 
 

@@ -60,9 +60,7 @@ class _Rule:
 
     def _read_number(self, name: str, value: object, where: str) -> float:
         wanted = "a whole number" if self.kind is int else "a number of seconds"
-        problem = SettingError(
-            f"{where}{name}: {value!r} is not {wanted} {self._range()}"
-        )
+        problem = SettingError(f"{where}{name}: {value!r} is not {wanted} {self._range()}")
         if isinstance(value, bool):
             raise problem
         try:
@@ -155,9 +153,7 @@ class Settings:
         "N",
         kind=int,
     )
-    queue_timeout: float = _setting(
-        30.0, "How long each of them may wait.", "SECONDS", kind=float
-    )
+    queue_timeout: float = _setting(30.0, "How long each of them may wait.", "SECONDS", kind=float)
     overflow: str = _setting(
         "503",
         "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset.",

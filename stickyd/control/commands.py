@@ -8,9 +8,17 @@ its primary has died.  An AMP value holds at most 65,535 bytes
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from twisted.internet.protocol import connectionDone
 from twisted.protocols import amp
+from typing_extensions import override
 
 from stickyd.errors import StartFailed
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import ITransport
+    from twisted.python.failure import Failure
 
 
 class Serve(amp.Command):
@@ -25,12 +33,12 @@ class Serve(amp.Command):
     whatever the primary could.
     """
 
-    arguments = (
+    arguments = [  # noqa: RUF012 (amp's own metaclass reads it)
         (b"settings", amp.Unicode()),
         (b"slot", amp.Integer()),
         (b"path", amp.ListOf(amp.Unicode())),
-    )
-    errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012 (amp's own metaclass reads it)
+    ]
+    errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012
 
 
 class Beat(amp.Command):
@@ -40,7 +48,7 @@ class Beat(amp.Command):
     ``figures``: a JSON object of numbers, see :class:`stickyd.worker.adopt.Figures`.
     """
 
-    arguments = ((b"figures", amp.Unicode()),)
+    arguments = [(b"figures", amp.Unicode())]  # noqa: RUF012
     requiresAnswer = False
 
 
@@ -51,4 +59,18 @@ class Stop(amp.Command):
     ``patience``: seconds until the worker closes what is still open.
     """
 
-    arguments = ((b"patience", amp.Float()),)
+    arguments = [(b"patience", amp.Float())]  # noqa: RUF012
+
+
+class ControlProtocol(amp.AMP):
+    """
+    One end of a control channel: AMP without its two log lines per connection.
+    """
+
+    @override
+    def makeConnection(self, transport: ITransport) -> None:
+        amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        amp.BinaryBoxProtocol.connectionLost(self, reason)

@@ -26,7 +26,7 @@ def check_application(settings: Settings) -> None:
     if not settings.resource:
         return
     try:
-        outcome = subprocess.run(  # noqa: S603 (our own interpreter)
+        outcome = subprocess.run(
             [sys.executable, "-m", "stickyd.worker", "--check"],
             input=settings.to_json(),
             stdout=subprocess.PIPE,

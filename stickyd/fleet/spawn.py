@@ -11,15 +11,14 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
-from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.internet.protocol import ProcessProtocol, ServerFactory
 from twisted.logger import Logger
-from twisted.protocols import amp
 from typing_extensions import override
 from zope.interface import implementer
 
-from stickyd.control.commands import Beat, Serve, Stop
+from stickyd.control.commands import Beat, ControlProtocol, Serve, Stop
 from stickyd.errors import StartFailed
 from stickyd.fleet.output import OutputRelay
 from stickyd.handoff.channel import HandoffChannel
@@ -51,7 +50,7 @@ class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
     """
 
 
-class _Control(amp.AMP):
+class _Control(ControlProtocol):
     """
     The primary's end of a worker's control channel.
     """
@@ -100,9 +99,7 @@ class WorkerProcess(ProcessProtocol):
         self.figures: dict[str, float] = {}
         self._output = OutputRelay(slot.index)
         ours, self._theirs = channel_pair()
-        self._channel = HandoffChannel(
-            readiness, reactor, ours, self, lambda: settings.window
-        )
+        self._channel = HandoffChannel(readiness, reactor, ours, self, lambda: settings.window)
         self._control = _Control(self)
 
     # birth
@@ -134,7 +131,7 @@ class WorkerProcess(ProcessProtocol):
             self.pid = self._output.pid = process.pid
             # adoptStreamConnection duplicates; our own copy is closed below.
             self._reactor.adoptStreamConnection(
-                ours.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: self._control)
+                ours.fileno(), socket.AF_UNIX, ServerFactory.forProtocol(lambda: self._control)
             )
         finally:
             os.close(nothing)
@@ -256,12 +253,10 @@ def describe_death(reason: Failure) -> str:
     """
     Say how a process ended: ``died of signal 9 (SIGKILL)``, ``exited with code 1``.
     """
-    ended = reason.value
-    if isinstance(ended, ProcessTerminated):
-        if ended.signal is not None:
-            return f"died of signal {ended.signal} ({signal.Signals(ended.signal).name})"
-        return f"exited with code {ended.exitCode}"
-    return "exited with code 0"
+    signum = getattr(reason.value, "signal", None)
+    if signum is not None:
+        return f"died of signal {signum} ({signal.Signals(signum).name})"
+    return f"exited with code {getattr(reason.value, 'exitCode', 0)}"
 
 
 @implementer(ISpawner)

@@ -18,7 +18,7 @@ from stickyd.interfaces import IDestination
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.fleet.backoff import Backoff
     from stickyd.handoff.frame import Handoff
@@ -59,6 +59,7 @@ class Fleet:
         self._standing: list[Slot] = self.slots
         self._standing_slot_of = self._slot_of
         self._stopping: Deferred[None] | None = None
+        self._overdue: IDelayedCall | None = None
         self._ended: set[int] = set()
 
     def start(self, spawner: ISpawner, backoff: Backoff, most_crashes: int) -> None:
@@ -103,9 +104,7 @@ class Fleet:
         if self._standing:
             self._standing_slot_of = self._make_placement(len(self._standing)).slot_of
         else:
-            self._log.critical(
-                "Every slot has failed: no connection can be served until a restart"
-            )
+            self._log.critical("Every slot has failed: no connection can be served until a restart")
         for handoff in slot.release():
             self.deliver(handoff)
 
@@ -130,8 +129,7 @@ class Fleet:
                 self._refuse_all(slot)
                 lifecycle.stop(0.0)
 
-        overdue = self._clock.callLater(patience, cut_off)
-        self._stopping.addBoth(lambda _: overdue.active() and overdue.cancel())
+        overdue = self._overdue = self._clock.callLater(patience, cut_off)
         for slot, lifecycle in zip(self.slots, self._lifecycles, strict=True):
             if slot.courier is None:
                 self._refuse_all(slot)
@@ -146,4 +144,6 @@ class Fleet:
         self._refuse_all(slot)
         self._ended.add(slot.index)
         if self._stopping is not None and len(self._ended) == len(self.slots):
+            if self._overdue is not None and self._overdue.active():
+                self._overdue.cancel()
             self._stopping.callback(None)

@@ -63,7 +63,7 @@ class Overflow:
         self._clock = clock
         self._answer = answer
         self.counts: Counter[str] = Counter()
-        self._lingering: deque[int] = deque()
+        self._lingering: deque[tuple[float, int]] = deque()
         self._told: dict[str, float] = {}
 
     def refuse(self, handoff: Handoff, why: str) -> None:
@@ -99,12 +99,15 @@ class Overflow:
             return
         # To close with the request unread is to send a reset, which may overtake the
         # answer on its way into the client's hands (RFC 9112, section 9.6).
-        self._lingering.append(sock.detach())
+        self._lingering.append((self._clock.seconds() + LINGER, sock.detach()))
         if len(self._lingering) > MOST_LINGERING:
-            os.close(self._lingering.popleft())
+            os.close(self._lingering.popleft()[1])
         if len(self._lingering) == 1:
             self._clock.callLater(LINGER, self._close_lingering)
 
     def _close_lingering(self) -> None:
-        while self._lingering:
-            os.close(self._lingering.popleft())
+        now = self._clock.seconds()
+        while self._lingering and self._lingering[0][0] <= now:
+            os.close(self._lingering.popleft()[1])
+        if self._lingering:
+            self._clock.callLater(self._lingering[0][0] - now, self._close_lingering)

@@ -14,7 +14,6 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
@@ -97,9 +96,8 @@ class StickyFactory(Factory):
 
     @override
     def buildProtocol(self, addr: IAddress | None) -> _Passing:
-        if isinstance(addr, (IPv4Address, IPv6Address)):
-            return _Passing(self, addr.host, addr.port)
-        return _Passing(self, "", 0)
+        # A UNIX address has neither.
+        return _Passing(self, getattr(addr, "host", ""), getattr(addr, "port", 0))
 
     def accepted(self, descriptor: int, host: str, port: int) -> None:
         """
@@ -170,7 +168,7 @@ class AcceptLoop:
         """
         # accept() of the socket class costs twice as much, for a socket object that
         # would be taken apart at once; this one is accept4(2) with SOCK_CLOEXEC.
-        accept = self._socket._accept
+        accept = self._socket._accept  # type: ignore[attr-defined]
         accepted = self._accepted
         has_ports = self._has_ports
         for _ in range(most):

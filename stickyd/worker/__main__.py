@@ -10,16 +10,17 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.protocol import Factory
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.protocols import amp
 from typing_extensions import override
 
-from stickyd.control.commands import Beat, Serve, Stop
+from stickyd.control.commands import Beat, ControlProtocol, Serve, Stop
 from stickyd.errors import ApplicationError, StartFailed
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
@@ -38,7 +39,7 @@ HANDOFF_DESCRIPTOR = 3
 CONTROL_DESCRIPTOR = 4
 
 
-class Worker(amp.AMP):
+class Worker(ControlProtocol):
     """
     The worker's end of the control channel, and what it is told to do.
 
@@ -111,14 +112,16 @@ class Worker(amp.AMP):
         return {}
 
     @override
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self._end()
 
     def _end(self) -> None:
         if not self._ending:
             self._ending = True
-            self._reactor.stop()
+            # A signal may have begun the same a moment ago.
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
 
     def _finish(self) -> Deferred[None]:
         """
@@ -158,7 +161,7 @@ def install_reactor(name: str) -> Any:
         if name == "uvloop":
             import uvloop
 
-            loop = uvloop.new_event_loop()
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
         else:
             loop = asyncio.SelectorEventLoop()
         asyncio.set_event_loop(loop)

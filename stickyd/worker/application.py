@@ -54,9 +54,7 @@ def load(option: str, name: str) -> Any:
     return found
 
 
-def _import_failed(
-    option: str, name: str, module: str, problem: BaseException
-) -> ApplicationError:
+def _import_failed(option: str, name: str, module: str, problem: BaseException) -> ApplicationError:
     frames = traceback.extract_tb(problem.__traceback__)
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return ApplicationError(

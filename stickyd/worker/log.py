@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogObserver,
     LogLevel,
     LogLevelFilterPredicate,
     formatEvent,
     globalLogBeginner,
 )
+from zope.interface import implementer
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from twisted.logger import LogEvent
 
 #: sd-daemon(3), which :mod:`stickyd.fleet.output` reads back.
@@ -43,7 +43,7 @@ def marked(event: LogEvent) -> str:
     return "".join(f"{mark}{line}\n" for line in text.splitlines())
 
 
-class _MarkingHandler(logging.StreamHandler["TextIO"]):
+class _MarkingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # subscriptable from 3.11 on
     """
     The same marks for the standard library's logging, which asyncio libraries use.
     """
@@ -61,6 +61,7 @@ def begin_logging() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
+    @implementer(ILogObserver)
     def write(event: LogEvent) -> None:
         sys.stderr.write(marked(event))
 

@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stickyd.worker.readiness import ITimedReadiness
+    from stickyd.interfaces import IReadiness
 
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 16 * 1024 * 1024
@@ -66,7 +66,7 @@ class LingeringClose:
     It owns the socket from the start.
     """
 
-    def __init__(self, readiness: ITimedReadiness, sock: socket.socket) -> None:
+    def __init__(self, readiness: IReadiness, sock: socket.socket) -> None:
         self._readiness = readiness
         self._socket = sock
         self._left = LINGER_BYTES

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-    from stickyd.worker.readiness import ITimedReadiness
+    from stickyd.interfaces import IReadiness
 
 READ_BYTES = 65536
 """
@@ -74,7 +74,7 @@ class SocketCore(SocketOutput):
 
     def __init__(
         self,
-        readiness: ITimedReadiness,
+        readiness: IReadiness,
         sock: socket,
         peer: IAddress,
         initial: bytes = b"",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
 
-    from stickyd.worker.readiness import ITimedReadiness
+    from stickyd.interfaces import IReadiness
 
 HIGH_WATER = 65536
 """
@@ -91,7 +91,7 @@ class LoopTransport(SocketCore, asyncio.Transport):
 
     def __init__(
         self,
-        readiness: ITimedReadiness,
+        readiness: IReadiness,
         sock: socket.socket,
         peer: IAddress,
         initial: bytes = b"",

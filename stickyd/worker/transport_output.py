@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
-    from stickyd.worker.readiness import ITimedReadiness
+    from stickyd.interfaces import IReadiness
 
 SEND_BYTES = 262144
 """
@@ -31,7 +31,7 @@ def failure_of(error: BaseException) -> Failure:
     """
     Wrap an error, with its traceback if it was raised.
     """
-    return Failure(error)  # type: ignore[no-untyped-call]  # Twisted has not annotated it
+    return Failure(error)  # Twisted has not annotated it
 
 
 def connection_lost(error: OSError) -> Failure:
@@ -60,7 +60,7 @@ class SocketOutput:
     _buffered = 0  # bytes in _chunks
     _high = 65536  # more than this in _chunks is congestion
 
-    def __init__(self, readiness: ITimedReadiness, sock: socket.socket, delaying: bool) -> None:
+    def __init__(self, readiness: IReadiness, sock: socket.socket, delaying: bool) -> None:
         """
         Take a socket.
 

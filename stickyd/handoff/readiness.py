@@ -24,24 +24,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 
-class ITimedReadiness(IReadiness):
-    """
-    Readiness and a clock.  asyncio's and uvloop's event loops have this method too.
-    """
-
-    def call_later(  # an interface's method has no self
-        delay: float,  # noqa: N805
-        callback: Callable[..., object],
-        *arguments: object,
-    ) -> Any:
-        """
-        Call ``callback`` once, ``delay`` seconds from now.
-
-        :return: an object whose ``cancel()`` prevents the call; to be called only
-            while the call is still to come.
-        """
-
-
 class IFDSetReactor(IReactorFDSet, IReactorTime):
     """
     What :class:`ReactorReadiness` needs of a reactor.
@@ -96,7 +78,7 @@ class WatchedDescriptor:
             self._log.failure("A callback of descriptor {fd} failed.", fd=self.descriptor)
 
 
-@implementer(ITimedReadiness)
+@implementer(IReadiness)
 class ReactorReadiness:
     """
     The four methods of an asyncio loop, and its clock, on a Twisted reactor.
@@ -172,7 +154,7 @@ class ReactorReadiness:
             del self._watched[watched.descriptor]
 
 
-def readiness_of(reactor: object) -> ITimedReadiness:
+def readiness_of(reactor: object) -> IReadiness:
     """
     Find what tells a reactor's descriptors' readiness.
 
@@ -183,5 +165,5 @@ def readiness_of(reactor: object) -> ITimedReadiness:
     if isinstance(reactor, AsyncioSelectorReactor):
         # Private, but there is no other way to the loop, and its name has been the
         # same since the reactor exists.
-        return cast("ITimedReadiness", reactor._asyncioEventloop)
+        return cast("IReadiness", reactor._asyncioEventloop)
     return ReactorReadiness(cast("IFDSetReactor", reactor))

@@ -1,0 +1,47 @@
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.server import Site
+
+
+class ResourceHost:
+    def __init__(self, root, reactor):
+        self.site = Site(root)
+        self.site.log = lambda r: None
+        self.open = set()
+        self.waiting = None
+
+    @property
+    def connections(self):
+        return len(self.open)
+
+    def start(self):
+        return succeed(None)
+
+    def build_protocol(self, transport):
+        p = self.site.buildProtocol(transport.getPeer())
+        self.open.add(p)
+        old = p.connectionLost
+
+        def lost(reason):
+            self.open.discard(p)
+            old(reason)
+            if self.waiting and not self.open:
+                w, self.waiting = self.waiting, None
+                w.callback(None)
+
+        p.connectionLost = lost
+        return p
+
+    def drain(self):
+        for p in list(self.open):
+            p.transport.loseConnection()
+        if not self.open:
+            return succeed(None)
+        self.waiting = Deferred()
+        return self.waiting
+
+    def abort(self):
+        for p in list(self.open):
+            p.transport.abortConnection()
+
+    def stop(self):
+        return succeed(None)
