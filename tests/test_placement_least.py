@@ -181,7 +181,7 @@ def test_the_table_travels_as_json() -> None:
 
     later = World([0, 0, 0])
     later.now = 5.0
-    successor = later.placement(most_keys=3)
+    successor = later.placement(most_keys=10)
     successor.slot_of(b"replaced")
     successor.restore(json.loads(written))
     assert json.dumps(successor.snapshot()) == written
