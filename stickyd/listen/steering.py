@@ -71,12 +71,7 @@ def require_steerable(endpoint: str, placement: IPlacement, platform: str = sys.
 
 
 def open_group(
-    host: str,
-    port: int,
-    slots: int,
-    ipv4_prefix: int,
-    ipv6_prefix: int,
-    backlog: int = BACKLOG,
+    host: str, port: int, slots: int, ipv4_prefix: int, ipv6_prefix: int, backlog: int = BACKLOG
 ) -> SteeredGroup:
     """
     Listen with one socket per slot.
