@@ -162,6 +162,15 @@ def test_any_request(target: bytes, value: bytes) -> None:
     assert (PathKey("/(.*)").key_of(head(b"/" + quote(value, "").encode())) or b"") == value
 
 
+def test_arguments_that_are_not_utf_8() -> None:
+    """
+    Bytes of the command line that are no UTF-8 stand for themselves.
+    """
+    argument = b"caf\xe9".decode("utf-8", "surrogateescape")
+    assert QueryKey(argument).key_of(head(b"/?caf%e9=x")) == b"x"
+    assert PathKey(f"/{argument}/(.)").key_of(head(b"/caf\xe9/x")) == b"x"
+
+
 def test_text_form() -> None:
     """
     A key reads as its entry of ``--affinity``, and equals another of the same entry.
@@ -171,4 +180,5 @@ def test_text_form() -> None:
     assert str(QueryKey("sid")) == "query:sid"
     assert str(PathKey("/(.)")) == "path:/(.)"
     assert PathKey("/(.)") == PathKey("/(.)") != PathKey("/(..)")
+    assert HeaderKey("X-User") == HeaderKey("x-user") != HeaderKey("x-users")
     assert CookieKey("sid") == CookieKey("sid") != CookieKey("SID")

@@ -142,6 +142,19 @@ def test_fragments(size: int) -> None:
     assert feed(data) == Hello(b"a.example")
 
 
+def test_nothing_behind_the_hello_is_awaited() -> None:
+    """
+    What stands behind the hello in the same record need not have come.
+    """
+    message = message_of(GOOD)
+    data = records(message + bytes(100))
+    for size in range(5 + len(message)):
+        result = parse_client_hello(data[:size])
+        assert isinstance(result, Need)
+        assert size + result.more <= 5 + len(message)
+    assert parse_client_hello(data[: 5 + len(message)]) == Hello(b"a.example")
+
+
 def test_type_alone_in_a_record() -> None:
     """
     Even the four bytes of the handshake's header may be spread.

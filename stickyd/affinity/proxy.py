@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stickyd.affinity.address import parse_address
+from stickyd.affinity.address import unmapped
 from stickyd.affinity.peek import Need, PeekError
 
 Address: TypeAlias = "tuple[str, int]"
@@ -125,8 +125,9 @@ def _parse_v1(seen: bytes) -> Need | Header:
 
 def _parse_host(text: str, version: int) -> str:
     try:
-        if ipaddress.ip_address(text).version == version and "%" not in text:
-            return str(parse_address(text))
+        address = ipaddress.ip_address(text)
+        if address.version == version and "%" not in text:
+            return str(unmapped(address))
     except ValueError:
         pass
     raise ProxyHeaderError(f"{text!r} is not an IPv{version} address")
@@ -139,7 +140,7 @@ def _parse_port(text: str) -> int:
 
 
 def _host_of(packed: bytes) -> str:
-    return str(parse_address(str(ipaddress.ip_address(packed))))
+    return str(unmapped(ipaddress.ip_address(packed)))
 
 
 def _parse_v2(seen: bytes) -> Need | Header:

@@ -25,8 +25,8 @@ class HeaderKey:
     :ivar name: in any case.
     """
 
-    name: str
-    _name: bytes = field(init=False, repr=False, compare=False)
+    name: str = field(compare=False)
+    _name: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_name", self.name.lower().encode("ascii"))
@@ -99,7 +99,8 @@ class QueryKey:
     _name: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_name", self.name.encode("utf-8").decode("latin-1"))
+        name = self.name.encode("utf-8", "surrogateescape")  # as Python decodes its arguments
+        object.__setattr__(self, "_name", name.decode("latin-1"))
 
     def key_of(self, head: Head) -> bytes | None:
         """
@@ -136,7 +137,7 @@ class PathKey:
 
     def __post_init__(self) -> None:
         try:
-            pattern = re.compile(self.pattern.encode("utf-8"))
+            pattern = re.compile(self.pattern.encode("utf-8", "surrogateescape"))
         except (re.error, OverflowError, RecursionError) as error:
             raise SettingError(
                 f"--affinity: '{self}': {error}; write for example path:/room/([^/]+)"
