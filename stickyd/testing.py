@@ -14,7 +14,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
 from stickyd.interfaces import (
@@ -30,8 +29,9 @@ from stickyd.interfaces import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from socket import socket
 
-    from twisted.internet.interfaces import IProtocol
+    from twisted.internet.interfaces import IAddress
     from twisted.internet.task import Clock
 
     from stickyd.fleet.slot import Slot
@@ -213,15 +213,15 @@ class FakeReadiness:
 @implementer(IHost)
 class FakeHost:
     """
-    Serves with bare protocols, which read nothing and answer nothing.
+    Keeps the connections that it adopts; reads nothing and answers nothing.
 
-    :ivar protocols: every protocol that was built.
+    :ivar adopted: socket, peer and unread bytes of each; :meth:`close` closes the sockets.
     :ivar drained: fires the Deferred of :meth:`drain`; the test calls it.
     """
 
     def __init__(self) -> None:
         self.connections = 0
-        self.protocols: list[Protocol] = []
+        self.adopted: list[tuple[socket, IAddress, bytes]] = []
         self.drained: Deferred[None] = Deferred()
         self.aborted = False
         self.stopped = False
@@ -229,11 +229,16 @@ class FakeHost:
     def start(self) -> Deferred[None]:
         return succeed(None)
 
-    def build_protocol(self, transport: Any) -> IProtocol:
+    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
         self.connections += 1
-        protocol = Protocol()
-        self.protocols.append(protocol)
-        return protocol
+        self.adopted.append((sock, peer, unread))
+
+    def close(self) -> None:
+        """
+        Close every socket that was adopted.
+        """
+        for sock, _, _ in self.adopted:
+            sock.close()
 
     def drain(self) -> Deferred[None]:
         return self.drained

@@ -18,7 +18,7 @@ from stickyd.handoff import channel as channel_module
 from stickyd.handoff.frame import encode_ack, encode_handoff, encode_nack
 from stickyd.handoff.rights import send_rights
 from stickyd.interfaces import ICourier
-from tests.channels import Pair, connection, no_descriptor_free, open_descriptors
+from tests.channels import Pair, connection, no_descriptor_free, open_sockets
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def pair() -> Iterator[Pair]:
     """
     A pair of ends; no descriptor is left when the test is over.
     """
-    before = open_descriptors()
+    before = open_sockets()
     pair = Pair()
     clients: list[socket.socket] = []
     pair.clients = clients  # type: ignore[attr-defined]
@@ -34,7 +34,7 @@ def pair() -> Iterator[Pair]:
     pair.close()
     for client in clients:
         client.close()
-    assert open_descriptors() == before
+    assert open_sockets() == before
 
 
 def send(pair: Pair, *names: str) -> list[socket.socket]:
@@ -83,7 +83,9 @@ def test_sender_keeps_its_copy_until_the_acknowledgement(pair: Pair) -> None:
         os.fstat(ours.descriptor)
 
 
-def test_receiver_acknowledges_before_it_hands_over(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receiver_acknowledges_before_it_hands_over(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     When the receiver's owner gets a connection, the acknowledgement is already sent.
     """
@@ -332,9 +334,9 @@ def test_gap_in_the_numbers_ends_the_channel(pair: Pair) -> None:
     handoff, client = connection("odd")
     handoff.sequence = 5
     send_rights(pair.primary.socket, encode_handoff(handoff), handoff.descriptor)
-    before = open_descriptors()
+    before = open_sockets()
     pair.worker.turn()
-    assert open_descriptors() == before
+    assert open_sockets() == before
     assert pair.worker.receiver.events[-1] == ("lost", None)
     os.close(handoff.descriptor)
     client.close()
@@ -346,10 +348,10 @@ def test_two_descriptors_in_one_message_are_refused(pair: Pair) -> None:
     """
     handoff, client = connection("odd")
     handoff.sequence = 1
-    before = open_descriptors()
+    before = open_sockets()
     socket.send_fds(pair.primary.socket, [encode_handoff(handoff)], [handoff.descriptor, 0])
     pair.worker.turn()
-    assert open_descriptors() == before
+    assert open_sockets() == before
     assert pair.worker.receiver.events[-1] == ("lost", None)
     os.close(handoff.descriptor)
     client.close()

@@ -1,9 +1,12 @@
 from twisted.internet.defer import Deferred, succeed
 from twisted.web.server import Site
 
+from stickyd.worker.transport import SocketTransport
+
 
 class ResourceHost:
-    def __init__(self, root, reactor):
+    def __init__(self, root, reactor, readiness):
+        self.readiness = readiness
         self.site = Site(root)
         self.site.log = lambda r: None
         self.open = set()
@@ -16,7 +19,8 @@ class ResourceHost:
     def start(self):
         return succeed(None)
 
-    def build_protocol(self, transport):
+    def adopt(self, sock, peer, unread):
+        transport = SocketTransport(self.readiness, sock, peer, unread)
         p = self.site.buildProtocol(transport.getPeer())
         self.open.add(p)
         old = p.connectionLost
@@ -29,7 +33,7 @@ class ResourceHost:
                 w.callback(None)
 
         p.connectionLost = lost
-        return p
+        transport.start(p)
 
     def drain(self):
         for p in list(self.open):
