@@ -11,7 +11,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from stickyd.handoff import channel as channel_module
@@ -313,8 +314,9 @@ def test_broken_protocol_ends_the_channel(
     What is no frame, or acknowledges what was never sent, is not acted upon: the channel
     ends, says so, and leaks no descriptor.
     """
-    told = []
-    globalLogPublisher.addObserver(told.append)
+    told: list[LogEvent] = []
+    observer = implementer(ILogObserver)(lambda event: told.append(event))
+    globalLogPublisher.addObserver(observer)
     try:
         if with_descriptor:
             send_rights(pair.worker.socket, message, 0)
@@ -322,7 +324,7 @@ def test_broken_protocol_ends_the_channel(
             pair.worker.socket.send(message)
         pair.primary.turn()
     finally:
-        globalLogPublisher.removeObserver(told.append)
+        globalLogPublisher.removeObserver(observer)
     assert pair.primary.receiver.events[-1] == ("lost", None)
     assert any("Handoff channel closed" in str(event["log_format"]) for event in told)
 
