@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sized
     from socket import socket
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IProtocol
 
+    from stickyd.fleet.slot import Slot
     from stickyd.handoff.frame import Handoff
 
 
@@ -54,24 +55,101 @@ class IDestination(Interface):
 
 class ICourier(Interface):
     """
-    The primary's end of one worker's handoff channel.
+    One end of a handoff channel; in the primary, the way to one worker.
     """
+
+    in_flight: Sized = Attribute("What was sent and is neither acknowledged nor refused.")
 
     def send(handoff: Handoff) -> bool:
         """
-        Pass a connection to the worker, and keep our copy of the descriptor until
-        the worker acknowledges it.
+        Pass a connection to the other end, and keep our copy of the descriptor until
+        the other end acknowledges it; then close it.
 
-        :return: :obj:`False` if the worker's window or the socket is full; the
+        :return: :obj:`False` if the other end's window or the socket is full; the
             handoff then still belongs to the caller.
         """
 
     def reclaim() -> list[Handoff]:
         """
-        Stop, after reading every acknowledgement that the worker sent while it lived.
+        Close the channel of a process that has ended, after reading every
+        acknowledgement that it sent while it lived.
 
         :return: the connections that it did not acknowledge, oldest first.  They are
             unread, and belong to the caller again.
+        """
+
+
+class IRefusal(Interface):
+    """
+    What becomes of a connection that cannot be served.
+    """
+
+    def refuse(handoff: Handoff, why: str) -> None:
+        """
+        Give the connection the configured overflow answer, count it, and close its
+        descriptor.
+        """
+
+
+class IWorker(ICourier):
+    """
+    A worker process, seen from the primary.
+    """
+
+    pid: int = Attribute("Its process id; 0 if it could not be started.")
+
+    def stop(patience: float) -> None:
+        """
+        Have it finish what is under way and exit; kill it if it has not exited soon
+        after ``patience`` seconds.
+        """
+
+
+class ISpawner(Interface):
+    """
+    Makes workers.
+    """
+
+    def spawn(slot: Slot, ready: Callable[[], None], died: Callable[[str], None]) -> IWorker:
+        """
+        Start a worker for a slot.
+
+        :param ready: called once, when the worker can take connections.
+        :param died: called once, in a later turn of the reactor, when its process has
+            ended or could not be started; the text says how.  Never followed by ``ready``.
+        """
+
+
+class IHandoffReceiver(Interface):
+    """
+    What a handoff channel tells its owner.
+    """
+
+    def received(handoff: Handoff) -> None:
+        """
+        Take over a connection.  The other end already knows that it is ours.
+        """
+
+    def returned(handoff: Handoff) -> None:
+        """
+        Take back a connection that the other end could not receive.  It is unread;
+        ``handoff.refusals`` counts how often this happened to it.
+        """
+
+    def room() -> None:
+        """
+        Send more, if there is more.
+        """
+
+    def starved() -> None:
+        """
+        A descriptor that was sent to us was dropped by the kernel: our table is full.
+        The sender has it still, and is told.
+        """
+
+    def lost() -> None:
+        """
+        The other end has closed, or broke the protocol.  Nothing more is read.
         """
 
 
@@ -143,7 +221,7 @@ class IHost(Interface):
 class IReadiness(Interface):
     """
     Tells when descriptors are ready.  asyncio's and uvloop's event loops have just
-    these four methods; any other Twisted reactor is adapted.
+    these methods; any other Twisted reactor is adapted.
     """
 
     def add_reader(descriptor: int, callback: Callable[[], object]) -> None:
@@ -169,4 +247,11 @@ class IReadiness(Interface):
     def call_soon(callback: Callable[..., object], *arguments: object) -> object:
         """
         Call ``callback`` in the next turn of the loop.
+        """
+
+    def call_later(delay: float, callback: Callable[..., object], *arguments: object) -> Any:
+        """
+        Call ``callback`` once, ``delay`` seconds from now.
+
+        :return: an object with ``cancel()``.
         """

@@ -1,0 +1,76 @@
+"""
+What primary and worker say to each other on the control channel: AMP commands.
+
+The channel is a stream socket pair, one per worker.  Its end of file tells a worker that
+its primary has died.  An AMP value holds at most 65,535 bytes
+(``twisted.protocols.amp.MAX_VALUE_LENGTH``), so whatever can grow is JSON in pieces.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.protocol import connectionDone
+from twisted.protocols import amp
+from typing_extensions import override
+
+from stickyd.errors import StartFailed
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import ITransport
+    from twisted.python.failure import Failure
+
+
+class Serve(amp.Command):
+    """
+    Primary to worker, once: load the application and serve.
+
+    Answered when the worker is ready for connections, or with the reason why it never
+    will be.
+
+    ``settings``: :meth:`stickyd.settings.Settings.to_json`.  ``slot``: the slot that the
+    worker occupies.  ``path``: the primary's ``sys.path``, so that the worker can import
+    whatever the primary could.
+    """
+
+    arguments = [  # noqa: RUF012 (amp's own metaclass reads it)
+        (b"settings", amp.Unicode()),
+        (b"slot", amp.Integer()),
+        (b"path", amp.ListOf(amp.Unicode())),
+    ]
+    errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012
+
+
+class Beat(amp.Command):
+    """
+    Worker to primary, every heartbeat: I am alive, and here are my figures.
+
+    ``figures``: a JSON object of numbers, see :class:`stickyd.worker.adopt.Figures`.
+    """
+
+    arguments = [(b"figures", amp.Unicode())]  # noqa: RUF012
+    requiresAnswer = False
+
+
+class Stop(amp.Command):
+    """
+    Primary to worker: take no more, finish what is under way, exit.
+
+    ``patience``: seconds until the worker closes what is still open.
+    """
+
+    arguments = [(b"patience", amp.Float())]  # noqa: RUF012
+
+
+class ControlProtocol(amp.AMP):
+    """
+    One end of a control channel: AMP without its two log lines per connection.
+    """
+
+    @override
+    def makeConnection(self, transport: ITransport) -> None:
+        amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        amp.BinaryBoxProtocol.connectionLost(self, reason)

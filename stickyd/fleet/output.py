@@ -1,0 +1,74 @@
+"""
+What a worker writes to its standard output and error, in the primary's log.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger, LogLevel
+
+if TYPE_CHECKING:
+    from constantly import NamedConstant
+
+#: The longest line that is kept whole, in bytes.
+LONGEST_LINE = 16 * 1024
+
+#: A worker marks the level of its own log lines as sd-daemon(3) says: ``<4>`` is a warning.
+LEVELS = {
+    "2": LogLevel.critical,
+    "3": LogLevel.error,
+    "4": LogLevel.warn,
+    "6": LogLevel.info,
+    "7": LogLevel.debug,
+}
+_MARKED = re.compile(r"<([2-7])>(.*)", re.DOTALL)
+
+
+class OutputRelay:
+    """
+    Logs the lines of one worker.
+
+    A line without a mark comes from a ``print`` of the application, or from a dying
+    interpreter, and is told as it stands.
+    """
+
+    _log = Logger(namespace="stickyd.worker")
+
+    def __init__(self, slot: int) -> None:
+        self.pid = 0
+        self._slot = slot
+        self._parts = {1: b"", 2: b""}
+
+    def received(self, stream: int, data: bytes) -> None:
+        """
+        Take what came on descriptor ``stream`` (1 or 2) of the worker.
+        """
+        *lines, rest = (self._parts[stream] + data).split(b"\n")
+        while len(rest) > LONGEST_LINE:
+            lines.append(rest[:LONGEST_LINE])
+            rest = rest[LONGEST_LINE:]
+        self._parts[stream] = rest
+        for line in lines:
+            self._tell(line)
+
+    def flush(self) -> None:
+        """
+        Log what has no newline behind it: the worker has ended.
+        """
+        for stream, rest in self._parts.items():
+            if rest:
+                self._parts[stream] = b""
+                self._tell(rest)
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip("\r")
+        marked = _MARKED.match(text)
+        level: NamedConstant = LogLevel.info
+        if marked is not None:
+            level = LEVELS.get(marked[1], LogLevel.info)
+            text = marked[2]
+        self._log.emit(
+            level, "[worker {pid} slot {slot}] {text}", pid=self.pid, slot=self._slot, text=text
+        )

@@ -1,0 +1,45 @@
+"""
+Trying the application in a child before anything is bound or replaced.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from stickyd.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from stickyd.settings import Settings
+
+
+def check_application(settings: Settings) -> None:
+    """
+    Import the application as a worker would, in a process of its own.
+
+    The primary never imports it: its code, its threads and its reactor are no business
+    of the process that must not fail.
+
+    :raises ApplicationError: if it cannot be imported or is not what its option says.
+    """
+    if not settings.resource:
+        return
+    try:
+        outcome = subprocess.run(
+            [sys.executable, "-m", "stickyd.worker", "--check"],
+            input=settings.to_json(),
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=settings.start_timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise ApplicationError(
+            f"the application took longer than {settings.start_timeout:g} s to import;"
+            " raise --start-timeout"
+        ) from None
+    if outcome.returncode != 0:
+        lines = outcome.stdout.strip().splitlines()
+        raise ApplicationError(
+            lines[-1] if lines else f"the application ended its process ({outcome.returncode})"
+        )

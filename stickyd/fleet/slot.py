@@ -1,0 +1,184 @@
+"""
+A slot: the stable place that a client is bound to, and the connections that wait there.
+
+Clients belong to slots, never to workers: a restart changes the worker and leaves the
+slot.  What happens to the worker is :mod:`stickyd.fleet.lifecycle`'s matter; here is what
+happens to the connections, and it is done for every one of them: so delivering is no
+input of the state machine, and needs to know only whether there is a courier.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.interfaces import IDestination
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import ICourier, IRefusal
+
+#: How often a connection is sent again to a worker that cannot receive its descriptor.
+MOST_REFUSALS = 3
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """
+    What a slot's queue may hold.
+
+    :ivar length: connections that may wait for a worker.
+    :ivar patience: seconds that each of them may wait.
+    """
+
+    length: int
+    patience: float
+
+
+@implementer(IDestination)
+class Slot:
+    """
+    One slot.
+
+    :ivar index: its number, 0 .. slots - 1, for good.
+    :ivar courier: the way to the worker that serves now, if one does.
+    :ivar queue: connections that wait, oldest first.
+    :ivar failed: whether the slot has given up: its clients are placed elsewhere.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, index: int, clock: IReactorTime, limits: QueueLimits, refusal: IRefusal
+    ) -> None:
+        self.index = index
+        self.courier: ICourier | None = None
+        self.queue: deque[Handoff] = deque()
+        self.failed = False
+        self._clock = clock
+        self._limits = limits
+        self._refusal = refusal
+        self._expiry: IDelayedCall | None = None
+        self._when_settled: Callable[[], None] | None = None
+
+    def deliver(self, handoff: Handoff) -> None:
+        """
+        Give a connection to the worker, or let it wait; see :class:`IDestination`.
+        """
+        courier = self.courier
+        if courier is None or self.queue or not courier.send(handoff):
+            self._wait(handoff)
+
+    def _wait(self, handoff: Handoff) -> None:
+        if len(self.queue) >= self._limits.length:
+            self._refusal.refuse(handoff, f"the queue of slot {self.index} is full")
+            return
+        if not handoff.deadline:
+            handoff.deadline = self._clock.seconds() + self._limits.patience
+        self.queue.append(handoff)
+        self._watch_expiry()
+
+    # from the channel (IHandoffReceiver, by way of the worker)
+
+    def room(self) -> None:
+        """
+        Send what waits, as far as the worker takes it.
+        """
+        courier = self.courier
+        queue = self.queue
+        if courier is not None:
+            while queue and courier.send(queue[0]):
+                queue.popleft()
+        self._settle()
+
+    def returned(self, handoff: Handoff) -> None:
+        """
+        Take a connection back that the worker could not receive.
+        """
+        if handoff.refusals > MOST_REFUSALS:
+            self._refusal.refuse(
+                handoff, f"the worker of slot {self.index} has no descriptor free for it"
+            )
+        else:
+            self.wait_first([handoff])
+
+    # from the lifecycle
+
+    def occupy(self, courier: ICourier) -> None:
+        """
+        A worker serves: send it what waits.
+        """
+        self.courier = courier
+        self.failed = False
+        self.room()
+
+    def vacate(self, unacknowledged: list[Handoff]) -> None:
+        """
+        The worker is gone: keep what it had not acknowledged for its successor.
+        """
+        self.courier = None
+        self.wait_first(unacknowledged)
+        self._settle()
+
+    def wait_first(self, handoffs: list[Handoff]) -> None:
+        """
+        Put connections, oldest first, before those that wait.
+
+        They were accepted earlier, so the limit of the queue is not theirs.
+        """
+        deadline = self._clock.seconds() + self._limits.patience
+        for handoff in reversed(handoffs):
+            if not handoff.deadline:
+                handoff.deadline = deadline
+            self.queue.appendleft(handoff)
+        self._watch_expiry()
+
+    def release(self) -> list[Handoff]:
+        """
+        Give up all that waits.
+
+        :return: the connections, oldest first, which are the caller's now.
+        """
+        waiting = list(self.queue)
+        self.queue.clear()
+        self._settle()
+        return waiting
+
+    def when_settled(self, call: Callable[[], None]) -> None:
+        """
+        Call once nothing waits and nothing is on its way to the worker: perhaps at once.
+        """
+        self._when_settled = call
+        self._settle()
+
+    def _settle(self) -> None:
+        settled = not self.queue and (self.courier is None or not self.courier.in_flight)
+        if settled and self._when_settled is not None:
+            call, self._when_settled = self._when_settled, None
+            call()
+
+    # the deadline of those that wait
+
+    def _watch_expiry(self) -> None:
+        if self.queue and self._expiry is None:
+            wait = max(0.0, self.queue[0].deadline - self._clock.seconds())
+            self._expiry = self._clock.callLater(wait, self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        now = self._clock.seconds()
+        while self.queue and self.queue[0].deadline <= now:
+            self._refusal.refuse(
+                self.queue.popleft(),
+                f"no worker of slot {self.index} took it within {self._limits.patience:g} s",
+            )
+        self._watch_expiry()
+        self._settle()

@@ -1,0 +1,314 @@
+"""
+One end of a handoff channel: passes connections, and keeps each until it is acknowledged.
+
+Theory of operation.  The sender numbers a handoff, sends it, and keeps its own copy of
+the descriptor in ``in flight``.  The receiver takes a batch, acknowledges the whole batch
+with one message, and only then looks at the connections.  So an unacknowledged
+connection is an unread one: :meth:`HandoffChannel.reclaim` gives it back when the
+receiver dies, to be sent to its successor, and no client notices.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections import deque
+from socket import MSG_CTRUNC, MSG_TRUNC
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.errors import FrameError
+from stickyd.handoff.frame import (
+    MAX_FRAME_BYTES,
+    Handoff,
+    Kind,
+    decode,
+    decode_handoff,
+    encode_ack,
+    encode_handoff,
+    encode_nack,
+)
+from stickyd.handoff.rights import SHORTAGES, receive_rights, send_rights
+from stickyd.interfaces import ICourier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.interfaces import IHandoffReceiver, IReadiness
+
+#: How many messages one wake-up reads, so that a flood leaves room for other work.
+BATCH = 64
+
+#: Seconds until a send that the kernel refused for want of memory or of in-flight
+#: descriptors is tried again: nothing wakes us when there is room.
+RETRY_SECONDS = 0.01
+
+
+@implementer(ICourier)
+class HandoffChannel:
+    """
+    One end.
+
+    :ivar in_flight: what was sent and is neither acknowledged nor NACKed, oldest first.
+    :ivar acknowledged: how many of our handoffs the other end has taken.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        readiness: IReadiness,
+        clock: IReactorTime,
+        sock: socket,
+        receiver: IHandoffReceiver,
+        window: Callable[[], int],
+    ) -> None:
+        """
+        :param sock: a non-blocking ``SOCK_SEQPACKET`` socket, closed by the channel.
+        :param window: asked at each acknowledgement how many handoffs the other end
+            may have under way to us.
+        """
+        self._readiness = readiness
+        self._clock = clock
+        self._socket = sock
+        self._receiver = receiver
+        self._window = window
+        self._buffer = bytearray(MAX_FRAME_BYTES)
+        self.in_flight: deque[Handoff] = deque()
+        self.acknowledged = 0
+        self._sequence = 0
+        self._their_window = 0
+        self._taken = 0
+        self._announced = -1
+        self._untold: list[Handoff] = []
+        self._owed: deque[bytes] = deque()
+        self._waiting_for_room = False
+        self._writing = False
+        self._open = True
+
+    def open(self) -> None:
+        """
+        Begin: read, and tell the other end our window.
+        """
+        self._readiness.add_reader(self._socket.fileno(), self._readable)
+        self.announce()
+
+    # sending connections
+
+    @property
+    def room(self) -> int:
+        """
+        How many more handoffs the other end allows now.
+        """
+        return self._their_window - len(self.in_flight)
+
+    def send(self, handoff: Handoff) -> bool:
+        """
+        Pass a connection on; see :meth:`stickyd.interfaces.ICourier.send`.
+
+        When it returns :obj:`False`, ``receiver.room()`` is called once there is room.
+        """
+        if len(self.in_flight) >= self._their_window or not self._open:
+            return False
+        sequence = self._sequence + 1
+        handoff.sequence = sequence
+        try:
+            send_rights(self._socket, encode_handoff(handoff), handoff.descriptor)
+        except BlockingIOError:
+            self._wait_until_writable()
+            return False
+        except OSError as problem:
+            if problem.errno in SHORTAGES:
+                self._wait_a_moment()
+            elif problem.errno not in (errno.EPIPE, errno.ECONNRESET):
+                self._log.error("A connection could not be passed on: {problem}", problem=problem)
+                self._wait_a_moment()
+            # A dead receiver is reported by its EOF, and reclaim() follows.
+            return False
+        self._sequence = sequence
+        self.in_flight.append(handoff)
+        return True
+
+    def _wait_until_writable(self) -> None:
+        self._waiting_for_room = True
+        self._start_writing()
+
+    def _wait_a_moment(self) -> None:
+        if not self._waiting_for_room:
+            self._waiting_for_room = True
+            self._clock.callLater(RETRY_SECONDS, self._moment_over)
+
+    def _moment_over(self) -> None:
+        self._waiting_for_room = False
+        if self._open:
+            self._receiver.room()
+
+    # acknowledging
+
+    def announce(self) -> None:
+        """
+        Tell the other end our window, if it is not what we said last.
+        """
+        if self._open and self._window() != self._announced:
+            self._owe_ack()
+            self._pay()
+
+    def _owe_ack(self) -> None:
+        self._announced = self._window()
+        self._owed.append(encode_ack(self._taken, self._announced))
+
+    def _pay(self) -> None:
+        """
+        Send what we owe; only then hand over what it acknowledges.
+        """
+        owed = self._owed
+        while owed:
+            try:
+                self._socket.send(owed[0])
+            except BlockingIOError:
+                self._start_writing()
+                return
+            except OSError as problem:
+                if problem.errno in SHORTAGES:
+                    self._clock.callLater(RETRY_SECONDS, self._pay_if_open)
+                # Else the other end has closed.  What it did not hear to be taken it may
+                # still serve, so we must not: reclaim() decides, when it is surely dead.
+                return
+            owed.popleft()
+        if self._untold:
+            taken, self._untold = self._untold, []
+            for handoff in taken:
+                self._receiver.received(handoff)
+
+    def _pay_if_open(self) -> None:
+        if self._open:
+            self._pay()
+
+    # reading
+
+    def _readable(self) -> None:
+        taken = self._taken
+        alive = self._read(BATCH)
+        if self._taken != taken:
+            # Behind the NACKs of the same batch, so that it does not take those.
+            self._owe_ack()
+            self._pay()
+        if not alive and self._open:
+            self._readiness.remove_reader(self._socket.fileno())
+            self._receiver.lost()
+
+    def _read(self, most: int) -> bool:
+        """
+        Read up to ``most`` messages.
+
+        :return: :obj:`False` at the end: the other end has closed.
+        """
+        for _ in range(most):
+            try:
+                size, flags, descriptors = receive_rights(self._socket, self._buffer)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                # The other end died with unread messages of ours.  The kernel says so
+                # once; what it had sent before is still there to be read.
+                continue
+            if not size:
+                return False
+            try:
+                self._message(size, flags, descriptors)
+            except FrameError as problem:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._log.critical(
+                    "Handoff channel closed, as its other end sent {problem}", problem=problem
+                )
+                return False
+        return True
+
+    def _message(self, size: int, flags: int, descriptors: list[int]) -> None:
+        kind, sequence, window = decode(self._buffer, size)
+        if kind == Kind.HANDOFF:
+            if sequence != self._taken + 1:
+                raise FrameError(f"handoff {sequence} where {self._taken + 1} was due")
+            if len(descriptors) > 1 or flags & MSG_TRUNC:
+                raise FrameError(f"handoff {sequence} with {len(descriptors)} descriptors")
+            if flags & MSG_CTRUNC or not descriptors:
+                # The kernel had no room in our descriptor table and dropped it.
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self._taken = sequence
+                self._owed.append(encode_nack(sequence))
+                self._receiver.starved()
+                return
+            self._untold.append(decode_handoff(self._buffer, size, descriptors[0]))
+            self._taken = sequence
+        elif descriptors:
+            raise FrameError(f"a descriptor beside a {Kind(kind).name}")
+        elif kind == Kind.ACK:
+            self._acknowledge(sequence, window)
+        else:
+            self._refused(sequence)
+
+    def _acknowledge(self, sequence: int, window: int) -> None:
+        if sequence > self._sequence:
+            raise FrameError(f"an ACK of {sequence}, where {self._sequence} was the last sent")
+        in_flight = self.in_flight
+        while in_flight and in_flight[0].sequence <= sequence:
+            os.close(in_flight.popleft().descriptor)
+            self.acknowledged += 1
+        self._their_window = window
+        if self._open and len(in_flight) < window:
+            self._receiver.room()
+
+    def _refused(self, sequence: int) -> None:
+        for handoff in self.in_flight:
+            if handoff.sequence == sequence:
+                self.in_flight.remove(handoff)
+                handoff.refusals += 1
+                self._receiver.returned(handoff)
+                return
+        raise FrameError(f"a NACK of {sequence}, which is not in flight")
+
+    # writing when the socket has room again
+
+    def _start_writing(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._readiness.add_writer(self._socket.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        self._writing = False
+        self._readiness.remove_writer(self._socket.fileno())
+        self._pay()
+        if self._waiting_for_room and not self._writing:
+            self._waiting_for_room = False
+            self._receiver.room()
+
+    # the end
+
+    def reclaim(self) -> list[Handoff]:
+        """
+        Close the channel; see :meth:`stickyd.interfaces.ICourier.reclaim`.
+        """
+        if not self._open:
+            return []
+        # Acknowledgements may still be in the socket; a connection that the dead worker
+        # had begun to read must not be served again.
+        self._read(sys.maxsize)
+        self._open = False
+        self._readiness.remove_reader(self._socket.fileno())
+        if self._writing:
+            self._readiness.remove_writer(self._socket.fileno())
+        self._socket.close()
+        returned, self._untold = self._untold, []
+        for handoff in returned:
+            self._receiver.received(handoff)
+        unacknowledged = list(self.in_flight)
+        self.in_flight.clear()
+        return unacknowledged

@@ -1,0 +1,227 @@
+"""
+The message of the handoff channel.
+
+Theory of operation.  A handoff channel is an ``AF_UNIX`` ``SOCK_SEQPACKET`` pair:
+one ``sendmsg`` is one message is one frame, so nothing here has to find where a frame
+begins.  Both ends speak the same language, because connections travel both ways (to a
+worker when they are new; back from it when another slot owns their next request):
+
+=========  ==================  ====================================================
+kind       descriptor          meaning
+=========  ==================  ====================================================
+HANDOFF    exactly one         here is a connection, numbered ``sequence``
+ACK        none                everything up to ``sequence`` that was not NACKed has
+                               been taken; ``window`` more may be under way
+NACK       none                ``sequence`` came without its descriptor: send again
+=========  ==================  ====================================================
+
+Sequence numbers start at 1 and rise by 1 in each direction.  Acknowledgements are
+cumulative and carry the window, as in TCP (RFC 9293, section 3.8): a receiver that runs
+out of descriptors says 0 and says so again when it has room.  The first message of each
+end is ``ACK 0`` with its window; before it, nothing may be sent.
+
+The descriptor travels in the same message as the header that describes it
+(``SCM_RIGHTS``, unix(7)), so no counting can ever pair a connection with the header of
+another one.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+
+from stickyd.errors import FrameError
+
+VERSION = 1
+
+#: version, kind, purpose, (unused), slot, length of address, length of key, sequence, window
+_HEADER = Struct("!BBBxHHHQH")
+
+#: The header alone, in bytes: what an ACK or NACK is.
+HEADER_BYTES = _HEADER.size
+
+#: The largest frame, in bytes.  Well below the default socket buffer (net.core.wmem_default,
+#: 212,992), so that one frame always fits.
+MAX_FRAME_BYTES = 128 * 1024
+
+#: Room for the bytes that were read from a connection before it was handed on.
+MAX_UNREAD_BYTES = MAX_FRAME_BYTES - 4096
+
+#: ``Handoff.slot`` of a connection that is placed by its key.
+BY_KEY = 0xFFFF
+
+
+class Kind(IntEnum):
+    """
+    What a frame says.
+    """
+
+    HANDOFF = 1
+    ACK = 2
+    NACK = 3
+
+
+class Purpose(IntEnum):
+    """
+    What the descriptor of a HANDOFF frame is.
+    """
+
+    #: A connection of a client, untouched but for ``unread``.
+    CONNECTION = 1
+    #: A listening socket, whose connections the worker accepts for itself.
+    LISTENER = 2
+
+
+class Handoff:
+    """
+    A connection on its way: a descriptor and what the next process must know about it.
+
+    Mutable, slotted and without validation: one is made per connection.
+
+    :ivar descriptor: the connection.  Whoever holds the handoff closes it.
+    :ivar host: the client's address as the listening socket reports it; empty for a
+        UNIX socket.
+    :ivar port: the client's port; 0 for a UNIX socket.
+    :ivar key: the affinity key.
+    :ivar unread: bytes already read from the connection, to be fed first.
+    :ivar slot: the slot that must get it, or :data:`BY_KEY`.
+    :ivar purpose: what the descriptor is.
+    :ivar sequence: its number on the channel that carries it; 0 before it was sent.
+    :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
+        has not waited.
+    :ivar refusals: how often a worker answered with NACK.
+    """
+
+    __slots__ = (
+        "deadline",
+        "descriptor",
+        "host",
+        "key",
+        "port",
+        "purpose",
+        "refusals",
+        "sequence",
+        "slot",
+        "unread",
+    )
+
+    def __init__(
+        self,
+        descriptor: int,
+        host: str,
+        port: int,
+        key: bytes,
+        unread: bytes = b"",
+        slot: int = BY_KEY,
+        purpose: int = Purpose.CONNECTION,
+    ) -> None:
+        self.descriptor = descriptor
+        self.host = host
+        self.port = port
+        self.key = key
+        self.unread = unread
+        self.slot = slot
+        self.purpose = purpose
+        self.sequence = 0
+        self.deadline = 0.0
+        self.refusals = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Handoff {self.host}:{self.port} descriptor={self.descriptor} "
+            f"sequence={self.sequence}>"
+        )
+
+
+_HANDOFF = int(Kind.HANDOFF)
+
+
+def encode_handoff(handoff: Handoff) -> bytes:
+    """
+    The frame of a handoff; its descriptor goes beside it, in the same ``sendmsg``.
+
+    :raises FrameError: if ``unread`` is longer than :data:`MAX_UNREAD_BYTES`.
+    """
+    if len(handoff.unread) > MAX_UNREAD_BYTES:
+        raise FrameError(
+            f"{len(handoff.unread)} unread bytes do not fit into a handoff "
+            f"(at most {MAX_UNREAD_BYTES})"
+        )
+    address = f"{handoff.host}\0{handoff.port}".encode()
+    head = _HEADER.pack(
+        VERSION,
+        _HANDOFF,
+        handoff.purpose,
+        handoff.slot,
+        len(address),
+        len(handoff.key),
+        handoff.sequence,
+        0,
+    )
+    return head + address + handoff.key + handoff.unread
+
+
+def encode_ack(sequence: int, window: int) -> bytes:
+    """
+    The frame that takes everything up to ``sequence`` and allows ``window`` under way.
+    """
+    return _HEADER.pack(VERSION, Kind.ACK, 0, 0, 0, 0, sequence, window)
+
+
+def encode_nack(sequence: int) -> bytes:
+    """
+    The frame that asks for ``sequence`` again.
+    """
+    return _HEADER.pack(VERSION, Kind.NACK, 0, 0, 0, 0, sequence, 0)
+
+
+def decode(frame: bytes | bytearray | memoryview, size: int) -> tuple[int, int, int]:
+    """
+    Read the fixed part of a frame.
+
+    :param frame: a buffer that begins with the frame.
+    :param size: how many bytes of it the frame has.
+    :return: kind, sequence, window.
+    :raises FrameError: if it is not a frame of this version.
+    """
+    if size < HEADER_BYTES:
+        raise FrameError(f"a frame of {size} bytes, shorter than its header of {HEADER_BYTES}")
+    version, kind, _, _, address, key, sequence, window = _HEADER.unpack_from(frame)
+    if version != VERSION:
+        raise FrameError(f"a frame of version {version}, where {VERSION} is spoken")
+    if kind == _HANDOFF:
+        if address + key + HEADER_BYTES > size:
+            raise FrameError(f"a handoff of {size} bytes, shorter than it says")
+    elif kind not in (Kind.ACK, Kind.NACK):
+        raise FrameError(f"a frame of unknown kind {kind}")
+    elif size != HEADER_BYTES:
+        raise FrameError(f"{size - HEADER_BYTES} bytes too many behind a {Kind(kind).name}")
+    return kind, sequence, window
+
+
+def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor: int) -> Handoff:
+    """
+    Read a HANDOFF frame that :func:`decode` has accepted.
+
+    :param descriptor: the descriptor that came with it, which the handoff now holds.
+    :raises FrameError: if the address is malformed; the descriptor is then still the
+        caller's.
+    """
+    _, _, purpose, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
+    view = bytes(frame[HEADER_BYTES:size])
+    address = view[:address_bytes]
+    try:
+        host, _, port = address.decode().partition("\0")
+        handoff = Handoff(
+            descriptor,
+            host,
+            int(port),
+            view[address_bytes : address_bytes + key_bytes],
+            view[address_bytes + key_bytes :],
+            slot,
+            purpose,
+        )
+    except ValueError as cause:
+        raise FrameError(f"a handoff with the malformed address {address!r}") from cause
+    handoff.sequence = sequence
+    return handoff

@@ -1,0 +1,113 @@
+"""
+What a newcomer gets when there is no room for him.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter, deque
+from struct import pack
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.interfaces import IRefusal
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.handoff.frame import Handoff
+
+#: Seconds for which a refused client may read the answer before his connection is closed.
+LINGER = 1.0
+
+#: How many such connections there may be; past it the oldest are closed at once.
+MOST_LINGERING = 256
+
+#: Seconds between two lines in the log about the same thing.
+QUIET = 1.0
+
+#: RFC 9110, section 15.6.4.  The one answer that the primary can give, as it is the same
+#: whatever was asked.
+UNAVAILABLE = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"Retry-After: 1\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 20\r\n"
+    b"Connection: close\r\n"
+    b"\r\n"
+    b"Service unavailable\n"
+)
+
+#: Choices of ``--overflow``.
+ANSWERS = ("503", "close", "reset")
+
+
+@implementer(IRefusal)
+class Overflow:
+    """
+    Answers, counts and closes.
+
+    :ivar counts: how many connections were refused, by reason.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, answer: str) -> None:
+        """
+        :param answer: ``503`` sends :data:`UNAVAILABLE`; ``close`` closes without a word;
+            ``reset`` sends a TCP reset.
+        """
+        self._clock = clock
+        self._answer = answer
+        self.counts: Counter[str] = Counter()
+        self._lingering: deque[tuple[float, int]] = deque()
+        self._told: dict[str, float] = {}
+
+    def refuse(self, handoff: Handoff, why: str) -> None:
+        self.counts[why] += 1
+        now = self._clock.seconds()
+        if now - self._told.get(why, -QUIET) >= QUIET:
+            self._told[why] = now
+            self._log.warn(
+                "Connection of {host} refused ({answer}): {why}; {count} so far",
+                host=handoff.host,
+                answer=self._answer,
+                why=why,
+                count=self.counts[why],
+            )
+        # A socket object for its methods; it owns the descriptor until detach().
+        sock = socket.socket(fileno=handoff.descriptor)
+        if self._answer == "503":
+            self._apologise(sock)
+            return
+        if self._answer == "reset":
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+            except OSError:
+                pass  # gone already, or of a family that cannot be reset
+        sock.close()
+
+    def _apologise(self, sock: socket.socket) -> None:
+        try:
+            sock.send(UNAVAILABLE, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            sock.close()
+            return
+        # To close with the request unread is to send a reset, which may overtake the
+        # answer on its way into the client's hands (RFC 9112, section 9.6).
+        self._lingering.append((self._clock.seconds() + LINGER, sock.detach()))
+        if len(self._lingering) > MOST_LINGERING:
+            os.close(self._lingering.popleft()[1])
+        if len(self._lingering) == 1:
+            self._clock.callLater(LINGER, self._close_lingering)
+
+    def _close_lingering(self) -> None:
+        now = self._clock.seconds()
+        while self._lingering and self._lingering[0][0] <= now:
+            os.close(self._lingering.popleft()[1])
+        if self._lingering:
+            self._clock.callLater(self._lingering[0][0] - now, self._close_lingering)

@@ -1,0 +1,151 @@
+"""
+The command line of ``twistd stickyd``: options and a configuration file become settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.python import usage
+from typing_extensions import override
+
+from stickyd import __version__
+from stickyd.errors import OperatorError, SettingError
+from stickyd.settings import Settings, read_some, rules
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def _shown(default: Any) -> str:
+    if default == 0:
+        return "auto"
+    return " ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(
+        default, float) else str(default)  # fmt: skip
+
+
+def _parameter(name: str) -> list[str | None]:
+    rule, default = rules()[name]
+    shown = f" [default: {_shown(default)}]" if default != "" else ""
+    return [name, {"workers": "w"}.get(name), None, rule.help + shown]
+
+
+#: Options that may be given several times.
+_REPEATABLE = ("listen",)
+
+
+class Options(usage.Options):
+    """
+    What ``twistd stickyd`` understands.
+
+    :ivar settings: the outcome.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "Runs a stateful web application on all cores; one client always reaches one worker."
+        " Every option can also stand in a TOML file, by the same name; the command line wins."
+        " Without an application, try: curl http://127.0.0.1:3000/"
+    )
+    optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
+        [
+            "port",
+            "p",
+            None,
+            "Listen on this TCP port: the same as --listen tcp:PORT. [default: 3000]",
+        ],
+        *(_parameter(name) for name in rules() if name not in _REPEATABLE),
+        ["config", "c", None, "Read options from this TOML file."],
+    ]
+    optFlags = [  # noqa: RUF012
+        ["check", None, "Check the options, import the application, say what is wrong, and exit."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = Settings()
+        self._listen: list[str] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        self._listen.append(endpoint)
+
+    opt_listen.__doc__ = f"{rules()['listen'][0].help} [default: tcp:3000]"
+
+    def opt_version(self) -> NoReturn:
+        """
+        Show the version of stickyd and exit.
+        """
+        sys.stdout.write(f"stickyd {__version__}\n")
+        raise SystemExit(0)
+
+    @override
+    def parseOptions(self, options: Any = None) -> None:
+        """
+        Parse; an operator's mistake ends the process with one line.
+
+        twistd would print its whole help for a :exc:`usage.UsageError`, and the line
+        that says what is wrong below it.
+        """
+        try:
+            super().parseOptions(options)
+        except (usage.UsageError, OperatorError) as problem:
+            raise SystemExit(f"stickyd: {problem} (see: twistd stickyd --help)") from None
+
+    @override
+    def parseArgs(self, *unexpected: str) -> None:
+        if unexpected:
+            raise SettingError(f"unexpected argument {unexpected[0]!r}; options begin with --")
+
+    @override
+    def postOptions(self) -> None:
+        given: dict[str, Any] = {}
+        if self["config"] is not None:
+            given.update(read_file(Path(self["config"])))
+        if self["port"] is not None:
+            self._listen.insert(0, port_endpoint("--port", self["port"]))
+        command_line = {name: self[name] for name in rules() if self.get(name) is not None}
+        if self._listen:
+            command_line["listen"] = self._listen
+        given.update(read_some(command_line, "--"))
+        self.settings = Settings(**given)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """
+    Read a configuration file.
+
+    :raises SettingError: if it cannot be read, is no TOML, or has a bad setting.
+    """
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except OSError as problem:
+        raise SettingError(f"--config {path}: {problem.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise SettingError(f"--config {path}: not TOML: {problem}") from None
+    where = f"{path}: "
+    port = found.pop("port", None)
+    given = read_some(found, where)
+    if port is not None:
+        endpoint = port_endpoint(f"{where}port", port)
+        given["listen"] = (endpoint, *given.get("listen", ()))
+    return given
+
+
+def port_endpoint(where: str, port: object) -> str:
+    """
+    The endpoint of a port number.
+
+    :raises SettingError: if it is no number from 0 to 65535; 0 lets the kernel choose.
+    """
+    try:
+        number = int(str(port))
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 65535:
+        raise SettingError(f"{where}: {port!r} is not a port number from 0 to 65535")
+    return f"tcp:{number}"

@@ -1,0 +1,250 @@
+"""
+Every setting, with its default, its bounds and its help, in one table.
+
+The command line, the configuration file and an embedding application all arrive here;
+what comes out is frozen and valid.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from stickyd.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: More slots than this do not fit into one classic BPF program (DESIGN: 4,096 instructions).
+MOST_WORKERS = 256
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """
+    What one setting may be.
+
+    :ivar metavar: stands for the value in the help.
+    """
+
+    help: str
+    metavar: str
+    kind: type = str
+    least: float = 0
+    most: float = float("inf")
+    choices: tuple[str, ...] = ()
+
+    def read(self, name: str, value: object, where: str) -> Any:
+        """
+        Check a value, which may still be the text of the command line.
+        """
+        if self.choices:
+            if value not in self.choices:
+                raise _unlike(name, value, where, self.choices)
+            return value
+        if self.kind is tuple:
+            return self._read_list(name, value, where)
+        if self.kind is str:
+            if not isinstance(value, str):
+                raise SettingError(f"{where}{name}: expected text, not {value!r}")
+            return value
+        return self._read_number(name, value, where)
+
+    def _read_list(self, name: str, value: object, where: str) -> tuple[str, ...]:
+        entries = [value] if isinstance(value, str) else value
+        if not isinstance(entries, (list, tuple)) or not all(isinstance(e, str) for e in entries):
+            raise SettingError(f"{where}{name}: expected text or a list of texts, not {value!r}")
+        return tuple(entries)
+
+    def _read_number(self, name: str, value: object, where: str) -> float:
+        wanted = "a whole number" if self.kind is int else "a number of seconds"
+        problem = SettingError(f"{where}{name}: {value!r} is not {wanted} {self._range()}")
+        if isinstance(value, bool):
+            raise problem
+        try:
+            number = self.kind(value)
+        except (TypeError, ValueError):
+            raise problem from None
+        if isinstance(value, float) and number != value:
+            raise problem
+        if not self.least <= number <= self.most:
+            raise problem
+        return float(number) if self.kind is float else int(number)
+
+    def _range(self) -> str:
+        if self.most == float("inf"):
+            return f"of at least {self.least:g}"
+        return f"from {self.least:g} to {self.most:g}"
+
+
+def _unlike(name: str, value: object, where: str, known: Iterable[str]) -> SettingError:
+    known = list(known)
+    close = get_close_matches(str(value), known, 1, 0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return SettingError(f"{where}{name}: {value!r} is unknown; {hint}known: {', '.join(known)}")
+
+
+def _setting(default: Any, help: str, metavar: str, **rule: Any) -> Any:  # noqa: A002
+    return field(default=default, metadata={"rule": _Rule(help, metavar, **rule)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What the operator decided; every value is checked.
+
+    Times are in seconds.  Make one with :meth:`read`; the constructor trusts its caller.
+    """
+
+    listen: tuple[str, ...] = _setting(
+        ("tcp:3000",),
+        "Listen on this Twisted stream endpoint, e.g. tcp:80:interface=127.0.0.1,"
+        " unix:/run/app.sock or systemd:domain=INET:index=0. Repeatable.",
+        "ENDPOINT",
+        kind=tuple,
+    )
+    workers: int = _setting(
+        0,
+        "How many workers, 1 to 256; 'auto' is one for each CPU that this process may use.",
+        "N",
+        kind=int,
+        least=1,
+        most=MOST_WORKERS,
+    )
+    resource: str = _setting(
+        "",
+        "Serve this twisted.web resource: an IResource, or a callable that returns one."
+        " Without an application, a demonstration is served that counts each client's hits.",
+        "MODULE:ATTRIBUTE",
+    )
+    affinity: tuple[str, ...] = _setting(
+        ("ip",),
+        "What tells clients apart: ip, or ip/24/56 for networks of that IPv4 and IPv6"
+        " prefix length.",
+        "KEY",
+        kind=tuple,
+    )
+    placement: str = _setting(
+        "rendezvous",
+        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), or"
+        " modulo (as the Node.js program did: MD5 of the address).",
+        "NAME",
+        choices=("rendezvous", "modulo"),
+    )
+    worker_reactor: str = _setting(
+        "uvloop",
+        "The workers' event loop: uvloop, asyncio or epoll.",
+        "NAME",
+        choices=("uvloop", "asyncio", "epoll"),
+    )
+    window: int = _setting(
+        64,
+        "How many connections may be on their way to a worker, unacknowledged.",
+        "N",
+        kind=int,
+        least=1,
+        most=250,
+    )
+    queue_limit: int = _setting(
+        1024,
+        "How many connections may wait for one worker; the next ones get the overflow answer.",
+        "N",
+        kind=int,
+    )
+    queue_timeout: float = _setting(30.0, "How long each of them may wait.", "SECONDS", kind=float)
+    overflow: str = _setting(
+        "503",
+        "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset.",
+        "ANSWER",
+        choices=("503", "close", "reset"),
+    )
+    start_timeout: float = _setting(
+        60.0, "How long a worker may take to get ready.", "SECONDS", kind=float, least=0.1
+    )
+    stop_timeout: float = _setting(
+        30.0,
+        "How long requests under way may take to finish at a stop.",
+        "SECONDS",
+        kind=float,
+    )
+    heartbeat: float = _setting(
+        1.0, "How often a worker reports.", "SECONDS", kind=float, least=0.05
+    )
+    backoff: float = _setting(
+        0.25,
+        "The delay after a worker's second quick death; it doubles with each further one.",
+        "SECONDS",
+        kind=float,
+        least=0.01,
+    )
+    backoff_limit: float = _setting(
+        30.0, "The longest such delay.", "SECONDS", kind=float, least=0.01
+    )
+    crash_limit: int = _setting(
+        5,
+        "How many workers in a row may die before they are ready until their slot gives up.",
+        "N",
+        kind=int,
+        least=1,
+    )
+
+    @classmethod
+    def read(cls, given: Mapping[str, object], where: str = "--") -> Settings:
+        """
+        Check settings and fill in the defaults.
+
+        :param given: values by name; a name may be spelt with ``-`` or ``_``.
+        :param where: stands before a name in an error: ``--``, or a file's name.
+        :raises SettingError: for an unknown name or a value out of bounds.
+        """
+        return cls(**read_some(given, where))
+
+    def to_json(self) -> str:
+        """
+        The settings as text, for a worker.
+        """
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """
+        The opposite of :meth:`to_json`.
+        """
+        return cls.read({name: value for name, value in json.loads(text).items()
+                         if (name, value) != ("workers", 0)})  # fmt: skip
+
+
+def rules() -> dict[str, tuple[_Rule, Any]]:
+    """
+    Each setting's name, spelt as on the command line, with its rule and its default.
+    """
+    return {f.name.replace("_", "-"): (f.metadata["rule"], _default(f)) for f in fields(Settings)}
+
+
+def _default(f: Field[Any]) -> Any:
+    assert f.default is not MISSING
+    return f.default
+
+
+def read_some(given: Mapping[str, object], where: str) -> dict[str, Any]:
+    """
+    Check settings, and leave out what is not given.
+
+    :return: values by attribute name.
+    :raises SettingError: as :meth:`Settings.read`.
+    """
+    known = rules()
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        spelt = name.replace("_", "-")
+        if spelt not in known:
+            close = get_close_matches(spelt, known, 1, 0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise SettingError(f"{where}{name}: there is no such setting; {hint}")
+        if spelt == "workers" and value == "auto":
+            checked["workers"] = 0
+            continue
+        checked[spelt.replace("-", "_")] = known[spelt][0].read(spelt, value, where)
+    return checked

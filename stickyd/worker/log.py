@@ -1,0 +1,74 @@
+"""
+The worker's log: lines on standard error, which the primary puts into its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    globalLogBeginner,
+)
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.logger import LogEvent
+
+#: sd-daemon(3), which :mod:`stickyd.fleet.output` reads back.
+MARKS = {
+    LogLevel.critical: "<2>",
+    LogLevel.error: "<3>",
+    LogLevel.warn: "<4>",
+    LogLevel.info: "<6>",
+    LogLevel.debug: "<7>",
+}
+
+
+def marked(event: LogEvent) -> str:
+    """
+    Format an event, each of its lines marked with the level.
+    """
+    mark = MARKS.get(event.get("log_level", LogLevel.info), "<6>")
+    text = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None:
+        text = f"{text}\n{failure.getTraceback()}"
+    return "".join(f"{mark}{line}\n" for line in text.splitlines())
+
+
+class _MarkingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # subscriptable from 3.11 on
+    """
+    The same marks for the standard library's logging, which asyncio libraries use.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        number = 3 if record.levelno >= logging.ERROR else 4 if record.levelno > 20 else 6
+        return "\n".join(f"<{number}>{line}" for line in super().format(record).splitlines())
+
+
+def begin_logging() -> None:
+    """
+    Send twisted.logger and the standard library's logging to standard error.
+    """
+    # Pipes are buffered by the block; a print of the application is wanted when it is made.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+    @implementer(ILogObserver)
+    def write(event: LogEvent) -> None:
+        sys.stderr.write(marked(event))
+
+    globalLogBeginner.beginLoggingTo(
+        [FilteringLogObserver(write, [LogLevelFilterPredicate(LogLevel.info)])],
+        redirectStandardIO=False,
+    )
+    handler = _MarkingHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

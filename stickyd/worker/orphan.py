@@ -1,0 +1,48 @@
+"""
+No orphan ever stays, whatever the application does when the primary dies.
+
+The reactor learns of the primary's death by the control channel's end of file, and
+finishes in good order.  A worker whose reactor is stuck would not: so a thread, which
+needs no reactor, waits for the same event.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+
+#: Seconds that a worker gets beyond the deadline it knows of.
+GRACE = 2.0
+
+
+class OrphanWatch:
+    """
+    Kills this process if it has not exited in time after its primary died.
+
+    :ivar patience: seconds that the orderly way may take; 0.0 before the worker serves,
+        when there is nothing to finish.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """
+        :param descriptor: a duplicate of the control channel, which stays open for good.
+        """
+        self.patience = 0.0
+        self._descriptor = descriptor
+
+    def start(self) -> None:
+        """
+        Watch from now on, without keeping the process alive.
+        """
+        threading.Thread(target=self._watch, name="orphan watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        hangup = select.poll()
+        # No events asked for: POLLHUP is always reported (poll(2)), data never wakes us.
+        hangup.register(self._descriptor, 0)
+        hangup.poll()
+        time.sleep(self.patience + GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
