@@ -1,6 +1,7 @@
 """
-The demonstration's answer as an ASGI application, for uvicorn and granian; accepts
-WebSockets too and then waits.
+The demonstration's answer as an ASGI application, for uvicorn and granian.
+
+It accepts WebSockets too, and then waits.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@
  * The primary accepts, hashes the address, and passes the descriptor over a SOCK_SEQPACKET
  * pair to one of its children, which knows just enough HTTP for the load generator: a request
  * is whatever ends in an empty line, in one piece.  A bound, not a rival. */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
