@@ -20,6 +20,7 @@ class Process:
 
     pid: int
     parent: int
+    session: int
     started: int
     cpu_seconds: float
 
@@ -38,14 +39,18 @@ def look(pid: int) -> Process | None:
     if fields[0] in "ZX":
         return None
     ticks = int(fields[11]) + int(fields[12])
-    return Process(pid, int(fields[1]), int(fields[19]), ticks / TICKS)
+    parent, session, started = int(fields[1]), int(fields[3]), int(fields[19])
+    return Process(pid, parent, session, started, ticks / TICKS)
 
 
 def families(heads: list[int]) -> dict[int, tuple[int, Process]]:
     """
-    Find the given processes and all that descend from them.
+    Find the given leaders of sessions, and all that belong to them.
 
-    :return: by pid, the head it descends from and the process itself.
+    What descends from a head is in its family, and so is what runs in its session: a worker
+    that outlived its primary descends from nobody.
+
+    :return: by pid, the head it belongs to and the process itself.
     """
     living = {
         process.pid: process
@@ -59,6 +64,8 @@ def families(heads: list[int]) -> dict[int, tuple[int, Process]]:
             ancestor = living.get(ancestor.parent)
         if ancestor is not None:
             found[process.pid] = (ancestor.pid, process)
+        elif process.session in heads:
+            found[process.pid] = (process.session, process)
     return found
 
 
