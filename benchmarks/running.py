@@ -4,6 +4,7 @@ Starts a system, watches its processes, and ends every one of them, by pid.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -119,10 +120,15 @@ class Running:
     def signal_stop(self) -> None:
         """
         Ask it to stop, without waiting; :meth:`stop` then takes less time.
+
+        A primary ends its workers itself, unless it ended before them.
         """
         for _role, popen in reversed(self._heads.values()):
             if popen.poll() is None:
                 popen.terminate()
+        ended = {pid for pid, (_role, popen) in self._heads.items() if popen.poll() is not None}
+        for _head, process in families(list(ended)).values():
+            _send(process, signal.SIGTERM)
 
     def stop(self, patience: float = 10.0) -> list[int]:
         """
@@ -133,18 +139,23 @@ class Running:
         """
         before = [member.process for member in self.members().values()]
         self.signal_stop()
-        deadline = time.monotonic() + patience
-        left = before
-        while left and time.monotonic() < deadline:
-            for _role, popen in self._heads.values():
-                popen.poll()  # reaps it
-            left = [process for process in left if _still_there(process)]
-            time.sleep(0.02)
+        left = self._await_end(before, patience)
         for process in left:
-            os.kill(process.pid, signal.SIGKILL)
+            _send(process, signal.SIGKILL)
+        self._await_end(left, patience=10.0)
         for _role, popen in self._heads.values():
             popen.wait()
         return [process.pid for process in left]
+
+    def _await_end(self, processes: list[Process], patience: float) -> list[Process]:
+        deadline = time.monotonic() + patience
+        while True:
+            for _role, popen in self._heads.values():
+                popen.poll()  # reaps it
+            processes = [process for process in processes if _still_there(process)]
+            if not processes or time.monotonic() > deadline:
+                return processes
+            time.sleep(0.02)
 
     def _is_front(self, pid: int, head: int) -> bool:
         role = self._heads[head][0]
@@ -213,6 +224,12 @@ class Running:
 def _still_there(process: Process) -> bool:
     now = look(process.pid)
     return now is not None and now.started == process.started
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    if _still_there(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def start_system(system: System, make_setting: Callable[[], Setting], attempts: int = 3) -> Running:
