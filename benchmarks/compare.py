@@ -17,7 +17,7 @@ from benchmarks import peers
 from benchmarks.catalogue import STICKYD, System, catalogue, command_system
 from benchmarks.measuring import Slice
 from benchmarks.rounds import Fleet, Schedule, exit_on_sigterm, take_turns
-from benchmarks.tables import comparison
+from benchmarks.tables import comparison, undisturbed
 
 MODES = ("close", "keepalive")
 SMOKE = {"names": ["stickyd", "node-sticky"], "rounds": 2, "seconds": 1.0, "warmup": 0.5}
@@ -47,6 +47,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write every slice to this file")
     parser.add_argument("--svg", type=Path, help="draw the medians (needs matplotlib)")
     parser.add_argument("--from-json", type=Path, help="measure nothing; take what --json wrote")
+    parser.add_argument(
+        "--max-others",
+        type=float,
+        default=float("inf"),
+        help="leave out slices in which other programs used more CPUs than this (no limit)",
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="stickyd and node-sticky, briefly; fails on any error"
     )
@@ -161,18 +167,17 @@ def main() -> int:
     if options.json and slices:
         kept = {"run": surroundings(options), "slices": [*map(dataclasses.asdict, slices)]}
         options.json.write_text(json.dumps(kept))
-    if slices:
-        against = options.against or slices[0].system
-        print(comparison(slices, against))
+    if calm := undisturbed(slices, options.max_others):
+        print(comparison(calm, options.against or slices[0].system))
         if options.svg:
             from benchmarks.plot import draw  # here, as matplotlib is an extra
 
-            draw(slices, options.svg)
+            draw(calm, options.svg)
     if options.smoke:
         complaints += problems(slices)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
-    return 1 if complaints or not slices else 0
+    return 1 if complaints or not calm else 0
 
 
 if __name__ == "__main__":

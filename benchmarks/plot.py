@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from benchmarks.tables import rows
 
@@ -32,7 +33,12 @@ def draw(slices: list[Slice], path: Path) -> None:
     panels = figure.subplots(1, len(modes), squeeze=False)[0]
     for mode, panel in zip(modes, panels, strict=True):
         _draw_mode(panel, slices, mode)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    handles = [
+        Patch(color=FRONT, label="primary or proxy"),
+        Patch(color=WORKERS, label="workers"),
+        Patch(color=OURS, label="workers of stickyd"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
@@ -42,8 +48,8 @@ def _draw_mode(panel: Axes, slices: list[Slice], mode: str) -> None:
     fronts = [row.front for row in made]
     workers = [row.workers for row in made]
     colours = [OURS if name.startswith("stickyd") else WORKERS for name in names]
-    panel.barh(names, workers, left=fronts, color=colours, label="workers")
-    panel.barh(names, fronts, color=FRONT, label="primary or proxy")
+    panel.barh(names, workers, left=fronts, color=colours)
+    panel.barh(names, fronts, color=FRONT)
     for place, row in enumerate(made):
         panel.text(row.front + row.workers, place, f" {row.total:.2f}", va="center", fontsize=8)
     panel.set_title(f"{mode}: CPU seconds for 10,000 requests")

@@ -95,6 +95,15 @@ def _ratio(mine: list[Slice], theirs: list[Slice]) -> float:
     return median(ratios) if ratios else math.nan
 
 
+def undisturbed(slices: list[Slice], most: float) -> list[Slice]:
+    """
+    Leave out the slices in which other programs used more than so many CPUs.
+
+    The choice knows nothing of the figures, so it favours nobody.
+    """
+    return [piece for piece in slices if piece.foreign_cpus <= most]
+
+
 def rows(slices: list[Slice], mode: str, against: str) -> list[Row]:
     """
     Take the slices of one mode together, the cheapest system first.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from benchmarks.generator import Outcome, Stickiness
 from benchmarks.measuring import Slice
 from benchmarks.processes import look
 from benchmarks.running import Running, StartError, free_port
-from benchmarks.tables import rows, stickiness_verdict
+from benchmarks.tables import rows, stickiness_verdict, undisturbed
 
 SERVER = """
 import http.server, os, signal, sys
@@ -160,6 +161,16 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert (ours.system, ours.total, ours.ratio) == ("ours", 1.0, 1.0)
     assert (theirs.total, theirs.ratio) == pytest.approx((6.0, 2.0))
     assert math.isnan(rows(slices, "close", against="nobody")[0].ratio)
+
+
+def test_disturbed_slices_are_left_out() -> None:
+    """
+    A slice that other programs disturbed does not count, whatever its figures.
+    """
+    slices = [piece("ours", number, 1.0) for number in range(3)]
+    slices[1] = dataclasses.replace(slices[1], foreign_cpus=0.5)
+    assert undisturbed(slices, 0.5) == slices
+    assert undisturbed(slices, 0.4) == [slices[0], slices[2]]
 
 
 @pytest.mark.parametrize(
