@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     "system", "CPU s/10k", "min-max", "front", "workers", "ratio", "req/s", "p50 ms", "p99 ms",
-    "RSS MiB", "sticky", "errors", "others", "slices",
+    "RSS MiB", "shares %", "sticky", "errors", "others", "slices",
 )  # fmt: skip
 
 
@@ -60,6 +60,10 @@ class Row:
     p50_ms: float
     p99_ms: float
     resident_mib: float
+    shares: str
+    """
+    Which part of the answers each process gave, in percent.
+    """
     sticky: str
     errors: dict[str, int]
     foreign_cpus: float
@@ -80,6 +84,7 @@ class Row:
             f"{self.p50_ms:.2f}",
             f"{self.p99_ms:.1f}",
             f"{self.resident_mib:.0f}",
+            self.shares,
             self.sticky,
             ", ".join(f"{kind} {count}" for kind, count in self.errors.items()) or "0",
             f"{self.foreign_cpus:.2f}",
@@ -121,6 +126,13 @@ def rows(slices: list[Slice], mode: str, against: str) -> list[Row]:
     return sorted(made, key=lambda row: row.total)
 
 
+def _shares(pieces: list[Slice]) -> str:
+    answers: Counter[str] = Counter()
+    for piece in pieces:
+        answers.update(piece.outcome.stickiness.pids)
+    return "/".join(f"{count / answers.total():.0%}"[:-1] for _pid, count in answers.most_common())
+
+
 def _row(system: str, pieces: list[Slice], every: list[Slice], against: list[Slice]) -> Row:
     def middle(figure: Callable[[Slice], float]) -> float:
         return median(figure(piece) for piece in pieces)
@@ -138,6 +150,7 @@ def _row(system: str, pieces: list[Slice], every: list[Slice], against: list[Sli
         p50_ms=middle(lambda piece: piece.outcome.latency_ms["p50"]),
         p99_ms=middle(lambda piece: piece.outcome.latency_ms["p99"]),
         resident_mib=pieces[-1].resident_kib / 1024,
+        shares=_shares(pieces),
         sticky=stickiness_verdict(piece for piece in every if piece.system == system),
         errors=dict(sum((Counter(piece.outcome.errors) for piece in pieces), Counter())),
         foreign_cpus=middle(lambda piece: piece.foreign_cpus),
