@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
+    from collections.abc import Callable, Sequence, Sized
     from socket import socket
 
     from twisted.internet.defer import Deferred
@@ -98,6 +98,25 @@ class IWorker(ICourier):
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
 
+    def release(placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        """
+        Have it give away its idle connections, each other one after the request that is
+        under way, and its sessions: those whose slot is not its own any more.
+
+        :param placement: how many slots there are from now on, and which of them stand;
+            or :obj:`None` to have everything go to this worker's successor.
+        :return: fires when what goes away is gone but for requests under way that take
+            their time; fails if the worker dies first.
+        """
+
+    def adopt_sessions(chunk: bytes) -> Deferred[None]:
+        """
+        Have it take over sessions.
+
+        :param chunk: as another worker exported it.
+        :return: fires when it has them; fails if it dies first.
+        """
+
     def stop(patience: float) -> None:
         """
         Have it finish what is under way and exit; kill it if it has not exited soon
@@ -105,10 +124,48 @@ class IWorker(ICourier):
         """
 
 
+class IWorkerEvents(Interface):
+    """
+    Told what happens to a worker.
+    """
+
+    def ready(worker: IWorker) -> None:
+        """
+        It can take connections.
+        """
+
+    def died(worker: IWorker, cause: str) -> None:
+        """
+        Its process has ended, or could not be started; ``cause`` says how, for the log.
+        Called once, after which nothing else is.
+        """
+
+    def beat(worker: IWorker) -> None:
+        """
+        It has sent a heartbeat.
+        """
+
+
+class IFleet(IDestination):
+    """
+    All slots, as a worker needs to know them.
+    """
+
+    def adopt_sessions(index: int, chunk: bytes) -> Deferred[None]:
+        """
+        Give sessions to the worker that has, or is about to take, a slot.
+
+        :return: as :meth:`IWorker.adopt_sessions`; fails at once if there is no such
+            worker.
+        """
+
+
 class ISpawner(Interface):
     """
     Makes workers.
     """
+
+    spare: bool = Attribute("Whether a started worker waits to be given a slot.")
 
     def spawn(slot: Slot, ready: Callable[[], None], died: Callable[[str], None]) -> IWorker:
         """
@@ -189,14 +246,31 @@ class IHost(Interface):
             :exc:`stickyd.errors.ApplicationError` if the application refuses.
         """
 
-    def adopt(sock: socket, peer: IAddress, unread: bytes) -> None:
+    requests: int = Attribute("How many requests were answered; connections, if not HTTP.")
+
+    def adopt(sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
         Serve a connection: make its transport and its protocol, and count it until it
         is closed.
 
         :param sock: the connection, non-blocking, closed by the host.
         :param peer: the client, as the application shall see it.
-        :param unread: bytes to be fed before what is read from the socket.
+        :param handoff: as it arrived, with the bytes to be fed before what is read from
+            the socket; its descriptor is ``sock``'s.
+        """
+
+    def release(
+        goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
+    ) -> Deferred[None]:
+        """
+        Give connections away: at once those between two requests, each other one as soon
+        as it is.
+
+        :param goes: tells by the handoff of a connection whether it goes.
+        :param give: takes its socket, the bytes that were read and not consumed, and its
+            handoff; closes the socket.
+        :return: fires when no request of such a connection is under way; upgraded
+            connections (WebSocket) do not count, nor do those that cannot be given away.
         """
 
     def drain() -> Deferred[None]:
