@@ -48,7 +48,6 @@ class Incoming(Outgoing):
     _left = 0  # of the body's length
     _allowed: float = inf  # of the body's limit
     _decoder: ChunkedDecoder | None = None
-    _serving = False
     _draining = False
     _route: Route | None = None
     _take: Take | None = None
@@ -97,6 +96,8 @@ class Incoming(Outgoing):
                     return
             self._state = BUSY
             self._request.requestReceived(*self._message)
+            if self._pulls:
+                self._pull()
             if self._state != HEAD:
                 if position < size:
                     self._keep(data[position:])

@@ -60,6 +60,7 @@ class Outgoing:
     _next_pull: IDelayedCall | None = None
     _pending_bytes = 0
     _wrote = False
+    _serving = False  # the channel is at work, and will pull
     _reading = True
 
     def __init__(self, shared: Shared) -> None:
@@ -210,8 +211,8 @@ class Outgoing:
         """
         Let a producer write the response at the pace of the client.
 
-        A push producer is paused and resumed; a pull producer is asked for more until
-        the transport says that it is full.
+        A push producer is paused and resumed; a pull producer is asked for more, as soon
+        as the caller has returned, until the transport says that it is full.
 
         :raise RuntimeError: if there is one already.
         """
@@ -223,7 +224,8 @@ class Outgoing:
         self._producer = producer
         self._pulls = not streaming
         if not streaming:
-            self._pull()
+            if not self._serving:
+                self._next_pull = self.shared.clock.callLater(0, self._pull_on)
         elif self._waiting:
             producer.pauseProducing()
 
@@ -256,7 +258,8 @@ class Outgoing:
 
     def _pull_on(self) -> None:
         self._next_pull = None
-        self._pull()
+        if self._pulls:
+            self._pull()
 
     # IPushProducer, for our transport.
 
