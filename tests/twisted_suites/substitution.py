@@ -61,18 +61,18 @@ class SuiteChannel(HTTPChannel):
     Our channel, with the stock channel's knobs turned into limits.
     """
 
-    requestFactory: Any = SuiteRequest
-    timeOut: float | None = None
-    callLater: Any = None
-    maxHeaders = 500
-    totalHeadersSize = 16384
-    _optimisticEagerReadSize = 0x4000
+    requestFactory: Any = SuiteRequest  # noqa: N815 - Twisted's name
+    timeOut: float | None = None  # noqa: N815 - Twisted's name
+    callLater: Any = None  # noqa: N815 - Twisted's name
+    maxHeaders = 500  # noqa: N815 - Twisted's name
+    totalHeadersSize = 16384  # noqa: N815 - Twisted's name
+    _optimisticEagerReadSize = 0x4000  # noqa: N815 - Twisted's name
 
     def __init__(self) -> None:
         super().__init__(SuiteShared(Clock()))
 
     @property
-    def _requestProducer(self) -> Any:
+    def _requestProducer(self) -> Any:  # noqa: N802 - Twisted's name
         return self._producer
 
     @override
@@ -124,7 +124,7 @@ class SuiteSite(server.Site):
     """
 
     protocol: Any = staticmethod(lambda: make_generic(None))
-    requestFactory = Request
+    requestFactory: type[server.Request] = Request  # noqa: N815 - Twisted's name
 
 
 def _look_alike(module: ModuleType, **substitutes: object) -> ModuleType:

@@ -15,8 +15,8 @@ __all__ = [
     "HTTPChannel",
     "HTTPLimits",
     "HTTPSite",
+    "Request",
     "RequestError",
     "RequestHead",
-    "Request",
     "Shared",
 ]

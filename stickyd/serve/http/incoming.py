@@ -16,11 +16,12 @@ from stickyd.serve.http.head import (
     FieldBlock,
     RequestError,
     RequestHead,
-    check_partial,
     parse_request_line,
     resolve_target,
 )
-from stickyd.serve.http.outgoing import BODY, BUSY, HEAD, LEAVING, PASSING, Outgoing
+from stickyd.serve.http.outgoing import BODY, BUSY, HEAD, LEAVING, PASSING
+from stickyd.serve.http.partial import PartialHead
+from stickyd.serve.http.producing import Producing
 from stickyd.serve.http.request import Request
 
 if TYPE_CHECKING:
@@ -29,21 +30,20 @@ if TYPE_CHECKING:
     from stickyd.serve.http.shared import Route, Take
 
 
-class Incoming(Outgoing):
+class Incoming(Producing):
     """
     Takes requests out of the input and has them answered one by one.
 
     :ivar requestFactory: makes a request for a channel.
     """
 
-    requestFactory: Callable[..., Any] = Request
+    requestFactory: Callable[..., Any] = Request  # noqa: N815 - Twisted's name
 
     _request: Any = None
     _message: tuple[bytes, bytes, bytes] = (b"", b"", b"")
     _block: FieldBlock | None = None
     _kept = b""  # input that waits for the answer before it
-    _partial: bytearray | None = None  # a head that is not whole yet
-    _scanned = 0  # how far that was searched for its end
+    _partial: PartialHead | None = None
     _skipped = False  # an empty line before the request line
     _left = 0  # of the body's length
     _allowed: float = inf  # of the body's limit
@@ -230,44 +230,30 @@ class Incoming(Outgoing):
 
     def _begin_partial(self, data: bytes) -> None:
         if data:
-            self._partial = bytearray()
+            self._partial = PartialHead(self.shared.limits, self._skipped)
             self._expect(self.shared.limits.head)
-            self._extend_partial(data)
+            self._extend(data)
 
     def _complete(self, data: bytes) -> None:
         """
         Add to a head that was not whole.
         """
         try:
-            whole = self._extend_partial(data)
+            whole = self._extend(data)
         except RequestError as error:
             self._refuse(error)
             return
         if whole:
             self._advance(whole)
 
-    def _extend_partial(self, data: bytes) -> bytes:
-        """
-        Add to the head that is not whole.
-
-        :return: everything, if the end of the head has come; else nothing.
-        """
+    def _extend(self, data: bytes) -> bytes | None:
         partial = self._partial
         assert partial is not None
-        partial += data
-        if not self._skipped and partial.startswith(b"\r\n"):
-            self._skipped = True
-            del partial[:2]
-            if not partial:
-                self._partial = None
-                return b""
-        if partial.find(b"\r\n\r\n", self._scanned) >= 0:
+        whole = partial.extend(data)
+        if whole is not None:
             self._partial = None
-            self._scanned = 0
-            return bytes(partial)
-        self._scanned = max(0, len(partial) - 3)
-        check_partial(partial, self.shared.limits)
-        return b""
+            self._skipped = partial.skipped
+        return whole
 
     # What waits.
 
