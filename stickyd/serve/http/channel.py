@@ -146,6 +146,10 @@ class HTTPChannel(Incoming):
         if request != self._request:
             raise TypeError(f"{request} is not being answered")
         self._request = None
+        if self._state == BODY:
+            # Answered before its body was here, and that is dropped.
+            self.persistent = False
+            self._linger()
         if self._state != BUSY:
             return
         self._state = HEAD
@@ -153,7 +157,9 @@ class HTTPChannel(Incoming):
             return
         if not self.persistent:
             self._end(self._kept)
-        elif not self._waiting:
+        elif self._waiting:
+            self._read_no_more()
+        else:
             self._go_on()
 
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
@@ -214,10 +220,6 @@ class HTTPChannel(Incoming):
         """
         return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
 
-    def _unsent(self) -> int:
-        size = getattr(self._transport, "get_write_buffer_size", None)
-        return 0 if size is None else size()
-
     def detach(self) -> tuple[socket, bytes]:
         """
         Give the connection away; see :class:`stickyd.interfaces.IDetachable`.
@@ -270,7 +272,10 @@ class HTTPChannel(Incoming):
         """
         state = self._state
         if state in (CLOSING, LEAVING) or self._waiting:
-            self.abortConnection()
+            if self._takes_something():
+                self._expect(self.shared.limits.stall)
+            else:
+                self.abortConnection()
         elif state == HEAD and self._partial is None:
             self.loseConnection()
         elif state in (HEAD, BODY):

@@ -19,7 +19,7 @@ from stickyd.serve.http.head import (
     parse_request_line,
     resolve_target,
 )
-from stickyd.serve.http.outgoing import BODY, BUSY, HEAD, LEAVING, PASSING
+from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
 from stickyd.serve.http.partial import PartialHead
 from stickyd.serve.http.producing import Producing
 from stickyd.serve.http.request import Request
@@ -66,9 +66,14 @@ class Incoming(Producing):
             self._serving = False
             if self._corked:
                 self._uncork()
+        if not self._reading and not self._waiting:
+            # The transport took a breath while we were at work.
+            self._go_on_reading()
         state = self._state
         if state == HEAD:
-            if self._partial is None and not self._waiting:
+            if self._waiting:
+                self._read_no_more()
+            elif self._partial is None:
                 idle = self.shared.limits.idle
                 self.deadline = inf if idle is None else self.shared.sweep.now + idle
         elif state == BODY:
@@ -215,12 +220,14 @@ class Incoming(Producing):
             if piece:
                 self._request.handleContentChunk(piece)
             self._left -= len(piece)
-            return -1 if self._left else start + len(piece)
+            return -1 if self._left or self._state != BODY else start + len(piece)
         for piece in decoder.feed(data[start:]):
             self._allowed -= len(piece)
             if self._allowed < 0:
                 raise RequestError(413, "body too large")
             self._request.handleContentChunk(piece)
+            if self._state != BODY:
+                return -1
         if not decoder.finished:
             return -1
         self._decoder = None
@@ -273,7 +280,11 @@ class Incoming(Producing):
         self._expect(self.shared.limits.idle)
         if kept:
             self._advance(kept)
-        if not self._waiting and len(self._kept) <= self.shared.limits.read_ahead_bytes:
+        if not self._waiting:
+            self._go_on_reading()
+
+    def _go_on_reading(self) -> None:
+        if self._state < CLOSING and len(self._kept) <= self.shared.limits.read_ahead_bytes:
             self._read_on()
 
     # Ends.

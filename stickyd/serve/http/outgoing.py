@@ -53,6 +53,7 @@ class Outgoing:
     _corked = False
     _waiting = False  # our transport is full
     _pending_bytes = 0
+    _unsent_before = inf
     _wrote = False
     _reading = True
 
@@ -129,7 +130,9 @@ class Outgoing:
             return
         self._state = CLOSING
         self._flush()
-        self._expect(self.shared.limits.linger)
+        # Without a look into its buffer a transport is left to itself: a long response
+        # to a slow client must not be cut off.
+        self._expect(self.shared.limits.stall if self._tells_unsent() else None)
         self._unregister_self()
         self._transport.loseConnection()
 
@@ -137,6 +140,8 @@ class Outgoing:
         """
         Close the connection now.
         """
+        if self._state == GONE:
+            return
         self._state = CLOSING
         self._unregister_self()
         abort = getattr(self._transport, "abortConnection", None)
@@ -157,7 +162,7 @@ class Outgoing:
             return
         self._state = CLOSING
         self._flush()
-        self._expect(self.shared.limits.linger)
+        self._expect(self.shared.limits.stall if self._waiting else self.shared.limits.linger)
         self._unregister_self()
         self._read_on()
         half_close()
@@ -210,10 +215,30 @@ class Outgoing:
             self._reading = True
             self._transport.resumeProducing()
 
+    def _tells_unsent(self) -> bool:
+        return hasattr(self._transport, "get_write_buffer_size")
+
+    def _unsent(self) -> int:
+        """
+        Ask the transport, if it can tell, how many bytes it has not sent yet.
+        """
+        size = getattr(self._transport, "get_write_buffer_size", None)
+        return 0 if size is None else size()
+
+    def _takes_something(self) -> bool:
+        """
+        Tell whether the client has taken some of what is written since the last look.
+        """
+        unsent, before = self._unsent(), self._unsent_before
+        self._unsent_before = unsent
+        return 0 < unsent < before
+
     def _expect(self, seconds: float | None) -> None:
         """
         Expire in so many seconds, whatever was the deadline before.
         """
+        if self._state == GONE:
+            return
         sweep = self.shared.sweep
         self.deadline = inf if seconds is None else sweep.now + seconds
         sweep.hasten(self)
