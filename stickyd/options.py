@@ -21,16 +21,18 @@ else:
     import tomli as tomllib
 
 
+#: How the help shows a default of 0 that stands for something else.
+_NULL = {"workers": "auto", "limit-concurrency": "no limit"}
+
+
 def _shown(default: Any) -> str:
-    if default == 0:
-        return "auto"
     return " ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(
         default, float) else str(default)  # fmt: skip
 
 
 def _parameter(name: str) -> list[str | None]:
     rule, default = rules()[name]
-    shown = f" [default: {_shown(default)}]" if default != "" else ""
+    shown = f" [default: {_NULL.get(name) or _shown(default)}]" if default != "" else ""
     return [name, {"workers": "w"}.get(name), None, rule.help + shown]
 
 

@@ -95,7 +95,8 @@ class Settings:
     """
     What the operator decided; every value is checked.
 
-    Times are in seconds.  Make one with :meth:`read`; the constructor trusts its caller.
+    Times are in seconds.  Make one with :meth:`read`; the constructor checks only what
+    concerns several settings at once.
     """
 
     listen: tuple[str, ...] = _setting(
@@ -118,6 +119,59 @@ class Settings:
         "Serve this twisted.web resource: an IResource, or a callable that returns one."
         " Without an application, a demonstration is served that counts each client's hits.",
         "MODULE:ATTRIBUTE",
+    )
+    asgi: str = _setting(
+        "",
+        "Serve this ASGI 3 application (Starlette, FastAPI, Django, Quart, python-socketio).",
+        "MODULE:ATTRIBUTE",
+    )
+    asgi_factory: str = _setting(
+        "",
+        "Serve the ASGI 3 application that this callable returns; it gets no arguments.",
+        "MODULE:ATTRIBUTE",
+    )
+    wsgi: str = _setting(
+        "", "Serve this WSGI application (Flask, Django), in threads.", "MODULE:ATTRIBUTE"
+    )
+    static: str = _setting("", "Serve the files in this directory.", "DIRECTORY")
+    protocol: str = _setting(
+        "",
+        "Serve any protocol: a Twisted IProtocolFactory, or a callable that returns one.",
+        "MODULE:ATTRIBUTE",
+    )
+    root_path: str = _setting(
+        "",
+        "The prefix that a proxy in front takes off the path, e.g. /shop: an ASGI"
+        " application's root_path, a WSGI application's SCRIPT_NAME.",
+        "PATH",
+    )
+    lifespan: str = _setting(
+        "auto",
+        "Whether the ASGI application has a lifespan: on, off, or auto (one that raises has none).",
+        "MODE",
+        choices=("auto", "on", "off"),
+    )
+    limit_concurrency: int = _setting(
+        0,
+        "How many connections or running requests a worker's ASGI application may have; more"
+        " get 503. 0 is no limit.",
+        "N",
+        kind=int,
+    )
+    ws_max_size: int = _setting(
+        16 * 1024 * 1024,
+        "The longest WebSocket message that an ASGI application gets, in bytes.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    wsgi_threads: int = _setting(
+        10,
+        "How many requests a worker's WSGI application handles at a time.",
+        "N",
+        kind=int,
+        least=1,
+        most=1000,
     )
     affinity: tuple[str, ...] = _setting(
         ("ip",),
@@ -242,6 +296,39 @@ class Settings:
         least=1,
     )
 
+    def __post_init__(self) -> None:
+        """
+        Check what one setting demands of another.
+
+        :raises SettingError: if they contradict each other.
+        """
+        given = [f"--{kind}" for kind, _ in self._applications()]
+        if len(given) > 1:
+            raise SettingError(f"{' and '.join(given)}: only one application can be served")
+        kind = given[0] if given else "the demonstration"
+        for name, kinds in _OF_ONE_KIND.items():
+            if getattr(self, name) != _DEFAULTS[name] and kind not in kinds:
+                raise SettingError(
+                    f"--{_spelt(name)} means nothing to {kind}; it is for {' and '.join(kinds)}"
+                )
+        if kind in _ASGI and self.worker_reactor == "epoll":
+            raise SettingError(
+                f"{kind}: ASGI applications need an asyncio loop; write --worker-reactor"
+                " uvloop or asyncio instead of epoll"
+            )
+        _check_root_path(self.root_path)
+
+    def _applications(self) -> list[tuple[str, str]]:
+        return [(_spelt(kind), value) for kind in _KINDS if (value := getattr(self, kind))]
+
+    @property
+    def application(self) -> tuple[str, str] | None:
+        """
+        What to serve: the name of its option, as in ``asgi``, and its value; or
+        :obj:`None` for the demonstration.
+        """
+        return next(iter(self._applications()), None)
+
     @classmethod
     def read(cls, given: Mapping[str, object], where: str = "--") -> Settings:
         """
@@ -268,11 +355,41 @@ class Settings:
                          if (name, value) != ("workers", 0)})  # fmt: skip
 
 
+#: The settings that name an application.
+_KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
+
+_ASGI = ("--asgi", "--asgi-factory")
+
+#: The settings that only some kinds of applications understand.
+_OF_ONE_KIND = {
+    "root_path": (*_ASGI, "--wsgi"),
+    "lifespan": _ASGI,
+    "limit_concurrency": _ASGI,
+    "ws_max_size": _ASGI,
+    "wsgi_threads": ("--wsgi",),
+}
+
+_DEFAULTS = {f.name: f.default for f in fields(Settings)}
+
+
+def _spelt(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _check_root_path(path: str) -> None:
+    # uvicorn encodes it as ASCII and puts it before the path as it is.
+    if path and (not path.startswith("/") or path.endswith("/") or not path.isascii()):
+        raise SettingError(
+            f"--root-path {path}: write it in ASCII, with a slash before and none behind, as"
+            " in --root-path /shop"
+        )
+
+
 def rules() -> dict[str, tuple[_Rule, Any]]:
     """
     Each setting's name, spelt as on the command line, with its rule and its default.
     """
-    return {f.name.replace("_", "-"): (f.metadata["rule"], _default(f)) for f in fields(Settings)}
+    return {_spelt(f.name): (f.metadata["rule"], _default(f)) for f in fields(Settings)}
 
 
 def _default(f: Field[Any]) -> Any:
@@ -290,7 +407,7 @@ def read_some(given: Mapping[str, object], where: str) -> dict[str, Any]:
     known = rules()
     checked: dict[str, Any] = {}
     for name, value in given.items():
-        spelt = name.replace("_", "-")
+        spelt = _spelt(name)
         if spelt not in known:
             close = get_close_matches(spelt, known, 1, 0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
