@@ -66,8 +66,8 @@ def read(name: str, source: str, is_package: bool = False) -> Module:
 
     def visit(node: ast.AST, inside_function: bool) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                visit(child, inside_function)
+            for statement in node.orelse:
+                visit(statement, inside_function)
             return
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found = set(imported(node, package))

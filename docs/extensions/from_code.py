@@ -86,7 +86,9 @@ def shown_default(name: str, default: object) -> str:
         return "Default: none."
     if name == "workers":
         return "Default: ``auto``."
-    text = " ".join(default) if isinstance(default, tuple) else f"{default}"
+    if isinstance(default, float):
+        return f"Default: ``{default:g}``."
+    text = " ".join(default) if isinstance(default, tuple) else default
     return f"Default: ``{text}``."
 
 
