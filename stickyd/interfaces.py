@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IProtocol
+    from twisted.internet.interfaces import IAddress
 
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.frame import Handoff
@@ -189,10 +189,14 @@ class IHost(Interface):
             :exc:`stickyd.errors.ApplicationError` if the application refuses.
         """
 
-    def build_protocol(transport: Any) -> IProtocol:
+    def adopt(sock: socket, peer: IAddress, unread: bytes) -> None:
         """
-        Make the protocol that will serve one connection, and count it.  The caller
-        connects it with ``makeConnection(transport)``.
+        Serve a connection: make its transport and its protocol, and count it until it
+        is closed.
+
+        :param sock: the connection, non-blocking, closed by the host.
+        :param peer: the client, as the application shall see it.
+        :param unread: bytes to be fed before what is read from the socket.
         """
 
     def drain() -> Deferred[None]:

@@ -239,6 +239,17 @@ def test_refuses_a_number_of_slots_it_cannot_do(slots: int) -> None:
         Rendezvous(slots)
 
 
+def test_what_it_remembers_is_bounded() -> None:
+    """
+    A flood of keys cannot grow the memo without end, and each instance has its own.
+    """
+    first, second = Rendezvous(2), Rendezvous(2)
+    for number in range(70_000):
+        first.slot_of(pack(">I", number))
+    sizes = [getattr(each.slot_of, "cache_info")().currsize for each in (first, second)]  # noqa: B009 - typed as a plain callable
+    assert sizes == [65_536, 0]
+
+
 def test_provides_iplacement() -> None:
     """
     Rendezvous keeps the contract of IPlacement.

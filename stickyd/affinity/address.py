@@ -37,16 +37,22 @@ that rotates its addresses can only push out others, at the cost of a parse.
 _PREFIXES = re.compile(r"ip(?:/([0-9]{1,3}))?(?:/([0-9]{1,3}))?", re.ASCII)
 
 
+def unmapped(address: IPAddress) -> IPAddress:
+    """
+    Give the IPv4 address that an IPv4-mapped address carries, and any other as it is.
+    """
+    if address.version == 6 and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
 def parse_address(text: str) -> IPAddress:
     """
     Parse an address; an IPv4-mapped one is the IPv4 address that it carries.
 
     :raises ValueError: if it is not an IPv4 or IPv6 address.
     """
-    address = ipaddress.ip_address(text)
-    if address.version == 6 and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return unmapped(ipaddress.ip_address(text))
 
 
 @lru_cache(MEMO)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
@@ -130,9 +130,8 @@ class WorkerProcess(ProcessProtocol):
             self._process = process
             self.pid = self._output.pid = process.pid
             # adoptStreamConnection duplicates; our own copy is closed below.
-            self._reactor.adoptStreamConnection(
-                ours.fileno(), socket.AF_UNIX, ServerFactory.forProtocol(lambda: self._control)
-            )
+            factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
+            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
         finally:
             os.close(nothing)
             ours.close()
@@ -218,8 +217,7 @@ class WorkerProcess(ProcessProtocol):
         self._slot.returned(handoff)
 
     def room(self) -> None:
-        if self._slot.courier is self:
-            self._slot.room()
+        self._slot.room()
 
     def starved(self) -> None:
         # A later one finds room, as each acknowledgement frees a descriptor of ours.

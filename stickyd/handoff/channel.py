@@ -18,6 +18,7 @@ from socket import MSG_CTRUNC, MSG_TRUNC
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from stickyd.errors import FrameError
 from stickyd.handoff.frame import (
@@ -31,6 +32,7 @@ from stickyd.handoff.frame import (
     encode_nack,
 )
 from stickyd.handoff.rights import SHORTAGES, receive_rights, send_rights
+from stickyd.interfaces import ICourier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +50,10 @@ BATCH = 64
 RETRY_SECONDS = 0.01
 
 
+@implementer(ICourier)
 class HandoffChannel:
     """
-    One end.  Implements :class:`stickyd.interfaces.ICourier`.
+    One end.
 
     :ivar in_flight: what was sent and is neither acknowledged nor NACKed, oldest first.
     :ivar acknowledged: how many of our handoffs the other end has taken.

@@ -1,47 +1,127 @@
+"""
+The host for a tree of twisted.web resources.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from twisted.internet.defer import Deferred, succeed
-from twisted.web.server import Site
+from zope.interface import implementer
+
+from stickyd.interfaces import IHost
+from stickyd.serve.http.access_log import AccessLog
+from stickyd.serve.http.shared import Shared
+from stickyd.serve.http.site import HTTPSite
+from stickyd.worker.transport import SocketTransport
+
+if TYPE_CHECKING:
+    from socket import socket
+    from typing import TextIO
+
+    from twisted.internet.interfaces import IAddress, IReactorTime
+    from twisted.web.resource import IResource
+
+    from stickyd.interfaces import IReadiness
+    from stickyd.serve.http.channel import HTTPChannel
+    from stickyd.serve.http.limits import HTTPLimits
+    from stickyd.serve.http.shared import Route
 
 
+@implementer(IHost)
 class ResourceHost:
-    def __init__(self, root, reactor):
-        self.site = Site(root)
-        self.site.log = lambda r: None
-        self.open = set()
-        self.waiting = None
+    """
+    Serves a tree of resources over HTTP/1.1.
+
+    :ivar site: what requests know as ``request.site``; its sessions and
+        ``displayTracebacks`` are twisted.web's.
+    """
+
+    def __init__(
+        self,
+        root: IResource,
+        clock: IReactorTime,
+        readiness: IReadiness,
+        limits: HTTPLimits | None = None,
+        access_log: TextIO | None = None,
+        route: Route | None = None,
+    ) -> None:
+        """
+        :param root: the tree.
+        :param clock: for timeouts, sessions and the access log.
+        :param readiness: for the transports of the connections.
+        :param limits: the bounds, or :obj:`None` for the defaults.
+        :param access_log: gets a line for each finished request, in the combined
+            format; flushed by :meth:`stop`, closed by the caller.
+        :param route: see :class:`stickyd.serve.http.shared.Shared`.
+        """
+        log = None if access_log is None else AccessLog(access_log, clock)
+        self.site = HTTPSite(root, Shared(clock, limits, route), log)
+        self._readiness = readiness
+        self._channels: set[HTTPChannel] = set()
+        self._drained: list[Deferred[None]] = []
 
     @property
-    def connections(self):
-        return len(self.open)
+    def connections(self) -> int:
+        """
+        How many connections are open.
+        """
+        return len(self._channels)
 
-    def start(self):
+    def start(self) -> Deferred[None]:
+        """
+        Resources are ready as they are.
+        """
         return succeed(None)
 
-    def build_protocol(self, transport):
-        p = self.site.buildProtocol(transport.getPeer())
-        self.open.add(p)
-        old = p.connectionLost
+    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+        """
+        Serve a connection; see :class:`IHost`.
+        """
+        SocketTransport(self._readiness, sock, peer, unread).start(self.make_channel())
 
-        def lost(reason):
-            self.open.discard(p)
-            old(reason)
-            if self.waiting and not self.open:
-                w, self.waiting = self.waiting, None
-                w.callback(None)
+    def make_channel(self) -> HTTPChannel:
+        """
+        Make a channel, and count it until its connection is over or given away.
+        """
+        channel = self.site.make_channel()
+        channel.ended = self._end
+        self._channels.add(channel)
+        return channel
 
-        p.connectionLost = lost
-        return p
+    def drain(self) -> Deferred[None]:
+        """
+        Close idle connections, and the others after the response under way.  Upgraded
+        connections end when their protocol or the client ends them.
+        """
+        for channel in list(self._channels):
+            channel.drain()
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._look()
+        return drained
 
-    def drain(self):
-        for p in list(self.open):
-            p.transport.loseConnection()
-        if not self.open:
-            return succeed(None)
-        self.waiting = Deferred()
-        return self.waiting
+    def abort(self) -> None:
+        """
+        Reset every connection.
+        """
+        for channel in list(self._channels):
+            channel.abortConnection()
 
-    def abort(self):
-        for p in list(self.open):
-            p.transport.abortConnection()
-
-    def stop(self):
+    def stop(self) -> Deferred[None]:
+        """
+        Flush the access log, and release the timers.
+        """
+        self.site.stopFactory()
         return succeed(None)
+
+    def _end(self, channel: HTTPChannel) -> None:
+        self._channels.discard(channel)
+        if self._drained:
+            self._look()
+
+    def _look(self) -> None:
+        if not self._channels:
+            drained, self._drained = self._drained, []
+            for waiting in drained:
+                waiting.callback(None)

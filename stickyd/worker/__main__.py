@@ -81,7 +81,7 @@ class Worker(ControlProtocol):
 
         assert self._host is not None
         readiness = readiness_of(self._reactor)
-        adoption = Adoption(self._reactor, readiness, self._host, settings.window, self._end)
+        adoption = Adoption(self._reactor, self._host, settings.window, self._end)
         self._adoption = adoption
         channel = HandoffChannel(
             readiness, self._reactor, self._handoffs, adoption, adoption.window

@@ -15,7 +15,6 @@ from zope.interface import implementer
 
 from stickyd.affinity.address import presented
 from stickyd.interfaces import IHandoffReceiver
-from stickyd.worker.transport import SocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IReactorTime
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IHost, IReadiness
+    from stickyd.interfaces import IHost
 
 #: The part of RLIMIT_NOFILE that connections may fill; the rest is the application's, for
 #: its files and databases, and keeps the kernel from dropping a descriptor on its way.
@@ -50,7 +49,6 @@ class Adoption:
     def __init__(
         self,
         clock: IReactorTime,
-        readiness: IReadiness,
         host: IHost,
         window: int,
         lost: Callable[[], None],
@@ -60,7 +58,6 @@ class Adoption:
         :param lost: called when the primary has closed the channel.
         """
         self._clock = clock
-        self._readiness = readiness
         self._host = host
         self._most = window
         self._lost = lost
@@ -119,8 +116,7 @@ class Adoption:
         # All four given, so that Python need not ask the kernel three times.
         sock = socket.socket(family, socket.SOCK_STREAM, 0, handoff.descriptor)
         sock.setblocking(False)
-        transport = SocketTransport(self._readiness, sock, peer, handoff.unread)
-        transport.start(self._host.build_protocol(transport))
+        self._host.adopt(sock, peer, handoff.unread)
 
     def returned(self, handoff: Handoff) -> None:
         raise AssertionError("a worker of this version passes no connection back")

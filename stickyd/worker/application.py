@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.resource import IResource
 
 from stickyd.errors import ApplicationError
+from stickyd.handoff.readiness import readiness_of
 from stickyd.serve.counter import Counter
 from stickyd.serve.resource import ResourceHost
 
@@ -93,4 +94,4 @@ def build_host(settings: Settings, reactor: Any) -> IHost:
     :raises ApplicationError: if the application cannot be had.
     """
     root = load_resource(settings.resource) if settings.resource else Counter()
-    return ResourceHost(root, reactor)
+    return ResourceHost(root, reactor, readiness_of(reactor))

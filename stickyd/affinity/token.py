@@ -1,0 +1,141 @@
+"""
+Signed slots: the value of the sticky cookie, and the stamp on an application's own ids.
+
+Both name a slot in the clear, so that no table is needed to find it, and are signed, so
+that a client cannot choose its worker.  The signing is itsdangerous's: HMAC with SHA-256,
+a key derived for each of the two uses, so that one is never taken for the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import itsdangerous
+
+from stickyd.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+SHORTEST_SECRET = 16
+"""
+How many bytes a secret has at least: 128 bits, as much as nobody can search through.
+"""
+
+_MEMO = 8192  # a client sends the same token with every request, and verifying costs 10 us
+# Checked before the signature: decoding base64 skips what is no base64, so there would be
+# any number of spellings of one signature.
+_TAIL = r"(0|[1-9][0-9]{0,4})%s\.[A-Za-z0-9_-]{43}"
+_COOKIE = re.compile((_TAIL % r"\.[A-Za-z0-9_-]{1,64}").encode())
+_STAMP = re.compile((r"(.*)\.(~?)" + _TAIL % "").encode(), re.DOTALL)
+_VISIBLE = re.compile(rb"[\x21-\x7e]*")
+
+
+def random_id() -> str:
+    """
+    Make an id of 96 random bits, in 16 characters that are safe in cookies and URLs.
+    """
+    return secrets.token_urlsafe(12)
+
+
+class Signer:
+    """
+    Signs and verifies slots.
+
+    :param keys: the secrets, each of at least :data:`SHORTEST_SECRET` bytes.  The first
+        signs, all of them verify; so a secret is replaced by putting the new one first,
+        and dropped when its tokens need not be known any more.
+    :param make_id: what gives each cookie its random part.
+    :raises SettingError: if there is no secret, or one is too short.
+    """
+
+    def __init__(self, keys: Sequence[bytes], make_id: Callable[[], str] = random_id) -> None:
+        if not keys:
+            raise SettingError("--secret: no secret is given; write one of 16 bytes or more")
+        for number, key in enumerate(keys, 1):
+            if len(key) < SHORTEST_SECRET:
+                raise SettingError(
+                    f"--secret: secret {number} has {len(key)} bytes, which can be guessed; "
+                    f"write {SHORTEST_SECRET} or more, for example from: openssl rand -hex 32"
+                )
+        self._make_id = make_id
+        self._cookies = _signer(keys, b"stickyd.cookie")
+        self._stamps = _signer(keys, b"stickyd.stamp")
+        # What raises is not remembered, so forged values cannot push out the others.
+        self._read_cookie = lru_cache(_MEMO)(self._parse_cookie)
+        self._read_stamp = lru_cache(_MEMO)(self._parse_stamp)
+
+    def mint(self, slot: int) -> str:
+        """
+        Make the value of a sticky cookie: ``slot.random.signature``.
+
+        All of it is safe in a cookie and in a URL (RFC 3986, section 2.3).
+        """
+        return self._cookies.sign(f"{slot}.{self._make_id()}").decode("ascii")
+
+    def slot_of(self, value: bytes, slots: int) -> int | None:
+        """
+        Read the value of a sticky cookie.
+
+        :param slots: how many slots there are.
+        :return: the slot; None if the value is forged, was signed with a secret that is
+            no longer known, or names a slot that is no longer there.
+        """
+        try:
+            slot = self._read_cookie(value)
+        except itsdangerous.BadSignature:
+            return None
+        return slot if slot < slots else None
+
+    def _parse_cookie(self, value: bytes) -> int:
+        return int(_verified(self._cookies, _COOKIE, value)[1])
+
+    def stamp(self, identifier: bytes, slot: int) -> bytes:
+        """
+        Append the signed slot to an id that the application minted.
+
+        The result is visible ASCII, as MCP wants its session ids.  So is nearly every
+        id, and it then stands there as it is; any other is base64 in the stamped form,
+        which a tilde before the slot tells.
+        """
+        if _VISIBLE.fullmatch(identifier):
+            return self._stamps.sign(b"%b.%d" % (identifier, slot))
+        return self._stamps.sign(b"%b.~%d" % (urlsafe_b64encode(identifier), slot))
+
+    def unstamp(self, value: bytes) -> tuple[bytes, int] | None:
+        """
+        Take a stamp off.
+
+        :return: the application's id and the slot, which may be gone by now; None if the
+            value is not one that we stamped.
+        """
+        try:
+            return self._read_stamp(value)
+        except itsdangerous.BadSignature:
+            return None
+
+    def _parse_stamp(self, value: bytes) -> tuple[bytes, int]:
+        identifier, encoded, slot = _verified(self._stamps, _STAMP, value).groups()
+        return (urlsafe_b64decode(identifier) if encoded else identifier), int(slot)
+
+
+def _signer(keys: Sequence[bytes], salt: bytes) -> itsdangerous.Signer:
+    # itsdangerous signs with the last key of its list.
+    return itsdangerous.Signer(
+        list(reversed(keys)), salt=salt, key_derivation="hmac", digest_method=hashlib.sha256
+    )
+
+
+def _verified(
+    signer: itsdangerous.Signer, shape: re.Pattern[bytes], value: bytes
+) -> re.Match[bytes]:
+    match = shape.fullmatch(value)
+    if match is None:
+        raise itsdangerous.BadSignature("not the shape of a token")
+    signer.unsign(value)
+    return match

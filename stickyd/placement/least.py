@@ -1,0 +1,166 @@
+"""
+Placement by load: a newcomer goes where there is least to do, and is remembered.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from zope.interface import implementer
+
+from stickyd.errors import SettingError
+from stickyd.interfaces import IPlacement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+MOST_KEYS: Final = 65_536
+"""
+How many clients are remembered: about 15 MB.
+"""
+
+REMEMBERED_SECONDS: Final = 3600.0
+"""
+How long a client is remembered after its last connection.
+"""
+
+Snapshot: TypeAlias = "list[tuple[str, int, float]]"
+"""
+What is remembered, as JSON can hold it: for each key its hexadecimal digits, its slot
+and the seconds that it is remembered for yet; the key that was longest unused is first.
+"""
+
+
+@implementer(IPlacement)
+class LeastLoaded:
+    """
+    The ``least`` placement.
+
+    Unlike the others it is not a function of the key alone: it keeps a table.  Only one
+    process can use it, and the table must travel with a reload or an upgrade
+    (:meth:`snapshot`), or clients come back as newcomers.
+
+    The table is bounded in size and in time.  Both bounds fall on the key that was
+    longest unused, so a flood of new keys can push out others, but cannot grow it.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        loads: Callable[[], Sequence[int]],
+        clock: Callable[[], float],
+        available: Callable[[int], bool],
+        most_keys: int = MOST_KEYS,
+        seconds: float = REMEMBERED_SECONDS,
+    ) -> None:
+        """
+        Start with an empty table.
+
+        :param slots: at least 1.
+        :param loads: gives each slot's load, in any unit, when a newcomer comes.  It should
+            count connections that are on their way to a worker too: a figure that lags
+            sends every newcomer to the same slot until it is renewed.
+        :param clock: gives the time in seconds, and never goes back.
+        :param available: whether a slot can be given clients: not if it has failed.  If
+            none can, the loads alone decide.
+        :param most_keys: how many keys to remember, at least 1.
+        :param seconds: how long to remember a key after its last use, more than 0.
+        :raises SettingError: if a number is outside its range.
+        """
+        _require_slots(slots)
+        if most_keys < 1:
+            raise SettingError(f"least placement remembers 1 or more clients, not {most_keys}")
+        if not seconds > 0:
+            raise SettingError(f"least placement remembers clients more than 0 s, not {seconds} s")
+        self.slots = slots
+        self._loads = loads
+        self._clock = clock
+        self._available = available
+        self._most_keys = most_keys
+        self._seconds = seconds
+        # Key to slot and expiry, longest unused first; so the expiries ascend.
+        self._table: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def slot_of(self, key: bytes) -> int:
+        """
+        Give the slot that the key is remembered on, or choose and remember one.
+
+        A key whose slot is not available moves to another for good.
+        """
+        now = self._clock()
+        slot, expiry = self._table.get(key, (-1, now))
+        if expiry <= now or not self._available(slot):
+            slot = self.least_loaded()
+        self._table[key] = slot, now + self._seconds
+        self._table.move_to_end(key)
+        self._forget(now)
+        return slot
+
+    def least_loaded(self) -> int:
+        """
+        Choose the slot of a newcomer, without remembering anything.
+
+        Of slots with equal load the next in turn is taken.
+        """
+        loads = self._loads()
+        candidates = [slot for slot in range(self.slots) if self._available(slot)]
+        chosen = min(
+            candidates or range(self.slots),
+            key=lambda slot: (loads[slot], (slot - self._turn) % self.slots),
+        )
+        self._turn = chosen + 1
+        return chosen
+
+    def resize(self, slots: int) -> None:
+        """
+        Change the number of slots, and forget the keys of those that are removed.
+
+        :param slots: at least 1.
+        :raises SettingError: if there is none.
+        """
+        _require_slots(slots)
+        self.slots = slots
+        kept = ((key, entry) for key, entry in self._table.items() if entry[0] < slots)
+        self._table = OrderedDict(kept)
+
+    def snapshot(self) -> Snapshot:
+        """
+        Give what is remembered, to be kept over a reload or an upgrade.
+        """
+        now = self._clock()
+        self._forget(now)
+        return [(key.hex(), slot, expiry - now) for key, (slot, expiry) in self._table.items()]
+
+    def restore(self, snapshot: Iterable[Sequence[str | int | float]]) -> None:
+        """
+        Replace the table by one that was given by :meth:`snapshot`.
+
+        What the present settings have no room, time or slot for is left out.
+        """
+        now = self._clock()
+        self._table.clear()
+        for digits, slot, seconds in snapshot:
+            if int(slot) < self.slots:
+                expiry = now + min(float(seconds), self._seconds)
+                self._table[bytes.fromhex(str(digits))] = int(slot), expiry
+        self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        """
+        Drop what is out of date, and what is too much, from the longest unused end.
+        """
+        while self._table:
+            key, (_slot, expiry) = next(iter(self._table.items()))
+            if expiry > now and len(self._table) <= self._most_keys:
+                return
+            del self._table[key]
+
+
+def _require_slots(slots: int) -> None:
+    if slots < 1:
+        raise SettingError(f"{slots} slots: least placement takes 1 or more")

@@ -1,0 +1,322 @@
+"""
+The side of the channel that reads: heads, bodies, and the order of requests.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.iweb import INonQueuedRequestFactory
+
+from stickyd.serve.http.chunked import ChunkedDecoder
+from stickyd.serve.http.head import (
+    CHUNKED,
+    HTTP_1_1,
+    FieldBlock,
+    RequestError,
+    RequestHead,
+    check_partial,
+    parse_request_line,
+    resolve_target,
+)
+from stickyd.serve.http.outgoing import BODY, BUSY, HEAD, LEAVING, PASSING, Outgoing
+from stickyd.serve.http.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stickyd.serve.http.shared import Route, Take
+
+
+class Incoming(Outgoing):
+    """
+    Takes requests out of the input and has them answered one by one.
+
+    :ivar requestFactory: makes a request for a channel.
+    """
+
+    requestFactory: Callable[..., Any] = Request
+
+    _request: Any = None
+    _message: tuple[bytes, bytes, bytes] = (b"", b"", b"")
+    _block: FieldBlock | None = None
+    _kept = b""  # input that waits for the answer before it
+    _partial: bytearray | None = None  # a head that is not whole yet
+    _scanned = 0  # how far that was searched for its end
+    _skipped = False  # an empty line before the request line
+    _left = 0  # of the body's length
+    _allowed: float = inf  # of the body's limit
+    _decoder: ChunkedDecoder | None = None
+    _serving = False
+    _draining = False
+    _route: Route | None = None
+    _take: Take | None = None
+    _successor: Any = None
+
+    def _advance(self, data: bytes) -> None:
+        """
+        Go on with new input, until it is used up or a request is not answered at once.
+        """
+        self._corked = self._serving = True
+        try:
+            self._serve(data)
+        except RequestError as error:
+            self._refuse(error)
+        finally:
+            self._serving = False
+            if self._corked:
+                self._uncork()
+        state = self._state
+        if state == HEAD:
+            if self._partial is None and not self._waiting:
+                idle = self.shared.limits.idle
+                self.deadline = inf if idle is None else self.shared.sweep.now + idle
+        elif state == BODY:
+            self._expect(self.shared.limits.body)
+        elif state == BUSY:
+            if not self._waiting:
+                self.deadline = inf
+        elif state == PASSING:
+            self.deadline = inf
+            self._pass_on()
+        elif state == LEAVING:
+            self._try_leave()
+
+    def _serve(self, data: bytes) -> None:
+        position = 0
+        size = len(data)
+        while True:
+            if self._state == HEAD:
+                position = self._read_head(data, position)
+                if position < 0:
+                    return
+            if self._state == BODY:
+                position = self._read_body(data, position)
+                if position < 0:
+                    return
+            self._state = BUSY
+            self._request.requestReceived(*self._message)
+            if self._state != HEAD:
+                if position < size:
+                    self._keep(data[position:])
+                return
+            if not self.persistent:
+                self._end(data[position:])
+                return
+            if position == size:
+                return
+            if self._waiting:
+                # Our answers have nowhere to go for now, so no more of them.
+                self._keep(data[position:])
+                self._read_no_more()
+                return
+
+    def _read_head(self, data: bytes, start: int) -> int:
+        """
+        Take the next head, and make its request.
+
+        :return: where the head ends, or -1 if there is nothing to go on with.
+        """
+        end = data.find(b"\r\n\r\n", start) + 4
+        if end < 4:
+            self._begin_partial(data[start:])
+            return -1
+        head = data if start == 0 and end == len(data) else data[start:end]
+        limits = self.shared.limits
+        line_end = head.find(b"\r\n")
+        if line_end == 0:
+            # RFC 9112 section 2.2: a leading empty line is ignored; one is enough.
+            if self._skipped:
+                raise RequestError(400, "empty lines instead of a request")
+            self._skipped = True
+            return self._read_head(data, start + 2)
+        self._skipped = False
+        method, target, version = parse_request_line(head[:line_end], limits)
+        if len(head) > limits.head_bytes:
+            raise RequestError(431, "head too large")
+        raw = head[line_end + 2 :]
+        block = self._block
+        if block is None or raw != block.raw or version is not block.version:
+            block = self._block = FieldBlock(raw, version, limits)
+        if self._route is not None:
+            take = self._route(RequestHead(method, target, block.pairs))
+            if take is not None:
+                self._take = take
+                self._kept = data[start:]
+                self._state = LEAVING
+                return -1
+        if target[0] != 47:  # a slash
+            target, authority = resolve_target(method, target)
+            if authority is not None:
+                block = block.with_host(authority)
+        self.persistent = version is HTTP_1_1 and not block.close and not self._draining
+        self._message = (method, target, version)
+        self._begin_request(block, end == len(data))
+        return end
+
+    def _begin_request(self, block: FieldBlock, dry: bool) -> None:
+        """
+        Make the request and tell it what is known; ``dry`` if none of its body is here.
+        """
+        length = block.length
+        most = self.shared.limits.body_bytes
+        if length:
+            self._allowed = inf if most is None else most
+            if length > self._allowed:
+                raise RequestError(413, "body too large")
+        factory = self.requestFactory
+        if factory is Request:
+            self._request = request = factory(self)
+            request.adopt(block)
+        else:
+            self._request = request = self._make_foreign(factory, block)
+        if not length:
+            if factory is not Request:
+                request.gotLength(0)
+            return
+        self._state = BODY
+        if length == CHUNKED:
+            self._decoder = ChunkedDecoder()
+            request.gotLength(None)
+        else:
+            self._left = length
+            request.gotLength(length)
+        if block.expects and dry and block.version is HTTP_1_1:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _make_foreign(self, factory: Callable[..., Any], block: FieldBlock) -> Any:
+        """
+        Make a request of a class that is not ours.
+        """
+        if INonQueuedRequestFactory.providedBy(factory):
+            request = factory(self)
+        else:
+            request = factory(self, False)
+        adopt = getattr(request, "adopt", None)
+        if adopt is None:
+            for name, value in block.pairs:
+                request.requestHeaders.addRawHeader(name, value)
+            request.parseCookies()
+        else:
+            adopt(block)
+        return request
+
+    def _read_body(self, data: bytes, start: int) -> int:
+        """
+        Take the body, or what there is of it.
+
+        :return: where it ends, or -1 if it is not whole.
+        """
+        decoder = self._decoder
+        if decoder is None:
+            piece = data[start : start + self._left]
+            if piece:
+                self._request.handleContentChunk(piece)
+            self._left -= len(piece)
+            return -1 if self._left else start + len(piece)
+        for piece in decoder.feed(data[start:]):
+            self._allowed -= len(piece)
+            if self._allowed < 0:
+                raise RequestError(413, "body too large")
+            self._request.handleContentChunk(piece)
+        if not decoder.finished:
+            return -1
+        self._decoder = None
+        return len(data) - len(decoder.rest)
+
+    # Heads in pieces.
+
+    def _begin_partial(self, data: bytes) -> None:
+        if data:
+            self._partial = bytearray()
+            self._expect(self.shared.limits.head)
+            self._extend_partial(data)
+
+    def _complete(self, data: bytes) -> None:
+        """
+        Add to a head that was not whole.
+        """
+        try:
+            whole = self._extend_partial(data)
+        except RequestError as error:
+            self._refuse(error)
+            return
+        if whole:
+            self._advance(whole)
+
+    def _extend_partial(self, data: bytes) -> bytes:
+        """
+        Add to the head that is not whole.
+
+        :return: everything, if the end of the head has come; else nothing.
+        """
+        partial = self._partial
+        assert partial is not None
+        partial += data
+        if not self._skipped and partial.startswith(b"\r\n"):
+            self._skipped = True
+            del partial[:2]
+            if not partial:
+                self._partial = None
+                return b""
+        if partial.find(b"\r\n\r\n", self._scanned) >= 0:
+            self._partial = None
+            self._scanned = 0
+            return bytes(partial)
+        self._scanned = max(0, len(partial) - 3)
+        check_partial(partial, self.shared.limits)
+        return b""
+
+    # What waits.
+
+    def _keep(self, data: bytes) -> None:
+        """
+        Keep input for later, but not without bound.
+        """
+        self._kept += data
+        if len(self._kept) > self.shared.limits.read_ahead_bytes:
+            self._read_no_more()
+
+    def _go_on(self) -> None:
+        """
+        Go on with what was kept, now that there is room for the answers.
+        """
+        kept, self._kept = self._kept, b""
+        self._expect(self.shared.limits.idle)
+        if kept:
+            self._advance(kept)
+        if not self._waiting and len(self._kept) <= self.shared.limits.read_ahead_bytes:
+            self._read_on()
+
+    # Ends.
+
+    def _end(self, unread: bytes) -> None:
+        """
+        Close after the last response.
+        """
+        if unread:
+            self._linger()
+        else:
+            self.loseConnection()
+
+    def _refuse(self, error: RequestError) -> None:
+        """
+        Answer a request that is not good enough to be one, and close.
+        """
+        self.persistent = False
+        self._partial = None
+        self.write(self.shared.refusal(error.status))
+        self._linger()
+
+    def _pass_on(self) -> None:
+        """
+        Give the protocol of an upgrade what came with the request.
+        """
+        kept, self._kept = self._kept, b""
+        self._read_on()
+        if kept:
+            self._successor.dataReceived(kept)
+
+    def _try_leave(self) -> None:
+        raise NotImplementedError

@@ -1,0 +1,282 @@
+"""
+The lean request: what every request of ours has, whoever processes it.
+
+It is a :class:`twisted.web.http.Request` in all that it does, but headers, cookies,
+arguments, addresses and content become objects when somebody looks at them, and a
+response with a simple head never meets a ``Headers`` object.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, AnyStr
+
+from twisted.python.failure import Failure
+from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, Request, parse_qs
+from twisted.web.http_headers import Headers
+from typing_extensions import override
+
+from stickyd.serve.http.head import HTTP_1_1
+from stickyd.serve.http.lazy import Lazy
+
+if TYPE_CHECKING:
+    from stickyd.serve.http.head import FieldBlock
+
+_OK_MESSAGE = RESPONSES[OK]
+_UNASKED = object()
+
+# Response fields that stand in every head, or frame it: with one of them set by the
+# application the head is not simple.
+_SPECIAL = frozenset([b"Server", b"Date", b"Connection", b"Transfer-Encoding"])
+
+
+@lru_cache(maxsize=1024)
+def canonical(name: str | bytes) -> bytes:
+    """
+    Spell a field name as twisted.web does.
+
+    :raise twisted.web.http_headers.InvalidHeaderName: if it is none.
+    """
+    headers = Headers()
+    headers.setRawHeaders(name, [b""])
+    return next(headers.getAllRawHeaders())[0]
+
+
+def _request_headers(request: LeanRequest) -> Headers:
+    headers = Headers()
+    block = request._block
+    if block is not None:
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in block.pairs:
+            values.setdefault(name, []).append(value)
+        for name, several in values.items():
+            headers.setRawHeaders(name, several)
+    return headers
+
+
+def _response_headers(request: LeanRequest) -> Headers:
+    headers = Headers()
+    if request._stamped:
+        shared = request._connection().shared
+        headers.setRawHeaders(b"Server", [shared.server])
+        headers.setRawHeaders(b"Date", [shared.date()])
+    if request._simple:
+        for name, value in request._simple.items():
+            headers.setRawHeaders(name, [value])
+        request._simple = None
+    return headers
+
+
+def _received_cookies(request: LeanRequest) -> dict[bytes, bytes]:
+    cookies: dict[bytes, bytes] = {}
+    block = request._block
+    if block is not None:
+        for name, value in block.pairs:
+            if name == b"cookie":
+                for cookie in value.split(b";"):
+                    key, equals, content = cookie.lstrip().partition(b"=")
+                    if equals:
+                        cookies[key] = content
+    return cookies
+
+
+def _args(request: LeanRequest) -> dict[bytes, list[bytes]]:
+    query = request.uri.partition(b"?")[2]
+    args: dict[bytes, list[bytes]] = parse_qs(query, 1) if query else {}
+    return args
+
+
+class LeanRequest(Request):
+    """
+    A request that does only the work that is asked for.
+    """
+
+    requestHeaders = Lazy(_request_headers)
+    responseHeaders = Lazy(_response_headers)
+    received_cookies = Lazy(_received_cookies)
+    args = Lazy(_args)
+    cookies = Lazy(lambda request: [])
+    notifications = Lazy(lambda request: [])
+    content = Lazy(lambda request: BytesIO())
+    client = Lazy(lambda request: request._connection().getPeer())
+    host = Lazy(lambda request: request._connection().getHost())
+    transport = Lazy(lambda request: request._connection().transport)
+
+    defaultContentType: bytes | None = None
+    queued: Any = False
+    _parsePOSTFormSubmission = True
+    _block: FieldBlock | None = None
+    _ours = False  # whether the channel is one of ours
+    _stamped = False  # whether the response gets Server and Date
+    _simple: dict[bytes, bytes] | None = None  # response fields until there are Headers
+    _former: Any = None  # the channel, after the request has let go of it
+
+    def __init__(
+        self,
+        channel: Any,
+        queued: object = _UNASKED,
+        parsePOSTFormSubmission: bool | None = None,  # noqa: N803 - twisted.web's name
+    ) -> None:
+        self.channel = channel
+        if queued is not _UNASKED:
+            self.queued = queued
+        if parsePOSTFormSubmission is not None:
+            self._parsePOSTFormSubmission = parsePOSTFormSubmission
+
+    def adopt(self, block: FieldBlock) -> None:
+        """
+        Called by our channel, which thereby says that it is ours, with the fields.
+        """
+        self._block = block
+        self._ours = True
+
+    def _connection(self) -> Any:
+        return self.__dict__.get("channel") or self._former
+
+    # Called by the channel
+
+    @override
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if command == b"POST" and (
+            self._block is None or b"form" in (self.getHeader(b"content-type") or b"").lower()
+        ):
+            if self._block is not None:
+                self.content.seek(0, 2)
+            super().requestReceived(command, path, version)
+            return
+        if "content" in self.__dict__:
+            self.content.seek(0)
+        self.method = command
+        self.uri = path
+        self.clientproto = version
+        mark = path.find(b"?")
+        self.path = path if mark < 0 else path[:mark]
+        self.process()
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        self._disconnected = True
+        self._former = self.__dict__.get("channel")
+        self.channel = None
+        content = self.__dict__.get("content")
+        if content is not None:
+            content.close()
+        for waiting in self.__dict__.pop("notifications", ()):
+            waiting.errback(reason)
+
+    # Called by the application
+
+    @override
+    def getHeader(self, key: AnyStr) -> AnyStr | None:
+        if self._block is None or "requestHeaders" in self.__dict__:
+            return super().getHeader(key)
+        name = key.lower() if isinstance(key, bytes) else key.lower().encode("iso-8859-1")
+        for known, value in reversed(self._block.pairs):
+            if known == name:
+                return value if isinstance(key, bytes) else value.decode()
+        return None
+
+    @override
+    def setHeader(self, name: str | bytes, value: str | bytes) -> None:
+        if self._ours and "responseHeaders" not in self.__dict__:
+            name = canonical(name)
+            if value.__class__ is str:
+                value = value.encode()
+            if name not in _SPECIAL and value.__class__ is bytes:
+                if b"\n" in value or b"\r" in value:
+                    value = b" ".join(value.splitlines())
+                if self._simple is None:
+                    self._simple = {}
+                self._simple[name] = value
+                return
+        self.responseHeaders.setRawHeaders(name, [value])
+
+    @override
+    def write(self, data: bytes) -> None:
+        if self.startedWriting or not self._has_simple_head():
+            super().write(data)
+            return
+        if self.method == b"HEAD" or self.code in NO_BODY_CODES:
+            super().write(data)
+            return
+        channel = self.channel
+        head = self._make_head(None)
+        size = len(data)
+        self.sentLength = size
+        if not size:
+            channel.write(head)
+        elif self.chunked:
+            channel.write(b"%b%x\r\n%b\r\n" % (head, size, data))
+        else:
+            channel.write(head + data)
+
+    # The response head
+
+    def _has_simple_head(self) -> bool:
+        """
+        Tell whether :meth:`_make_head` can make the response's head.
+        """
+        if not self._ours or self.finished or self._disconnected:
+            return False
+        known = self.__dict__
+        return not (
+            "responseHeaders" in known
+            or known.get("cookies")
+            or self.etag is not None
+            or self.lastModified is not None
+        )
+
+    def _make_head(self, length: int | None) -> bytes:
+        """
+        Begin the response, of this length if it is known.
+        """
+        self.startedWriting = 1
+        channel = self.channel
+        version = self.clientproto
+        stamped = self._stamped
+        if self.code_message is _OK_MESSAGE and stamped and self.code == OK and version == HTTP_1_1:
+            head = channel.shared.success()
+        else:
+            reason = b" ".join(self.code_message.splitlines())
+            head = b"%b %d %b\r\n" % (version, self.code, reason)
+            if stamped:
+                head += channel.shared.common()
+        simple = self._simple
+        if simple is None:
+            typed = not stamped
+        else:
+            if length is None:
+                length = -1 if b"Content-Length" in simple else None
+            else:
+                simple.pop(b"Content-Length", None)
+            typed = not stamped or b"Content-Type" in simple
+            for pair in simple.items():
+                head += b"%b: %b\r\n" % pair
+        if length is None:
+            if version == HTTP_1_1:
+                self.chunked = 1
+                head += b"Transfer-Encoding: chunked\r\n"
+        elif length >= 0:
+            head += b"Content-Length: %d\r\n" % length
+        if not typed and length and self.defaultContentType is not None:
+            head += b"Content-Type: %b\r\n" % self.defaultContentType
+        if not channel.persistent and version == HTTP_1_1:
+            head += b"Connection: close\r\n"
+        return head + b"\r\n"
+
+    @override
+    def _cleanup(self) -> None:
+        if self.producer:
+            self._log.failure(
+                "", Failure(RuntimeError(f"Producer was not unregistered for {self.uri!r}"))
+            )
+            self.unregisterProducer()
+        known = self.__dict__
+        content = known.pop("content", None)
+        if content is not None:
+            content.close()
+        self._former = channel = known.pop("channel")
+        channel.requestDone(self)
+        for waiting in known.pop("notifications", ()):
+            waiting.callback(None)

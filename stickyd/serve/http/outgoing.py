@@ -1,0 +1,354 @@
+"""
+The side of the channel that requests write to: a transport and a consumer.
+
+What is written while the channel serves input is collected and leaves as one write when
+it is done: a short response is one system call, and so are several pipelined ones.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+
+from stickyd.serve.http.head import HTTP_1_1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.internet.interfaces import IAddress, IDelayedCall
+
+    from stickyd.serve.http.shared import Shared
+
+_FLUSH = 65536
+"""Collected bytes that are written at once, so that a full transport is noticed."""
+
+_PULLS = 16
+"""How often a pull producer is asked in one turn of the loop; most give 64 KiB each."""
+
+# States.  HEAD waits for a head; BODY reads a body; BUSY waits for the application;
+# PASSING gives all input to the protocol of an upgrade; LEAVING waits to be detached;
+# CLOSING drops all input; GONE is over.
+HEAD, BODY, BUSY, PASSING, LEAVING, CLOSING, GONE = range(7)
+
+
+class Outgoing:
+    """
+    Writing, producers and the end of a connection.
+
+    :ivar shared: what all channels of the worker share.
+    :ivar persistent: whether another request may follow the current one.
+    :ivar deadline: for the sweep.
+    :ivar bucket: for the sweep.
+    """
+
+    _log = Logger()
+
+    persistent = True
+    deadline = inf
+    bucket = 0
+
+    _transport: Any = None
+    _state = HEAD
+    _corked = False
+    _waiting = False  # our transport is full
+    _producer: Any = None  # the application's
+    _pulls = False  # that is a pull producer
+    _next_pull: IDelayedCall | None = None
+    _pending_bytes = 0
+    _wrote = False
+    _reading = True
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self._pending: list[bytes] = []
+
+    @property
+    def transport(self) -> Any:
+        """
+        The transport, for those who take it over.  What was collected for it leaves
+        first, and nothing more is collected in this turn.
+        """
+        if self._corked:
+            self._uncork()
+        return self._transport
+
+    @transport.setter
+    def transport(self, transport: Any) -> None:
+        self._transport = transport
+
+    # ITransport
+
+    def write(self, data: bytes) -> None:
+        """
+        Write to the client, or collect it.
+
+        :raise TypeError: if it is not bytes.
+        """
+        if data.__class__ is not bytes:
+            data = bytes(memoryview(data))
+        if self._corked:
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if self._pending_bytes > _FLUSH:
+                self._flush()
+            return
+        if self._wrote:
+            self._stop_delaying()
+        self._wrote = True
+        self._transport.write(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:  # noqa: N802 - ITransport's name
+        """
+        Write several pieces at once.
+        """
+        self.write(b"".join(iovec))
+
+    def getPeer(self) -> IAddress:  # noqa: N802 - ITransport's name
+        """
+        Give the client's address.
+        """
+        address: IAddress = self._transport.getPeer()
+        return address
+
+    def getHost(self) -> IAddress:  # noqa: N802 - ITransport's name
+        """
+        Give our own address.
+        """
+        address: IAddress = self._transport.getHost()
+        return address
+
+    def isSecure(self) -> bool:  # noqa: N802 - called so by twisted.web's requests
+        """
+        Tell whether the connection is encrypted.
+        """
+        return ISSLTransport.providedBy(self._transport)
+
+    def loseConnection(self) -> None:  # noqa: N802 - ITransport's name
+        """
+        Close the connection after what has been written.
+        """
+        if self._state >= CLOSING:
+            return
+        self._state = CLOSING
+        self._flush()
+        self._expect(self.shared.limits.linger)
+        self._unregister_self()
+        self._transport.loseConnection()
+
+    def abortConnection(self) -> None:  # noqa: N802 - ITCPTransport's name
+        """
+        Close the connection now.
+        """
+        self._state = CLOSING
+        self._unregister_self()
+        abort = getattr(self._transport, "abortConnection", None)
+        if abort is None:
+            self._transport.loseConnection()
+        else:
+            abort()
+
+    def _linger(self) -> None:
+        """
+        Close the connection, but drop for a while what the client is still sending: a
+        close with input unread is a reset, which takes our answer with it.
+        """
+        half_close = getattr(self._transport, "loseWriteConnection", None)
+        if half_close is None or ISSLTransport.providedBy(self._transport):
+            # TLS has an exchange of its own at the end; half a close below it breaks that.
+            self.loseConnection()
+            return
+        self._state = CLOSING
+        self._flush()
+        self._expect(self.shared.limits.linger)
+        self._unregister_self()
+        self._read_on()
+        half_close()
+
+    def _unregister_self(self) -> None:
+        unregister = getattr(self._transport, "unregisterProducer", None)
+        if unregister is not None:
+            unregister()
+
+    def _stop_delaying(self) -> None:
+        # Nagle's algorithm holds back a second small write until the first is
+        # acknowledged; most connections never get there, and save the system call.
+        self._stop_delaying = _done  # type: ignore[method-assign]  # once per connection
+        set_no_delay = getattr(self._transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)
+
+    # Corks.
+
+    def _flush(self) -> None:
+        pending = self._pending
+        if not pending:
+            return
+        size = self._pending_bytes
+        self._pending = []
+        self._pending_bytes = 0
+        if self._wrote:
+            self._stop_delaying()
+        self._wrote = True
+        if len(pending) == 1:
+            self._transport.write(pending[0])
+        elif size <= _FLUSH:
+            self._transport.write(b"".join(pending))
+        else:
+            self._transport.writeSequence(pending)
+
+    def _uncork(self) -> None:
+        self._corked = False
+        self._flush()
+
+    # IConsumer, for the application's producer.
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802 - IConsumer's name
+        """
+        Let a producer write the response at the pace of the client.
+
+        A push producer is paused and resumed; a pull producer is asked for more until
+        the transport says that it is full.
+
+        :raise RuntimeError: if there is one already.
+        """
+        if self._producer is not None:
+            raise RuntimeError(
+                f"Cannot register producer {producer}, because producer {self._producer} "
+                "was never unregistered."
+            )
+        self._producer = producer
+        self._pulls = not streaming
+        if not streaming:
+            self._pull()
+        elif self._waiting:
+            producer.pauseProducing()
+
+    def unregisterProducer(self) -> None:  # noqa: N802 - IConsumer's name
+        """
+        Forget the application's producer, if there is one.
+        """
+        self._producer = None
+        self._pulls = False
+        if self._next_pull is not None:
+            self._next_pull.cancel()
+            self._next_pull = None
+
+    def _pull(self) -> None:
+        producer = self._producer
+        for _ in range(_PULLS):
+            if self._waiting:
+                return
+            try:
+                producer.resumeProducing()
+            except Exception:  # noqa: BLE001 - whatever it raises ends its response only
+                self._log.failure("A producer failed: {producer}", producer=producer)
+                self.unregisterProducer()
+                self.abortConnection()
+                return
+            if self._producer is not producer:
+                return
+        # A client that reads as fast as we write must not keep the others waiting.
+        self._next_pull = self.shared.clock.callLater(0, self._pull_on)
+
+    def _pull_on(self) -> None:
+        self._next_pull = None
+        self._pull()
+
+    # IPushProducer, for our transport.
+
+    def pauseProducing(self) -> None:  # noqa: N802 - IPushProducer's name
+        """
+        Called by the transport when it holds too much: stop the application's producer,
+        and read no more requests, whose responses would have nowhere to go.
+        """
+        self._waiting = True
+        if self._producer is not None and not self._pulls:
+            self._producer.pauseProducing()
+        if self._state != BUSY:
+            self._read_no_more()
+        self._expect(self.shared.limits.stall)
+
+    def resumeProducing(self) -> None:  # noqa: N802 - IPushProducer's name
+        """
+        Called by the transport when it has room again.
+        """
+        self._waiting = False
+        if self._pulls:
+            if self._next_pull is None:
+                self._pull()
+        elif self._producer is not None:
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:  # noqa: N802 - IProducer's name
+        """
+        Called by the transport when the connection is lost.
+        """
+        if self._producer is not None:
+            self._producer.stopProducing()
+
+    def _read_no_more(self) -> None:
+        if self._reading:
+            pause = getattr(self._transport, "pauseProducing", None)
+            if pause is not None:
+                self._reading = False
+                pause()
+
+    def _read_on(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._transport.resumeProducing()
+
+    def _expect(self, seconds: float | None) -> None:
+        """
+        Expire in so many seconds, whatever was the deadline before.
+        """
+        sweep = self.shared.sweep
+        self.deadline = inf if seconds is None else sweep.now + seconds
+        sweep.hasten(self)
+
+    def expire(self) -> None:
+        """
+        Called by the sweep.
+        """
+        raise NotImplementedError
+
+    # Response heads, for requests that are not ours.
+
+    def writeHeaders(  # noqa: N802 - called so by twisted.web's requests
+        self,
+        version: bytes,
+        code: bytes,
+        reason: bytes,
+        headers: Headers | Iterable[tuple[bytes, bytes]],
+    ) -> None:
+        """
+        Write a response head.
+        """
+        if not isinstance(headers, Headers):
+            given, headers = headers, Headers()
+            for name, value in given:
+                headers.addRawHeader(name, value)
+        said = headers.getRawHeaders(b"Connection")
+        if said is not None:
+            if any(b"close" in value.lower() for value in said):
+                self.persistent = False
+        elif not self.persistent and version == HTTP_1_1:
+            headers.setRawHeaders(b"Connection", [b"close"])
+        lines = [b"%b %b %b\r\n" % (version, code, b" ".join(reason.splitlines()))]
+        lines += [
+            b"%b: %b\r\n" % (name, value)
+            for name, values in headers.getAllRawHeaders()
+            for value in values
+        ]
+        lines.append(b"\r\n")
+        self.write(b"".join(lines))
+
+
+def _done() -> None:
+    """
+    Take the place of what is done once.
+    """

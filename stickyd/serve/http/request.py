@@ -1,0 +1,177 @@
+"""
+The request that resources see.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.error import UnsupportedMethod
+from twisted.web.http import NO_BODY_CODES
+from twisted.web.resource import _IEncodingResource
+from twisted.web.server import NOT_DONE_YET
+from typing_extensions import override
+
+from stickyd.serve.http.lazy import Lazy
+from stickyd.serve.http.lean import LeanRequest
+
+if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
+
+class Rendered:
+    """
+    Stands for a resource that was rendered already, for twisted.web to treat the outcome.
+    """
+
+    def __init__(self, resource: Any, outcome: Any) -> None:
+        self._resource = resource
+        self._outcomes = [outcome]
+
+    def __repr__(self) -> str:
+        """
+        Name the resource in error pages and logs.
+        """
+        return repr(self._resource)
+
+    def render(self, request: Any) -> Any:
+        """
+        Give the outcome; when asked again, for a HEAD made of a GET, render again.
+        """
+        if not self._outcomes:
+            return self._resource.render(request)
+        outcome = self._outcomes.pop()
+        if isinstance(outcome, UnsupportedMethod):
+            raise outcome
+        return outcome
+
+
+def _parses_forms(request: Request) -> bool:
+    parses: bool = request._connection().site._parsePOSTFormSubmission
+    return parses
+
+
+class Request(LeanRequest, server.Request):
+    """
+    A :class:`twisted.web.server.Request` that does only the work that is asked for.
+    """
+
+    _parsePOSTFormSubmission = Lazy(_parses_forms)
+    _adapterCache = Lazy(lambda request: {})
+    defaultContentType = server.Request.defaultContentType
+
+    _answers = True  # whether write() and finish() are still ours
+
+    def __init_subclass__(cls) -> None:
+        """
+        Notice subclasses that have a say in writing.
+        """
+        super().__init_subclass__()
+        cls._answers = cls.write is Request.write and cls.finish is Request.finish
+
+    @override
+    def getStateToCopyFor(self, issuer: Any) -> dict[str, Any]:
+        for name in (
+            "transport",
+            "content",
+            "host",
+            "client",
+            "requestHeaders",
+            "cookies",
+            "responseHeaders",
+            "received_cookies",
+            "args",
+            "notifications",
+        ):
+            getattr(self, name)
+        state: dict[str, Any] = super().getStateToCopyFor(issuer)
+        del state["_block"]
+        return state
+
+    @override
+    def process(self) -> None:
+        if not self._ours:
+            super().process()
+            return
+        self.site = site = self.channel.site
+        self._stamped = True
+        path = self.path
+        self.prepath = []
+        self.postpath = path[1:].split(b"/")
+        if b"%" in path:
+            self.postpath = [unquote_to_bytes(segment) for segment in self.postpath]
+        elif path == b"*":
+            self._handleStar()
+            return
+        try:
+            resource = site.getResourceFor(self)
+            if _IEncodingResource.providedBy(resource):
+                self._encoder = resource.getEncoder(self)
+            self.render(resource)
+        except Exception:  # noqa: BLE001 - whatever an application raises is its 500
+            self.processingFailed(Failure())
+
+    @override
+    def render(self, resrc: IResource) -> None:
+        try:
+            body = resrc.render(self)
+        except UnsupportedMethod as error:
+            super().render(Rendered(resrc, error))
+            return
+        if body.__class__ is bytes:
+            known = self.__dict__
+            if (
+                self._answers
+                and self._has_simple_head()
+                and not self.startedWriting
+                and self._encoder is None
+                and self.method != b"HEAD"
+                and self.code not in NO_BODY_CODES
+                and "write" not in known
+                and "finish" not in known
+            ):
+                self._answer(body)
+                return
+        elif body is NOT_DONE_YET:
+            return
+        super().render(Rendered(resrc, body))
+
+    def _answer(self, body: bytes) -> None:
+        """
+        Send a whole response, and be done.
+        """
+        channel = self.channel
+        self.sentLength = length = len(body)
+        head = self._make_head(length)
+        if length < 16384:
+            channel.write(head + body)
+        else:
+            channel.write(head)
+            channel.write(body)
+        factory = channel.factory
+        if factory is not None:
+            factory.log(self)
+        self.finished = 1
+        self._cleanup()
+
+    @override
+    def write(self, data: bytes) -> None:
+        if self._encoder is not None or self._inFakeHead:
+            server.Request.write(self, data)
+        else:
+            super().write(data)
+
+    @override
+    def processingFailed(self, reason: Failure) -> Failure:
+        if not self._ours or not (self.startedWriting or self.finished or self._disconnected):
+            failure: Failure = super().processingFailed(reason)
+            return failure
+        self._log.failure("", failure=reason)
+        if not self.finished and not self._disconnected:
+            # Half a response is out.  The client must not take it for a whole one, so
+            # it gets no proper end.
+            self.channel.abortConnection()
+        return reason

@@ -1,0 +1,86 @@
+"""
+The site: Twisted's, with our channel and request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.resource import getChildForRequest
+from twisted.web.server import Site
+from typing_extensions import override
+
+from stickyd.serve.http.channel import HTTPChannel
+from stickyd.serve.http.request import Request
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+    from twisted.web.resource import IResource
+
+    from stickyd.serve.http.access_log import AccessLog
+    from stickyd.serve.http.shared import Shared
+
+
+class HTTPSite(Site):
+    """
+    A factory for endpoints, and what requests know as their site.
+
+    :ivar shared: what all its channels share.
+    :ivar access_log: where finished requests are logged, or :obj:`None`.
+    """
+
+    requestFactory = Request
+
+    def __init__(
+        self,
+        resource: IResource,
+        shared: Shared,
+        access_log: AccessLog | None = None,
+        request_factory: Any = None,
+    ) -> None:
+        super().__init__(resource, request_factory, reactor=shared.clock)
+        self.shared = shared
+        self.access_log = access_log
+
+    def make_channel(self) -> HTTPChannel:
+        """
+        Make the protocol for one connection.
+        """
+        channel = HTTPChannel(self.shared)
+        channel.site = channel.factory = self
+        channel.requestFactory = self.requestFactory
+        return channel
+
+    @override
+    def buildProtocol(self, addr: IAddress | None) -> HTTPChannel:
+        return self.make_channel()
+
+    @override
+    def log(self, request: Any) -> None:
+        if self.access_log is not None:
+            self.access_log.log(request)
+
+    @override
+    def startFactory(self) -> None:
+        """
+        Do not take Twisted's own log for an access log.
+        """
+
+    @override
+    def stopFactory(self) -> None:
+        """
+        Release the timer, and write what of the access log waits.
+        """
+        self.shared.sweep.stop()
+        if self.access_log is not None:
+            self.access_log.close()
+
+    @override
+    def getResourceFor(self, request: Any) -> Any:
+        request.site = self
+        request.sitepath = list(request.prepath)
+        return getChildForRequest(self.resource, request)
+
+    @override
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]

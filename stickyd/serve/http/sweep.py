@@ -1,0 +1,117 @@
+"""
+One coarse timer for all connections of a worker.
+
+A timer per connection, set anew for each request, costs more than parsing the request.
+Here a connection only writes down its deadline; it lies in the bucket of some second
+that is not later than that, and when the bucket is due it is looked at, and moved on if
+its deadline has moved.  So a request costs one assignment, and each connection is
+looked at once in a timeout, not once a second.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+_LATER = 60
+"""After how many steps those without a deadline are looked at again."""
+
+
+class Expiring(Protocol):
+    """
+    What can be swept.
+
+    :ivar deadline: when it expires, in the clock's seconds; ``inf`` for never.
+    :ivar bucket: the sweep's own note.
+    """
+
+    deadline: float
+    bucket: int
+
+    def expire(self) -> None:
+        """
+        Called once when the deadline has passed.  It must set another, or leave.
+        """
+
+
+class Sweep:
+    """
+    Calls :meth:`Expiring.expire` in steps of a second, never early.
+
+    :ivar now: the time of the last step.  Deadlines are set from it.
+    """
+
+    def __init__(self, clock: IReactorTime, step: float = 1.0) -> None:
+        self.now = clock.seconds()
+        self._clock = clock
+        self._step = step
+        self._buckets: dict[int, set[Expiring]] = {}
+        self._call: IDelayedCall | None = None
+
+    def add(self, item: Expiring) -> None:
+        """
+        Begin to watch.
+        """
+        if self._call is None:
+            self.now = self._clock.seconds()
+            self._call = self._clock.callLater(self._step, self._tick)
+        self._put(item)
+
+    def discard(self, item: Expiring) -> None:
+        """
+        Watch no longer.
+        """
+        bucket = self._buckets.get(item.bucket)
+        if bucket is not None:
+            bucket.discard(item)
+
+    def hasten(self, item: Expiring) -> None:
+        """
+        Take notice of a deadline that is earlier than the one before; later ones are
+        noticed anyway.
+        """
+        if self._due(item.deadline) < item.bucket:
+            self.discard(item)
+            self._put(item)
+
+    def stop(self) -> None:
+        """
+        Release the timer.
+        """
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _due(self, deadline: float) -> int:
+        # One more than the whole steps: `now` may be a step old when deadlines are made.
+        if deadline == inf:
+            return int(self.now / self._step) + _LATER
+        return int(deadline / self._step) + 1
+
+    def _put(self, item: Expiring) -> None:
+        item.bucket = number = self._due(item.deadline)
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = set()
+        bucket.add(item)
+
+    def _tick(self) -> None:
+        self.now = now = self._clock.seconds()
+        # First of all: an error in expire() must not stop the timer for the others.
+        self._call = self._clock.callLater(self._step, self._tick)
+        due = int(now / self._step)
+        for number in sorted(number for number in self._buckets if number <= due):
+            bucket = self._buckets.pop(number)
+            while bucket:
+                item = bucket.pop()
+                if item.deadline <= now:
+                    item.deadline = inf
+                    self._put(item)
+                    item.expire()
+                else:
+                    self._put(item)
+        if not self._buckets:
+            self.stop()

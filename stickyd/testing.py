@@ -1,0 +1,251 @@
+"""
+Verified fakes for every seam of stickyd, for its own tests and for those of programs
+that embed it.
+
+Each one implements its interface (``zope.interface.verify.verifyObject`` holds for all),
+keeps what it was given in public attributes, and does nothing by itself: time passes when
+the test advances its :class:`twisted.internet.task.Clock`, workers get ready or die when
+the test says so.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from stickyd.interfaces import (
+    IDestination,
+    IHandoffReceiver,
+    IHost,
+    IPlacement,
+    IReadiness,
+    IRefusal,
+    ISpawner,
+    IWorker,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IAddress
+    from twisted.internet.task import Clock
+
+    from stickyd.fleet.slot import Slot
+    from stickyd.handoff.frame import Handoff
+
+
+@implementer(IPlacement)
+class FakePlacement:
+    """
+    Places each key on the slot that its last byte names, modulo the slots.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
+    def slot_of(self, key: bytes) -> int:
+        return key[-1] % self.slots
+
+
+@implementer(IDestination)
+class FakeDestination:
+    """
+    Keeps what is delivered.  The descriptors stay open: :meth:`close` closes them.
+    """
+
+    def __init__(self) -> None:
+        self.delivered: list[Handoff] = []
+
+    def deliver(self, handoff: Handoff) -> None:
+        self.delivered.append(handoff)
+
+    def close(self) -> None:
+        """
+        Close every descriptor that was delivered.
+        """
+        for handoff in self.delivered:
+            os.close(handoff.descriptor)
+
+
+@implementer(IRefusal)
+class FakeRefusal:
+    """
+    Keeps what was refused, with the reason; closes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.refused: list[tuple[Handoff, str]] = []
+
+    def refuse(self, handoff: Handoff, why: str) -> None:
+        self.refused.append((handoff, why))
+
+
+@implementer(IWorker)
+class FakeWorker:
+    """
+    A worker without a process.
+
+    :ivar window: how many more connections it takes.
+    :ivar sent: what it was sent.
+    :ivar in_flight: what of that it has not acknowledged.
+    :ivar stopped: the patience of each :meth:`stop`.
+    """
+
+    def __init__(
+        self, pid: int, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
+    ) -> None:
+        self.pid = pid
+        self.slot = slot
+        self.ready = ready
+        self.died = died
+        self.window = 64
+        self.sent: list[Handoff] = []
+        self.in_flight: list[Handoff] = []
+        self.stopped: list[float] = []
+
+    def send(self, handoff: Handoff) -> bool:
+        if len(self.in_flight) >= self.window:
+            return False
+        self.sent.append(handoff)
+        self.in_flight.append(handoff)
+        return True
+
+    def acknowledge(self) -> None:
+        """
+        Take all that is in flight, and say so.
+        """
+        self.in_flight.clear()
+        self.slot.room()
+
+    def reclaim(self) -> list[Handoff]:
+        unacknowledged, self.in_flight = self.in_flight, []
+        return unacknowledged
+
+    def stop(self, patience: float) -> None:
+        self.stopped.append(patience)
+
+
+@implementer(ISpawner)
+class FakeSpawner:
+    """
+    Keeps the workers that it was asked for; the first has pid 1001.
+    """
+
+    def __init__(self) -> None:
+        self.workers: list[FakeWorker] = []
+
+    def spawn(
+        self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
+    ) -> FakeWorker:
+        worker = FakeWorker(1001 + len(self.workers), slot, ready, died)
+        self.workers.append(worker)
+        return worker
+
+
+@implementer(IHandoffReceiver)
+class FakeReceiver:
+    """
+    Keeps what a channel tells, in order, as ``(name, handoff or None)``.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Handoff | None]] = []
+
+    def received(self, handoff: Handoff) -> None:
+        self.events.append(("received", handoff))
+
+    def returned(self, handoff: Handoff) -> None:
+        self.events.append(("returned", handoff))
+
+    def room(self) -> None:
+        self.events.append(("room", None))
+
+    def starved(self) -> None:
+        self.events.append(("starved", None))
+
+    def lost(self) -> None:
+        self.events.append(("lost", None))
+
+    def handoffs(self, name: str) -> list[Handoff]:
+        """
+        The handoffs of the events of one name.
+        """
+        return [handoff for event, handoff in self.events if event == name and handoff]
+
+
+@implementer(IReadiness)
+class FakeReadiness:
+    """
+    Readiness that the test decides: it calls the callbacks by hand.
+
+    :ivar readers: callbacks by descriptor.
+    :ivar writers: the same for writing.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.readers: dict[int, Callable[[], object]] = {}
+        self.writers: dict[int, Callable[[], object]] = {}
+
+    def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
+        self.readers[descriptor] = callback
+
+    def remove_reader(self, descriptor: int) -> bool:
+        return self.readers.pop(descriptor, None) is not None
+
+    def add_writer(self, descriptor: int, callback: Callable[[], object]) -> None:
+        self.writers[descriptor] = callback
+
+    def remove_writer(self, descriptor: int) -> bool:
+        return self.writers.pop(descriptor, None) is not None
+
+    def call_soon(self, callback: Callable[..., object], *arguments: object) -> object:
+        return self._clock.callLater(0, callback, *arguments)
+
+    def call_later(self, delay: float, callback: Callable[..., object], *arguments: object) -> Any:
+        return self._clock.callLater(delay, callback, *arguments)
+
+
+@implementer(IHost)
+class FakeHost:
+    """
+    Keeps the connections that it adopts; reads nothing and answers nothing.
+
+    :ivar adopted: socket, peer and unread bytes of each; :meth:`close` closes the sockets.
+    :ivar drained: fires the Deferred of :meth:`drain`; the test calls it.
+    """
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.adopted: list[tuple[socket, IAddress, bytes]] = []
+        self.drained: Deferred[None] = Deferred()
+        self.aborted = False
+        self.stopped = False
+
+    def start(self) -> Deferred[None]:
+        return succeed(None)
+
+    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+        self.connections += 1
+        self.adopted.append((sock, peer, unread))
+
+    def close(self) -> None:
+        """
+        Close every socket that was adopted.
+        """
+        for sock, _, _ in self.adopted:
+            sock.close()
+
+    def drain(self) -> Deferred[None]:
+        return self.drained
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def stop(self) -> Deferred[None]:
+        self.stopped = True
+        return succeed(None)

@@ -1,0 +1,154 @@
+"""
+Tests of signed slots.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stickyd.affinity.token import Signer, random_id
+from stickyd.errors import SettingError
+
+OLD = b"an old secret, long enough"
+NEW = b"a new secret, long enough"
+SIGNER = Signer([NEW])
+ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@given(st.integers(0, 4095))
+def test_cookie_round_trip(slot: int) -> None:
+    """
+    A cookie names its slot, and is safe in a cookie and a URL.
+    """
+    value = SIGNER.mint(slot)
+    assert re.fullmatch(r"[A-Za-z0-9._~-]+", value)
+    assert SIGNER.slot_of(value.encode(), 4096) == slot
+    assert Signer([NEW]).slot_of(value.encode(), 4096) == slot
+
+
+def test_two_cookies_differ() -> None:
+    """
+    Two clients of one slot get different cookies.
+    """
+    assert SIGNER.mint(1) != SIGNER.mint(1)
+    assert len({random_id() for _ in range(100)}) == 100
+    assert Signer([NEW], lambda: "x").mint(1).startswith("1.x.")
+
+
+def test_slot_that_is_gone() -> None:
+    """
+    A cookie of a slot that a resize took away is stale, and good again when it is back.
+    """
+    value = SIGNER.mint(4).encode()
+    assert SIGNER.slot_of(value, 4) is None
+    assert SIGNER.slot_of(value, 5) == 4
+
+
+@pytest.mark.parametrize(
+    "value", [SIGNER.mint(3).encode(), SIGNER.stamp(b"id", 3), SIGNER.stamp(b"\xff", 3)]
+)
+def test_any_change_is_noticed(value: bytes) -> None:
+    """
+    A token with a byte changed, added or taken away is forged.
+    """
+    # The last character of the signature carries four bits, the other two are not compared.
+    for position in range(len(value) - 1):
+        for byte in (b"1", b"x", b"", b"\n", b"~", value[position : position + 1] + b"!"):
+            forged = value[:position] + byte + value[position + 1 :]
+            if forged != value:
+                assert SIGNER.slot_of(forged, 99) is None
+                assert SIGNER.unstamp(forged) is None
+    for forged in (value + b"A", value + b"=", value + b"\n", b" " + value, b"." + value):
+        assert SIGNER.slot_of(forged, 99) is None
+        assert SIGNER.unstamp(forged) is None
+
+
+@given(st.one_of(st.binary(), st.integers(0, 99).map(lambda slot: b"%d.id." % slot + b"A" * 43)))
+def test_any_bytes_are_forged(value: bytes) -> None:
+    """
+    What we did not sign names no slot, and is never an error.
+    """
+    assert SIGNER.slot_of(value, 99) is None
+    assert SIGNER.unstamp(value) is None
+
+
+def test_cookies_and_stamps_are_apart() -> None:
+    """
+    A cookie's value is not a stamp, and a stamped id is not a cookie.
+    """
+    assert SIGNER.unstamp(SIGNER.mint(3).encode()) is None
+    assert SIGNER.slot_of(SIGNER.stamp(b"3", 3), 99) is None
+    assert SIGNER.slot_of(SIGNER.stamp(b"3.x", 3), 99) is None
+
+
+def test_secrets_are_replaced_without_a_break() -> None:
+    """
+    The first secret signs, all verify, and a dropped one is forgotten.
+    """
+    before, between, after = Signer([OLD]), Signer([NEW, OLD]), Signer([NEW])
+    old = before.mint(1).encode()
+    new = between.mint(2).encode()
+    assert between.slot_of(old, 9) == 1
+    assert before.slot_of(new, 9) is None
+    assert after.slot_of(new, 9) == 2
+    assert after.slot_of(old, 9) is None
+    assert after.unstamp(before.stamp(b"id", 1)) is None
+    assert between.unstamp(before.stamp(b"id", 1)) == (b"id", 1)
+    assert after.unstamp(between.stamp(b"id", 1)) == (b"id", 1)
+
+
+@given(st.binary(), st.integers(0, 4095))
+def test_stamp_round_trip(identifier: bytes, slot: int) -> None:
+    """
+    Any id comes back as it was, and the stamped one is visible ASCII.
+    """
+    stamped = SIGNER.stamp(identifier, slot)
+    assert all(0x21 <= byte <= 0x7E for byte in stamped)
+    assert SIGNER.unstamp(stamped) == (identifier, slot)
+    assert SIGNER.unstamp(stamped) == (identifier, slot)
+
+
+@pytest.mark.parametrize("identifier", [b"", b".", b"a.1.b", b"~", b"YQ==.~1", b"a" * 10000])
+def test_ids_that_look_like_stamps(identifier: bytes) -> None:
+    """
+    Separators in an id, or a stamp that another stickyd put on it, come back untouched.
+    """
+    stamped = SIGNER.stamp(identifier, 7)
+    assert stamped.startswith(identifier)
+    assert SIGNER.unstamp(stamped) == (identifier, 7)
+    assert SIGNER.unstamp(SIGNER.stamp(stamped, 8)) == (stamped, 8)
+
+
+def test_forged_values_are_not_remembered() -> None:
+    """
+    Only good tokens are kept in the memo, so a flood of forged ones evicts none.
+    """
+    signer = Signer([NEW])
+    good, stamped = signer.mint(1).encode(), signer.stamp(b"id", 1)
+    for number in range(20):
+        forged = b"%d.x." % number + b"A" * 43
+        for value in (good, forged):
+            signer.slot_of(value, 9)
+        for value in (stamped, forged):
+            signer.unstamp(value)
+    for memo in (signer._read_cookie, signer._read_stamp):
+        info = memo.cache_info()
+        assert (info.currsize, info.hits) == (1, 19)
+        assert info.maxsize is not None
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [([], "no secret is given"), ([NEW, b"short"], "secret 2 has 5 bytes")],
+)
+def test_weak_secrets_are_refused(keys: list[bytes], message: str) -> None:
+    """
+    A secret that can be guessed is the operator's error, and the message does not show it.
+    """
+    with pytest.raises(SettingError, match=message) as caught:
+        Signer(keys)
+    assert "short" not in str(caught.value)
