@@ -15,7 +15,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import uvicorn
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 from uvicorn.server import ServerState
 from zope.interface import implementer
@@ -26,10 +26,12 @@ from stickyd.serve.lifespan import Lifespan
 from stickyd.worker.transport_loop import LoopTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from socket import socket
 
     from twisted.internet.interfaces import IAddress
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
     from stickyd.serve.lifespan import AsgiApplication
 
@@ -106,15 +108,41 @@ class AsgiHost:
         self._renew_date()
         return self._deferred(self._lifespan.startup())
 
-    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+    @property
+    def requests(self) -> int:
+        """
+        How many requests the application was asked to answer.
+        """
+        return self._state.total_requests
+
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
         Serve a connection; see :class:`IHost`.
         """
         protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
+        protocol.came = handoff
         # An asyncio loop has all the methods of a readiness.
-        LoopTransport(cast("IReadiness", self._loop), sock, peer, unread).start(protocol)
+        LoopTransport(cast("IReadiness", self._loop), sock, peer, handoff.unread).start(protocol)
         if self._draining:
             protocol.finish_soon()
+
+    def release(
+        self,
+        goes: Callable[[Handoff], bool],
+        give: Callable[[socket, bytes, Handoff], None],
+    ) -> Deferred[None]:
+        """
+        Give connections away; see :class:`IHost`.
+        """
+        going = [
+            connection
+            for connection in self._connections
+            if isinstance(connection, HttpProtocol) and goes(connection.came)
+        ]
+        for connection in going:
+            connection.release(give)
+        busy = [c.gone for c in going if c in self._connections and c.can_move]
+        return DeferredList(busy).addCallback(lambda _: None)
 
     def drain(self) -> Deferred[None]:
         """

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from zope.interface import implementer
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from socket import socket
+
+    from stickyd.handoff.frame import Handoff
+
+    Give = Callable[[socket, bytes, Handoff], None]
 
 
 class OpenConnections(set[Any]):
@@ -62,7 +67,10 @@ class HttpProtocol(HttpToolsProtocol):
     cycle: Any
     parser: Any
 
+    came: Handoff
     _finishing = False  # the next response is the last
+    _give: Give | None = None
+    _gone: Deferred[None] | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -78,6 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
         # uvicorn leaves the timer of a connection that was reset, and all that hangs on it.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self._tell_gone()
 
     @override
     def on_headers_complete(self) -> None:
@@ -125,12 +134,58 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = None
         return detached
 
+    @property
+    def gone(self) -> Deferred[None]:
+        """
+        Fires when the connection is over, or given away.
+        """
+        if self._gone is None:
+            self._gone = Deferred()
+        return self._gone
+
+    def _tell_gone(self) -> None:
+        if self._gone is not None and not self._gone.called:
+            self._gone.callback(None)
+
+    @property
+    def can_move(self) -> bool:
+        """
+        Whether the connection could be given away between two requests.
+        """
+        return isinstance(self.transport, LoopTransport)
+
+    def release(self, give: Give) -> None:
+        """
+        Give the connection away: now if it is idle, else after the response under way.
+        """
+        if not self.can_move:
+            self.shutdown()
+            return
+        self._give = give
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._give is not None and self.parser is not None and self.idle:
+            sock, unread = self.detach()
+            self._tell_gone()
+            self._give(sock, unread, self.came)
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._give is not None:
+            # A turn later: uvicorn may have bytes of the next request in hand.
+            self.loop.call_soon(self._leave_if_idle)
+
     @override
     def shutdown(self) -> None:
         """
         Close the connection now if nothing is under way, else after the response, which
         says ``Connection: close`` if its head is not written yet.
         """
+        if self._give is not None and self.can_move:
+            # It is given away as soon as it can be, which is better than closed.
+            return
         self._finishing = True
         if self._head_begun():
             return

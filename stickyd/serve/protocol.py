@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProtocolFactory
     from twisted.python.failure import Failure
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
 
 
@@ -31,6 +32,7 @@ class CountedTransport(SocketTransport):
     """
 
     ended: Callable[[CountedTransport], object]
+    came: Handoff
 
     @override
     def _lost(self, reason: Failure) -> None:
@@ -57,6 +59,8 @@ class ProtocolHost:
         self._readiness = readiness
         self._transports: set[CountedTransport] = set()
         self._drained: list[Deferred[None]] = []
+        #: How many connections got a protocol; what goes on in them is not ours to count.
+        self.requests = 0
 
     @property
     def connections(self) -> int:
@@ -72,7 +76,7 @@ class ProtocolHost:
         self._factory.doStart()
         return succeed(None)
 
-    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
         Serve a connection; see :class:`IHost`.  One that the factory makes no protocol
         for is closed, as a port does.
@@ -86,10 +90,29 @@ class ProtocolHost:
             hang_up(sock, False, False)
             sock.close()
             return
-        transport = CountedTransport(self._readiness, sock, peer, unread)
+        transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
+        transport.came = handoff
+        self.requests += 1
         transport.ended = self._end
         self._transports.add(transport)
         transport.start(protocol)
+
+    def release(
+        self,
+        goes: Callable[[Handoff], bool],
+        give: Callable[[socket, bytes, Handoff], None],
+    ) -> Deferred[None]:
+        """
+        Give away the connections whose protocol provides :class:`IDetachable` and is idle
+        just now; see :class:`IHost`.
+        """
+        for transport in list(self._transports):
+            protocol = transport.protocol
+            if goes(transport.came) and IDetachable.providedBy(protocol) and protocol.idle:
+                sock, unread = protocol.detach()
+                self._end(transport)
+                give(sock, unread, transport.came)
+        return succeed(None)
 
     def drain(self) -> Deferred[None]:
         """
