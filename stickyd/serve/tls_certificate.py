@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from OpenSSL.crypto import PKey
 
 from stickyd.errors import SettingError
 
@@ -72,7 +71,7 @@ def load_certificate(pair: str, protocols: Sequence[bytes]) -> Certificate:
             f"TLS: the key in {key_where or where!r} does not belong to the first certificate in "
             f"{where!r}; put the server's own certificate first, or name the key made for it"
         )
-    return Certificate(_names(certificates[0]), _context(where, key, protocols))
+    return Certificate(_names(certificates[0]), _context(where, key_where or where, protocols))
 
 
 def _read(where: str) -> bytes:
@@ -125,7 +124,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
 
 
-def _context(where: str, key: PrivateKeyTypes, protocols: Sequence[bytes]) -> SSL.Context:
+def _context(where: str, key_where: str, protocols: Sequence[bytes]) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(
@@ -136,11 +135,11 @@ def _context(where: str, key: PrivateKeyTypes, protocols: Sequence[bytes]) -> SS
     context.set_cipher_list(_CIPHERS)
     try:
         context.use_certificate_chain_file(where)
-        context.use_privatekey(PKey.from_cryptography_key(key))  # type: ignore[arg-type]  # OpenSSL refuses what is no TLS key
-    except (SSL.Error, TypeError) as error:
+        context.use_privatekey_file(key_where)
+    except SSL.Error as error:
         raise SettingError(
-            f"TLS: OpenSSL refuses the certificate or the key in {where!r} ({error}); use an "
-            "RSA key of 2048 bits or more, an EC or an Ed25519 one"
+            f"TLS: OpenSSL refuses the certificate in {where!r} or the key in {key_where!r} "
+            f"({error}); use an RSA key of 2048 bits or more, an EC or an Ed25519 one"
         ) from error
     # Sessions are resumed by tickets, which this context's own random key encrypts: a
     # client comes back to the same worker, so no other needs to read them.
