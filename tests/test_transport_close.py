@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
+from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from stickyd.worker.transport import SocketTransport
+from stickyd.worker.transport_close import LINGER_BYTES, LINGER_SECONDS, LingeringClose
 from tests.transport_harness import (
     EVERYTHING,
+    CountedReadiness,
     Drive,
     Recorder,
     answer_and_close,
+    fill,
     open_descriptors,
     receive,
     reset,
@@ -91,3 +97,65 @@ def test_no_descriptor_leaks(drive: Drive) -> None:
     for number in range(50):
         act(number)
     assert open_descriptors() == before
+
+
+class ClockedReadiness(CountedReadiness):
+    """
+    Readiness whose time is the test's.
+    """
+
+    def __init__(self, real: Any) -> None:
+        super().__init__(real)
+        self.clock = Clock()
+
+    def call_later(self, delay: float, callback: Any, *arguments: object) -> Any:
+        return self.clock.callLater(delay, callback, *arguments)
+
+
+def test_lingering_ends_in_time(drive: Drive) -> None:
+    """
+    A client that neither sends nor closes is given up after LINGER_SECONDS.
+    """
+    readiness = ClockedReadiness(drive.readiness)
+    server, client, _peer = socket_pair()
+    LingeringClose(readiness, server).start()
+    readiness.clock.advance(LINGER_SECONDS - 0.1)
+    drive.turns(3)
+    assert server.fileno() >= 0
+    readiness.clock.advance(0.2)
+    assert server.fileno() == -1
+    client.close()
+
+
+def test_lingering_ends_with_the_client(drive: Drive) -> None:
+    """
+    When the client closes, so do we, and no timer is left.
+    """
+    readiness = ClockedReadiness(drive.readiness)
+    server, client, _peer = socket_pair()
+    LingeringClose(readiness, server).start()
+    client.sendall(bytes(100_000))
+    client.close()
+    drive.until(lambda: server.fileno() == -1)
+    assert not readiness.clock.getDelayedCalls()
+
+
+def test_lingering_reads_only_so_much(drive: Drive) -> None:
+    """
+    A client that never stops sending is cut off after LINGER_BYTES.
+    """
+    readiness = ClockedReadiness(drive.readiness)
+    server, client, _peer = socket_pair()
+    LingeringClose(readiness, server).start()
+    sent = 0
+
+    def flood() -> bool:
+        nonlocal sent
+        with suppress(ConnectionError):
+            sent += fill(client)
+        return server.fileno() == -1
+
+    drive.until(flood)
+    assert sent >= LINGER_BYTES
+    assert not readiness.clock.getDelayedCalls()
+    client.close()

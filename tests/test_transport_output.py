@@ -1,4 +1,7 @@
+# ruff: noqa: N802 - the camelCase names are Twisted's
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -10,6 +13,7 @@ from tests.transport_harness import (
     Push,
     Recorder,
     echo,
+    logged_failures,
     receive,
     reset,
     socket_pair,
@@ -109,3 +113,53 @@ def test_failing_write_is_not_reentrant(drive: Drive) -> None:
     assert protocol.events == ["made"]
     drive.until(lambda: protocol.lost)
     assert protocol.reason is ConnectionLost
+
+
+def test_failing_producer(drive: Drive) -> None:
+    """
+    A producer that raises when it is resumed ends its connection; the error is logged.
+    """
+
+    class Failing(Push):
+        def resumeProducing(self) -> None:
+            raise ZeroDivisionError
+
+    server, client, peer = socket_pair()
+    protocol = Recorder()
+    transport = SocketTransport(drive.readiness, server, peer)
+    transport.start(protocol)
+    producer = Failing()
+    transport.registerProducer(producer, True)
+    while not producer.orders:
+        transport.write(bytes(1_000_000))
+    with logged_failures() as failures:
+        receive(drive, client, EVERYTHING)
+        drive.until(lambda: protocol.lost)
+    assert [failure.type for failure in failures] == [ZeroDivisionError]
+    assert protocol.reason is ZeroDivisionError
+    assert producer.orders == ["pause", "stop"]
+    client.close()
+
+
+def test_much_written_during_a_call(drive: Drive) -> None:
+    """
+    Megabytes written while handling input pause the producer once the kernel is full.
+    """
+    producer = Push()
+
+    def answer(protocol: Recorder, data: bytes) -> None:
+        transport: Any = protocol.transport
+        transport.registerProducer(producer, True)
+        for _ in range(1000):
+            transport.write(b"x" * 10_000)
+        transport.unregisterProducer()
+        transport.loseConnection()
+
+    server, client, peer = socket_pair()
+    client.sendall(b"request")
+    protocol = Recorder(answer)
+    SocketTransport(drive.readiness, server, peer).start(protocol)
+    assert producer.orders == ["pause"]
+    assert receive(drive, client, EVERYTHING) == b"x" * 10_000_000
+    drive.until(lambda: protocol.lost)
+    client.close()
