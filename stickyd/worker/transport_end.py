@@ -17,7 +17,11 @@ from stickyd.worker.transport_close import LingeringClose, hang_up, reset
 from stickyd.worker.transport_output import SocketOutput, failure_of
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from twisted.python.failure import Failure
+
+    from stickyd.worker.readiness import ITimedReadiness
 
 
 class SocketEnd(SocketOutput):
@@ -41,9 +45,12 @@ class SocketEnd(SocketOutput):
     disconnected = False
     lingering = False
 
-    _paused = False  # do not read: paused, closing, at EOF, or over
-    _watching = False  # the loop has our reader
     _doomed = False  # _end() will be called
+
+    def __init__(self, readiness: ITimedReadiness, sock: socket, delaying: bool) -> None:
+        super().__init__(readiness, sock, delaying)
+        self._paused = False  # do not read: paused, closing, at EOF, or over
+        self._watching = False  # the loop has our reader
 
     def _lost(self, reason: Failure) -> None:
         """
