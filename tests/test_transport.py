@@ -69,10 +69,10 @@ def test_pull_producer(drive: Drive, family: str) -> None:
     transport.start(protocol)
     producer = Pull(transport, 200)
     transport.registerProducer(producer, False)
-    transport.loseConnection()
-    received = receive(drive, client, EVERYTHING)
+    received = receive(drive, client, 200 * 50000)
     assert received == b"".join(bytes([n % 256]) * 50000 for n in reversed(range(200)))
     assert producer.most <= 50000
+    transport.loseConnection()
     drive.until(lambda: protocol.lost)
     assert producer.stopped == 0
     client.close()
@@ -113,10 +113,12 @@ def test_close_waits_for_the_producer(drive: Drive) -> None:
     protocol = Recorder()
     transport = SocketTransport(drive.readiness, server, peer)
     transport.start(protocol)
-    transport.registerProducer(Push(), True)
+    producer = Push()
+    transport.registerProducer(producer, True)
     transport.loseConnection()
     drive.turns()
     assert not protocol.lost
+    assert producer.orders == []
     transport.write(b"last words")
     transport.unregisterProducer()
     assert not protocol.lost

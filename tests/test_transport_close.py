@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 
 from stickyd.worker.transport import SocketTransport
 from stickyd.worker.transport_close import LINGER_BYTES, LINGER_SECONDS, LingeringClose
+from stickyd.worker.transport_core import READ_BYTES
 from tests.transport_harness import (
     EVERYTHING,
     CountedReadiness,
@@ -37,6 +38,22 @@ def test_fin_leaves_though_a_copy_is_open(drive: Drive) -> None:
     assert receive(drive, client, EVERYTHING) == b"head body"
     os.close(copy)
     client.close()
+
+
+def test_input_beyond_the_first_read(drive: Drive) -> None:
+    """
+    A close after a read that was full looks for more input, and drops it.
+    """
+    server, client, peer = socket_pair()
+    sent = fill(client)
+    assert sent > READ_BYTES
+    protocol = Recorder(answer_and_close)
+    SocketTransport(drive.readiness, server, peer).start(protocol)
+    assert protocol.lost
+    assert server.calls == ["recv", "sendmsg", "shutdown", "recv"]
+    assert receive(drive, client, EVERYTHING) == b"head body"
+    client.close()
+    drive.until(lambda: server.fileno() == -1)
 
 
 @pytest.mark.parametrize("known", [True, False])

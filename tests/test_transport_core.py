@@ -1,7 +1,9 @@
 # ruff: noqa: N802 - the camelCase names are Twisted's
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from typing import Any
 
 import pytest
@@ -98,6 +100,10 @@ def test_initial_bytes_wait_for_a_paused_protocol(drive: Drive) -> None:
     transport = SocketTransport(drive.readiness, server, peer, b"first")
     transport.start(protocol)
     client.sendall(b"-second")
+    drive.turns()
+    assert protocol.data == b""
+    transport.resumeProducing()
+    transport.pauseProducing()
     drive.turns()
     assert protocol.data == b""
     transport.resumeProducing()
@@ -300,3 +306,22 @@ def test_protocol_that_fails_to_start_or_to_end(drive: Drive) -> None:
     assert [failure.type for failure in failures] == [ZeroDivisionError, LookupError]
     client.close()
     assert open_descriptors() == before
+
+
+def test_ended_connection_is_freed_at_once(drive: Drive) -> None:
+    """
+    An ended connection leaves no cycle that only the garbage collector could break.
+    """
+    server, client, peer = socket_pair()
+    client.sendall(b"request")
+    protocol = Recorder(answer_and_close)
+    SocketTransport(drive.readiness, server, peer).start(protocol)
+    assert protocol.lost
+    reference = weakref.ref(protocol)
+    gc.disable()
+    try:
+        del protocol
+        assert reference() is None
+    finally:
+        gc.enable()
+    client.close()

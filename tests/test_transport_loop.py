@@ -142,8 +142,8 @@ def test_flow_control(drive: Drive, family: str) -> None:
     protocol = LoopRecorder()
     transport = LoopTransport(drive.readiness, server, peer)
     transport.start(protocol)
-    transport.set_write_buffer_limits(high=200_000, low=150_000)
-    assert transport.get_write_buffer_limits() == (150_000, 200_000)
+    transport.set_write_buffer_limits(high=2_000_000, low=1_500_000)
+    assert transport.get_write_buffer_limits() == (1_500_000, 2_000_000)
     written = 0
     while "pause" not in protocol.events:
         protocol.inside = True
@@ -151,14 +151,17 @@ def test_flow_control(drive: Drive, family: str) -> None:
         protocol.inside = False
         written += 50_000
         drive.turn()
-    assert 200_000 < transport.get_write_buffer_size() <= 250_000
+    assert 2_000_000 < transport.get_write_buffer_size() <= 2_050_000
     low: list[int] = []
     protocol.resume_writing = lambda: low.append(transport.get_write_buffer_size())  # type: ignore[method-assign]
     transport.close()
     assert receive(drive, client, EVERYTHING) == bytes(written)
     drive.until(lambda: protocol.lost)
     assert len(low) == 1
-    assert low[0] <= 150_000
+    assert low[0] <= 1_500_000
+    if family == "unix":
+        # TCP's buffers grow and may swallow all at once.
+        assert low[0] > 0
     assert protocol.events == ["made", "pause", "lost"]
     client.close()
 

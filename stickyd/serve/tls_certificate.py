@@ -142,7 +142,8 @@ def _context(where: str, key_where: str, protocols: Sequence[bytes]) -> SSL.Cont
             f"({error}); use an RSA key of 2048 bits or more, an EC or an Ed25519 one"
         ) from error
     # Sessions are resumed by tickets, which this context's own random key encrypts: a
-    # client comes back to the same worker, so no other needs to read them.
+    # client comes back to the same worker, so no other needs to read them.  (OpenSSL wants
+    # the id as soon as an application asks for client certificates.)
     context.set_session_id(b"stickyd")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
 
