@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from zope.interface.verify import verifyObject
 
-from stickyd.worker.readiness import ITimedReadiness, ReactorReadiness, readiness_of
+from stickyd.handoff.readiness import ReactorReadiness, readiness_of
+from stickyd.interfaces import IReadiness
 from tests.transport_harness import Drive, ReactorDrive, fill, logged_failures
 
 if TYPE_CHECKING:
@@ -169,5 +170,5 @@ def test_readiness_of() -> None:
     drive = ReactorDrive()
     adapted = readiness_of(drive.reactor)
     assert isinstance(adapted, ReactorReadiness)
-    verifyObject(ITimedReadiness, adapted)
+    verifyObject(IReadiness, adapted)
     drive.close()

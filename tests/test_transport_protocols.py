@@ -1,4 +1,4 @@
-# ruff: noqa: N802, N815 - the camelCase names are Twisted's
+# ruff: noqa: N802 - the camelCase names are Twisted's
 # mypy: allow-untyped-calls
 # (Much of Twisted's web and AMP is not annotated.)
 """

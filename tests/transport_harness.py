@@ -25,7 +25,8 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyd.worker.readiness import ITimedReadiness, ReactorReadiness
+from stickyd.handoff.readiness import ReactorReadiness
+from stickyd.interfaces import IReadiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 
 
-@implementer(ITimedReadiness)
+@implementer(IReadiness)
 class CountedReadiness:
     """
     Counts how often the loop is told about descriptors.
     """
 
-    def __init__(self, real: ITimedReadiness) -> None:
+    def __init__(self, real: IReadiness) -> None:
         self._real = real
         self.changes = 0
 
@@ -73,7 +74,7 @@ class Drive:
     A loop of the test's own, run only as far as the test says.
     """
 
-    def __init__(self, readiness: ITimedReadiness) -> None:
+    def __init__(self, readiness: IReadiness) -> None:
         self.readiness = CountedReadiness(readiness)
 
     def turn(self) -> None:
@@ -98,7 +99,7 @@ class Drive:
 
 class LoopDrive(Drive):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(cast("ITimedReadiness", loop))
+        super().__init__(cast("IReadiness", loop))
         self.loop = loop
 
     def turn(self) -> None:
@@ -112,7 +113,7 @@ class LoopDrive(Drive):
 
 class ReactorDrive(Drive):
     def __init__(self) -> None:
-        self.reactor = cast("Any", EPollReactor())  # type: ignore[no-untyped-call]  # Twisted's
+        self.reactor = cast("Any", EPollReactor())  # Twisted's
         super().__init__(ReactorReadiness(self.reactor))
 
     def turn(self) -> None:

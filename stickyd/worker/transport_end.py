@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from stickyd.worker.readiness import ITimedReadiness
+    from stickyd.interfaces import IReadiness
 
 
 class SocketEnd(SocketOutput):
@@ -47,7 +47,7 @@ class SocketEnd(SocketOutput):
 
     _doomed = False  # _end() will be called
 
-    def __init__(self, readiness: ITimedReadiness, sock: socket, delaying: bool) -> None:
+    def __init__(self, readiness: IReadiness, sock: socket, delaying: bool) -> None:
         super().__init__(readiness, sock, delaying)
         self._paused = False  # do not read: paused, closing, at EOF, or over
         self._watching = False  # the loop has our reader
