@@ -93,9 +93,7 @@ class Ordeal:
             self._ends(generator, 0.2)
         at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        self.kills.append(
-            Kill(pid, self._server.slot_of(pid), still or time.monotonic(), at)
-        )
+        self.kills.append(Kill(pid, self._server.slot_of(pid), still or time.monotonic(), at))
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """
@@ -118,9 +116,7 @@ class Ordeal:
         return None
 
 
-def check_kills_under_load(
-    server: Server, program: Path, ledger: Path, seconds: float
-) -> None:
+def check_kills_under_load(server: Server, program: Path, ledger: Path, seconds: float) -> None:
     """
     Kill a random worker every second, and account for every request.
     """
