@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -66,6 +66,10 @@ class Fleet:
         """
         Have a worker in every slot, from now until :meth:`stop`.
         """
+        self._lives.clear()
+        self._lifecycles.clear()
+        self._ended.clear()
+        self._stopping = None
         for slot in self.slots:
             life = Life(
                 slot,
@@ -97,6 +101,9 @@ class Fleet:
                 return
             # The same client finds the same stand-in, as long as the same slots stand.
             slot = self._standing[self._standing_slot_of(handoff.key)]
+        if slot.index in self._ended:
+            self._refusal.refuse(handoff, "the server stops")
+            return
         slot.deliver(handoff)
 
     def _gave_up(self, slot: Slot) -> None:
@@ -117,6 +124,8 @@ class Fleet:
         :param patience: seconds until what is still under way is cut off.
         :return: fires when no worker is left; never fails.
         """
+        if not self._lifecycles:
+            return succeed(None)
         self._stopping = Deferred()
         deadline = self._clock.seconds() + patience
 
