@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.error import ProcessExitedAlready
@@ -86,6 +87,7 @@ class WorkerProcess(ProcessProtocol):
         died: Callable[[str], None],
     ) -> None:
         self._reactor = reactor
+        self._readiness = readiness
         self._settings = settings
         self._slot = slot
         self._returns = returns
@@ -98,8 +100,8 @@ class WorkerProcess(ProcessProtocol):
         self.pid = 0
         self.figures: dict[str, float] = {}
         self._output = OutputRelay(slot.index)
-        ours, self._theirs = channel_pair()
-        self._channel = HandoffChannel(readiness, reactor, ours, self, lambda: settings.window)
+        self._process: IProcessTransport | None = None
+        self._channel: HandoffChannel | None = None
         self._control = _Control(self)
 
     # birth
@@ -110,10 +112,16 @@ class WorkerProcess(ProcessProtocol):
 
         :raises OSError: if the machine cannot start one more process.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        try:
+        window = self._settings.window
+        with ExitStack() as ends:
+            ours, handoffs = channel_pair()
+            ends.enter_context(handoffs)
+            channel = HandoffChannel(self._readiness, self._reactor, ours, self, lambda: window)
+            self._channel = channel
+            control, theirs = (ends.enter_context(end) for end in socket.socketpair())
+            control.setblocking(False)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            ends.callback(os.close, nothing)
             process: IProcessTransport = self._reactor.spawnProcess(
                 self,
                 command[0],
@@ -123,21 +131,22 @@ class WorkerProcess(ProcessProtocol):
                     0: nothing,
                     1: "r",
                     2: "r",
-                    HANDOFF_DESCRIPTOR: self._theirs.fileno(),
+                    HANDOFF_DESCRIPTOR: handoffs.fileno(),
                     CONTROL_DESCRIPTOR: theirs.fileno(),
                 },
             )
             self._process = process
             self.pid = self._output.pid = process.pid
-            # adoptStreamConnection duplicates; our own copy is closed below.
+            # adoptStreamConnection duplicates; our own copy is closed here.
             factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
-            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-        finally:
-            os.close(nothing)
-            ours.close()
-            theirs.close()
-            self._theirs.close()
-        self._channel.open()
+            try:
+                self._reactor.adoptStreamConnection(control.fileno(), socket.AF_UNIX, factory)
+            except OSError as problem:
+                # There is a process, so its end is what will be told.
+                self._verdict = f"could not be started: {problem}"
+                self.kill(signal.SIGKILL)
+                return
+        channel.open()
         self._patience = self._reactor.callLater(self._settings.start_timeout, self._too_slow)
         self._log.info("Worker {pid} started (slot {slot})", pid=self.pid, slot=self._slot.index)
         answer = self._control.callRemote(
@@ -175,16 +184,18 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def in_flight(self) -> Sized:
-        return self._channel.in_flight
+        return () if self._channel is None else self._channel.in_flight
 
     def send(self, handoff: Handoff) -> bool:
-        return self._channel.send(handoff)
+        return self._channel is not None and self._channel.send(handoff)
 
     def reclaim(self) -> list[Handoff]:
-        return self._channel.reclaim()
+        return [] if self._channel is None else self._channel.reclaim()
 
     def stop(self, patience: float) -> None:
         self._forget_patience()
+        if self._process is None:
+            return  # it could not be started, which is about to be told
         if self._is_ready:
             self._control.callRemote(Stop, patience=patience).addErrback(lambda _: None)
         else:
@@ -203,6 +214,7 @@ class WorkerProcess(ProcessProtocol):
         self.kill(signal.SIGKILL)
 
     def kill(self, signum: signal.Signals) -> None:
+        assert self._process is not None
         try:
             self._process.signalProcess(signum)
         except ProcessExitedAlready:
@@ -245,6 +257,11 @@ class WorkerProcess(ProcessProtocol):
         self._forget_patience()
         self._output.flush()
         self._died(self._verdict or describe_death(reason))
+
+    @override
+    def processEnded(self, reason: Failure) -> None:
+        # Its last words may have been in the pipes still when it exited.
+        self._output.flush()
 
 
 def describe_death(reason: Failure) -> str:
