@@ -98,9 +98,16 @@ class StickyService(Service):
             listening.addCallback(partial(self._listens, description))
             listening.addErrback(partial(_note, failures))
             if failures:
+                listening.addErrback(lambda _: None)
                 for port in self.ports:
                     port.stopListening()
+                self.ports, self._loops, self._listening = [], [], False
                 raise _explain(description, failures[0])
+            listening.addErrback(partial(self._fails_late, description))
+
+    def _fails_late(self, description: str, failure: Failure) -> None:
+        assert isinstance(failure.value, Exception)
+        self._log.critical("{problem}", problem=_explain(description, failure.value))
 
     def _listens(self, description: str, port: IListeningPort) -> None:
         self.ports.append(port)
@@ -157,9 +164,10 @@ class StickyService(Service):
         return gatherResults(waits).addCallback(lambda _: None)
 
 
-def _note(failures: list[Exception], failure: Failure) -> None:
+def _note(failures: list[Exception], failure: Failure) -> Failure:
     assert isinstance(failure.value, Exception)
     failures.append(failure.value)
+    return failure
 
 
 def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -209,7 +217,7 @@ def _explain(description: str, problem: Exception) -> OperatorError:
 def _shown(address: object) -> str:
     host = getattr(address, "host", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        return os.fsdecode(getattr(address, "name", None) or str(address))
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{getattr(address, 'port', 0)}"
 
