@@ -261,7 +261,7 @@ def test_every_endpoint_is_listened_on(
         f"([::1]:{address(service, 2)[1]})",
     ]
     service.startService()
-    clients = [socket.create_connection(address(service, number)) for number in (0, 2)]
+    clients = [socket.create_connection(address(service, number)[:2]) for number in (0, 2)]
     clients.append(socket.socket(socket.AF_UNIX))
     clients[2].connect(path)
     turn_until(reactor, lambda: sum(len(slot.queue) for slot in service.fleet.slots) == 3)
