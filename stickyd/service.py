@@ -131,9 +131,16 @@ class StickyService(Service):
             listening.addCallback(partial(self._listens, description))
             listening.addErrback(partial(_note, failures))
             if failures:
+                listening.addErrback(lambda _: None)
                 for port in self.ports:
                     port.stopListening()
+                self.ports, self._loops, self._listening = [], [], False
                 raise explain(description, failures[0])
+            listening.addErrback(partial(self._fails_late, description))
+
+    def _fails_late(self, description: str, failure: Failure) -> None:
+        assert isinstance(failure.value, Exception)
+        self._log.critical("{problem}", problem=explain(description, failure.value))
 
     def _listens(self, description: str, port: IListeningPort) -> None:
         self.ports.append(port)
@@ -258,9 +265,10 @@ class StickyService(Service):
         return reason
 
 
-def _note(failures: list[Exception], failure: Failure) -> None:
+def _note(failures: list[Exception], failure: Failure) -> Failure:
     assert isinstance(failure.value, Exception)
     failures.append(failure.value)
+    return failure
 
 
 def _key_of(settings: Settings) -> Callable[[str], bytes]:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -37,7 +38,7 @@ from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Sized
+    from collections.abc import Callable, Sequence, Sized
 
     from twisted.internet.interfaces import IDelayedCall, IProcessTransport
     from twisted.python.failure import Failure
@@ -137,12 +138,10 @@ class WorkerProcess(ProcessProtocol):
         self.figures: dict[str, float] = {}
         self._output = OutputRelay()
         self._watchdog = Watchdog(reactor, birth.settings.hang_timeout, self)
-        ours, self._theirs = channel_pair()
-        self._channel = HandoffChannel(
-            readiness, reactor, ours, self, lambda: birth.settings.window
-        )
-        # On the way of every connection, so without a step in between.
-        self.send = self._channel.send
+        self._readiness = readiness
+        self._channel: HandoffChannel | None = None
+        #: Set to the channel's own: a step in between would be taken for every connection.
+        self.send: Callable[[Handoff], bool] = lambda handoff: False
         self._control = _Control(self, fleet)
 
     @property
@@ -160,11 +159,35 @@ class WorkerProcess(ProcessProtocol):
 
         If the machine cannot start one more process, the worker dies a turn later.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        nothing = os.open(os.devnull, os.O_RDONLY)
         birth = self._birth
         try:
+            self._spawn(birth)
+        except OSError as problem:
+            self._verdict = f"could not be started: {problem}"
+            if self._process is None:
+                self._reactor.callLater(0, self._events.died, self, self._verdict)
+            else:
+                # There is a process, so its end is what will be told.
+                self.kill(signal.SIGKILL)
+            return
+        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
+        self._patience = self._reactor.callLater(birth.settings.start_timeout, self._too_slow)
+        self._control.callRemote(
+            Serve,
+            settings=birth.settings.to_json(),
+            slot=-1 if self.slot is None else self.slot.index,
+            path=[entry for entry in sys.path if entry],
+        ).addCallbacks(self._serving, self._refused)
+
+    def _spawn(self, birth: Birth) -> None:
+        with ExitStack() as ends:
+            ours, handoffs = channel_pair()
+            ends.enter_context(handoffs)
+            self._open_channel(ours)
+            control, theirs = (ends.enter_context(end) for end in socket.socketpair())
+            control.setblocking(False)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            ends.callback(os.close, nothing)
             self._process = self._reactor.spawnProcess(
                 self,
                 birth.command[0],
@@ -176,33 +199,23 @@ class WorkerProcess(ProcessProtocol):
                     0: nothing,
                     1: "r",
                     2: "r",
-                    HANDOFF_DESCRIPTOR: self._theirs.fileno(),
+                    HANDOFF_DESCRIPTOR: handoffs.fileno(),
                     CONTROL_DESCRIPTOR: theirs.fileno(),
                 },
             )
-            # adoptStreamConnection duplicates; our own copy is closed below.
+            self.pid = self._process.pid
+            self._output.name = f"worker {self.pid} {self.place}"
+            # adoptStreamConnection duplicates; our own copy is closed here.
             factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
-            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-        except OSError as problem:
-            cause = f"could not be started: {problem}"
-            self._reactor.callLater(0, self._events.died, self, cause)
-            return
-        finally:
-            os.close(nothing)
-            ours.close()
-            theirs.close()
-            self._theirs.close()
-        self.pid = self._process.pid
-        self._output.name = f"worker {self.pid} {self.place}"
-        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
-        self._channel.open()
-        self._patience = self._reactor.callLater(birth.settings.start_timeout, self._too_slow)
-        self._control.callRemote(
-            Serve,
-            settings=birth.settings.to_json(),
-            slot=-1 if self.slot is None else self.slot.index,
-            path=[entry for entry in sys.path if entry],
-        ).addCallbacks(self._serving, self._refused)
+            self._reactor.adoptStreamConnection(control.fileno(), socket.AF_UNIX, factory)
+
+    def _open_channel(self, sock: socket.socket) -> HandoffChannel:
+        channel = self._channel = HandoffChannel(
+            self._readiness, self._reactor, sock, self, lambda: self._birth.settings.window
+        )
+        self.send = channel.send
+        channel.open()
+        return channel
 
     def _serving(self, _: object) -> None:
         if not self.ended:
@@ -241,10 +254,10 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def in_flight(self) -> Sized:
-        return self._channel.in_flight
+        return () if self._channel is None else self._channel.in_flight
 
     def reclaim(self) -> list[Handoff]:
-        return self._channel.reclaim()
+        return [] if self._channel is None else self._channel.reclaim()
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         slots, standing = placement or (0, ())
@@ -263,6 +276,8 @@ class WorkerProcess(ProcessProtocol):
 
     def stop(self, patience: float) -> None:
         self._forget_patience()
+        if self._process is None:
+            return  # it could not be started, which is about to be told
         if self._is_ready:
             self._control.callRemote(Stop, patience=patience).addErrback(lambda _: None)
         else:
@@ -310,7 +325,7 @@ class WorkerProcess(ProcessProtocol):
             self.slot.returned(handoff)
 
     def room(self) -> None:
-        if self._acknowledged and not self._channel.in_flight:
+        if self._acknowledged and not self.in_flight:
             waiting, self._acknowledged = self._acknowledged, []
             for settled in waiting:
                 settled.callback(None)
@@ -348,6 +363,11 @@ class WorkerProcess(ProcessProtocol):
             settled.errback(WorkerError("the worker ended"))
         cause = self._verdict or self._watchdog.verdict or describe_death(reason)
         self._events.died(self, cause)
+
+    @override
+    def processEnded(self, reason: Failure) -> None:
+        # Its last words may have been in the pipes still when it exited.
+        self._output.flush()
 
 
 def describe_death(reason: Failure) -> str:

@@ -5,6 +5,7 @@ Endpoint descriptions: what can be listened on, and what to do when it cannot.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import serverFromString
@@ -71,7 +72,7 @@ def shown(address: object) -> str:
     """
     host = getattr(address, "host", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        return os.fsdecode(getattr(address, "name", None) or str(address))
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{getattr(address, 'port', 0)}"
 
