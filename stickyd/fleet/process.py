@@ -11,7 +11,7 @@ import socket
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
@@ -31,6 +31,7 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.errors import StartFailed, WorkerError
+from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.output import OutputRelay
 from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
@@ -133,7 +134,7 @@ class WorkerProcess(ProcessProtocol):
         self._is_ready = False
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
-        self._process: IProcessTransport | None = None
+        self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
         self._output = OutputRelay()
@@ -183,7 +184,7 @@ class WorkerProcess(ProcessProtocol):
         with ExitStack() as ends:
             ours, handoffs = channel_pair()
             ends.enter_context(handoffs)
-            self._open_channel(ours)
+            self._make_channel(ours).open()
             control, theirs = (ends.enter_context(end) for end in socket.socketpair())
             control.setblocking(False)
             nothing = os.open(os.devnull, os.O_RDONLY)
@@ -209,13 +210,67 @@ class WorkerProcess(ProcessProtocol):
             factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
             self._reactor.adoptStreamConnection(control.fileno(), socket.AF_UNIX, factory)
 
-    def _open_channel(self, sock: socket.socket) -> HandoffChannel:
+    def _make_channel(self, sock: socket.socket) -> HandoffChannel:
         channel = self._channel = HandoffChannel(
             self._readiness, self._reactor, sock, self, lambda: self._birth.settings.window
         )
         self.send = channel.send
-        channel.open()
         return channel
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether its state can be written down now.
+        """
+        channel = self._channel
+        return channel is not None and channel.quiet and self._control.quiet
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The worker as JSON can carry it: descriptors by number.  Nothing is closed.
+        """
+        assert self._channel is not None
+        assert self._process is not None
+        transport: Any = self._control.transport
+        process: Any = self._process
+        return {
+            "pid": self.pid,
+            "control": transport.fileno(),
+            "channel": self._channel.to_plain(),
+            "output": {
+                number: pipe if isinstance(pipe, int) else pipe.fileno()
+                for number, pipe in process.pipes.items()
+                if number in (1, 2)
+            },
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Be the worker that another object was; instead of :meth:`start`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self.pid = plain["pid"]
+        self._output.name = f"worker {self.pid} {self.place}"
+        sock = socket.socket(fileno=plain["channel"]["descriptor"])
+        sock.setblocking(False)
+        self._make_channel(sock).resume(plain["channel"])
+        control = plain["control"]
+        factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
+        os.set_blocking(control, False)
+        self._reactor.adoptStreamConnection(control, socket.AF_UNIX, factory)
+        os.close(control)
+        self._is_ready = True
+        self._watchdog.start()
+        self._process = InheritedProcess(
+            self._readiness,
+            self.pid,
+            {int(number): pipe for number, pipe in plain["output"].items()},
+            self._output.received,
+            self.processExited,
+        )
 
     def _serving(self, _: object) -> None:
         if not self.ended:
