@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 
+from stickyd.control.notify import ServiceManager
 from stickyd.control.signals import Signals
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
@@ -48,6 +49,9 @@ def makeService(options: Options) -> MultiService:
         raise SystemExit(0)
     together = MultiService()
     sticky.setServiceParent(together)
+    manager = ServiceManager(reactor, sticky, os.environ)
+    manager.setServiceParent(together)
+    reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
     upgrade = Upgrade(reactor, sticky, os.getcwd(), partial(_forget_pid, options))
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together

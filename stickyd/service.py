@@ -22,6 +22,7 @@ from stickyd.affinity.address import parse_ip_key, parse_text_key
 from stickyd.errors import OperatorError, SettingError
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
+from stickyd.fleet.identity import identity
 from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.life import Life
 from stickyd.fleet.preflight import check_application
@@ -108,6 +109,7 @@ class StickyService(Service):
         self._loops: list[AcceptLoop] = []
         self._listening = False
         self._inherited = inherited
+        self._on_reload: Callable[[Deferred[list[str]]], Deferred[list[str]]] | None = None
         # How many slots there will be when the changes under way are done; 0 before any.
         self._wanted = 0
 
@@ -119,7 +121,7 @@ class StickyService(Service):
         return [port for _, port in self._open]
 
     def _birth(self, settings: Settings) -> Birth:
-        return Birth(worker_command(settings), settings)
+        return Birth(worker_command(settings), settings, *identity(settings.uid, settings.gid))
 
     def _life(self, slot: Slot) -> Life:
         settings = self.settings
@@ -315,9 +317,18 @@ class StickyService(Service):
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted
         )
-        return checked.addCallbacks(
+        reloaded = checked.addCallbacks(
             lambda _: self._reload_checked(wanted), self._not_reloaded
         ).addCallback(self._reloaded)
+        return reloaded if self._on_reload is None else self._on_reload(reloaded)
+
+    def call_when_reloading(
+        self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
+    ) -> None:
+        """
+        Have ``call`` follow each reload: it is given the outcome, and gives it on.
+        """
+        self._on_reload = call
 
     def _reload_checked(self, settings: Settings) -> Deferred[list[str]]:
         self.settings = settings
