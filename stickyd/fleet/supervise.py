@@ -95,8 +95,10 @@ class Fleet:
             if not self._standing:
                 self._refusal.refuse(handoff, "every slot has failed")
                 return
-            # The same client finds the same stand-in, as long as the same slots stand.
-            slot = self._standing[self._standing_slot_of(handoff.key)]
+            # The same client finds the same stand-in, as long as the same slots stand.  By a
+            # key of its own: among fewer slots, rendezvous would give all of a failed slot's
+            # clients the same index again, and so one neighbour all of its load.
+            slot = self._standing[self._standing_slot_of(b"stand-in:" + handoff.key)]
         slot.deliver(handoff)
 
     def _gave_up(self, slot: Slot) -> None:
