@@ -148,14 +148,15 @@ class AcceptLoop:
         Accept no more, after what is in the kernel's queue: closing a listening socket
         resets the connections that wait in it.
         """
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        else:
-            self._readiness.remove_reader(self._socket.fileno())
+        self._readiness.remove_reader(self._socket.fileno())
         for _ in range(socket.SOMAXCONN * 2):
             if not self._accept(BATCH):
                 break
+        # Behind the loop, which may have met an overload too: the socket is closed by the
+        # time that a pause ends.
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
 
     def _readable(self) -> None:
         self._accept(BATCH)
