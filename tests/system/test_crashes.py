@@ -206,10 +206,12 @@ def test_never_replays_what_was_acknowledged(start: Start, gate: Gate) -> None:
     with Client(server.target, source) as client:
         client.send("/held")
         gate.wait_for_arrival()
-        os.kill(server.worker(0), signal.SIGKILL)
+        worker = server.worker(0)
+        os.kill(worker, signal.SIGKILL)
         with client.response() as response, pytest.raises((IncompleteRead, ConnectionError)):
             response.read()
-    # On the successor it would have come before this one.
+    server.wait_for_successor(worker)
+    # It would have been the first on the successor.
     assert ask_once(server.target, source, "/mirror").told["slot"] == 0
     assert gate.is_deserted()
 
