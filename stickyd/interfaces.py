@@ -149,6 +149,11 @@ class IWorkerEvents(Interface):
         Called once, after which nothing else is.
         """
 
+    def leaving(worker: IWorker) -> None:
+        """
+        Somebody wants it to end: a successor should take over.
+        """
+
     def beat(worker: IWorker) -> None:
         """
         It has sent a heartbeat.

@@ -39,7 +39,7 @@ def notify(address: str, **assignments: str) -> None:
 
 class ServiceManager(Service):
     """
-    Reports READY when every slot serves or has failed, RELOADING and READY around a
+    Reports READY when every slot serves or has failed, and one serves; RELOADING and READY around a
     reload, WATCHDOG as often as systemd wants it, STOPPING at the end.
     """
 
@@ -84,7 +84,8 @@ class ServiceManager(Service):
     def _look_whether_ready(self) -> None:
         slots = self._sticky.fleet.slots
         settled = [slot for slot in slots if slot.courier is not None or slot.failed]
-        if slots and len(settled) == len(slots):
+        serving = any(slot.courier is not None for slot in slots)
+        if serving and len(settled) == len(slots):
             self._loops[0].stop()
             self._ready()
 
