@@ -76,9 +76,7 @@ class HTTPChannel(Incoming):
         shared.sweep.add(self)
         if shared.route is not None and hasattr(self._transport, "detach"):
             self._route = shared.route
-        register = getattr(self._transport, "registerProducer", None)
-        if register is not None:
-            register(self, True)
+        self._register_self(True)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """
@@ -247,7 +245,7 @@ class HTTPChannel(Incoming):
         if self._unsent():
             self._expect(self.shared.limits.stall)
             # As a pull producer we are asked for more when all is sent.
-            self._transport.registerProducer(self, False)
+            self._register_self(False)
             return
         take = self._take
         assert take is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.python.failure import Failure
 from twisted.web.iweb import INonQueuedRequestFactory
 
 from stickyd.serve.http.chunked import ChunkedDecoder
@@ -306,6 +307,9 @@ class Incoming(Producing):
         self._partial = None
         self.write(self.shared.refusal(error.status))
         self._linger()
+        request, self._request = self._request, None
+        if request is not None:
+            request.connectionLost(Failure(error))
 
     def _pass_on(self) -> None:
         """
