@@ -107,7 +107,7 @@ async def test_refusal_can_be_read() -> None:
 
 
 # Twisted 26.10 passes pyOpenSSL what that has deprecated.
-@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @in_reactor
 async def test_tls() -> None:
     """
