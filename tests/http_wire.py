@@ -52,6 +52,12 @@ class WireTransport(StringTransport):
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
+    @override
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        super().registerProducer(producer, streaming)
+        if not streaming:
+            producer.resumeProducing()  # as real transports do
+
     def loseWriteConnection(self) -> None:  # noqa: N802 - IHalfCloseableDescriptor's name
         """
         Half-close.
@@ -74,6 +80,8 @@ class WireTransport(StringTransport):
         """
         Give a socket away, which the test closes.
         """
+        if self.unsent or self.producer is not None:
+            raise RuntimeError("not now")
         self.detached = socket.socket()
         return self.detached, self.unread
 

@@ -48,6 +48,7 @@ class HTTPChannel(Incoming):
     factory: Any = None
     ended: Callable[[HTTPChannel], object] | None = None
     connected = 0
+    _asking = False
 
     @property
     def requests(self) -> list[Any]:
@@ -233,23 +234,28 @@ class HTTPChannel(Incoming):
 
     def _detach(self) -> tuple[socket, bytes]:
         self._unregister_self()
-        self.connected = 0
         detached: tuple[socket, bytes] = self._transport.detach()
+        self.connected = 0
         return detached
 
     def _try_leave(self) -> None:
         """
-        Give the connection to whom the route named, once all answers are on their way.
+        Give the connection to whom the route named, once all answers are sent.
         """
-        self._unregister_self()
-        if self._unsent():
+        if self._asking:
+            return
+        try:
+            sock, rest = self._detach()
+        except RuntimeError:
+            # Not all is sent.  As a pull producer we are asked for more when it is; and
+            # at once, to no purpose.
             self._expect(self.shared.limits.stall)
-            # As a pull producer we are asked for more when all is sent.
+            self._asking = True
             self._register_self(False)
+            self._asking = False
             return
         take = self._take
         assert take is not None
-        sock, rest = self._detach()
         unread = self._kept + rest
         self._forget()
         take(sock, unread)
