@@ -157,10 +157,43 @@ def test_a_full_transport_stops_the_pipeline() -> None:
     wire.channel.resumeProducing()
     assert len(seen) == 2
     assert wire.transport.producerState == "paused"
+    wire.feed(b"GET /more HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert len(seen) == 2
     wire.channel.resumeProducing()
     wire.channel.resumeProducing()
-    assert len(seen) == 3
+    assert [request.uri for request in seen] == [b"/", b"/", b"/", b"/more"]
+    wire.channel.resumeProducing()
     assert wire.transport.producerState == "producing"
+    wire.feed(GET)
+    assert wire.transport.producerState == "paused"
+
+
+def test_pauses_between_requests_and_in_bodies() -> None:
+    """
+    A transport that is full is not read between two requests and during a body.
+    """
+    wire = Wire()
+    for data in (GET, b"POST / HTTP/1.1\r\nHost: a\r\n", b"Content-Length: 9\r\n\r\nabc"):
+        wire.feed(data)
+        wire.channel.pauseProducing()
+        assert wire.transport.producerState == "paused"
+        wire.channel.resumeProducing()
+        assert wire.transport.producerState == "producing"
+    wire.feed(b"defghi")
+    assert [status for status, _ in bodies(wire.output())] == [200, 200]
+
+
+def test_nothing_is_left_when_the_connection_is_lost() -> None:
+    """
+    Whatever a transport calls after the end, no delayed call stays behind.
+    """
+    wire = Wire()
+    wire.feed(GET)
+    wire.lose()
+    wire.channel.pauseProducing()
+    wire.channel.abortConnection()
+    wire.clock.pump([1] * 500)
+    assert wire.clock.getDelayedCalls() == []
 
 
 def test_a_late_answer_to_a_full_transport_stops_reading() -> None:
@@ -289,12 +322,15 @@ def test_absolute_target_replaces_host() -> None:
     fields = b" HTTP/1.1\r\nHost: b\r\n\r\n"
     wire.feed(b"GET http://a:81/x?y" + fields + b"GET /" + fields + b"GET HTTPS://c?z" + fields)
     wire.feed(b"OPTIONS http://d" + fields)
+    wire.feed(b"PUT http://e/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nGET")
     assert seen == [
         (b"/x?y", b"/x", b"a:81"),
         (b"/", b"/", b"b"),
         (b"/?z", b"/", b"c"),
+        (b"/", b"/", b"e"),
     ]
-    assert [status for status, _ in bodies(wire.output())] == [200, 200, 200, 200]
+    assert [status for status, _ in bodies(wire.output())] == [200] * 5
+    assert wire.channel.idle
 
 
 def test_asterisk_is_for_options() -> None:

@@ -15,8 +15,10 @@ from twisted.logger import globalLogPublisher
 from twisted.web import server
 from twisted.web.http import CACHED
 from twisted.web.http_headers import InvalidHeaderName
+from twisted.web.iweb import _IRequestEncoder, _IRequestEncoderFactory
 from twisted.web.resource import EncodingResourceWrapper, Resource
 from twisted.web.server import NOT_DONE_YET, GzipEncoderFactory
+from zope.interface import implementer
 
 from stickyd.serve.http import Request
 from tests.http_wire import GET, Answer, Wire, bodies, echo
@@ -59,6 +61,12 @@ def _splitting(request: Any) -> bytes:
     request.setHeader(b"x-evil", b"a\r\nSet-Cookie: b\nc")
     request.setHeader("x-str", "a\r\nb")
     request.responseHeaders.addRawHeader(b"x-more", b"a\r\nb")
+    return b"splitting"
+
+
+def _splitting_at_first(request: Any) -> bytes:
+    request.setHeader(b"x-evil", b"a\r\nSet-Cookie: b\nc")
+    request.setHeader(b"x-return", b"a\rb")
     return b"splitting"
 
 
@@ -132,6 +140,16 @@ def _conditions(request: Any) -> bytes:
     if request.setETag(b'"tag"') is CACHED:
         return b""
     return b"fresh"
+
+
+def _only_tag(request: Any) -> bytes:
+    request.setETag(b'"tag"')
+    return b"tagged"
+
+
+def _only_modified(request: Any) -> bytes:
+    request.setLastModified(86400 * 9000)
+    return b"modified"
 
 
 def _own_server(request: Any) -> bytes:
@@ -218,6 +236,30 @@ def _gzip() -> Resource:
     return EncodingResourceWrapper(Answer(lambda request: b"z" * 1000), [GzipEncoderFactory()])
 
 
+@implementer(_IRequestEncoderFactory, _IRequestEncoder)
+class _Doubling:
+    """
+    An encoder that touches no fields.
+    """
+
+    def encoderForRequest(self, request: Any) -> _Doubling:  # noqa: N802 - Twisted's name
+        return self
+
+    def encode(self, data: bytes) -> bytes:
+        return data * 2
+
+    def finish(self) -> bytes:
+        return b"end"
+
+
+def _doubled() -> Resource:
+    return EncodingResourceWrapper(Answer(_streamed), [_Doubling()])
+
+
+def _doubled_at_once() -> Resource:
+    return EncodingResourceWrapper(Answer(_plain), [_Doubling()])
+
+
 def _request(line: bytes = b"GET /", *fields: bytes, body: bytes = b"") -> bytes:
     return b"\r\n".join([line + b" HTTP/1.1", b"Host: a.example", *fields, b"", body])
 
@@ -229,10 +271,20 @@ ALIKE: list[tuple[Callable[[], Any], bytes]] = [
     *[
         (lambda answer=answer: Answer(answer), _request())
         for answer in (
-            *(_plain, _empty, _headers, _splitting, _own_length, _zero_length, _wrong_length),
+            *(
+                _plain,
+                _empty,
+                _headers,
+                _splitting,
+                _splitting_at_first,
+                _only_tag,
+                _own_length,
+                _zero_length,
+                _wrong_length,
+            ),
             *(_streamed, _only_finish, _half_and_bytes, _body_for_no_content, _message),
             *(_redirect, _own_server, _no_type, _unicode, _fails, _where, _credentials),
-            *(_arguments, _paths, _seen, _conditions, echo),
+            *(_arguments, _paths, _seen, _conditions, _only_modified, echo),
         )
     ],
     *[
@@ -296,6 +348,8 @@ ALIKE: list[tuple[Callable[[], Any], bytes]] = [
     (_tree, _request(b"GET /nothing")),
     (_gzip, _request(b"GET /", b"Accept-Encoding: gzip")),
     (_gzip, _request(b"GET /")),
+    (_doubled, _request(b"GET /")),
+    (_doubled_at_once, _request(b"GET /")),
     (_OnlyGet, _request(b"HEAD /")),
     (_OnlyGet, _request(b"POST /")),
     (_OnlyGet, _request(b"BREW /")),

@@ -261,7 +261,7 @@ def test_slow_client_gets_a_long_last_response() -> None:
     """
     A close waits for a slow client as long as that takes something, and no longer.
     """
-    wire = Wire(lambda request: b"x" * 100000, stall=20)
+    wire = Wire(lambda request: b"x" * 100000, stall=20, idle=None)
     wire.transport.unsent = 90000
     wire.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert wire.transport.disconnecting

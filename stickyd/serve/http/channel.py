@@ -174,16 +174,9 @@ class HTTPChannel(Incoming):
         if self._state == HEAD and self._partial is None:
             self._go_on()
         elif self._state in (HEAD, BODY, PASSING):
+            limits = self.shared.limits
             self._read_on()
-            self._expect(self._time_left())
-        else:
-            self.deadline = inf if self._state != CLOSING else self.deadline
-
-    def _time_left(self) -> float | None:
-        limits = self.shared.limits
-        if self._state == HEAD:
-            return limits.head
-        return limits.body if self._state == BODY else None
+            self._expect(limits.head if self._state == HEAD else limits.body)
 
     def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:  # noqa: N802 - Twisted's name
         """
@@ -272,7 +265,8 @@ class HTTPChannel(Incoming):
 
     def expire(self) -> None:
         """
-        Called by the sweep when the client has been too slow.
+        Called by the sweep when the client has been too slow.  While the application is
+        at work, or the protocol of an upgrade, that is no matter.
         """
         state = self._state
         if state in (CLOSING, LEAVING) or self._waiting:

@@ -79,11 +79,7 @@ class Incoming(Producing):
                 self.deadline = inf if idle is None else self.shared.sweep.now + idle
         elif state == BODY:
             self._expect(self.shared.limits.body)
-        elif state == BUSY:
-            if not self._waiting:
-                self.deadline = inf
         elif state == PASSING:
-            self.deadline = inf
             self._pass_on()
         elif state == LEAVING:
             self._try_leave()
