@@ -8,11 +8,10 @@ import os
 import resource
 import select
 import socket
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-# Imported for its descriptors: Clock would make the reactor while a test counts them.
-from twisted.internet import reactor  # noqa: F401
 from twisted.internet.task import Clock
 
 from stickyd.handoff.channel import HandoffChannel
@@ -24,11 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def open_descriptors() -> set[int]:
+def open_sockets() -> set[int]:
     """
-    The descriptors of this process.
+    The descriptors of this process that are sockets; the reactor's pipes come and go.
     """
-    return {int(name) for name in os.listdir("/dev/fd") if os.path.exists(f"/dev/fd/{name}")}
+    return {int(name) for name in os.listdir("/dev/fd") if _is_socket(int(name))}
+
+
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:  # the descriptor of the listing itself
+        return False
 
 
 @contextmanager

@@ -11,14 +11,15 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from stickyd.handoff import channel as channel_module
 from stickyd.handoff.frame import encode_ack, encode_handoff, encode_nack
 from stickyd.handoff.rights import send_rights
 from stickyd.interfaces import ICourier
-from tests.channels import Pair, connection, no_descriptor_free, open_descriptors
+from tests.channels import Pair, connection, no_descriptor_free, open_sockets
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def pair() -> Iterator[Pair]:
     """
     A pair of ends; no descriptor is left when the test is over.
     """
-    before = open_descriptors()
+    before = open_sockets()
     pair = Pair()
     clients: list[socket.socket] = []
     pair.clients = clients  # type: ignore[attr-defined]
@@ -34,7 +35,7 @@ def pair() -> Iterator[Pair]:
     pair.close()
     for client in clients:
         client.close()
-    assert open_descriptors() == before
+    assert open_sockets() == before
 
 
 def send(pair: Pair, *names: str) -> list[socket.socket]:
@@ -83,7 +84,9 @@ def test_sender_keeps_its_copy_until_the_acknowledgement(pair: Pair) -> None:
         os.fstat(ours.descriptor)
 
 
-def test_receiver_acknowledges_before_it_hands_over(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_receiver_acknowledges_before_it_hands_over(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     When the receiver's owner gets a connection, the acknowledgement is already sent.
     """
@@ -311,8 +314,9 @@ def test_broken_protocol_ends_the_channel(
     What is no frame, or acknowledges what was never sent, is not acted upon: the channel
     ends, says so, and leaks no descriptor.
     """
-    told = []
-    globalLogPublisher.addObserver(told.append)
+    told: list[LogEvent] = []
+    observer = implementer(ILogObserver)(lambda event: told.append(event))
+    globalLogPublisher.addObserver(observer)
     try:
         if with_descriptor:
             send_rights(pair.worker.socket, message, 0)
@@ -320,7 +324,7 @@ def test_broken_protocol_ends_the_channel(
             pair.worker.socket.send(message)
         pair.primary.turn()
     finally:
-        globalLogPublisher.removeObserver(told.append)
+        globalLogPublisher.removeObserver(observer)
     assert pair.primary.receiver.events[-1] == ("lost", None)
     assert any("Handoff channel closed" in str(event["log_format"]) for event in told)
 
@@ -332,9 +336,9 @@ def test_gap_in_the_numbers_ends_the_channel(pair: Pair) -> None:
     handoff, client = connection("odd")
     handoff.sequence = 5
     send_rights(pair.primary.socket, encode_handoff(handoff), handoff.descriptor)
-    before = open_descriptors()
+    before = open_sockets()
     pair.worker.turn()
-    assert open_descriptors() == before
+    assert open_sockets() == before
     assert pair.worker.receiver.events[-1] == ("lost", None)
     os.close(handoff.descriptor)
     client.close()
@@ -346,10 +350,10 @@ def test_two_descriptors_in_one_message_are_refused(pair: Pair) -> None:
     """
     handoff, client = connection("odd")
     handoff.sequence = 1
-    before = open_descriptors()
+    before = open_sockets()
     socket.send_fds(pair.primary.socket, [encode_handoff(handoff)], [handoff.descriptor, 0])
     pair.worker.turn()
-    assert open_descriptors() == before
+    assert open_sockets() == before
     assert pair.worker.receiver.events[-1] == ("lost", None)
     os.close(handoff.descriptor)
     client.close()

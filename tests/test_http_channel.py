@@ -640,6 +640,87 @@ def test_drain_lets_a_request_come(part: int) -> None:
     assert wire.transport.disconnecting
 
 
+# Release.
+
+
+def test_release_of_an_idle_connection() -> None:
+    """
+    An idle connection that is released leaves at once, with what came of the next head.
+    """
+    router = Router()
+    wire = Wire()
+    wire.feed(GET + b"GET /x HT")
+    wire.transport.unread = b"TP"
+    wire.channel.release(router.take)
+    assert [unread for _, unread in router.taken] == [b"GET /x HTTP"]
+
+
+@pytest.mark.parametrize("unsent", [0, 5])
+def test_release_after_the_response(unsent: int) -> None:
+    """
+    A released connection that is busy leaves after the response under way, when that is
+    sent, without having to wait for the next request; a drain in between changes nothing.
+    """
+    router = Router()
+    later = Later()
+    wire = Wire(later)
+    wire.feed(GET)
+    wire.channel.release(router.take)
+    wire.channel.drain()
+    assert wire.channel.busy
+    wire.transport.unsent = unsent
+    later.answer()
+    assert len(router.taken) == (0 if unsent else 1)
+    output = wire.output()
+    assert bodies(output) == [(200, b"late")]
+    assert b"Connection: close" not in output
+    if unsent:
+        wire.feed(b"GET")
+        wire.transport.unsent = 0
+        wire.transport.producer.resumeProducing()
+        assert [unread for _, unread in router.taken] == [b"GET"]
+    assert not wire.channel.busy
+
+
+def test_release_in_a_body() -> None:
+    """
+    A connection that is released in the middle of a request's body leaves after the
+    response to it.
+    """
+    router = Router()
+    wire = Wire()
+    wire.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na")
+    wire.channel.release(router.take)
+    assert router.taken == []
+    wire.feed(b"bc")
+    assert bodies(wire.output()) == [(200, b"POST / abc")]
+    assert len(router.taken) == 1
+
+
+def test_release_takes_pipelined_requests_along() -> None:
+    """
+    Of pipelined requests a released connection answers the one under way; the rest goes.
+    """
+    router = Router()
+    later = Later()
+    wire = Wire(later)
+    wire.feed(GET + _AWAY)
+    wire.channel.release(router.take)
+    later.answer()
+    assert bodies(wire.output()) == [(200, b"late")]
+    assert [unread for _, unread in router.taken] == [_AWAY]
+
+
+def test_release_of_what_cannot_leave() -> None:
+    """
+    On a transport that cannot be detached a release is a drain.
+    """
+    transport = StringTransport()
+    wire = Wire(transport=transport)
+    wire.channel.release(Router().take)
+    assert transport.disconnecting
+
+
 # Upgrades.
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
+from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
+from stickyd.handoff.readiness import readiness_of
 from stickyd.interfaces import IHost
 from stickyd.serve.http import HTTPLimits
 from stickyd.serve.resource import ResourceHost
@@ -19,12 +21,13 @@ from tests.http_wire import GET, Answer, WireTransport, hold
 
 def _host(answer: Any = None, **named: Any) -> tuple[ResourceHost, Clock]:
     clock = Clock()
-    return ResourceHost(Answer(answer or (lambda request: b"x")), clock, **named), clock
+    root = Answer(answer or (lambda request: b"x"))
+    return ResourceHost(root, clock, readiness_of(reactor), **named), clock
 
 
 def _connect(host: ResourceHost) -> tuple[Any, Any]:
     transport = WireTransport()
-    channel = host.build_protocol(transport)
+    channel = host.make_channel()
     channel.makeConnection(transport)
     return channel, transport
 
@@ -132,3 +135,33 @@ def test_one_timer_for_all() -> None:
         channel, _ = _connect(host)
         channel.dataReceived(GET)
     assert len(clock.getDelayedCalls()) == 1
+
+
+def test_release() -> None:
+    """
+    Of the chosen connections the idle ones go at once and the busy ones after their
+    response; it fires when no chosen request is under way, and the others stay.
+    """
+    requests: list[Any] = []
+    host, _ = _host(hold(requests))
+    going, staying = object(), object()
+    channels = [_connect(host)[0] for _ in range(3)]
+    for channel, came in zip(channels, (going, going, staying), strict=True):
+        channel.came = came
+    channels[1].dataReceived(GET)
+    channels[2].dataReceived(GET)
+    given: list[object] = []
+
+    def give(sock: Any, unread: bytes, came: object) -> None:
+        sock.close()
+        given.append((unread, came))
+
+    fired: list[object] = []
+    host.release(lambda came: came is going, give).addCallback(fired.append)
+    assert given == [(b"", going)]
+    assert fired == []
+    requests[0].finish()
+    assert given == [(b"", going)] * 2
+    assert fired == [None]
+    assert host.connections == 1
+    assert host.requests == 2

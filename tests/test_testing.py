@@ -29,7 +29,7 @@ def _slot() -> Slot:
     return Slot(0, Clock(), QueueLimits(1, 1.0), testing.FakeRefusal())
 
 
-@pytest.mark.parametrize(("interface", "make"), FAKES, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("interface", "make"), FAKES)
 def test_fake_provides_its_interface(interface: InterfaceClass, make: type) -> None:
     """
     Each fake provides its interface, signatures and attributes included.

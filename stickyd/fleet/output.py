@@ -30,15 +30,16 @@ class OutputRelay:
     """
     Logs the lines of one worker.
 
+    :ivar name: stands before each line.
+
     A line without a mark comes from a ``print`` of the application, or from a dying
     interpreter, and is told as it stands.
     """
 
-    _log = Logger(namespace="stickyd.worker")
-
-    def __init__(self, slot: int) -> None:
-        self.pid = 0
-        self._slot = slot
+    def __init__(self) -> None:
+        # No class attribute: as a descriptor, a Logger takes the class's own namespace.
+        self._log = Logger(namespace="stickyd.worker")
+        self.name = "worker"
         self._parts = {1: b"", 2: b""}
 
     def received(self, stream: int, data: bytes) -> None:
@@ -46,12 +47,20 @@ class OutputRelay:
         Take what came on descriptor ``stream`` (1 or 2) of the worker.
         """
         *lines, rest = (self._parts[stream] + data).split(b"\n")
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
-        self._parts[stream] = rest
         for line in lines:
-            self._tell(line)
+            self._tell(self._tell_excess(line))
+        self._parts[stream] = self._tell_excess(rest)
+
+    def _tell_excess(self, line: bytes) -> bytes:
+        """
+        Log the front of a line that is too long.
+
+        :return: what is left of it.
+        """
+        while len(line) > LONGEST_LINE:
+            self._tell(line[:LONGEST_LINE])
+            line = line[LONGEST_LINE:]
+        return line
 
     def flush(self) -> None:
         """
@@ -69,6 +78,4 @@ class OutputRelay:
         if marked is not None:
             level = LEVELS.get(marked[1], LogLevel.info)
             text = marked[2]
-        self._log.emit(
-            level, "[worker {pid} slot {slot}] {text}", pid=self.pid, slot=self._slot, text=text
-        )
+        self._log.emit(level, "[{name}] {text}", name=self.name, text=text)

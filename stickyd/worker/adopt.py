@@ -15,7 +15,6 @@ from zope.interface import implementer
 
 from stickyd.affinity.address import presented
 from stickyd.interfaces import IHandoffReceiver
-from stickyd.worker.transport import SocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IReactorTime
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IHost, IReadiness
+    from stickyd.interfaces import IHost
 
 #: The part of RLIMIT_NOFILE that connections may fill; the rest is the application's, for
 #: its files and databases, and keeps the kernel from dropping a descriptor on its way.
@@ -50,20 +49,24 @@ class Adoption:
     def __init__(
         self,
         clock: IReactorTime,
-        readiness: IReadiness,
         host: IHost,
         window: int,
         lost: Callable[[], None],
+        returned: Callable[[Handoff], None],
+        room: Callable[[], None],
     ) -> None:
         """
         :param window: how many connections may be on their way to us while we have room.
         :param lost: called when the primary has closed the channel.
+        :param returned: called with a connection that we gave away and get back.
+        :param room: called when the primary takes more of them.
         """
         self._clock = clock
-        self._readiness = readiness
         self._host = host
         self._most = window
         self._lost = lost
+        self._returned = returned
+        self._room = room
         self._base = _open_descriptors()
         self._starved = False
         self._waiting = False
@@ -104,6 +107,13 @@ class Adoption:
         self._starved = False
         self.announce()
 
+    def close(self) -> None:
+        """
+        Take no more connections.
+        """
+        self.closing = True
+        self.announce()
+
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
@@ -119,16 +129,13 @@ class Adoption:
         # All four given, so that Python need not ask the kernel three times.
         sock = socket.socket(family, socket.SOCK_STREAM, 0, handoff.descriptor)
         sock.setblocking(False)
-        transport = SocketTransport(self._readiness, sock, peer, handoff.unread)
-        transport.start(self._host.build_protocol(transport))
+        self._host.adopt(sock, peer, handoff)
 
     def returned(self, handoff: Handoff) -> None:
-        raise AssertionError("a worker of this version passes no connection back")
+        self._returned(handoff)
 
     def room(self) -> None:
-        """
-        We send nothing, so nothing waits.
-        """
+        self._room()
 
     def starved(self) -> None:
         self._starved = True

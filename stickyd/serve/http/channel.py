@@ -24,31 +24,28 @@ from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
 from stickyd.serve.http.head import RequestError
-from stickyd.serve.http.incoming import Incoming
-from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
+from stickyd.serve.http.leaving import Leaving
+from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from socket import socket
-
     from twisted.python.failure import Failure
+
+    from stickyd.handoff.frame import Handoff
 
 
 @implementer(IProtocol, ITransport, IConsumer, IPushProducer, IDetachable, ILoggingContext)
-class HTTPChannel(Incoming):
+class HTTPChannel(Leaving):
     """
     Serves one connection.
 
     :ivar site: finds the resource of a request.
     :ivar factory: logs finished requests unless it is :obj:`None` or ``silent``.
-    :ivar ended: called with the channel when its connection is over or was given away.
+    :ivar came: the handoff that brought the connection, if one did.
     """
 
     site: Any = None
     factory: Any = None
-    ended: Callable[[HTTPChannel], object] | None = None
-    connected = 0
-    _asking = False
+    came: Handoff | None = None
 
     @property
     def requests(self) -> list[Any]:
@@ -118,22 +115,6 @@ class HTTPChannel(Incoming):
         """
         return type(self).__name__
 
-    def _forget(self) -> None:
-        """
-        Be over, for the timer and for the host.
-        """
-        self._state = GONE
-        self._request = self._successor = self._partial = None
-        self._kept = b""
-        self._pending = []
-        self.shared.sweep.discard(self)
-        if self._next_pull is not None:
-            self._next_pull.cancel()
-            self._next_pull = None
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
-
     # For requests.
 
     def requestDone(self, request: Any) -> None:  # noqa: N802 - Twisted's name
@@ -160,6 +141,8 @@ class HTTPChannel(Incoming):
             self._read_no_more()
         else:
             self._go_on()
+            if self._leave is not None:
+                self._leave_if_idle()
 
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """
@@ -202,66 +185,6 @@ class HTTPChannel(Incoming):
         Refuse a request whose form cannot be read.
         """
         self._refuse(RequestError(400, "malformed form"))
-
-    # For the worker.
-
-    @property
-    def idle(self) -> bool:
-        """
-        Whether the connection is between two requests and nothing is left to write.
-        """
-        return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
-
-    def detach(self) -> tuple[socket, bytes]:
-        """
-        Give the connection away; see :class:`stickyd.interfaces.IDetachable`.
-
-        :raise RuntimeError: if it is not idle.
-        """
-        if not self.idle:
-            raise RuntimeError("Only an idle connection can be detached.")
-        unread = b"" if self._partial is None else bytes(self._partial)
-        sock, rest = self._detach()
-        self._forget()
-        return sock, unread + rest
-
-    def _detach(self) -> tuple[socket, bytes]:
-        self._unregister_self()
-        detached: tuple[socket, bytes] = self._transport.detach()
-        self.connected = 0
-        return detached
-
-    def _try_leave(self) -> None:
-        """
-        Give the connection to whom the route named, once all answers are sent.
-        """
-        if self._asking:
-            return
-        try:
-            sock, rest = self._detach()
-        except RuntimeError:
-            # Not all is sent.  As a pull producer we are asked for more when it is; and
-            # at once, to no purpose.
-            self._expect(self.shared.limits.stall)
-            self._asking = True
-            self._register_self(False)
-            self._asking = False
-            return
-        take = self._take
-        assert take is not None
-        unread = self._kept + rest
-        self._forget()
-        take(sock, unread)
-
-    def drain(self) -> None:
-        """
-        Close the connection now if it is idle, else after the response under way, which
-        says so if its head is not written yet.
-        """
-        self._draining = True
-        self.persistent = False
-        if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
 
     def expire(self) -> None:
         """

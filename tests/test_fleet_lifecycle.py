@@ -1,0 +1,244 @@
+"""
+The life of a slot's workers.
+"""
+
+from __future__ import annotations
+
+import pytest
+from automat import NoTransition
+from twisted.internet.task import Clock
+
+from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.life import SOUND_SECONDS, Life
+from stickyd.fleet.lifecycle import new_lifecycle
+from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.handoff.frame import Handoff
+from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
+
+
+class Rig:
+    """
+    A lifecycle among fakes; back-off without jitter, 1 s doubling to 8 s.
+    """
+
+    def __init__(self, most_crashes: int = 3) -> None:
+        self.clock = Clock()
+        self.spawner = FakeSpawner()
+        self.slot = Slot(0, self.clock, QueueLimits(10, 1000.0), FakeRefusal())
+        self.gave_up: list[Slot] = []
+        self.ended: list[Slot] = []
+        self.life = Life(
+            self.slot,
+            self.clock,
+            self.spawner,
+            Backoff(1.0, 8.0, lambda: 1.0),
+            most_crashes,
+            300.0,
+            self.gave_up.append,
+            self.ended.append,
+        )
+        self.machine = new_lifecycle(self.life)
+
+    @property
+    def worker(self) -> FakeWorker:
+        """
+        The latest worker.
+        """
+        return self.spawner.workers[-1]
+
+    def advance_to_next(self) -> float:
+        """
+        Wait for the next worker.
+
+        :return: how long it took, in seconds.
+        """
+        count, start = len(self.spawner.workers), self.clock.seconds()
+        while len(self.spawner.workers) == count:
+            next_call = min(call.getTime() for call in self.clock.getDelayedCalls())
+            self.clock.advance(next_call - self.clock.seconds())
+        return self.clock.seconds() - start
+
+
+def test_start_spawns_and_ready_serves() -> None:
+    """
+    A worker gets the slot's connections once it is ready, not before.
+    """
+    rig = Rig()
+    rig.machine.start()
+    handoff = Handoff(5, "192.0.2.1", 1, b"k")
+    rig.slot.deliver(handoff)
+    assert not rig.worker.sent
+    rig.worker.ready()
+    assert rig.worker.sent == [handoff]
+    assert rig.slot.courier is rig.worker
+
+
+def test_sound_worker_is_replaced_at_once() -> None:
+    """
+    The death of a worker that had served well costs its clients no delay, and what it
+    had not acknowledged goes to the successor.
+    """
+    rig = Rig()
+    rig.machine.start()
+    rig.worker.ready()
+    rig.clock.advance(SOUND_SECONDS)
+    handoff = Handoff(5, "192.0.2.1", 1, b"k")
+    rig.slot.deliver(handoff)
+    rig.worker.died("died of signal 9 (SIGKILL)")
+    assert rig.slot.courier is None
+    assert rig.advance_to_next() == 0.0
+    rig.worker.ready()
+    assert rig.worker.sent == [handoff]
+    assert rig.life.restarts == 1
+
+
+def test_quick_deaths_back_off_up_to_the_cap() -> None:
+    """
+    The first quick death is forgiven; then the delays double to the cap and stay there.
+    """
+    rig = Rig()
+    rig.machine.start()
+    delays = []
+    for _ in range(7):
+        rig.worker.ready()
+        rig.worker.died("exited with code 1")
+        delays.append(rig.advance_to_next())
+    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+def test_one_sound_life_ends_the_back_off() -> None:
+    """
+    After a worker that lasted, the count of failures begins anew.
+    """
+    rig = Rig()
+    rig.machine.start()
+    for _ in range(3):
+        rig.worker.ready()
+        rig.worker.died("x")
+        rig.advance_to_next()
+    rig.worker.ready()
+    rig.clock.advance(SOUND_SECONDS)
+    rig.worker.died("x")
+    assert rig.advance_to_next() == 0.0
+
+
+def test_crash_loop_fails_the_slot() -> None:
+    """
+    Too many deaths before ready, in a row, and no worker is started any more.
+    """
+    rig = Rig(most_crashes=3)
+    rig.machine.start()
+    for _ in range(2):
+        rig.worker.died("exited with code 3")
+        rig.advance_to_next()
+    rig.worker.died("exited with code 3")
+    assert rig.gave_up == [rig.slot]
+    assert rig.slot.failed
+    assert not rig.clock.getDelayedCalls()
+    assert len(rig.spawner.workers) == 3
+
+
+def test_ready_worker_ends_a_row_of_crashes() -> None:
+    """
+    Only deaths in a row count as a crash loop.
+    """
+    rig = Rig(most_crashes=2)
+    rig.machine.start()
+    for _ in range(3):
+        rig.worker.died("x")
+        rig.advance_to_next()
+        rig.worker.ready()
+        rig.worker.died("x")
+        rig.advance_to_next()
+    assert not rig.gave_up
+
+
+def test_failed_slot_can_be_started_again() -> None:
+    """
+    A failed slot that is started anew has a clean record.
+    """
+    rig = Rig(most_crashes=1)
+    rig.machine.start()
+    rig.worker.died("x")
+    rig.machine.start()
+    failed = [rig.slot.failed]
+    rig.worker.ready()
+    failed.append(rig.slot.failed)
+    assert failed == [True, False]
+    assert rig.slot.courier is rig.worker
+
+
+def test_stop_while_serving_ends_the_worker() -> None:
+    """
+    The worker is told to finish, and the slot is empty when it is gone.
+    """
+    rig = Rig()
+    rig.machine.start()
+    rig.worker.ready()
+    rig.machine.stop(7.0)
+    rig.machine.stop(7.0)
+    assert rig.worker.stopped == [7.0]
+    assert not rig.ended
+    rig.worker.died("exited with code 0")
+    assert rig.ended == [rig.slot]
+    assert not rig.clock.getDelayedCalls()
+
+
+def test_stop_while_starting_ends_the_worker_even_if_it_gets_ready() -> None:
+    """
+    A worker that reports ready after it was told to stop gets no connections.
+    """
+    rig = Rig()
+    rig.machine.start()
+    rig.machine.stop(1.0)
+    rig.worker.ready()
+    assert rig.slot.courier is None
+    rig.worker.died("exited with code 0")
+    assert rig.ended == [rig.slot]
+
+
+def test_stop_while_backing_off_starts_no_worker_any_more() -> None:
+    """
+    A pending restart is cancelled.
+    """
+    rig = Rig()
+    rig.machine.start()
+    rig.worker.died("x")
+    rig.machine.stop(1.0)
+    assert rig.ended == [rig.slot]
+    rig.clock.advance(100)
+    assert len(rig.spawner.workers) == 1
+
+
+def test_stop_of_a_failed_slot_is_the_end_of_it() -> None:
+    """
+    A slot without a worker is empty as soon as it is told to stop.
+    """
+    rig = Rig(most_crashes=1)
+    rig.machine.start()
+    rig.worker.died("x")
+    rig.machine.stop(1.0)
+    assert rig.ended == [rig.slot]
+
+
+def test_repeated_start_changes_nothing() -> None:
+    """
+    A slot that has a worker, or waits for one, is not given a second.
+    """
+    rig = Rig()
+    rig.machine.start()
+    rig.machine.start()
+    rig.worker.ready()
+    rig.machine.start()
+    assert len(rig.spawner.workers) == 1
+
+
+def test_impossible_inputs_are_refused() -> None:
+    """
+    What the design excludes is an error, not a silent nothing.
+    """
+    rig = Rig()
+    with pytest.raises(NoTransition):
+        rig.machine.ready()
+    with pytest.raises(NoTransition):
+        rig.machine.died("x")

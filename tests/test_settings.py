@@ -1,0 +1,165 @@
+"""
+Settings and the command line: what is accepted, and what an operator reads otherwise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stickyd.errors import SettingError
+from stickyd.options import Options
+from stickyd.settings import Settings, rules
+
+
+def parse(*arguments: str) -> Settings:
+    """
+    The settings of a command line.
+    """
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options.settings
+
+
+def complaint(*arguments: str) -> str:
+    """
+    The line that a bad command line ends with.
+    """
+    with pytest.raises(SystemExit) as ended:
+        parse(*arguments)
+    line = str(ended.value)
+    assert "\n" not in line
+    return line
+
+
+def test_defaults_are_valid() -> None:
+    """
+    Every default passes its own rule.
+    """
+    for name, (rule, default) in rules().items():
+        if (name, default) != ("workers", 0):
+            assert rule.read(name, default, "--") == default
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    """
+    Without options the settings are those of the table.
+    """
+    assert parse() == Settings()
+
+
+def test_settings_survive_the_way_to_the_worker() -> None:
+    """
+    What a worker reads is what the primary decided.
+    """
+    for settings in (Settings(), parse("--workers", "3", "--stop-timeout", "1.5", "-p", "0")):
+        assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_ports_and_endpoints_add_up() -> None:
+    """
+    --port is a TCP endpoint; --listen can be repeated.
+    """
+    settings = parse("--port", "80", "--listen", "unix:/run/a.sock", "--listen", "tcp6:81")
+    assert settings.listen == ("tcp:80", "unix:/run/a.sock", "tcp6:81")
+
+
+def test_help_names_every_option_and_its_default() -> None:
+    """
+    The help has a line for each setting, with the default that stands in the table.
+    """
+    text = " ".join(str(Options()).split())
+    for name in rules():
+        assert f"--{name}=" in text
+    assert "[default: rendezvous]" in text
+    assert "[default: tcp:3000]" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--port", "70000"), "--port: '70000' is not a port number from 0 to 65535"),
+        (("--port", "http"), "--port: 'http' is not a port number from 0 to 65535"),
+        (("--workers", "0"), "--workers: '0' is not a whole number from 1 to 256"),
+        (("--workers", "x"), "--workers: 'x' is not a whole number from 1 to 256"),
+        (("--workers", "257"), "--workers: '257' is not a whole number from 1 to 256"),
+        (("--placement", "rendevous"), "did you mean 'rendezvous'? known: rendezvous, modulo"),
+        (("--stop-timeout", "-1"), "--stop-timeout: '-1' is not a number of seconds of at least 0"),
+        (("--stop-timeout", "nan"), "--stop-timeout: 'nan' is not a number of seconds"),
+        (("--wrokers", "4"), "option --wrokers not recognized"),
+        (("surplus",), "unexpected argument 'surplus'"),
+        (("--config", "/nonexistent.toml"), "--config /nonexistent.toml: No such file"),
+    ],
+)
+def test_bad_command_line_gets_one_line(arguments: tuple[str, ...], line: str) -> None:
+    """
+    Each mistake is answered by one line that says what is wrong and what to write.
+    """
+    said = complaint(*arguments)
+    assert said.startswith("stickyd: ")
+    assert line in said
+
+
+def toml(tmp_path: Path, text: str) -> tuple[str, str]:
+    """
+    The options that read a file of this text.
+    """
+    file = tmp_path / "stickyd.toml"
+    file.write_text(text)
+    return "--config", str(file)
+
+
+def test_file_sets_and_command_line_wins(tmp_path: Path) -> None:
+    """
+    The file has the same names, with - or _; the command line has the last word.
+    """
+    config = toml(
+        tmp_path, 'port = 81\nworkers = 3\nstop_timeout = 2\nqueue-limit = 7\nlisten = "tcp6:82"\n'
+    )
+    settings = parse(*config, "--workers", "4")
+    assert settings.listen == ("tcp:81", "tcp6:82")
+    assert (settings.workers, settings.stop_timeout, settings.queue_limit) == (4, 2.0, 7)
+    assert parse(*config, "--port", "90").listen == ("tcp:90",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("wrokers = 3", "wrokers: there is no such setting; did you mean 'workers'?"),
+        ("zzzz = 3", "zzzz: there is no such setting; known are listen, workers"),
+        ("workers = [3]", "workers: [3] is not a whole number from 1 to 256"),
+        ("workers = true", "workers: True is not a whole number"),
+        ("workers = 2.5", "workers: 2.5 is not a whole number"),
+        ("listen = 3", "listen: expected text or a list of texts, not 3"),
+        ("resource = 3", "resource: expected text, not 3"),
+        ("port = 'x'", "port: 'x' is not a port number"),
+        ("workers =", "not TOML: "),
+    ],
+)
+def test_bad_file_gets_one_line_with_its_name(tmp_path: Path, text: str, line: str) -> None:
+    """
+    A mistake in the file is shown with the file's name.
+    """
+    config = toml(tmp_path, text)
+    said = complaint(*config)
+    assert config[1] in said
+    assert line in said
+
+
+def test_workers_can_be_automatic(tmp_path: Path) -> None:
+    """
+    ``auto`` is one worker for each CPU, on the command line and in the file.
+    """
+    assert parse("--workers", "auto").workers == 0
+    assert parse(*toml(tmp_path, 'workers = "auto"')).workers == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), None, "1 s"])
+def test_numbers_are_numbers(value: Any) -> None:
+    """
+    What no comparison can place within the bounds is refused.
+    """
+    with pytest.raises(SettingError):
+        Settings.read({"stop_timeout": value})
