@@ -81,7 +81,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
+        first = self.cycle is None
         super().on_headers_complete()
+        if first and self.cycle is not None:
+            # A connection that gets one answer and is closed so never touches epoll.  The
+            # application's receive() or the end of the response resumes reading.
+            self.flow.pause_reading()
         if self._finishing and self.cycle is not None:
             self.cycle.keep_alive = False
 
