@@ -5,8 +5,12 @@ What ``twistd stickyd`` runs: :mod:`stickyd.options` in, :mod:`stickyd.service` 
 from __future__ import annotations
 
 import resource
+import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from twisted.internet.error import ReactorNotRunning
 
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
@@ -35,7 +39,33 @@ def makeService(options: Options) -> StickyService:
     if options["check"]:
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
+    _stop_with_code_0()
     return service
+
+
+def _stop_with_code_0() -> None:
+    """
+    Treat SIGTERM and SIGINT as requests, which have been met when the service has stopped.
+
+    The reactor's own handlers remember the signal, and twistd, when all is done, sends it
+    to itself: an orderly stop would look like a death.
+    """
+    from twisted.internet import reactor
+
+    def stop(signum: int, frame: object) -> None:
+        reactor.callFromThread(stop_once)  # type: ignore[attr-defined]
+
+    def stop_once() -> None:
+        # The second of two signals finds the reactor stopping.
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    def listen_to_signals() -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, stop)
+
+    # The reactor installs its handlers when it begins to run, over any that are there.
+    reactor.callWhenRunning(listen_to_signals)
 
 
 def _explain_operator_errors() -> None:

@@ -177,6 +177,11 @@ def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as problem:  # noqa: BLE001 (endpoint parsers raise what they like)
+        if kind == "systemd" and isinstance(problem, LookupError):
+            raise SettingError(
+                f"--listen {description}: no such socket was passed to this process; a"
+                " service manager passes them by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES"
+            ) from None
         raise SettingError(
             f"--listen {description}: not an endpoint: {problem}; write for example tcp:3000,"
             " tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
