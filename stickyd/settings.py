@@ -223,6 +223,58 @@ class Settings:
         "SECONDS",
         kind=float,
     )
+    drain_timeout: float = _setting(
+        300.0,
+        "How long a relieved worker may take for streams that cannot be handed over.",
+        "SECONDS",
+        kind=float,
+    )
+    hang_timeout: float = _setting(
+        30.0,
+        "How long a worker may go without a heartbeat until it is killed and replaced.",
+        "SECONDS",
+        kind=float,
+        least=0.2,
+    )
+    spares: int = _setting(
+        0,
+        "How many started workers to keep in reserve, to take a dead one's place at once.",
+        "N",
+        kind=int,
+        most=MOST_WORKERS,
+    )
+    max_requests: int = _setting(
+        0,
+        "Replace a worker after about this many requests; 0 is never.",
+        "N",
+        kind=int,
+    )
+    max_memory: int = _setting(
+        0,
+        "Replace a worker that has more than this resident; 0 is never.",
+        "MIB",
+        kind=int,
+    )
+    session_idle: float = _setting(
+        1800.0, "How long a session lives without a request.", "SECONDS", kind=float, least=1
+    )
+    session_lifetime: float = _setting(
+        86400.0 * 7, "How long a session lives at most.", "SECONDS", kind=float, least=1
+    )
+    session_limit: int = _setting(
+        100_000,
+        "How many sessions one worker keeps; the least recently used ones make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    session_memory: int = _setting(
+        256,
+        "How much the data of one worker's sessions may take.",
+        "MIB",
+        kind=int,
+        least=1,
+    )
     heartbeat: float = _setting(
         1.0, "How often a worker reports.", "SECONDS", kind=float, least=0.05
     )

@@ -30,15 +30,16 @@ class OutputRelay:
     """
     Logs the lines of one worker.
 
+    :ivar name: stands before each line.
+
     A line without a mark comes from a ``print`` of the application, or from a dying
     interpreter, and is told as it stands.
     """
 
     _log = Logger(namespace="stickyd.worker")
 
-    def __init__(self, slot: int) -> None:
-        self.pid = 0
-        self._slot = slot
+    def __init__(self) -> None:
+        self.name = "worker"
         self._parts = {1: b"", 2: b""}
 
     def received(self, stream: int, data: bytes) -> None:
@@ -70,5 +71,5 @@ class OutputRelay:
             level = LEVELS.get(marked[1], LogLevel.info)
             text = marked[2]
         self._log.emit(
-            level, "[worker {pid} slot {slot}] {text}", pid=self.pid, slot=self._slot, text=text
+            level, "[{name}] {text}", name=self.name, text=text
         )
