@@ -26,10 +26,12 @@ from stickyd.serve.lifespan import Lifespan
 from stickyd.worker.transport_loop import LoopTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from socket import socket
 
     from twisted.internet.interfaces import IAddress
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
     from stickyd.serve.lifespan import AsgiApplication
 
@@ -88,6 +90,8 @@ class AsgiHost:
         self._state = ServerState()
         self._state.connections = self._connections
         self._drained: list[Deferred[None]] = []
+        self._departing: set[HttpProtocol] = set()
+        self._released: list[Deferred[None]] = []
         self._draining = False
         self._given_up = False
         self._clock: asyncio.TimerHandle | None = None
@@ -99,6 +103,13 @@ class AsgiHost:
         """
         return len(self._connections)
 
+    @property
+    def requests(self) -> int:
+        """
+        How many requests were answered.
+        """
+        return self._state.total_requests
+
     def start(self) -> Deferred[None]:
         """
         Have the application start; see :class:`IHost`.
@@ -106,15 +117,48 @@ class AsgiHost:
         self._renew_date()
         return self._deferred(self._lifespan.startup())
 
-    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
         Serve a connection; see :class:`IHost`.
         """
         protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
+        protocol.came = handoff
         # An asyncio loop has all the methods of a readiness.
-        LoopTransport(cast("IReadiness", self._loop), sock, peer, unread).start(protocol)
+        readiness = cast("IReadiness", self._loop)
+        LoopTransport(readiness, sock, peer, handoff.unread).start(protocol)
         if self._draining:
             protocol.finish_soon()
+
+    def release(
+        self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
+    ) -> Deferred[None]:
+        """
+        Give connections away between two requests; see :class:`IHost`.
+        """
+
+        def depart(connection: HttpProtocol) -> None:
+            self._departing.discard(connection)
+            if connection.idle and goes(connection.came):
+                give(*connection.detach(), connection.came)
+            elif self._draining:
+                connection.shutdown()
+            self._look_departing()
+
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol) and goes(connection.came):
+                self._departing.add(connection)
+                if not connection.when_idle(depart):
+                    self._departing.discard(connection)
+        released: Deferred[None] = Deferred()
+        self._released.append(released)
+        self._look_departing()
+        return released
+
+    def _look_departing(self) -> None:
+        if not self._departing:
+            released, self._released = self._released, []
+            for waiting in released:
+                waiting.callback(None)
 
     def drain(self) -> Deferred[None]:
         """

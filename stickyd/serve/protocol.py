@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProtocolFactory
     from twisted.python.failure import Failure
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
 
 
@@ -31,6 +32,7 @@ class CountedTransport(SocketTransport):
     """
 
     ended: Callable[[CountedTransport], object]
+    came: Handoff
 
     @override
     def _lost(self, reason: Failure) -> None:
@@ -46,8 +48,10 @@ class ProtocolHost:
     Serves connections with the protocols of a factory.
 
     Nothing is known about them, so a drain closes only those whose protocol provides
-    :class:`IDetachable` and is idle just then; the others end when their protocol or
-    their client ends them, or at :meth:`abort`.
+    :class:`IDetachable` and is idle just then, and only those can be given away; the
+    others end when their protocol or their client ends them, or at :meth:`abort`.
+
+    :ivar requests: how many connections were served.
     """
 
     _log = Logger()
@@ -57,6 +61,7 @@ class ProtocolHost:
         self._readiness = readiness
         self._transports: set[CountedTransport] = set()
         self._drained: list[Deferred[None]] = []
+        self.requests = 0
 
     @property
     def connections(self) -> int:
@@ -72,7 +77,7 @@ class ProtocolHost:
         self._factory.doStart()
         return succeed(None)
 
-    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
         Serve a connection; see :class:`IHost`.  One that the factory makes no protocol
         for is closed, as a port does.
@@ -86,19 +91,41 @@ class ProtocolHost:
             hang_up(sock, False, False)
             sock.close()
             return
-        transport = CountedTransport(self._readiness, sock, peer, unread)
+        self.requests += 1
+        transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
+        transport.came = handoff
         transport.ended = self._end
         self._transports.add(transport)
         transport.start(protocol)
+
+    def release(
+        self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
+    ) -> Deferred[None]:
+        """
+        Give away the connections that are known to be idle; the others cannot be.
+        """
+        for transport in self._idle():
+            if goes(transport.came):
+                # Before: it tells nobody that its connection has gone.
+                self._transports.discard(transport)
+                sock, unread = transport.protocol.detach()
+                give(sock, unread, transport.came)
+        self._look()
+        return succeed(None)
+
+    def _idle(self) -> list[CountedTransport]:
+        return [
+            transport
+            for transport in self._transports
+            if IDetachable.providedBy(transport.protocol) and transport.protocol.idle
+        ]
 
     def drain(self) -> Deferred[None]:
         """
         Close the connections that are known to be idle, and wait for the others.
         """
-        for transport in list(self._transports):
-            protocol = transport.protocol
-            if IDetachable.providedBy(protocol) and protocol.idle:
-                transport.loseConnection()
+        for transport in self._idle():
+            transport.loseConnection()
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
         self._look()
