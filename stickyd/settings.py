@@ -8,7 +8,7 @@ what comes out is frozen and valid.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -346,6 +346,12 @@ class Settings:
         """
         return json.dumps(asdict(self))
 
+    def keeping(self, former: Settings, names: frozenset[str]) -> Settings:
+        """
+        These settings, but for those named, which stay as they were.
+        """
+        return replace(self, **{name: getattr(former, name) for name in names})
+
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """
@@ -383,6 +389,20 @@ def _check_root_path(path: str) -> None:
             f"--root-path {path}: write it in ASCII, with a slash before and none behind, as"
             " in --root-path /shop"
         )
+
+
+#: What a reload cannot change: it is the primary's own, and in use.
+FIXED = frozenset(
+    {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
+     "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory"}
+)  # fmt: skip
+
+
+def changed(former: Settings, wanted: Settings) -> set[str]:
+    """
+    The names of the settings that differ.
+    """
+    return {f.name for f in fields(Settings) if getattr(former, f.name) != getattr(wanted, f.name)}
 
 
 def rules() -> dict[str, tuple[_Rule, Any]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.web.http import Request as HTTPRequest
     from twisted.web.server import Request
 
-epollreactor.install()  # type: ignore[no-untyped-call]  # Twisted leaves it so
+epollreactor.install()  # Twisted leaves it so
 
 from twisted.internet import reactor  # noqa: E402 (must follow install)
 from twisted.web.resource import Resource  # noqa: E402 (imports the reactor)
@@ -32,10 +32,10 @@ class Counter(Resource):
     Counts the requests of each client address.
     """
 
-    isLeaf = True  # noqa: N815 (twisted.web reads it)
+    isLeaf = True
 
     def __init__(self, trust_forwarded: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted leaves it so
+        super().__init__()  # Twisted leaves it so
         self._trust_forwarded = trust_forwarded
         self._hits: dict[object, int] = {}
         self._pid = os.getpid()
@@ -45,7 +45,7 @@ class Counter(Resource):
         if self._trust_forwarded:
             client = request.getHeader(b"x-forwarded-for")
         if client is None:
-            address = request.getClientAddress()  # type: ignore[no-untyped-call]  # likewise
+            address = request.getClientAddress()  # likewise
             client = address.host
         hits = self._hits[client] = self._hits.get(client, 0) + 1
         return b"Worker %d session hits: %d\n" % (self._pid, hits)
@@ -72,7 +72,7 @@ def main() -> None:
     listener.listen(socket.SOMAXCONN)
     listener.setblocking(False)
     counter = Counter(os.environ.get("TRUST_FORWARDED") == "1")
-    site: Any = QuietSite(counter)  # type: ignore[no-untyped-call]  # likewise
+    site: Any = QuietSite(counter)  # likewise
     IReactorSocket(reactor).adoptStreamPort(listener.fileno(), socket.AF_INET, site)
     listener.close()
     reactor.run()

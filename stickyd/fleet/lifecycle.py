@@ -27,15 +27,13 @@ old worker hands over what it can; then the successor serves, and the old worker
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable  # at run time: Automat evaluates the annotations
+from typing import Protocol
 
 from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
 from stickyd.fleet.life import SOUND_SECONDS, Life
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _log = Logger()
 

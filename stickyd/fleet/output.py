@@ -70,6 +70,4 @@ class OutputRelay:
         if marked is not None:
             level = LEVELS.get(marked[1], LogLevel.info)
             text = marked[2]
-        self._log.emit(
-            level, "[{name}] {text}", name=self.name, text=text
-        )
+        self._log.emit(level, "[{name}] {text}", name=self.name, text=text)

@@ -39,7 +39,6 @@ from stickyd.interfaces import IHandoffReceiver, IWorker
 if TYPE_CHECKING:
     from collections.abc import Sequence, Sized
 
-
     from twisted.internet.interfaces import IDelayedCall, IProcessTransport
     from twisted.python.failure import Failure
 
@@ -169,7 +168,7 @@ class WorkerProcess(ProcessProtocol):
             self._process = self._reactor.spawnProcess(
                 self,
                 birth.command[0],
-                birth.command,
+                [*birth.command, "--slot", self.place.removeprefix("slot ")],
                 env=None,
                 uid=birth.uid,
                 gid=birth.gid,

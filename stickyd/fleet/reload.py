@@ -6,7 +6,7 @@ Each is a sequence of steps over slots, and one goes on at a time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.error import TimeoutError as TwistedTimeoutError
@@ -150,9 +150,7 @@ class Changes:
         await self._move(fleet.placed, fleet.standing(), fleet.members)
         return ""
 
-    async def _move(
-        self, placed: int, standing: Sequence[int], members: Sequence[Member]
-    ) -> None:
+    async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
         """
         Have workers give away what does not belong to them by the new placement, while
         newcomers wait; then place by it.
@@ -167,7 +165,8 @@ class Changes:
                 released.addTimeout(FLIP_SECONDS, fleet.clock)
                 releases.append(released)
         outcomes = await DeferredList(releases, consumeErrors=True)
-        for success, problem in outcomes:
+        for success, outcome in outcomes:
+            problem: Any = outcome
             if not success and not problem.check(TwistedTimeoutError):
                 self._log.info("A worker ended while it gave away sessions")
         fleet.place_again(placed)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.backoff import Backoff
     from stickyd.fleet.process import IWorkerReactor
+    from stickyd.fleet.recycle import Recycling
     from stickyd.fleet.slot import Slot
     from stickyd.interfaces import IFleet, IReadiness, IWorker
     from stickyd.settings import Settings
@@ -36,21 +37,22 @@ class _SlotEvents:
         self,
         ready: Callable[[], None],
         died: Callable[[str], None],
-        beat: Callable[[WorkerProcess], None],
+        recycling: Recycling,
     ) -> None:
         self._ready = ready
         self._died = died
-        self._beat = beat
+        self._recycling = recycling
 
     def ready(self, worker: IWorker) -> None:
         self._ready()
 
     def died(self, worker: IWorker, cause: str) -> None:
+        self._recycling.forget(worker.pid)
         self._died(cause)
 
     def beat(self, worker: IWorker) -> None:
         assert isinstance(worker, WorkerProcess)
-        self._beat(worker)
+        self._recycling.seen(worker)
 
 
 @implementer(ISpawner, IWorkerEvents)
@@ -62,7 +64,6 @@ class Spawner:
     gets it at once, and another one is started in its place.
 
     :ivar birth: what the next workers are started with.
-    :ivar beat: told each heartbeat of a worker that occupies a slot.
     """
 
     _log = Logger()
@@ -74,14 +75,14 @@ class Spawner:
         birth: Birth,
         fleet: IFleet,
         backoff: Backoff,
-        beat_seen: Callable[[WorkerProcess], None],
+        recycling: Recycling,
     ) -> None:
         self._reactor = reactor
         self._readiness = readiness
         self.birth = birth
         self._fleet = fleet
         self._backoff = backoff
-        self._beat_seen = beat_seen
+        self._recycling = recycling
         self._ready: list[WorkerProcess] = []
         self._starting: list[WorkerProcess] = []
         self._ending: list[WorkerProcess] = []
@@ -106,7 +107,7 @@ class Spawner:
     def spawn(
         self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
     ) -> WorkerProcess:
-        events = _SlotEvents(ready, died, self._beat_seen)
+        events = _SlotEvents(ready, died, self._recycling)
         if self._ready:
             worker = self._ready.pop(0)
             worker.assign(slot, events)
@@ -122,9 +123,7 @@ class Spawner:
             ready()
 
     def _make(self, events: IWorkerEvents, slot: Slot | None) -> WorkerProcess:
-        return WorkerProcess(
-            self._reactor, self._readiness, self.birth, self._fleet, events, slot
-        )
+        return WorkerProcess(self._reactor, self._readiness, self.birth, self._fleet, events, slot)
 
     # spares
 

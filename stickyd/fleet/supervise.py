@@ -16,7 +16,7 @@ from stickyd.fleet.life import Life
 from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY
-from stickyd.interfaces import IDestination
+from stickyd.interfaces import IFleet
 from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Member:
         self.lifecycle: Lifecycle = new_lifecycle(life)
 
 
-@implementer(IDestination)
+@implementer(IFleet)
 class Fleet:
     """
     The slots, their workers, and the placement that chooses between them.
@@ -73,6 +73,13 @@ class Fleet:
         self._stopping: Deferred[None] | None = None
         self._overdue: IDelayedCall | None = None
         self._leaving: list[Member] = []
+
+    @property
+    def slots(self) -> list[Slot]:
+        """
+        The slots, by index.
+        """
+        return [member.slot for member in self.members]
 
     def start(self, count: int, make_life: Callable[[Slot], Life]) -> None:
         """

@@ -148,7 +148,9 @@ class AsgiHost:
             if isinstance(connection, HttpProtocol) and goes(connection.came):
                 self._departing.add(connection)
                 if not connection.when_idle(depart):
+                    # On TLS, whose state cannot go along: it is closed instead.
                     self._departing.discard(connection)
+                    connection.shutdown()
         released: Deferred[None] = Deferred()
         self._released.append(released)
         self._look_departing()

@@ -83,18 +83,21 @@ class SessionRegistry:
         self._stopped = False
         store.observe(self.gone)
 
-    def create(self, key: bytes = b"", secure: bool = False) -> LiveSession:
+    def create(
+        self, key: bytes = b"", secure: bool = False, uid: bytes | None = None
+    ) -> LiveSession:
         """
         Make a session, with a new id.  It is stored when it is saved.
 
         :param key: the affinity key of its client.  What is past 16,384 bytes is cut off.
         :param secure: whether its id is only ever sent over TLS.
+        :param uid: an id of your own, ASCII, that none has; never one that a client chose.
         """
         created = self.clock.seconds()
         expiry = self._expiry
         return self._enter(
             SessionRecord(
-                uid=new_uid(),
+                uid=new_uid() if uid is None else uid,
                 version=0,
                 created=created,
                 touched=created,

@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
@@ -35,7 +36,6 @@ from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from stickyd.worker.serving import Serving
@@ -181,11 +181,12 @@ def check() -> int:
     """
     Import the application whose settings stand on standard input, and say how it went.
     """
-    from stickyd.worker.application import build_host
-
     settings = Settings.from_json(sys.stdin.read())
+    reactor = install_reactor(settings.worker_reactor)
+    from stickyd.worker.serving import Serving
+
     try:
-        build_host(settings, install_reactor(settings.worker_reactor))
+        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None)
     except ApplicationError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1

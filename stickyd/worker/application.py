@@ -22,6 +22,7 @@ from stickyd.worker.callables import asgi_objection, wsgi_objection
 
 if TYPE_CHECKING:
     from stickyd.interfaces import IHost
+    from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
 
 
@@ -157,7 +158,7 @@ def load_wsgi(name: str) -> Any:
     return found
 
 
-def build_host(settings: Settings, reactor: Any) -> IHost:
+def build_host(settings: Settings, reactor: Any, sessions: SessionRegistry) -> IHost:
     """
     Make the host that the settings ask for.
 
@@ -171,7 +172,12 @@ def build_host(settings: Settings, reactor: Any) -> IHost:
         from stickyd.serve.wsgi import WsgiHost
 
         return WsgiHost(
-            load_wsgi(name), reactor, readiness, settings.wsgi_threads, settings.root_path
+            load_wsgi(name),
+            reactor,
+            readiness,
+            settings.wsgi_threads,
+            settings.root_path,
+            sessions=sessions,
         )
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
@@ -180,8 +186,8 @@ def build_host(settings: Settings, reactor: Any) -> IHost:
     if kind == "static":
         root = _static_files(name)
     else:
-        root = load_resource(name) if kind == "resource" else Counter()
-    return ResourceHost(root, reactor, readiness)
+        root = load_resource(name) if kind == "resource" else Counter(sessions)
+    return ResourceHost(root, reactor, readiness, sessions)
 
 
 def _asgi_host(settings: Settings, option: str, name: str, reactor: Any) -> IHost:

@@ -117,8 +117,10 @@ class Retirement:
         }  # fmt: skip
         for target in targets:
             for chunk in self._sessions.export_batches(
-                lambda record, target=target: self._everything  # type: ignore[misc]
-                or self._target_of(record.key) == target
+                lambda record, target=target: (
+                    self._everything  # type: ignore[misc]
+                    or self._target_of(record.key) == target
+                )
             ):
                 try:
                     await self._send_sessions(target, chunk)

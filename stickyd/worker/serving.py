@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
-from stickyd.placement import PLACEMENTS
+from stickyd.placement.choice import PLACEMENTS
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
@@ -56,7 +56,8 @@ class Serving:
         self._lost = lost
         self.sessions = SessionRegistry(
             MemorySessionStore(
-                reactor, max_count=settings.session_limit,
+                reactor,
+                max_count=settings.session_limit,
                 max_bytes=settings.session_memory * 1024 * 1024,
             ),
             reactor,

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.shared import Take
+
 
 @implementer(IProtocol, ITransport, IConsumer, IPushProducer, IDetachable, ILoggingContext)
 class HTTPChannel(Incoming):
@@ -41,6 +44,7 @@ class HTTPChannel(Incoming):
 
     :ivar site: finds the resource of a request.
     :ivar factory: logs finished requests unless it is :obj:`None` or ``silent``.
+    :ivar came: the handoff that brought the connection, if one did.
     :ivar ended: called with the channel when its connection is over or was given away.
     """
 
@@ -48,6 +52,7 @@ class HTTPChannel(Incoming):
     factory: Any = None
     ended: Callable[[HTTPChannel], object] | None = None
     connected = 0
+    came: Handoff | None = None
 
     @property
     def requests(self) -> list[Any]:
@@ -161,6 +166,8 @@ class HTTPChannel(Incoming):
             self._read_no_more()
         else:
             self._go_on()
+            if self._leave is not None:
+                self._leave_if_idle()
 
     def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """
@@ -220,6 +227,13 @@ class HTTPChannel(Incoming):
         """
         return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
 
+    @property
+    def busy(self) -> bool:
+        """
+        Whether a request is being received or answered that can be given away after it.
+        """
+        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
+
     def detach(self) -> tuple[socket, bytes]:
         """
         Give the connection away; see :class:`stickyd.interfaces.IDetachable`.
@@ -256,11 +270,33 @@ class HTTPChannel(Incoming):
         self._forget()
         take(sock, unread)
 
+    def release(self, take: Take) -> None:
+        """
+        Give the connection away: now if it is idle, else when the response under way is
+        written or, at the latest, when the next head has come.  One that cannot be given
+        away, as its TLS lives here, is drained.
+        """
+        if not hasattr(self._transport, "detach"):
+            self.drain()
+            return
+        self._route = lambda _: take
+        self._leave = take
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._leave is not None and self.idle:
+            take = self._leave
+            sock, unread = self.detach()
+            take(sock, unread)
+
     def drain(self) -> None:
         """
         Close the connection now if it is idle, else after the response under way, which
         says so if its head is not written yet.
         """
+        if self._leave is not None:
+            # It is given away as soon as it can be, which is better than closed.
+            return
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:

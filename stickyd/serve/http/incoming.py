@@ -51,6 +51,7 @@ class Incoming(Producing):
     _draining = False
     _route: Route | None = None
     _take: Take | None = None
+    _leave: Take | None = None
     _successor: Any = None
 
     def _advance(self, data: bytes) -> None:
@@ -86,6 +87,14 @@ class Incoming(Producing):
             self._pass_on()
         elif state == LEAVING:
             self._try_leave()
+        if self._leave is not None:
+            self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """
+        Overridden by the channel, which knows how.
+        """
+        raise AssertionError("only a whole channel can leave")
 
     def _serve(self, data: bytes) -> None:
         position = 0
@@ -166,19 +175,22 @@ class Incoming(Producing):
         Make the request and tell it what is known; ``dry`` if none of its body is here.
         """
         length = block.length
-        most = self.shared.limits.body_bytes
+        shared = self.shared
+        shared.requests += 1
+        most = shared.limits.body_bytes
         if length:
             self._allowed = inf if most is None else most
             if length > self._allowed:
                 raise RequestError(413, "body too large")
         factory = self.requestFactory
-        if factory is Request:
+        ours = getattr(factory, "_plain", False)
+        if ours:
             self._request = request = factory(self)
             request.adopt(block)
         else:
             self._request = request = self._make_foreign(factory, block)
         if not length:
-            if factory is not Request:
+            if not ours:
                 request.gotLength(0)
             return
         self._state = BODY

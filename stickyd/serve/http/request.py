@@ -64,13 +64,16 @@ class Request(LeanRequest, server.Request):
     defaultContentType = server.Request.defaultContentType  # noqa: N815 - Twisted's name
 
     _encoder: Any = None
+    _plain = True  # whether it is one of our own classes, made in the short way
     _answers = True  # whether write() and finish() are still ours
+    _sessions_held: tuple[Any, ...] = ()  # by which the response must go, see SessionRequest
 
     def __init_subclass__(cls) -> None:
         """
         Notice subclasses that have a say in writing.
         """
         super().__init_subclass__()
+        cls._plain = False
         cls._answers = cls.write is Request.write and cls.finish is Request.finish
 
     @override
@@ -127,6 +130,7 @@ class Request(LeanRequest, server.Request):
             known = self.__dict__
             if (
                 self._answers
+                and not self._sessions_held
                 and self._has_simple_head()
                 and not self.startedWriting
                 and self._encoder is None
