@@ -168,6 +168,16 @@ class ISpawner(Interface):
 
     spare: bool = Attribute("Whether a started worker waits to be given a slot.")
 
+    def resume(
+        slot: Slot, ready: Callable[[], None], died: Callable[[str], None], plain: dict[str, Any]
+    ) -> IWorker:
+        """
+        Have a worker that was started before the primary replaced itself.
+
+        :param plain: its state, as the former primary wrote it down.
+        :return: the worker, which is ready: ``ready`` is not called.
+        """
+
     def spawn(slot: Slot, ready: Callable[[], None], died: Callable[[str], None]) -> IWorker:
         """
         Start a worker for a slot.

@@ -5,13 +5,12 @@ What ``twistd stickyd`` runs: :mod:`stickyd.options` in, :mod:`stickyd.service` 
 from __future__ import annotations
 
 import resource
-import signal
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from twisted.internet.error import ReactorNotRunning
+from twisted.application.service import MultiService
 
+from stickyd.control.signals import Signals
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
 from stickyd.options import Options
@@ -23,49 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["Options", "makeService"]
 
 
-def makeService(options: Options) -> StickyService:
+def makeService(options: Options) -> MultiService:
     """
     Make the service, or end the process with one line that says why not.
     """
     if sys.platform == "win32":
         raise SystemExit("stickyd: Windows cannot pass sockets to a process like this; use WSL")
+    from twisted.internet import reactor
+
     _explain_operator_errors()
     _raise_descriptor_limit()
     try:
-        service = StickyService(options.settings)
+        sticky = StickyService(options.settings)
         check_application(options.settings)
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
     if options["check"]:
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
-    _stop_with_code_0()
-    return service
-
-
-def _stop_with_code_0() -> None:
-    """
-    Treat SIGTERM and SIGINT as requests, which have been met when the service has stopped.
-
-    The reactor's own handlers remember the signal, and twistd, when all is done, sends it
-    to itself: an orderly stop would look like a death.
-    """
-    from twisted.internet import reactor
-
-    def stop(signum: int, frame: object) -> None:
-        reactor.callFromThread(stop_once)  # type: ignore[attr-defined]
-
-    def stop_once() -> None:
-        # The second of two signals finds the reactor stopping.
-        with suppress(ReactorNotRunning):
-            reactor.stop()
-
-    def listen_to_signals() -> None:
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, stop)
-
-    # The reactor installs its handlers when it begins to run, over any that are there.
-    reactor.callWhenRunning(listen_to_signals)
+    together = MultiService()
+    sticky.setServiceParent(together)
+    Signals(reactor, sticky, options.reread, lambda: None).setServiceParent(together)
+    return together
 
 
 def _explain_operator_errors() -> None:

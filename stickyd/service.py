@@ -32,7 +32,7 @@ from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, sh
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
 from stickyd.placement.choice import PLACEMENTS
-from stickyd.settings import FIXED, changed
+from stickyd.settings import FIXED, MOST_WORKERS, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +100,8 @@ class StickyService(Service):
         self.ports: list[IListeningPort] = []
         self._loops: list[AcceptLoop] = []
         self._listening = False
+        # How many slots there will be when the changes under way are done; 0 before any.
+        self._wanted = 0
 
     def _birth(self, settings: Settings) -> Birth:
         return Birth(worker_command(settings), settings)
@@ -131,9 +133,16 @@ class StickyService(Service):
             listening.addCallback(partial(self._listens, description))
             listening.addErrback(partial(_note, failures))
             if failures:
+                listening.addErrback(lambda _: None)
                 for port in self.ports:
                     port.stopListening()
+                self.ports, self._loops, self._listening = [], [], False
                 raise explain(description, failures[0])
+            listening.addErrback(partial(self._fails_late, description))
+
+    def _fails_late(self, description: str, failure: Failure) -> None:
+        assert isinstance(failure.value, Exception)
+        self._log.critical("{problem}", problem=explain(description, failure.value))
 
     def _listens(self, description: str, port: IListeningPort) -> None:
         self.ports.append(port)
@@ -232,9 +241,22 @@ class StickyService(Service):
         :param count: 1 to 256.
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        if not 1 <= count <= 256:
-            return succeed(f"{count} is no number of workers from 1 to 256")
-        return self._changes.resize(count).addCallback(self._say_why_not, "resized")
+        bounded = min(max(count, 1), MOST_WORKERS)
+        self._wanted = bounded
+        if count != bounded:
+            reason = f"{count} is no number of workers from 1 to {MOST_WORKERS}"
+            return succeed(self._say_why_not(reason, "resized"))
+        return self._changes.resize(count).addCallback(self._resized)
+
+    def resize_by(self, difference: int) -> Deferred[str]:
+        """
+        Change the number of slots by so many, counted from what it will be when the
+        changes under way are done.
+
+        :return: as :meth:`resize`.
+        """
+        self._wanted = (self._wanted or self.fleet.placed) + difference
+        return self.resize(self._wanted)
 
     def drain(self, slot: int) -> Deferred[str]:
         """
@@ -252,15 +274,21 @@ class StickyService(Service):
         """
         return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
 
+    def _resized(self, reason: str) -> str:
+        if reason:
+            self._wanted = self.fleet.placed
+        return self._say_why_not(reason, "resized")
+
     def _say_why_not(self, reason: str, done: str) -> str:
         if reason:
             self._log.error("Not {done}: {reason}", done=done, reason=reason)
         return reason
 
 
-def _note(failures: list[Exception], failure: Failure) -> None:
+def _note(failures: list[Exception], failure: Failure) -> Failure:
     assert isinstance(failure.value, Exception)
     failures.append(failure.value)
+    return failure
 
 
 def _key_of(settings: Settings) -> Callable[[str], bytes]:

@@ -163,6 +163,17 @@ class FakeSpawner:
         self.workers.append(worker)
         return worker
 
+    def resume(
+        self,
+        slot: Slot,
+        ready: Callable[[], None],
+        died: Callable[[str], None],
+        plain: dict[str, Any],
+    ) -> FakeWorker:
+        worker = self.spawn(slot, ready, died)
+        worker.pid = plain["pid"]
+        return worker
+
 
 @implementer(IHandoffReceiver)
 class FakeReceiver:

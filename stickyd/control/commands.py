@@ -8,7 +8,7 @@ its primary has died.  An AMP value holds at most 65,535 bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.protocols import amp
@@ -104,6 +104,22 @@ class ControlProtocol(amp.AMP):
     @override
     def makeConnection(self, transport: ITransport) -> None:
         amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether no question of ours is unanswered, no answer unsent, and what was read so
+        far ends with a whole message.
+        """
+        transport: Any = self.transport
+        return (
+            not self._outstandingRequests
+            and transport is not None
+            and not transport.dataBuffer[transport.offset :]
+            and not transport._tempDataBuffer
+            and not self._unprocessed
+            and self._currentBox is None
+        )
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -5,7 +5,7 @@ What the states of a slot's lifecycle share, and what they do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
@@ -66,10 +66,12 @@ class Life:
     first_outcome: Callable[[bool], object] | None = None
     _log = Logger()
 
-    def spawn(self, machine: Lifecycle) -> IWorker:
+    def spawn(self, machine: Lifecycle, plain: dict[str, Any] | None = None) -> IWorker:
         """
         Start a worker, whose events reach the machine as those of the part that it plays
         by then.
+
+        :param plain: the state of a worker to go on with, instead of a new one.
         """
 
         def ready() -> None:
@@ -87,7 +89,11 @@ class Life:
                 self.leaving.remove(worker)
                 self.lay_to_rest(machine, worker, cause)
 
-        worker: IWorker = self.spawner.spawn(self.slot, ready, died)
+        worker: IWorker
+        if plain is None:
+            worker = self.spawner.spawn(self.slot, ready, died)
+        else:
+            worker = self.spawner.resume(self.slot, ready, died, plain)
         return worker
 
     def take_worker(self) -> IWorker:

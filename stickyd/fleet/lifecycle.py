@@ -28,7 +28,7 @@ old worker hands over what it can; then the successor serves, and the old worker
 from __future__ import annotations
 
 from collections.abc import Callable  # at run time: Automat evaluates the annotations
-from typing import Protocol
+from typing import Any, Protocol
 
 from automat import TypeMachineBuilder
 from twisted.logger import Logger
@@ -46,6 +46,11 @@ class Lifecycle(Protocol):
     def start(self) -> None:
         """
         A worker is wanted.
+        """
+
+    def inherit(self, plain: dict[str, Any]) -> None:
+        """
+        The worker that the primary had before it replaced itself serves on.
         """
 
     def ready(self) -> None:
@@ -124,6 +129,11 @@ def _build() -> Callable[[Life], Lifecycle]:
     def begin(machine: Lifecycle, life: Life) -> None:
         life.crashes = life.failures = 0
         life.worker = life.spawn(machine)
+
+    @empty.upon(Lifecycle.inherit).to(serving)
+    def go_on(machine: Lifecycle, life: Life, plain: dict[str, Any]) -> None:
+        life.worker = life.spawn(machine, plain)
+        life.serve()
 
     @backing_off.upon(Lifecycle.retry).to(starting)
     def again(machine: Lifecycle, life: Life) -> None:
@@ -207,13 +217,13 @@ def _build() -> Callable[[Life], Lifecycle]:
         life.lose_both(machine, cause)
 
     @relieving.upon(Lifecycle.died).to(starting)
-    def inherit(machine: Lifecycle, life: Life, cause: str) -> None:
+    def follow(machine: Lifecycle, life: Life, cause: str) -> None:
         life.bury(cause, "its successor is starting already")
         life.worker, life.successor = life.successor, None
         life.report("")
 
     @flipping.upon(Lifecycle.died).to(serving)
-    def inherit_at_once(machine: Lifecycle, life: Life, cause: str) -> None:
+    def follow_at_once(machine: Lifecycle, life: Life, cause: str) -> None:
         life.bury(cause, "its successor takes over")
         life.promote()
 

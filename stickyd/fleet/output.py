@@ -36,9 +36,9 @@ class OutputRelay:
     interpreter, and is told as it stands.
     """
 
-    _log = Logger(namespace="stickyd.worker")
-
     def __init__(self) -> None:
+        # No class attribute: as a descriptor, a Logger takes the class's own namespace.
+        self._log = Logger(namespace="stickyd.worker")
         self.name = "worker"
         self._parts = {1: b"", 2: b""}
 
@@ -47,12 +47,20 @@ class OutputRelay:
         Take what came on descriptor ``stream`` (1 or 2) of the worker.
         """
         *lines, rest = (self._parts[stream] + data).split(b"\n")
-        while len(rest) > LONGEST_LINE:
-            lines.append(rest[:LONGEST_LINE])
-            rest = rest[LONGEST_LINE:]
-        self._parts[stream] = rest
         for line in lines:
-            self._tell(line)
+            self._tell(self._tell_excess(line))
+        self._parts[stream] = self._tell_excess(rest)
+
+    def _tell_excess(self, line: bytes) -> bytes:
+        """
+        Log the front of a line that is too long.
+
+        :return: what is left of it.
+        """
+        while len(line) > LONGEST_LINE:
+            self._tell(line[:LONGEST_LINE])
+            line = line[LONGEST_LINE:]
+        return line
 
     def flush(self) -> None:
         """

@@ -39,7 +39,8 @@ def check_application(settings: Settings) -> None:
             " raise --start-timeout"
         ) from None
     if outcome.returncode != 0:
-        lines = outcome.stdout.strip().splitlines()
+        # With any other code than 1 the last line is no verdict, but the application's own.
+        lines = outcome.stdout.strip().splitlines() if outcome.returncode == 1 else []
         raise ApplicationError(
             lines[-1] if lines else f"the application ended its process ({outcome.returncode})"
         )

@@ -9,8 +9,9 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
@@ -30,6 +31,7 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.errors import StartFailed, WorkerError
+from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.output import OutputRelay
 from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
@@ -37,7 +39,7 @@ from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Sized
+    from collections.abc import Callable, Sequence, Sized
 
     from twisted.internet.interfaces import IDelayedCall, IProcessTransport
     from twisted.python.failure import Failure
@@ -132,17 +134,15 @@ class WorkerProcess(ProcessProtocol):
         self._is_ready = False
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
-        self._process: IProcessTransport | None = None
+        self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
         self._output = OutputRelay()
         self._watchdog = Watchdog(reactor, birth.settings.hang_timeout, self)
-        ours, self._theirs = channel_pair()
-        self._channel = HandoffChannel(
-            readiness, reactor, ours, self, lambda: birth.settings.window
-        )
-        # On the way of every connection, so without a step in between.
-        self.send = self._channel.send
+        self._readiness = readiness
+        self._channel: HandoffChannel | None = None
+        #: Set to the channel's own: a step in between would be taken for every connection.
+        self.send: Callable[[Handoff], bool] = lambda handoff: False
         self._control = _Control(self, fleet)
 
     @property
@@ -160,11 +160,35 @@ class WorkerProcess(ProcessProtocol):
 
         If the machine cannot start one more process, the worker dies a turn later.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        nothing = os.open(os.devnull, os.O_RDONLY)
         birth = self._birth
         try:
+            self._spawn(birth)
+        except OSError as problem:
+            self._verdict = f"could not be started: {problem}"
+            if self._process is None:
+                self._reactor.callLater(0, self._events.died, self, self._verdict)
+            else:
+                # There is a process, so its end is what will be told.
+                self.kill(signal.SIGKILL)
+            return
+        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
+        self._patience = self._reactor.callLater(birth.settings.start_timeout, self._too_slow)
+        self._control.callRemote(
+            Serve,
+            settings=birth.settings.to_json(),
+            slot=-1 if self.slot is None else self.slot.index,
+            path=[entry for entry in sys.path if entry],
+        ).addCallbacks(self._serving, self._refused)
+
+    def _spawn(self, birth: Birth) -> None:
+        with ExitStack() as ends:
+            ours, handoffs = channel_pair()
+            ends.enter_context(handoffs)
+            self._make_channel(ours).open()
+            control, theirs = (ends.enter_context(end) for end in socket.socketpair())
+            control.setblocking(False)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            ends.callback(os.close, nothing)
             self._process = self._reactor.spawnProcess(
                 self,
                 birth.command[0],
@@ -176,33 +200,77 @@ class WorkerProcess(ProcessProtocol):
                     0: nothing,
                     1: "r",
                     2: "r",
-                    HANDOFF_DESCRIPTOR: self._theirs.fileno(),
+                    HANDOFF_DESCRIPTOR: handoffs.fileno(),
                     CONTROL_DESCRIPTOR: theirs.fileno(),
                 },
             )
-            # adoptStreamConnection duplicates; our own copy is closed below.
+            self.pid = self._process.pid
+            self._output.name = f"worker {self.pid} {self.place}"
+            # adoptStreamConnection duplicates; our own copy is closed here.
             factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
-            self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
-        except OSError as problem:
-            cause = f"could not be started: {problem}"
-            self._reactor.callLater(0, self._events.died, self, cause)
-            return
-        finally:
-            os.close(nothing)
-            ours.close()
-            theirs.close()
-            self._theirs.close()
-        self.pid = self._process.pid
+            self._reactor.adoptStreamConnection(control.fileno(), socket.AF_UNIX, factory)
+
+    def _make_channel(self, sock: socket.socket) -> HandoffChannel:
+        channel = self._channel = HandoffChannel(
+            self._readiness, self._reactor, sock, self, lambda: self._birth.settings.window
+        )
+        self.send = channel.send
+        return channel
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether its state can be written down now.
+        """
+        channel = self._channel
+        return channel is not None and channel.quiet and self._control.quiet
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The worker as JSON can carry it: descriptors by number.  Nothing is closed.
+        """
+        assert self._channel is not None
+        assert self._process is not None
+        transport: Any = self._control.transport
+        process: Any = self._process
+        return {
+            "pid": self.pid,
+            "control": transport.fileno(),
+            "channel": self._channel.to_plain(),
+            "output": {
+                number: pipe if isinstance(pipe, int) else pipe.fileno()
+                for number, pipe in process.pipes.items()
+                if number in (1, 2)
+            },
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Be the worker that another object was; instead of :meth:`start`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self.pid = plain["pid"]
         self._output.name = f"worker {self.pid} {self.place}"
-        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
-        self._channel.open()
-        self._patience = self._reactor.callLater(birth.settings.start_timeout, self._too_slow)
-        self._control.callRemote(
-            Serve,
-            settings=birth.settings.to_json(),
-            slot=-1 if self.slot is None else self.slot.index,
-            path=[entry for entry in sys.path if entry],
-        ).addCallbacks(self._serving, self._refused)
+        sock = socket.socket(fileno=plain["channel"]["descriptor"])
+        sock.setblocking(False)
+        self._make_channel(sock).resume(plain["channel"])
+        control = plain["control"]
+        factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
+        os.set_blocking(control, False)
+        self._reactor.adoptStreamConnection(control, socket.AF_UNIX, factory)
+        os.close(control)
+        self._is_ready = True
+        self._watchdog.start()
+        self._process = InheritedProcess(
+            self._readiness,
+            self.pid,
+            {int(number): pipe for number, pipe in plain["output"].items()},
+            self._output.received,
+            self.processExited,
+        )
 
     def _serving(self, _: object) -> None:
         if not self.ended:
@@ -241,10 +309,10 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def in_flight(self) -> Sized:
-        return self._channel.in_flight
+        return () if self._channel is None else self._channel.in_flight
 
     def reclaim(self) -> list[Handoff]:
-        return self._channel.reclaim()
+        return [] if self._channel is None else self._channel.reclaim()
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         slots, standing = placement or (0, ())
@@ -263,6 +331,8 @@ class WorkerProcess(ProcessProtocol):
 
     def stop(self, patience: float) -> None:
         self._forget_patience()
+        if self._process is None:
+            return  # it could not be started, which is about to be told
         if self._is_ready:
             self._control.callRemote(Stop, patience=patience).addErrback(lambda _: None)
         else:
@@ -310,7 +380,7 @@ class WorkerProcess(ProcessProtocol):
             self.slot.returned(handoff)
 
     def room(self) -> None:
-        if self._acknowledged and not self._channel.in_flight:
+        if self._acknowledged and not self.in_flight:
             waiting, self._acknowledged = self._acknowledged, []
             for settled in waiting:
                 settled.callback(None)
@@ -348,6 +418,11 @@ class WorkerProcess(ProcessProtocol):
             settled.errback(WorkerError("the worker ended"))
         cause = self._verdict or self._watchdog.verdict or describe_death(reason)
         self._events.died(self, cause)
+
+    @override
+    def processEnded(self, reason: Failure) -> None:
+        # Its last words may have been in the pipes still when it exited.
+        self._output.flush()
 
 
 def describe_death(reason: Failure) -> str:

@@ -5,7 +5,7 @@ Making workers, and keeping some in reserve.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -124,6 +124,22 @@ class Spawner:
 
     def _make(self, events: IWorkerEvents, slot: Slot | None) -> WorkerProcess:
         return WorkerProcess(self._reactor, self._readiness, self.birth, self._fleet, events, slot)
+
+    def resume(
+        self,
+        slot: Slot,
+        ready: Callable[[], None],
+        died: Callable[[str], None],
+        plain: dict[str, Any],
+    ) -> WorkerProcess:
+        """
+        Have a worker that was started before the primary replaced itself.
+
+        :param plain: what :meth:`WorkerProcess.to_plain` gave.
+        """
+        worker = self._make(_SlotEvents(ready, died, self._recycling), slot)
+        worker.resume(plain)
+        return worker
 
     # spares
 

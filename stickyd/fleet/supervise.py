@@ -73,6 +73,7 @@ class Fleet:
         self._stopping: Deferred[None] | None = None
         self._overdue: IDelayedCall | None = None
         self._leaving: list[Member] = []
+        self._ended: set[int] = set()
 
     @property
     def slots(self) -> list[Slot]:
@@ -89,6 +90,7 @@ class Fleet:
         :param make_life: equips a slot.
         """
         self._make_life = make_life
+        self.members, self._leaving, self._ended = [], [], set()
         for _ in range(count):
             self.add()
         self.place_again(count)
@@ -100,6 +102,7 @@ class Fleet:
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
         assert self._make_life is not None
+        self._ended.discard(len(self.members))
         slot = Slot(len(self.members), self.clock, self._queue, self._refusal)
         member = Member(slot, self._make_life(slot))
         self.members.append(member)
@@ -136,7 +139,10 @@ class Fleet:
             handoff.slot = BY_KEY
             self.deliver(handoff)
             return
-        self.members[index].slot.deliver(handoff)
+        if index in self._ended:
+            self._refusal.refuse(handoff, "the server stops")
+        else:
+            self.members[index].slot.deliver(handoff)
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
@@ -215,7 +221,8 @@ class Fleet:
         :param patience: seconds until what is still under way is cut off.
         :return: fires when no worker is left; never fails.
         """
-        self._stopping = Deferred()
+        stopping: Deferred[None] = Deferred()
+        self._stopping = stopping
         deadline = self.clock.seconds() + patience
 
         def finish(member: Member) -> None:
@@ -233,7 +240,7 @@ class Fleet:
                 self._refuse_all(member.slot)
             member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
         self._look_whether_ended()
-        return self._stopping
+        return stopping
 
     def _refuse_all(self, slot: Slot) -> None:
         for handoff in slot.release():
@@ -243,16 +250,14 @@ class Fleet:
         """
         Called by a slot that has become empty.
         """
-        for members in (self.members, self._leaving):
-            for member in members:
-                if member.slot is slot:
-                    self._refuse_all(slot)
-                    members.remove(member)
-                    self._look_whether_ended()
-                    return
+        self._refuse_all(slot)
+        self._leaving = [member for member in self._leaving if member.slot is not slot]
+        self._ended.add(slot.index)
+        self._look_whether_ended()
 
     def _look_whether_ended(self) -> None:
-        if self._stopping is None or self.members or self._leaving:
+        running = any(member.slot.index not in self._ended for member in self.members)
+        if self._stopping is None or running or self._leaving:
             return
         if self._overdue is not None and self._overdue.active():
             self._overdue.cancel()

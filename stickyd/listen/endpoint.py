@@ -5,6 +5,7 @@ Endpoint descriptions: what can be listened on, and what to do when it cannot.
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import serverFromString
@@ -31,6 +32,11 @@ def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as problem:  # noqa: BLE001 (endpoint parsers raise what they like)
+        if kind == "systemd" and isinstance(problem, LookupError):
+            raise SettingError(
+                f"--listen {description}: no such socket was passed to this process; a"
+                " service manager passes them by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES"
+            ) from None
         raise SettingError(
             f"--listen {description}: not an endpoint: {problem}; write for example tcp:3000,"
             " tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
@@ -66,7 +72,7 @@ def shown(address: object) -> str:
     """
     host = getattr(address, "host", None)
     if host is None:
-        return str(getattr(address, "name", address))
+        return os.fsdecode(getattr(address, "name", None) or str(address))
     shown = f"[{host}]" if ":" in host else host
     return f"{shown}:{getattr(address, 'port', 0)}"
 

@@ -133,6 +133,7 @@ class AcceptLoop:
         self._accepted = accepted
         self._has_ports = sock.family in (socket.AF_INET, socket.AF_INET6)
         self._pause: IDelayedCall | None = None
+        self._stopped = False
         self._told = -QUIET
         #: How often it had to pause.
         self.overloads = 0
@@ -148,6 +149,7 @@ class AcceptLoop:
         Accept no more, after what is in the kernel's queue: closing a listening socket
         resets the connections that wait in it.
         """
+        self._stopped = True
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -200,7 +202,7 @@ class AcceptLoop:
                 pause=PAUSE,
                 problem=os.strerror(problem.errno or 0),
             )
-        if self._pause is None:
+        if self._pause is None and not self._stopped:
             self._readiness.remove_reader(self._socket.fileno())
             self._pause = self._clock.callLater(PAUSE, self._resume)
 

@@ -49,7 +49,8 @@ class _MarkingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # subsc
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        number = 3 if record.levelno >= logging.ERROR else 4 if record.levelno > 20 else 6
+        level = record.levelno
+        number = 2 if level >= 50 else 3 if level >= 40 else 4 if level > 20 else 6
         return "\n".join(f"<{number}>{line}" for line in super().format(record).splitlines())
 
 

@@ -90,11 +90,13 @@ class Retirement:
 
         :return: fires when the walk is done, or has failed and was logged.
         """
-        if self._next_walk is None:
-            self._next_walk = Deferred()
-            self._walks.run(self._walk)
         done: Deferred[None] = Deferred()
+        if self._next_walk is not None:
+            self._next_walk.addCallback(done.callback)
+            return done
+        self._next_walk = Deferred()
         self._next_walk.addCallback(done.callback)
+        self._walks.run(self._walk)
         return done
 
     def _walk(self) -> Deferred[None]:

@@ -154,10 +154,3 @@ def ask_once(target: tuple[str, int] | str, source: str = "127.0.0.1", path: str
     """
     with Client(target, source) as client:
         return client.ask(path, close=True)
-
-
-def source_address(number: int) -> str:
-    """
-    The loopback address of that number: 127.0.0.2 for 0, 127.0.0.3 for 1, and so on.
-    """
-    return socket.inet_ntoa((0x7F000002 + number).to_bytes(4, "big"))

@@ -16,6 +16,7 @@ from tests.system.server import HANDED, Server
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+    from socket import socket
 
 
 class Start(Protocol):
@@ -29,6 +30,7 @@ class Start(Protocol):
         workers: int = 2,
         listen: str = HANDED,
         variables: Mapping[str, str] | None = None,
+        listener: socket | None = None,
         ready: bool = True,
     ) -> Server:
         """
@@ -48,9 +50,12 @@ def start() -> Iterator[Start]:
         workers: int = 2,
         listen: str = HANDED,
         variables: Mapping[str, str] | None = None,
+        listener: socket | None = None,
         ready: bool = True,
     ) -> Server:
-        server = Server(*arguments, workers=workers, listen=listen, variables=variables)
+        server = Server(
+            *arguments, workers=workers, listen=listen, variables=variables, listener=listener
+        )
         servers.append(server)
         if ready:
             server.wait_until_ready()

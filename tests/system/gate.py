@@ -4,6 +4,7 @@ A gate that the application under test waits at, until the test opens it.
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,13 @@ class Gate:
         """
         arrived, _ = self._socket.accept()
         self._waiting.append(arrived)
+
+    def is_deserted(self) -> bool:
+        """
+        Whether nobody stands there whose arrival was not waited for.
+        """
+        ready, _, _ = select.select([self._socket], [], [], 0)
+        return not ready
 
     def open(self) -> None:
         """

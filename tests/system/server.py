@@ -85,6 +85,7 @@ class Server:
         workers: int = 2,
         listen: str = HANDED,
         variables: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         """
         Start it.
@@ -93,6 +94,7 @@ class Server:
         :param listen: an endpoint; by default the server is handed a socket that is
             bound here, to 127.0.0.1 and a port that the kernel chose.
         :param variables: more variables of the environment.
+        :param listener: a socket to hand to it instead of a new one; it stays the caller's.
         """
         self.workers = workers
         self.births: list[Birth] = []
@@ -105,14 +107,15 @@ class Server:
         settings = environment(
             LISTEN_FDS="1", LISTEN_FDNAMES="http", **{name: value}, **(variables or {})
         )
-        with socket.socket() as listener:
+        with socket.socket() if listener is None else listener.dup() as handed:
             if listen == HANDED:
-                listener.bind(("127.0.0.1", 0))
-                listener.listen(socket.SOMAXCONN)
-                self.port = listener.getsockname()[1]
+                if listener is None:
+                    handed.bind(("127.0.0.1", 0))
+                    handed.listen(socket.SOMAXCONN)
+                self.port = handed.getsockname()[1]
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", _ACTIVATE, "sh", *command],
-                stdin=listener.fileno() if listen == HANDED else subprocess.DEVNULL,
+                stdin=handed.fileno() if listen == HANDED else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=settings,
@@ -157,6 +160,14 @@ class Server:
         The slot that a worker occupies or occupied.
         """
         return next(birth.slot for birth in self.births if birth.pid == pid)
+
+    def serving(self) -> list[int]:
+        """
+        The pids of the workers that have come online and have not died, by the log.
+        """
+        online = [int(match[1]) for match in self.log.found(_ONLINE.pattern)]
+        gone = {int(match[1]) for match in self.log.found(r"Worker (\d+) \(slot \d+\) ")}
+        return [pid for pid in online if pid not in gone]
 
     def wait_for_successor(self, pid: int) -> int:
         """
@@ -208,6 +219,19 @@ class Server:
         Let a suspended process go on.
         """
         os.kill(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """
+        Kill the primary alone, by SIGKILL.
+        """
+        self.process.kill()
+        self.process.wait()
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        """
+        Send a signal to the primary and its workers all at once, as a terminal does.
+        """
+        os.killpg(self.pid, signum)
 
     def limit_descriptors(self, pid: int, limit: int) -> None:
         """

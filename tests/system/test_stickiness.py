@@ -5,14 +5,14 @@ One client always reaches one worker.
 from __future__ import annotations
 
 import ipaddress
-from hashlib import md5
 from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.generator import Load, run_load
 from stickyd.placement.rendezvous import Rendezvous
-from tests.system.client import Client, ask_once, source_address
+from tests.system.client import Client, ask_once
+from tests.system.placing import modulo, rendezvous, source_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
 SOURCES = [source_address(number) for number in range(40)]
 
 MIRROR = ("--resource", "tests.system.apps:mirror")
-
-
-def rendezvous(source: str, slots: int) -> int:
-    """
-    The slot that an address has by the default placement.
-    """
-    return Rendezvous(slots).slot_of(ipaddress.ip_address(source).packed)
-
-
-def modulo(source: str, slots: int) -> int:
-    """
-    The slot that the Node program gives an address, written anew from its definition.
-    """
-    return int(md5(source.encode()).hexdigest()[:8], 16) % slots
 
 
 def slots_of(server: Server, sources: list[str], host: str = "127.0.0.1") -> dict[str, int]:

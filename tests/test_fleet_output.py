@@ -1,0 +1,171 @@
+"""
+A worker's output, told line by line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+
+from stickyd.fleet import output
+from stickyd.fleet.output import LONGEST_LINE, OutputRelay
+
+
+@contextmanager
+def told() -> Iterator[list[LogEvent]]:
+    """
+    What is logged in the name of workers meanwhile.
+    """
+    with capturedLogs() as events:
+        lines: list[LogEvent] = []
+        yield lines
+        lines.extend(event for event in events if event["log_namespace"] == "stickyd.worker")
+
+
+def relay_all(*pieces: bytes, flush: bool = False) -> list[LogEvent]:
+    """
+    What is told of pieces that arrive on standard error.
+    """
+    relay = OutputRelay(5)
+    relay.pid = 1234
+    with told() as lines:
+        for piece in pieces:
+            relay.received(2, piece)
+        if flush:
+            relay.flush()
+    return lines
+
+
+def texts(lines: list[LogEvent]) -> list[str]:
+    """
+    The lines alone.
+    """
+    return [line["text"] for line in lines]
+
+
+def test_line_names_its_worker() -> None:
+    """
+    A line in the primary's log says which process wrote it, in which slot.
+    """
+    (line,) = relay_all(b"hello\n")
+    assert formatEvent(line) == "[worker 1234 slot 5] hello"
+
+
+def test_line_is_put_together_byte_by_byte() -> None:
+    """
+    A line is told once it is complete, however small its pieces were.
+    """
+    written = "<4>grüße\r\nnext\n".encode()
+    lines = relay_all(*(written[i : i + 1] for i in range(len(written))))
+    assert [(line["log_level"], line["text"]) for line in lines] == [
+        (LogLevel.warn, "grüße"),
+        (LogLevel.info, "next"),
+    ]
+
+
+@given(st.lists(st.text("ab<4>é", max_size=12), max_size=6), st.data())
+def test_cutting_into_pieces_changes_nothing(written: list[str], data: st.DataObject) -> None:
+    """
+    The same bytes give the same lines however they are cut into pieces, lines that are
+    too long included.
+    """
+    whole = "".join(f"{line}\n" for line in written).encode()
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)))))
+    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(output, "LONGEST_LINE", 8)
+        assert texts(relay_all(*pieces)) == texts(relay_all(whole))
+
+
+def test_streams_are_not_mixed() -> None:
+    """
+    A line on standard output is not torn by one on standard error.
+    """
+    relay = OutputRelay(0)
+    with told() as lines:
+        relay.received(1, b"out")
+        relay.received(2, b"err\n")
+        relay.received(1, b"put\n")
+    assert texts(lines) == ["err", "output"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "level"),
+    [
+        (b"<2>", LogLevel.critical),
+        (b"<3>", LogLevel.error),
+        (b"<4>", LogLevel.warn),
+        (b"<5>", LogLevel.info),
+        (b"<6>", LogLevel.info),
+        (b"<7>", LogLevel.debug),
+    ],
+)
+def test_mark_gives_the_level(mark: bytes, level: object) -> None:
+    """
+    The worker's own marks decide the level and are not shown.
+    """
+    (line,) = relay_all(mark + b"text\n")
+    assert (line["log_level"], line["text"]) == (level, "text")
+
+
+@pytest.mark.parametrize("text", ["<1>no", "<8>no", "<33>no", "x<3>no", "<>", "<3"])
+def test_what_is_no_mark_is_told_as_it_stands(text: str) -> None:
+    """
+    A print of the application that only looks like a mark loses nothing.
+    """
+    (line,) = relay_all(text.encode() + b"\n")
+    assert (line["log_level"], line["text"]) == (LogLevel.info, text)
+
+
+def test_braces_are_not_a_format() -> None:
+    """
+    What a worker writes is text, never a format of the primary's log.
+    """
+    (line,) = relay_all(b"{pid} {nothing} {\n")
+    assert formatEvent(line) == "[worker 1234 slot 5] {pid} {nothing} {"
+
+
+def test_endless_line_is_told_in_parts() -> None:
+    """
+    A worker that writes without a newline fills the log, not the primary's memory.
+    """
+    piece = b"x" * (LONGEST_LINE + 1)
+    assert [len(text) for text in texts(relay_all(piece, piece))] == [LONGEST_LINE] * 2
+
+
+def test_line_of_the_longest_length_is_kept_whole() -> None:
+    """
+    The limit itself is still one line; a byte more is two, though the newline is there.
+    """
+    assert texts(relay_all(b"x" * LONGEST_LINE + b"\n")) == ["x" * LONGEST_LINE]
+    assert texts(relay_all(b"x" * LONGEST_LINE + b"y\n")) == ["x" * LONGEST_LINE, "y"]
+
+
+def test_incomplete_line_is_told_at_the_end() -> None:
+    """
+    The last words of a dying worker need no newline, and are told once.
+    """
+    relay = OutputRelay(0)
+    with told() as lines:
+        relay.received(1, b"out")
+        relay.received(2, b"<3>err")
+        assert not lines
+        relay.flush()
+        relay.flush()
+    assert [(line["log_level"], line["text"]) for line in lines] == [
+        (LogLevel.info, "out"),
+        (LogLevel.error, "err"),
+    ]
+
+
+def test_flush_without_a_rest_is_silent() -> None:
+    """
+    Nothing is told of an end with no line under way.
+    """
+    assert texts(relay_all(b"line\n", flush=True)) == ["line"]
+    assert relay_all(flush=True) == []

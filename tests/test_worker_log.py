@@ -1,0 +1,144 @@
+"""
+What a worker writes to its standard error.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.logger import LogEvent, LogLevel
+from twisted.python.failure import Failure
+
+import stickyd
+from stickyd.fleet.output import LEVELS
+from stickyd.worker.log import MARKS, marked
+
+ROOT = str(Path(stickyd.__file__).parents[1])
+
+
+def event(text: str, level: object = LogLevel.info, **more: object) -> LogEvent:
+    """
+    An event as a Logger makes it.
+    """
+    return {"log_format": "{text}", "text": text, "log_level": level, **more}
+
+
+@pytest.mark.parametrize(
+    ("level", "mark"),
+    [
+        (LogLevel.critical, "<2>"),
+        (LogLevel.error, "<3>"),
+        (LogLevel.warn, "<4>"),
+        (LogLevel.info, "<6>"),
+        (LogLevel.debug, "<7>"),
+    ],
+)
+def test_line_is_marked_with_its_level(level: object, mark: str) -> None:
+    """
+    Each level has the number of sd-daemon(3), and ends with a newline.
+    """
+    assert marked(event("text", level)) == f"{mark}text\n"
+
+
+def test_primary_reads_the_marks_that_workers_write() -> None:
+    """
+    Writer and reader agree on every level.
+    """
+    assert {level: f"<{number}>" for number, level in LEVELS.items()} == MARKS
+
+
+def test_event_without_a_level_is_information() -> None:
+    """
+    Events of the old log module carry no level.
+    """
+    assert marked({"log_format": "text"}) == "<6>text\n"
+
+
+def test_each_line_is_marked() -> None:
+    """
+    The primary reads line by line, so the level stands on each.
+    """
+    assert marked(event("one\ntwo\r\nthree", LogLevel.warn)) == "<4>one\n<4>two\n<4>three\n"
+
+
+def test_traceback_is_marked_line_by_line() -> None:
+    """
+    A failure is told with its whole traceback, which stays an error in every line.
+    """
+    try:
+        raise ValueError("broken\nin two")
+    except ValueError:
+        failure = Failure()
+    lines = marked(event("It failed", LogLevel.error, log_failure=failure)).splitlines()
+    assert lines[0] == "<3>It failed"
+    assert lines[1].startswith("<3>Traceback")
+    assert "<3>builtins.ValueError: broken" in lines
+    assert "<3>in two" in lines
+    assert all(line.startswith("<3>") for line in lines)
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    """
+    Run some lines in a process of their own, after its log has begun.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", f"from stickyd.worker.log import begin_logging\n{code}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_twisted_log_goes_to_standard_error() -> None:
+    """
+    From information upwards; debugging is dropped, standard output stays the application's.
+    """
+    ran = run(
+        "begin_logging()\n"
+        "from twisted.logger import Logger\n"
+        "log = Logger()\n"
+        "log.debug('detail'); log.info('info'); log.warn('warn {n}', n=1); log.critical('end')\n"
+        "print('printed')\n"
+    )
+    assert ran.stderr == "<6>info\n<4>warn 1\n<2>end\n"
+    assert ran.stdout == "printed\n"
+
+
+def test_standard_logging_has_the_same_marks() -> None:
+    """
+    What asyncio libraries log is told with their name and level, line by line.
+    """
+    ran = run(
+        "begin_logging()\n"
+        "import logging\n"
+        "log = logging.getLogger('lib')\n"
+        "log.debug('detail'); log.info('info'); log.warning('warn'); log.error('error')\n"
+        "log.log(25, 'notice'); log.critical('end')\n"
+        "try: 1/0\n"
+        "except ZeroDivisionError: log.exception('failed')\n"
+    )
+    lines = ran.stderr.splitlines()
+    assert lines[:6] == [
+        "<6>lib: info",
+        "<4>lib: warn",
+        "<3>lib: error",
+        "<4>lib: notice",
+        "<2>lib: end",
+        "<3>lib: failed",
+    ]
+    assert lines[6] == "<3>Traceback (most recent call last):"
+    assert lines[-1] == "<3>ZeroDivisionError: division by zero"
+    assert all(line.startswith("<3>") for line in lines[6:])
+
+
+def test_print_is_written_when_it_is_made() -> None:
+    """
+    A line that was printed is not lost with a process that dies the next moment.
+    """
+    ran = run("begin_logging()\nimport os\nprint('last words')\nos._exit(0)\n")
+    assert ran.stdout == "last words\n"
