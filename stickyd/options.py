@@ -37,7 +37,7 @@ def _parameter(name: str) -> list[str | None]:
 
 
 #: Options that may be given several times.
-_REPEATABLE = ("listen",)
+_REPEATABLE = ("listen", "tls")
 
 
 class Options(usage.Options):
@@ -71,12 +71,18 @@ class Options(usage.Options):
         super().__init__()
         self.settings = Settings()
         self._listen: list[str] = []
+        self._tls: list[str] = []
         self._arguments: list[str] = []
 
     def opt_listen(self, endpoint: str) -> None:
         self._listen.append(endpoint)
 
     opt_listen.__doc__ = f"{rules()['listen'][0].help} [default: tcp:3000]"
+
+    def opt_tls(self, pair: str) -> None:
+        self._tls.append(pair)
+
+    opt_tls.__doc__ = rules()["tls"][0].help
 
     def opt_version(self) -> NoReturn:
         """
@@ -127,6 +133,8 @@ class Options(usage.Options):
         command_line = {name: self[name] for name in rules() if self.get(name) is not None}
         if self._listen:
             command_line["listen"] = self._listen
+        if self._tls:
+            command_line["tls"] = self._tls
         given.update(read_some(command_line, "--"))
         self.settings = Settings(**given)
 

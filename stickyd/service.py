@@ -37,7 +37,7 @@ from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, sh
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
 from stickyd.placement.choice import PLACEMENTS
-from stickyd.settings import FIXED, MOST_WORKERS, changed
+from stickyd.settings import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class StickyService(Service):
             reactor,
             PLACEMENTS[settings.placement],
             QueueLimits(settings.queue_limit, settings.queue_timeout),
-            Overflow(reactor, settings.overflow),
+            Overflow(reactor, settings.refusal),
         )
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         # Not a secret: jitter only has to differ between slots.
@@ -310,9 +310,10 @@ class StickyService(Service):
         :return: fires with a line for each thing that was not done.
         """
         wanted = settings or self.settings
-        for name in changed(self.settings, wanted) & FIXED:
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays):
             self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
-        wanted = wanted.keeping(self.settings, FIXED)
+        wanted = wanted.keeping(self.settings, stays)
         self._log.info("Reloading")
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted
