@@ -130,6 +130,13 @@ def test_braces_are_not_a_format() -> None:
     assert formatEvent(line) == "[worker 1234 slot 5] {pid} {nothing} {"
 
 
+def test_bytes_that_are_no_text_are_shown_as_such() -> None:
+    """
+    Bytes that do not decode lose neither their line nor the sight of them.
+    """
+    assert texts(relay_all(b"<4>caf\xe9 \xff!\n")) == ["caf\ufffd \ufffd!"]
+
+
 def test_endless_line_is_told_in_parts() -> None:
     """
     A worker that writes without a newline fills the log, not the primary's memory.

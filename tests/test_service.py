@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -143,25 +143,30 @@ def test_affinity_that_means_nothing_is_refused(
 @pytest.mark.parametrize(
     ("placement", "expected"),
     [
-        ("rendezvous", Rendezvous(5).slot_of(socket.inet_aton("192.0.2.7"))),
-        ("modulo", Modulo(5).slot_of(b"192.0.2.7")),
+        ("rendezvous", lambda host: Rendezvous(5).slot_of(socket.inet_aton(host))),
+        ("modulo", lambda host: Modulo(5).slot_of(host.encode())),
     ],
 )
 def test_placement_and_key_belong_together(
-    reactor: EPollReactor, spawner: FakeSpawner, placement: str, expected: int
+    reactor: EPollReactor, placement: str, expected: Callable[[str], int]
 ) -> None:
     """
     Rendezvous hashes the packed address, modulo its text, and the settings choose.
     """
     service = make(reactor, placement=placement, workers=5)
-    client, server = socket.socketpair()
-    service.factory.accepted(server.detach(), "192.0.2.7", 1)
-    assert [len(slot.queue) for slot in service.fleet.slots] == [
-        int(index == expected) for index in range(5)
+    hosts = [f"192.0.2.{number}" for number in range(20)]
+    ends = [socket.socketpair() for _ in hosts]
+    for host, (_, server) in zip(hosts, ends, strict=True):
+        service.factory.accepted(server.detach(), host, 1)
+    slots = service.fleet.slots
+    assert [{handoff.host for handoff in slot.queue} for slot in slots] == [
+        {host for host in hosts if expected(host) == index} for index in range(5)
     ]
-    for handoff in service.fleet.slots[expected].release():
-        os.close(handoff.descriptor)
-    client.close()
+    for slot in slots:
+        for handoff in slot.release():
+            os.close(handoff.descriptor)
+    for client, _ in ends:
+        client.close()
 
 
 def test_queue_and_overflow_are_those_of_the_settings(reactor: EPollReactor) -> None:
