@@ -58,3 +58,47 @@ class FrameError(WorkerError):
     """
     A message on the handoff channel is not a frame.
     """
+
+
+class SessionError(StickydError):
+    """
+    What was asked of a session cannot be done.
+    """
+
+
+class NoSuchSession(SessionError, KeyError):
+    """
+    The store has no session of that id: there never was one, or it has ended.
+    """
+
+    __str__ = Exception.__str__  # a KeyError would show its message as a repr
+
+
+class SessionMoved(SessionError):
+    """
+    The session has gone to another worker; only that one may serve or change it.
+    """
+
+
+class SessionConflict(SessionError):
+    """
+    Somebody else has written the session since it was loaded.
+    """
+
+
+class NotCarriable(SessionError, TypeError):
+    """
+    The application's: a value in a session's data is not plain data.
+    """
+
+
+class SessionTooLarge(SessionError, ValueError):
+    """
+    The application's: a session's data is larger than is allowed.
+    """
+
+
+class TransferError(WorkerError):
+    """
+    What a worker passed on as sessions is not a chunk of sessions.
+    """

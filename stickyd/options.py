@@ -21,16 +21,18 @@ else:
     import tomli as tomllib
 
 
+#: How the help shows a default of 0 that stands for something else.
+_NULL = {"workers": "auto", "limit-concurrency": "no limit"}
+
+
 def _shown(default: Any) -> str:
-    if default == 0:
-        return "auto"
     return " ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(
         default, float) else str(default)  # fmt: skip
 
 
 def _parameter(name: str) -> list[str | None]:
     rule, default = rules()[name]
-    shown = f" [default: {_shown(default)}]" if default != "" else ""
+    shown = f" [default: {_NULL.get(name) or _shown(default)}]" if default != "" else ""
     return [name, {"workers": "w"}.get(name), None, rule.help + shown]
 
 
@@ -69,6 +71,7 @@ class Options(usage.Options):
         super().__init__()
         self.settings = Settings()
         self._listen: list[str] = []
+        self._arguments: list[str] = []
 
     def opt_listen(self, endpoint: str) -> None:
         self._listen.append(endpoint)
@@ -90,10 +93,24 @@ class Options(usage.Options):
         twistd would print its whole help for a :exc:`usage.UsageError`, and the line
         that says what is wrong below it.
         """
+        self._arguments = sys.argv[1:] if options is None else list(options)
         try:
             super().parseOptions(options)
         except (usage.UsageError, OperatorError) as problem:
             raise SystemExit(f"stickyd: {problem} (see: twistd stickyd --help)") from None
+
+    def reread(self) -> Settings:
+        """
+        Read the same command line again, and the configuration file as it is now.
+
+        :raises SettingError: if something is wrong with them.
+        """
+        again = Options()
+        try:
+            usage.Options.parseOptions(again, self._arguments)
+        except usage.UsageError as problem:
+            raise SettingError(str(problem)) from None
+        return again.settings
 
     @override
     def parseArgs(self, *unexpected: str) -> None:

@@ -8,6 +8,9 @@ import resource
 import sys
 from typing import TYPE_CHECKING
 
+from twisted.application.service import MultiService
+
+from stickyd.control.signals import Signals
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
 from stickyd.options import Options
@@ -19,23 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["Options", "makeService"]
 
 
-def makeService(options: Options) -> StickyService:
+def makeService(options: Options) -> MultiService:
     """
     Make the service, or end the process with one line that says why not.
     """
     if sys.platform == "win32":
         raise SystemExit("stickyd: Windows cannot pass sockets to a process like this; use WSL")
+    from twisted.internet import reactor
+
     _explain_operator_errors()
     _raise_descriptor_limit()
     try:
-        service = StickyService(options.settings)
+        sticky = StickyService(options.settings)
         check_application(options.settings)
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
     if options["check"]:
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
-    return service
+    together = MultiService()
+    sticky.setServiceParent(together)
+    Signals(reactor, sticky, options.reread, lambda: None).setServiceParent(together)
+    return together
 
 
 def _explain_operator_errors() -> None:

@@ -4,42 +4,44 @@ The composition root of the primary: settings become a running service.
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.affinity.address import parse_ip_key, parse_text_key
-from stickyd.errors import ListenError, OperatorError, SettingError
+from stickyd.errors import OperatorError, SettingError
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
+from stickyd.fleet.life import Life
+from stickyd.fleet.preflight import check_application
+from stickyd.fleet.process import Birth
+from stickyd.fleet.recycle import Recycling
+from stickyd.fleet.reload import Changes
 from stickyd.fleet.slot import QueueLimits
-from stickyd.fleet.spawn import Spawner
+from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.fleet.supervise import Fleet
 from stickyd.handoff.readiness import readiness_of
+from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
-from stickyd.placement.modulo import Modulo
-from stickyd.placement.rendezvous import Rendezvous
+from stickyd.placement.choice import PLACEMENTS
+from stickyd.settings import FIXED, MOST_WORKERS, changed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+    from twisted.internet.interfaces import IListeningPort
     from twisted.python.failure import Failure
 
-    from stickyd.interfaces import IPlacement
+    from stickyd.fleet.slot import Slot
     from stickyd.settings import Settings
-
-PLACEMENTS: dict[str, Callable[[int], IPlacement]] = {"rendezvous": Rendezvous, "modulo": Modulo}
 
 
 class StickyService(Service):
@@ -49,7 +51,7 @@ class StickyService(Service):
     Give it to an application (``service.setServiceParent(application)``) or call
     ``startService`` and ``stopService`` yourself.
 
-    :ivar settings: what it was made with.
+    :ivar settings: what it runs with.
     :ivar factory: a protocol factory for an endpoint of your own; what it accepts is
         served like everything else.
     :ivar fleet: the slots.
@@ -69,20 +71,53 @@ class StickyService(Service):
         self._reactor = reactor
         self._readiness = readiness_of(reactor)
         self._endpoints = [
-            (description, _endpoint(reactor, description)) for description in settings.listen
+            (description, parse_endpoint(reactor, description)) for description in settings.listen
         ]
-        self._overflow = Overflow(reactor, settings.overflow)
         self.fleet = Fleet(
             reactor,
             PLACEMENTS[settings.placement],
-            settings.workers or usable_cpus(),
             QueueLimits(settings.queue_limit, settings.queue_timeout),
-            self._overflow,
+            Overflow(reactor, settings.overflow),
+        )
+        self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
+        # Not a secret: jitter only has to differ between slots.
+        self._recycling = Recycling(
+            settings.max_requests,
+            settings.max_memory * 2**20,
+            random.random,
+            lambda slot: self._changes.reload([slot]),
+        )
+        self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
+        self._spawner = Spawner(
+            reactor,
+            self._readiness,
+            self._birth(settings),
+            self.fleet,
+            self._backoff,
+            self._recycling,
         )
         self.factory = StickyFactory(self.fleet, _key_of(settings))
         self.ports: list[IListeningPort] = []
         self._loops: list[AcceptLoop] = []
         self._listening = False
+        # How many slots there will be when the changes under way are done; 0 before any.
+        self._wanted = 0
+
+    def _birth(self, settings: Settings) -> Birth:
+        return Birth(worker_command(settings), settings)
+
+    def _life(self, slot: Slot) -> Life:
+        settings = self.settings
+        return Life(
+            slot,
+            self._reactor,
+            self._spawner,
+            self._backoff,
+            settings.crash_limit,
+            settings.drain_timeout,
+            self.fleet.standing_changed,
+            self.fleet.ended,
+        )
 
     @override
     def privilegedStartService(self) -> None:
@@ -102,12 +137,12 @@ class StickyService(Service):
                 for port in self.ports:
                     port.stopListening()
                 self.ports, self._loops, self._listening = [], [], False
-                raise _explain(description, failures[0])
+                raise explain(description, failures[0])
             listening.addErrback(partial(self._fails_late, description))
 
     def _fails_late(self, description: str, failure: Failure) -> None:
         assert isinstance(failure.value, Exception)
-        self._log.critical("{problem}", problem=_explain(description, failure.value))
+        self._log.critical("{problem}", problem=explain(description, failure.value))
 
     def _listens(self, description: str, port: IListeningPort) -> None:
         self.ports.append(port)
@@ -116,7 +151,7 @@ class StickyService(Service):
             port.stopReading()  # type: ignore[attr-defined]
             if "backlog=" not in description:
                 # Twisted's 50 stalls bursts: a SYN that is dropped comes back after 1 s.
-                sock.listen(_longest_backlog())
+                sock.listen(longest_backlog())
             loop = AcceptLoop(self._reactor, self._readiness, sock, self.factory.accepted)
             self._loops.append(loop)
             if self.running:
@@ -124,7 +159,7 @@ class StickyService(Service):
         self._log.info(
             "Sticky-session load balancer listening on {description} ({address})",
             description=description,
-            address=_shown(port.getHost()),
+            address=shown(port.getHost()),
         )
 
     @override
@@ -136,13 +171,8 @@ class StickyService(Service):
             self.privilegedStartService()
         super().startService()
         self._log.info("Primary {pid} running", pid=os.getpid())
-        settings = self.settings
-        self.fleet.start(
-            Spawner(self._reactor, self._readiness, settings, self.fleet),
-            # Not a secret: jitter only has to differ between slots.
-            Backoff(settings.backoff, settings.backoff_limit, random.random),
-            settings.crash_limit,
-        )
+        self.fleet.start(self.settings.workers or usable_cpus(), self._life)
+        self._spawner.replenish()
         for loop in self._loops:
             loop.start()
 
@@ -160,77 +190,105 @@ class StickyService(Service):
             loop.stop()
         waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self.ports]
         self.ports, self._loops, self._listening = [], [], False
+        waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))
         return gatherResults(waits).addCallback(lambda _: None)
+
+    # while it runs
+
+    def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
+        """
+        Replace the workers one by one by fresh ones, which import the application anew.
+
+        The application is tried in a child first; if it does not import, nothing changes.
+
+        :param settings: what to run with from now on; those in
+            :data:`stickyd.settings.FIXED` stay as they are, which the log says.
+        :return: fires with a line for each thing that was not done.
+        """
+        wanted = settings or self.settings
+        for name in changed(self.settings, wanted) & FIXED:
+            self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
+        wanted = wanted.keeping(self.settings, FIXED)
+        self._log.info("Reloading")
+        checked = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), check_application, wanted
+        )
+        return checked.addCallbacks(
+            lambda _: self._reload_checked(wanted), self._not_reloaded
+        ).addCallback(self._reloaded)
+
+    def _reload_checked(self, settings: Settings) -> Deferred[list[str]]:
+        self.settings = settings
+        self._spawner.renew(self._birth(settings))
+        return self._changes.reload()
+
+    def _not_reloaded(self, failure: Failure) -> list[str]:
+        failure.trap(OperatorError)
+        return [failure.getErrorMessage()]
+
+    def _reloaded(self, problems: list[str]) -> list[str]:
+        for problem in problems:
+            self._log.error("Not reloaded: {problem}", problem=problem)
+        if not problems:
+            self._log.info("Reloaded: every worker is fresh")
+        return problems
+
+    def resize(self, count: int) -> Deferred[str]:
+        """
+        Change the number of slots, at the tail.
+
+        :param count: 1 to 256.
+        :return: fires with an empty text, or with the reason why it was not done.
+        """
+        bounded = min(max(count, 1), MOST_WORKERS)
+        self._wanted = bounded
+        if count != bounded:
+            reason = f"{count} is no number of workers from 1 to {MOST_WORKERS}"
+            return succeed(self._say_why_not(reason, "resized"))
+        return self._changes.resize(count).addCallback(self._resized)
+
+    def resize_by(self, difference: int) -> Deferred[str]:
+        """
+        Change the number of slots by so many, counted from what it will be when the
+        changes under way are done.
+
+        :return: as :meth:`resize`.
+        """
+        self._wanted = (self._wanted or self.fleet.placed) + difference
+        return self.resize(self._wanted)
+
+    def drain(self, slot: int) -> Deferred[str]:
+        """
+        Keep clients away from a slot, and have the others take its sessions over.
+
+        :return: fires with an empty text, or with the reason why it was not done.
+        """
+        return self._changes.drain(slot).addCallback(self._say_why_not, "drained")
+
+    def undrain(self, slot: int) -> Deferred[str]:
+        """
+        Let clients come back to a drained slot.
+
+        :return: fires with an empty text, or with the reason why it was not done.
+        """
+        return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
+
+    def _resized(self, reason: str) -> str:
+        if reason:
+            self._wanted = self.fleet.placed
+        return self._say_why_not(reason, "resized")
+
+    def _say_why_not(self, reason: str, done: str) -> str:
+        if reason:
+            self._log.error("Not {done}: {reason}", done=done, reason=reason)
+        return reason
 
 
 def _note(failures: list[Exception], failure: Failure) -> Failure:
     assert isinstance(failure.value, Exception)
     failures.append(failure.value)
     return failure
-
-
-def _endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """
-    Parse an endpoint description.
-
-    :raises SettingError: if Twisted does not know it, or it cannot hand over descriptors.
-    """
-    kind = description.partition(":")[0]
-    if kind in ("ssl", "tls", "haproxy"):
-        raise SettingError(
-            f"--listen {description}: {kind}: endpoints read from the connection in the"
-            " primary, so it cannot be handed over; write tcp:PORT"
-        )
-    try:
-        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
-    except Exception as problem:  # noqa: BLE001 (endpoint parsers raise what they like)
-        raise SettingError(
-            f"--listen {description}: not an endpoint: {problem}; write for example tcp:3000,"
-            " tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
-        ) from None
-    port = getattr(endpoint, "_port", 0)
-    if isinstance(port, int) and not 0 <= port <= 65535:
-        raise SettingError(f"--listen {description}: {port} is not a port from 0 to 65535")
-    return endpoint
-
-
-def _explain(description: str, problem: Exception) -> OperatorError:
-    """
-    Say why an endpoint cannot be listened on, and what to do.
-    """
-    cause = getattr(problem, "socketError", problem)
-    advice = {
-        errno.EADDRINUSE: "another program listens there; stop it or choose another port",
-        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher"
-        " port, or let systemd open it (systemd:domain=INET:index=0)",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-    }.get(getattr(cause, "errno", 0) or 0)
-    text = getattr(cause, "strerror", None) or str(cause)
-    if isinstance(problem, CannotListenError) or advice is None:
-        return ListenError(
-            f"cannot listen on {description}: {text}" + (f": {advice}" if advice else "")
-        )
-    return ListenError(f"cannot listen on {description}: {text}: {advice}")
-
-
-def _shown(address: object) -> str:
-    host = getattr(address, "host", None)
-    if host is None:
-        return os.fsdecode(getattr(address, "name", None) or str(address))
-    shown = f"[{host}]" if ":" in host else host
-    return f"{shown}:{getattr(address, 'port', 0)}"
-
-
-def _longest_backlog() -> int:
-    """
-    What the kernel allows (listen(2)): it cuts longer ones down in silence.
-    """
-    try:
-        with open("/proc/sys/net/core/somaxconn") as limit:
-            return int(limit.read())
-    except (OSError, ValueError):
-        return 1024
 
 
 def _key_of(settings: Settings) -> Callable[[str], bytes]:

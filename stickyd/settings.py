@@ -8,7 +8,7 @@ what comes out is frozen and valid.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,8 @@ class Settings:
     """
     What the operator decided; every value is checked.
 
-    Times are in seconds.  Make one with :meth:`read`; the constructor trusts its caller.
+    Times are in seconds.  Make one with :meth:`read`; the constructor checks only what
+    concerns several settings at once.
     """
 
     listen: tuple[str, ...] = _setting(
@@ -118,6 +119,59 @@ class Settings:
         "Serve this twisted.web resource: an IResource, or a callable that returns one."
         " Without an application, a demonstration is served that counts each client's hits.",
         "MODULE:ATTRIBUTE",
+    )
+    asgi: str = _setting(
+        "",
+        "Serve this ASGI 3 application (Starlette, FastAPI, Django, Quart, python-socketio).",
+        "MODULE:ATTRIBUTE",
+    )
+    asgi_factory: str = _setting(
+        "",
+        "Serve the ASGI 3 application that this callable returns; it gets no arguments.",
+        "MODULE:ATTRIBUTE",
+    )
+    wsgi: str = _setting(
+        "", "Serve this WSGI application (Flask, Django), in threads.", "MODULE:ATTRIBUTE"
+    )
+    static: str = _setting("", "Serve the files in this directory.", "DIRECTORY")
+    protocol: str = _setting(
+        "",
+        "Serve any protocol: a Twisted IProtocolFactory, or a callable that returns one.",
+        "MODULE:ATTRIBUTE",
+    )
+    root_path: str = _setting(
+        "",
+        "The prefix that a proxy in front takes off the path, e.g. /shop: an ASGI"
+        " application's root_path, a WSGI application's SCRIPT_NAME.",
+        "PATH",
+    )
+    lifespan: str = _setting(
+        "auto",
+        "Whether the ASGI application has a lifespan: on, off, or auto (one that raises has none).",
+        "MODE",
+        choices=("auto", "on", "off"),
+    )
+    limit_concurrency: int = _setting(
+        0,
+        "How many connections or running requests a worker's ASGI application may have; more"
+        " get 503. 0 is no limit.",
+        "N",
+        kind=int,
+    )
+    ws_max_size: int = _setting(
+        16 * 1024 * 1024,
+        "The longest WebSocket message that an ASGI application gets, in bytes.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    wsgi_threads: int = _setting(
+        10,
+        "How many requests a worker's WSGI application handles at a time.",
+        "N",
+        kind=int,
+        least=1,
+        most=1000,
     )
     affinity: tuple[str, ...] = _setting(
         ("ip",),
@@ -169,6 +223,58 @@ class Settings:
         "SECONDS",
         kind=float,
     )
+    drain_timeout: float = _setting(
+        300.0,
+        "How long a relieved worker may take for streams that cannot be handed over.",
+        "SECONDS",
+        kind=float,
+    )
+    hang_timeout: float = _setting(
+        30.0,
+        "How long a worker may go without a heartbeat until it is killed and replaced.",
+        "SECONDS",
+        kind=float,
+        least=0.2,
+    )
+    spares: int = _setting(
+        0,
+        "How many started workers to keep in reserve, to take a dead one's place at once.",
+        "N",
+        kind=int,
+        most=MOST_WORKERS,
+    )
+    max_requests: int = _setting(
+        0,
+        "Replace a worker after about this many requests; 0 is never.",
+        "N",
+        kind=int,
+    )
+    max_memory: int = _setting(
+        0,
+        "Replace a worker that has more than this resident; 0 is never.",
+        "MIB",
+        kind=int,
+    )
+    session_idle: float = _setting(
+        1800.0, "How long a session lives without a request.", "SECONDS", kind=float, least=1
+    )
+    session_lifetime: float = _setting(
+        86400.0 * 7, "How long a session lives at most.", "SECONDS", kind=float, least=1
+    )
+    session_limit: int = _setting(
+        100_000,
+        "How many sessions one worker keeps; the least recently used ones make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    session_memory: int = _setting(
+        256,
+        "How much the data of one worker's sessions may take.",
+        "MIB",
+        kind=int,
+        least=1,
+    )
     heartbeat: float = _setting(
         1.0, "How often a worker reports.", "SECONDS", kind=float, least=0.05
     )
@@ -190,6 +296,39 @@ class Settings:
         least=1,
     )
 
+    def __post_init__(self) -> None:
+        """
+        Check what one setting demands of another.
+
+        :raises SettingError: if they contradict each other.
+        """
+        given = [f"--{kind}" for kind, _ in self._applications()]
+        if len(given) > 1:
+            raise SettingError(f"{' and '.join(given)}: only one application can be served")
+        kind = given[0] if given else "the demonstration"
+        for name, kinds in _OF_ONE_KIND.items():
+            if getattr(self, name) != _DEFAULTS[name] and kind not in kinds:
+                raise SettingError(
+                    f"--{_spelt(name)} means nothing to {kind}; it is for {' and '.join(kinds)}"
+                )
+        if kind in _ASGI and self.worker_reactor == "epoll":
+            raise SettingError(
+                f"{kind}: ASGI applications need an asyncio loop; write --worker-reactor"
+                " uvloop or asyncio instead of epoll"
+            )
+        _check_root_path(self.root_path)
+
+    def _applications(self) -> list[tuple[str, str]]:
+        return [(_spelt(kind), value) for kind in _KINDS if (value := getattr(self, kind))]
+
+    @property
+    def application(self) -> tuple[str, str] | None:
+        """
+        What to serve: the name of its option, as in ``asgi``, and its value; or
+        :obj:`None` for the demonstration.
+        """
+        return next(iter(self._applications()), None)
+
     @classmethod
     def read(cls, given: Mapping[str, object], where: str = "--") -> Settings:
         """
@@ -207,6 +346,12 @@ class Settings:
         """
         return json.dumps(asdict(self))
 
+    def keeping(self, former: Settings, names: frozenset[str]) -> Settings:
+        """
+        These settings, but for those named, which stay as they were.
+        """
+        return replace(self, **{name: getattr(former, name) for name in names})
+
     @classmethod
     def from_json(cls, text: str) -> Settings:
         """
@@ -216,11 +361,55 @@ class Settings:
                          if (name, value) != ("workers", 0)})  # fmt: skip
 
 
+#: The settings that name an application.
+_KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
+
+_ASGI = ("--asgi", "--asgi-factory")
+
+#: The settings that only some kinds of applications understand.
+_OF_ONE_KIND = {
+    "root_path": (*_ASGI, "--wsgi"),
+    "lifespan": _ASGI,
+    "limit_concurrency": _ASGI,
+    "ws_max_size": _ASGI,
+    "wsgi_threads": ("--wsgi",),
+}
+
+_DEFAULTS = {f.name: f.default for f in fields(Settings)}
+
+
+def _spelt(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _check_root_path(path: str) -> None:
+    # uvicorn encodes it as ASCII and puts it before the path as it is.
+    if path and (not path.startswith("/") or path.endswith("/") or not path.isascii()):
+        raise SettingError(
+            f"--root-path {path}: write it in ASCII, with a slash before and none behind, as"
+            " in --root-path /shop"
+        )
+
+
+#: What a reload cannot change: it is the primary's own, and in use.
+FIXED = frozenset(
+    {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
+     "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory"}
+)  # fmt: skip
+
+
+def changed(former: Settings, wanted: Settings) -> set[str]:
+    """
+    The names of the settings that differ.
+    """
+    return {f.name for f in fields(Settings) if getattr(former, f.name) != getattr(wanted, f.name)}
+
+
 def rules() -> dict[str, tuple[_Rule, Any]]:
     """
     Each setting's name, spelt as on the command line, with its rule and its default.
     """
-    return {f.name.replace("_", "-"): (f.metadata["rule"], _default(f)) for f in fields(Settings)}
+    return {_spelt(f.name): (f.metadata["rule"], _default(f)) for f in fields(Settings)}
 
 
 def _default(f: Field[Any]) -> Any:
@@ -238,7 +427,7 @@ def read_some(given: Mapping[str, object], where: str) -> dict[str, Any]:
     known = rules()
     checked: dict[str, Any] = {}
     for name, value in given.items():
-        spelt = name.replace("_", "-")
+        spelt = _spelt(name)
         if spelt not in known:
             close = get_close_matches(spelt, known, 1, 0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"

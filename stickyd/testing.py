@@ -28,7 +28,7 @@ from stickyd.interfaces import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from socket import socket
 
     from twisted.internet.interfaces import IAddress
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.frame import Handoff
+
+    Goes = Callable[[Handoff], bool]
+    Give = Callable[[socket, bytes, Handoff], None]
 
 
 @implementer(IPlacement)
@@ -93,6 +96,9 @@ class FakeWorker:
     :ivar sent: what it was sent.
     :ivar in_flight: what of that it has not acknowledged.
     :ivar stopped: the patience of each :meth:`stop`.
+    :ivar releases: each placement that it was to give away by, and the Deferred that the
+        test fires when it has.
+    :ivar sessions: the chunks that it adopted.
     """
 
     def __init__(
@@ -106,6 +112,8 @@ class FakeWorker:
         self.sent: list[Handoff] = []
         self.in_flight: list[Handoff] = []
         self.stopped: list[float] = []
+        self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
+        self.sessions: list[bytes] = []
 
     def send(self, handoff: Handoff) -> bool:
         if len(self.in_flight) >= self.window:
@@ -125,6 +133,15 @@ class FakeWorker:
         unacknowledged, self.in_flight = self.in_flight, []
         return unacknowledged
 
+    def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        released: Deferred[None] = Deferred()
+        self.releases.append((placement, released))
+        return released
+
+    def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
+        self.sessions.append(chunk)
+        return succeed(None)
+
     def stop(self, patience: float) -> None:
         self.stopped.append(patience)
 
@@ -137,12 +154,24 @@ class FakeSpawner:
 
     def __init__(self) -> None:
         self.workers: list[FakeWorker] = []
+        self.spare = False
 
     def spawn(
         self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
     ) -> FakeWorker:
         worker = FakeWorker(1001 + len(self.workers), slot, ready, died)
         self.workers.append(worker)
+        return worker
+
+    def resume(
+        self,
+        slot: Slot,
+        ready: Callable[[], None],
+        died: Callable[[str], None],
+        plain: dict[str, Any],
+    ) -> FakeWorker:
+        worker = self.spawn(slot, ready, died)
+        worker.pid = plain["pid"]
         return worker
 
 
@@ -215,13 +244,16 @@ class FakeHost:
     """
     Keeps the connections that it adopts; reads nothing and answers nothing.
 
-    :ivar adopted: socket, peer and unread bytes of each; :meth:`close` closes the sockets.
+    :ivar adopted: socket, peer and handoff of each; :meth:`close` closes the sockets.
+    :ivar released: the two callables of each :meth:`release`.
     :ivar drained: fires the Deferred of :meth:`drain`; the test calls it.
     """
 
     def __init__(self) -> None:
         self.connections = 0
-        self.adopted: list[tuple[socket, IAddress, bytes]] = []
+        self.requests = 0
+        self.released: list[tuple[Goes, Give]] = []
+        self.adopted: list[tuple[socket, IAddress, Handoff]] = []
         self.drained: Deferred[None] = Deferred()
         self.aborted = False
         self.stopped = False
@@ -229,9 +261,13 @@ class FakeHost:
     def start(self) -> Deferred[None]:
         return succeed(None)
 
-    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         self.connections += 1
-        self.adopted.append((sock, peer, unread))
+        self.adopted.append((sock, peer, handoff))
+
+    def release(self, goes: Goes, give: Give) -> Deferred[None]:
+        self.released.append((goes, give))
+        return succeed(None)
 
     def close(self) -> None:
         """

@@ -9,7 +9,8 @@ from automat import NoTransition
 from twisted.internet.task import Clock
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.lifecycle import SOUND_SECONDS, Life, new_lifecycle
+from stickyd.fleet.life import SOUND_SECONDS, Life
+from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
@@ -32,6 +33,7 @@ class Rig:
             self.spawner,
             Backoff(1.0, 8.0, lambda: 1.0),
             most_crashes,
+            300.0,
             self.gave_up.append,
             self.ended.append,
         )
@@ -158,11 +160,11 @@ def test_failed_slot_can_be_started_again() -> None:
     rig = Rig(most_crashes=1)
     rig.machine.start()
     rig.worker.died("x")
-    failed = [rig.slot.failed]
     rig.machine.start()
+    failed = [rig.slot.failed]
+    rig.worker.ready()
     failed.append(rig.slot.failed)
     assert failed == [True, False]
-    rig.worker.ready()
     assert rig.slot.courier is rig.worker
 
 

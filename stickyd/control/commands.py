@@ -8,7 +8,7 @@ its primary has died.  An AMP value holds at most 65,535 bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.protocol import connectionDone
 from twisted.protocols import amp
@@ -52,6 +52,40 @@ class Beat(amp.Command):
     requiresAnswer = False
 
 
+class Release(amp.Command):
+    """
+    Primary to worker: give away idle connections and sessions.
+
+    Answered when what goes away is gone, but for requests under way.
+
+    ``slots``: how many there are from now on; 0 to give everything to the successor.
+    ``standing``: those of them that stand.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"slots", amp.Integer()),
+        (b"standing", amp.ListOf(amp.Integer())),
+    ]
+
+
+class Sessions(amp.Command):
+    """
+    Both ways: take these sessions over.  The primary passes them on unread.
+
+    ``slot``: whose worker shall have them.  ``chunk``: see :mod:`stickyd.sessions.transfer`.
+    """
+
+    arguments = [(b"slot", amp.Integer()), (b"chunk", amp.String())]  # noqa: RUF012
+
+
+class Occupy(amp.Command):
+    """
+    Primary to a spare worker: this is your slot.
+    """
+
+    arguments = [(b"slot", amp.Integer())]  # noqa: RUF012
+
+
 class Stop(amp.Command):
     """
     Primary to worker: take no more, finish what is under way, exit.
@@ -70,6 +104,22 @@ class ControlProtocol(amp.AMP):
     @override
     def makeConnection(self, transport: ITransport) -> None:
         amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether no question of ours is unanswered, no answer unsent, and what was read so
+        far ends with a whole message.
+        """
+        transport: Any = self.transport
+        return (
+            not self._outstandingRequests
+            and transport is not None
+            and not transport.dataBuffer[transport.offset :]
+            and not transport._tempDataBuffer
+            and not self._unprocessed
+            and self._currentBox is None
+        )
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -3,42 +3,37 @@ The life of a slot's workers: a state machine.
 
 Theory of operation::
 
-    empty --start--> starting --ready--> serving
-                      ^   |                 |
-                retry |   | died            | died
-                      |   v                 |
-                   backing off <------------+
+    empty --start--> starting --ready--> serving --reload--> relieving
+                      ^   |               |   ^                  |
+                retry |   | died     died |   | released         | the successor is ready
+                      |   v               |   |                  v
+                   backing off <----------+   +-------------- flipping
                           |
                           | give up: too many deaths in a row before ready
                           v
                         failed
 
-``stop`` leads from anywhere to *empty*, through *stopping* where a worker lives.
+``stop`` leads from anywhere to *empty*, through *stopping* where workers live.
 
 A worker that dies before it is ready counts as a crash; enough of them in a row, and the
 slot fails, loudly, while the others go on.  One that dies after it was ready is replaced
 without end, at once if it had been sound, else with growing back-off.
+
+*relieving*: the worker serves on while its successor starts; a successor that dies leaves
+everything as it was.  *flipping*: the successor is ready, new connections wait, and the
+old worker hands over what it can; then the successor serves, and the old worker is
+``leaving``: it finishes what could not be handed over.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable  # at run time: Automat evaluates the annotations
+from typing import Any, Protocol
 
 from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
-    from stickyd.fleet.backoff import Backoff
-    from stickyd.fleet.slot import Slot
-    from stickyd.interfaces import ISpawner, IWorker
-
-#: A worker that served this many seconds was sound: its death costs its successor no delay.
-SOUND_SECONDS = 5.0
+from stickyd.fleet.life import SOUND_SECONDS, Life
 
 _log = Logger()
 
@@ -51,6 +46,11 @@ class Lifecycle(Protocol):
     def start(self) -> None:
         """
         A worker is wanted.
+        """
+
+    def inherit(self, plain: dict[str, Any]) -> None:
+        """
+        The worker that the primary had before it replaced itself serves on.
         """
 
     def ready(self) -> None:
@@ -73,67 +73,36 @@ class Lifecycle(Protocol):
         There were too many crashes.
         """
 
+    def reload(self, done: Callable[[str], object]) -> None:
+        """
+        A fresh worker is wanted in place of the present one.  ``done`` is called once:
+        with an empty text when it serves, else with the reason why it does not.
+        """
+
+    def successor_ready(self) -> None:
+        """
+        The fresh worker could serve.
+        """
+
+    def successor_died(self, cause: str) -> None:
+        """
+        The fresh worker's process has ended.
+        """
+
+    def released(self) -> None:
+        """
+        The old worker has handed over what it could.
+        """
+
     def stop(self, patience: float) -> None:
         """
-        No worker is wanted; the present one may finish within ``patience`` seconds.
+        No worker is wanted; those there are may finish within ``patience`` seconds.
         """
 
-
-@dataclass
-class Life:
-    """
-    What the states share.
-
-    :ivar most_crashes: deaths in a row before ready at which the slot gives up.
-    :ivar rehome: takes the connections of a slot that has failed.
-    :ivar ended: called whenever the slot has become empty.
-    :ivar restarts: how many workers were started after the first.
-    """
-
-    slot: Slot
-    clock: IReactorTime
-    spawner: ISpawner
-    backoff: Backoff
-    most_crashes: int
-    gave_up: Callable[[Slot], None]
-    ended: Callable[[Slot], None]
-    worker: IWorker | None = None
-    crashes: int = 0
-    failures: int = 0
-    restarts: int = 0
-    ready_at: float = 0.0
-    retry: IDelayedCall | None = None
-
-    def spawn(self, machine: Lifecycle) -> None:
+    def gone(self) -> None:
         """
-        Start a worker.
+        The last worker's process has ended after a stop.
         """
-        self.retry = None
-        self.worker = self.spawner.spawn(self.slot, machine.ready, machine.died)
-
-    def bury(self, cause: str, what_now: str) -> None:
-        """
-        Log a death, and keep what the dead worker had not acknowledged.
-        """
-        worker = self.take_worker()
-        unacknowledged = worker.reclaim()
-        self.slot.vacate(unacknowledged)
-        _log.error(
-            "Worker {pid} (slot {slot}) {cause}; {replayed} unacknowledged connections will be"
-            " replayed, {waiting} wait; {what_now}",
-            pid=worker.pid,
-            slot=self.slot.index,
-            cause=cause,
-            replayed=len(unacknowledged),
-            waiting=len(self.slot.queue) - len(unacknowledged),
-            what_now=what_now,
-        )
-
-    def take_worker(self) -> IWorker:
-        worker, self.worker = self.worker, None
-        if worker is None:
-            raise AssertionError("a worker ended that was never spawned")
-        return worker
 
 
 def _build() -> Callable[[Life], Lifecycle]:
@@ -142,34 +111,39 @@ def _build() -> Callable[[Life], Lifecycle]:
     starting = machine.state("starting")
     serving = machine.state("serving")
     backing_off = machine.state("backing off")
-    stopping = machine.state("stopping")
     failed = machine.state("failed")
+    relieving = machine.state("relieving")
+    flipping = machine.state("flipping")
+    stopping = machine.state("stopping")
 
-    for wanted in (starting, serving, backing_off):
+    for wanted in (starting, serving, backing_off, relieving, flipping):
         wanted.upon(Lifecycle.start).loop().returns(None)
     for unwanted in (empty, stopping):
         unwanted.upon(Lifecycle.stop).loop().returns(None)
-    # The worker's answer and the stop crossed on the way.
+    # The workers' answers and the stop crossed on the way.
     stopping.upon(Lifecycle.ready).loop().returns(None)
+    stopping.upon(Lifecycle.successor_ready).loop().returns(None)
 
     @empty.upon(Lifecycle.start).to(starting)
     @failed.upon(Lifecycle.start).to(starting)
     def begin(machine: Lifecycle, life: Life) -> None:
         life.crashes = life.failures = 0
-        life.slot.failed = False
-        life.spawn(machine)
+        life.worker = life.spawn(machine)
+
+    @empty.upon(Lifecycle.inherit).to(serving)
+    def go_on(machine: Lifecycle, life: Life, plain: dict[str, Any]) -> None:
+        life.worker = life.spawn(machine, plain)
+        life.serve()
 
     @backing_off.upon(Lifecycle.retry).to(starting)
     def again(machine: Lifecycle, life: Life) -> None:
+        life.retry = None
         life.restarts += 1
-        life.spawn(machine)
+        life.worker = life.spawn(machine)
 
     @starting.upon(Lifecycle.ready).to(serving)
     def serve(machine: Lifecycle, life: Life) -> None:
-        life.crashes = 0
-        life.ready_at = life.clock.seconds()
-        if life.worker is not None:
-            life.slot.occupy(life.worker)
+        life.serve()
 
     @starting.upon(Lifecycle.died).to(backing_off)
     def crash(machine: Lifecycle, life: Life, cause: str) -> None:
@@ -179,57 +153,103 @@ def _build() -> Callable[[Life], Lifecycle]:
             life.bury(cause, "the slot gives up")
             machine.give_up()
         else:
-            back_off(machine, life, cause)
+            life.back_off(machine, cause)
 
     @serving.upon(Lifecycle.died).to(backing_off)
     def death(machine: Lifecycle, life: Life, cause: str) -> None:
         lasted = life.clock.seconds() - life.ready_at
         life.failures = 0 if lasted >= SOUND_SECONDS else life.failures + 1
-        back_off(machine, life, cause)
-
-    def back_off(machine: Lifecycle, life: Life, cause: str) -> None:
-        # The first quick death is forgiven, as one death says nothing of the next.
-        delay = life.backoff.delay(life.failures - 1)
-        life.bury(cause, f"next start in {delay:.2f} s" if delay else "next start now")
-        life.retry = life.clock.callLater(delay, machine.retry)
+        life.back_off(machine, cause)
 
     @backing_off.upon(Lifecycle.give_up).to(failed)
     def fail(machine: Lifecycle, life: Life) -> None:
-        life.slot.failed = True
         _log.critical(
             "Slot {slot} failed: {crashes} workers in a row died before they were ready."
             " Its clients go to the other slots until a reload or restart mends it",
             slot=life.slot.index,
             crashes=life.crashes,
         )
-        life.gave_up(life.slot)
+        life.slot.failed = True
+        life.standing_changed(life.slot)
+        life.tell_outcome(False)
+
+    # reload
+
+    @serving.upon(Lifecycle.reload).to(relieving)
+    def relieve(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        life.reloaded = done
+        life.successor = life.spawn(machine)
+
+    @failed.upon(Lifecycle.reload).to(starting)
+    def mend(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        begin(machine, life)
+        done("")
+
+    @backing_off.upon(Lifecycle.reload).loop()
+    @starting.upon(Lifecycle.reload).loop()
+    def fresh_anyway(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("")
+
+    @relieving.upon(Lifecycle.reload).loop()
+    @flipping.upon(Lifecycle.reload).loop()
+    def busy(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("a reload is under way already")
+
+    @empty.upon(Lifecycle.reload).loop()
+    @stopping.upon(Lifecycle.reload).loop()
+    def no_more(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("the slot is being stopped")
+
+    @relieving.upon(Lifecycle.successor_ready).to(flipping)
+    def flip(machine: Lifecycle, life: Life) -> None:
+        life.hand_over(machine)
+
+    @flipping.upon(Lifecycle.released).to(serving)
+    def promote(machine: Lifecycle, life: Life) -> None:
+        life.promote()
+
+    @relieving.upon(Lifecycle.successor_died).to(serving)
+    def keep(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.drop_successor(cause)
+
+    @flipping.upon(Lifecycle.successor_died).to(backing_off)
+    def lose_both(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.lose_both(machine, cause)
+
+    @relieving.upon(Lifecycle.died).to(starting)
+    def follow(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.bury(cause, "its successor is starting already")
+        life.worker, life.successor = life.successor, None
+        life.report("")
+
+    @flipping.upon(Lifecycle.died).to(serving)
+    def follow_at_once(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.bury(cause, "its successor takes over")
+        life.promote()
+
+    # stop
 
     @starting.upon(Lifecycle.stop).to(stopping)
     @serving.upon(Lifecycle.stop).to(stopping)
+    @relieving.upon(Lifecycle.stop).to(stopping)
+    @flipping.upon(Lifecycle.stop).to(stopping)
+    @failed.upon(Lifecycle.stop).to(stopping)
+    @backing_off.upon(Lifecycle.stop).to(stopping)
     def finish(machine: Lifecycle, life: Life, patience: float) -> None:
-        if life.worker is not None:
-            life.worker.stop(patience)
+        life.stop(machine, patience)
 
-    @backing_off.upon(Lifecycle.stop).to(empty)
-    def cancel(machine: Lifecycle, life: Life, patience: float) -> None:
-        if life.retry is not None:
-            life.retry.cancel()
-        life.ended(life.slot)
-
-    @failed.upon(Lifecycle.stop).to(empty)
-    def forget(machine: Lifecycle, life: Life, patience: float) -> None:
-        life.ended(life.slot)
-
-    @stopping.upon(Lifecycle.died).to(empty)
+    @stopping.upon(Lifecycle.died).loop()
     def rest(machine: Lifecycle, life: Life, cause: str) -> None:
-        worker = life.take_worker()
-        life.slot.vacate(worker.reclaim())
-        _log.info(
-            "Worker {pid} (slot {slot}) {cause}",
-            pid=worker.pid,
-            slot=life.slot.index,
-            cause=cause,
-        )
+        life.lay_to_rest(machine, life.take_worker(), cause)
+
+    @stopping.upon(Lifecycle.successor_died).loop()
+    def rest_too(machine: Lifecycle, life: Life, cause: str) -> None:
+        successor, life.successor = life.successor, None
+        if successor is not None:
+            life.lay_to_rest(machine, successor, cause)
+
+    @stopping.upon(Lifecycle.gone).to(empty)
+    def end(machine: Lifecycle, life: Life) -> None:
         life.ended(life.slot)
 
     return machine.build()

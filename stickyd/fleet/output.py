@@ -30,15 +30,16 @@ class OutputRelay:
     """
     Logs the lines of one worker.
 
+    :ivar name: stands before each line.
+
     A line without a mark comes from a ``print`` of the application, or from a dying
     interpreter, and is told as it stands.
     """
 
-    def __init__(self, slot: int) -> None:
+    def __init__(self) -> None:
         # No class attribute: as a descriptor, a Logger takes the class's own namespace.
         self._log = Logger(namespace="stickyd.worker")
-        self.pid = 0
-        self._slot = slot
+        self.name = "worker"
         self._parts = {1: b"", 2: b""}
 
     def received(self, stream: int, data: bytes) -> None:
@@ -77,6 +78,4 @@ class OutputRelay:
         if marked is not None:
             level = LEVELS.get(marked[1], LogLevel.info)
             text = marked[2]
-        self._log.emit(
-            level, "[worker {pid} slot {slot}] {text}", pid=self.pid, slot=self._slot, text=text
-        )
+        self._log.emit(level, "[{name}] {text}", name=self.name, text=text)

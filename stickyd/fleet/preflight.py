@@ -23,7 +23,7 @@ def check_application(settings: Settings) -> None:
 
     :raises ApplicationError: if it cannot be imported or is not what its option says.
     """
-    if not settings.resource:
+    if settings.application is None:
         return
     try:
         outcome = subprocess.run(

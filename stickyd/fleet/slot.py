@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import ICourier, IRefusal
+    from stickyd.interfaces import IRefusal, IWorker
 
 #: How often a connection is sent again to a worker that cannot receive its descriptor.
 MOST_REFUSALS = 3
@@ -52,6 +52,8 @@ class Slot:
     :ivar courier: the way to the worker that serves now, if one does.
     :ivar queue: connections that wait, oldest first.
     :ivar failed: whether the slot has given up: its clients are placed elsewhere.
+    :ivar drained: whether the operator keeps clients away from it.
+    :ivar heir: the worker that takes over while none serves.
     """
 
     _log = Logger()
@@ -60,9 +62,11 @@ class Slot:
         self, index: int, clock: IReactorTime, limits: QueueLimits, refusal: IRefusal
     ) -> None:
         self.index = index
-        self.courier: ICourier | None = None
+        self.courier: IWorker | None = None
         self.queue: deque[Handoff] = deque()
         self.failed = False
+        self.drained = False
+        self.heir: IWorker | None = None
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
@@ -112,11 +116,26 @@ class Slot:
 
     # from the lifecycle
 
-    def occupy(self, courier: ICourier) -> None:
+    @property
+    def stands(self) -> bool:
+        """
+        Whether clients may be placed here.
+        """
+        return not (self.failed or self.drained)
+
+    def hold(self, heir: IWorker | None) -> None:
+        """
+        Let newcomers wait until ``heir`` has what it needs to serve them.
+        """
+        self.courier = None
+        self.heir = heir
+
+    def occupy(self, worker: IWorker) -> None:
         """
         A worker serves: send it what waits.
         """
-        self.courier = courier
+        self.courier = worker
+        self.heir = None
         self.failed = False
         self.room()
 
@@ -124,7 +143,7 @@ class Slot:
         """
         The worker is gone: keep what it had not acknowledged for its successor.
         """
-        self.courier = None
+        self.courier = self.heir = None
         self.wait_first(unacknowledged)
         self._settle()
 

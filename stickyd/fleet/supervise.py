@@ -4,33 +4,48 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from stickyd.fleet.lifecycle import Life, Lifecycle, new_lifecycle
+from stickyd.errors import WorkerError
+from stickyd.fleet.life import Life
+from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY
-from stickyd.interfaces import IDestination
+from stickyd.interfaces import IFleet
+from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from stickyd.fleet.backoff import Backoff
+    from stickyd.fleet.lifecycle import Lifecycle
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IPlacement, IRefusal, ISpawner
+    from stickyd.interfaces import IPlacement, IRefusal
 
 
-@implementer(IDestination)
+class Member:
+    """
+    A slot of the fleet, with its workers and the machine that rules them.
+    """
+
+    def __init__(self, slot: Slot, life: Life) -> None:
+        self.slot = slot
+        self.life = life
+        self.lifecycle: Lifecycle = new_lifecycle(life)
+
+
+@implementer(IFleet)
 class Fleet:
     """
     The slots, their workers, and the placement that chooses between them.
 
-    :ivar slots: the slots, by index.
+    :ivar members: the slots, by index.
     """
 
     _log = Logger()
@@ -39,51 +54,71 @@ class Fleet:
         self,
         clock: IReactorTime,
         make_placement: Callable[[int], IPlacement],
-        count: int,
         queue: QueueLimits,
         refusal: IRefusal,
     ) -> None:
         """
         :param make_placement: makes the placement over a number of slots.
-        :param count: how many slots, at least 1.
         """
-        self._clock = clock
+        self.clock = clock
         self._make_placement = make_placement
+        self._queue = queue
         self._refusal = refusal
-        self._slot_of = make_placement(count).slot_of
-        self.slots = [Slot(index, clock, queue, refusal) for index in range(count)]
-        self._lives: list[Life] = []
-        self._lifecycles: list[Lifecycle] = []
-        # The slots that did not fail, and the placement over them: used for the clients
-        # of those that did.
-        self._standing: list[Slot] = self.slots
-        self._standing_slot_of = self._slot_of
+        self._make_life: Callable[[Slot], Life] | None = None
+        self.members: list[Member] = []
+        #: How many of them the placement knows: a new one starts before it gets clients.
+        self.placed = 0
+        self._slot_of: Callable[[bytes], int] | None = None
+        self._held: deque[Handoff] | None = deque()
         self._stopping: Deferred[None] | None = None
         self._overdue: IDelayedCall | None = None
+        self._leaving: list[Member] = []
         self._ended: set[int] = set()
 
-    def start(self, spawner: ISpawner, backoff: Backoff, most_crashes: int) -> None:
+    @property
+    def slots(self) -> list[Slot]:
         """
-        Have a worker in every slot, from now until :meth:`stop`.
+        The slots, by index.
         """
-        self._lives.clear()
-        self._lifecycles.clear()
-        self._ended.clear()
-        self._stopping = None
-        for slot in self.slots:
-            life = Life(
-                slot,
-                self._clock,
-                spawner,
-                backoff,
-                most_crashes,
-                self._gave_up,
-                self._slot_ended,
-            )
-            self._lives.append(life)
-            self._lifecycles.append(new_lifecycle(life))
-        for lifecycle in self._lifecycles:
-            lifecycle.start()
+        return [member.slot for member in self.members]
+
+    def start(self, count: int, make_life: Callable[[Slot], Life]) -> None:
+        """
+        Have a worker in each of so many slots, from now until :meth:`stop`.
+
+        :param count: at least 1.
+        :param make_life: equips a slot.
+        """
+        self._make_life = make_life
+        self.members, self._leaving, self._ended = [], [], set()
+        for _ in range(count):
+            self.add()
+        self.place_again(count)
+        for member in self.members:
+            member.lifecycle.start()
+
+    def add(self) -> Member:
+        """
+        Add a slot at the tail.  It gets no clients before :meth:`place_again`.
+        """
+        assert self._make_life is not None
+        self._ended.discard(len(self.members))
+        slot = Slot(len(self.members), self.clock, self._queue, self._refusal)
+        member = Member(slot, self._make_life(slot))
+        self.members.append(member)
+        return member
+
+    def remove(self, patience: float) -> None:
+        """
+        Take the slot at the tail, which the placement does not know any more, away; what
+        waits there goes where it belongs now.
+        """
+        member = self.members.pop()
+        self._leaving.append(member)
+        for handoff in member.slot.release():
+            handoff.slot = BY_KEY
+            self.deliver(handoff)
+        member.lifecycle.stop(patience)
 
     # connections
 
@@ -93,26 +128,88 @@ class Fleet:
         """
         index = handoff.slot
         if index == BY_KEY:
-            index = self._slot_of(handoff.key)
-        slot = self.slots[index]
-        if slot.failed:
-            if not self._standing:
-                self._refusal.refuse(handoff, "every slot has failed")
+            if self._held is not None:
+                self._hold(handoff)
                 return
-            # The same client finds the same stand-in, as long as the same slots stand.
-            slot = self._standing[self._standing_slot_of(handoff.key)]
-        if slot.index in self._ended:
-            self._refusal.refuse(handoff, "the server stops")
+            if self._slot_of is None:
+                self._refusal.refuse(handoff, "no slot stands")
+                return
+            index = self._slot_of(handoff.key)
+        elif index >= self.placed or not self.members[index].slot.stands:
+            handoff.slot = BY_KEY
+            self.deliver(handoff)
             return
-        slot.deliver(handoff)
-
-    def _gave_up(self, slot: Slot) -> None:
-        self._standing = [slot for slot in self.slots if not slot.failed]
-        if self._standing:
-            self._standing_slot_of = self._make_placement(len(self._standing)).slot_of
+        if index in self._ended:
+            self._refusal.refuse(handoff, "the server stops")
         else:
-            self._log.critical("Every slot has failed: no connection can be served until a restart")
+            self.members[index].slot.deliver(handoff)
+
+    def _hold(self, handoff: Handoff) -> None:
+        assert self._held is not None
+        if len(self._held) >= self._queue.length:
+            self._refusal.refuse(handoff, "too many connections wait for a resize")
+        else:
+            self._held.append(handoff)
+
+    def hold(self) -> None:
+        """
+        Let connections wait that would have to be placed, until :meth:`place_again`.
+        """
+        if self._held is None:
+            self._held = deque()
+
+    def standing(self) -> list[int]:
+        """
+        The slots that clients may be placed on.
+        """
+        return [m.slot.index for m in self.members[: self.placed] if m.slot.stands]
+
+    def place_again(self, placed: int | None = None) -> None:
+        """
+        Place by the slots that stand now, beginning with those who waited for it.
+
+        :param placed: how many slots there are from now on.
+        """
+        if placed is not None:
+            self.placed = placed
+        standing = self.standing()
+        if standing:
+            self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
+        else:
+            self._slot_of = None
+            self._log.critical("No slot stands: no connection can be served")
+        held, self._held = self._held, None
+        for handoff in held or ():
+            self.deliver(handoff)
+
+    def standing_changed(self, slot: Slot) -> None:
+        """
+        Called by a slot that has failed, or stands again.
+        """
+        if self._held is None:
+            self.place_again()
+        if not slot.stands:
+            self.give_up_waiting(slot)
+
+    def adopt_sessions(self, index: int, chunk: bytes) -> Deferred[None]:
+        """
+        Give sessions to the worker that has, or is about to take, a slot.
+
+        :return: as :meth:`stickyd.interfaces.IWorker.adopt_sessions`; fails at once if
+            there is no such worker.
+        """
+        slot = self.members[index].slot if index < len(self.members) else None
+        keeper = slot and (slot.heir or slot.courier)
+        if not keeper:
+            return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
+        return keeper.adopt_sessions(chunk)
+
+    def give_up_waiting(self, slot: Slot) -> None:
+        """
+        Place anew whoever waits at a slot that does not stand any more.
+        """
         for handoff in slot.release():
+            handoff.slot = BY_KEY
             self.deliver(handoff)
 
     # the end
@@ -124,35 +221,45 @@ class Fleet:
         :param patience: seconds until what is still under way is cut off.
         :return: fires when no worker is left; never fails.
         """
-        if not self._lifecycles:
-            return succeed(None)
-        self._stopping = Deferred()
-        deadline = self._clock.seconds() + patience
+        stopping: Deferred[None] = Deferred()
+        self._stopping = stopping
+        deadline = self.clock.seconds() + patience
 
-        def finish(slot: Slot, lifecycle: Lifecycle) -> None:
+        def finish(member: Member) -> None:
             if overdue.active():
-                lifecycle.stop(max(0.0, deadline - self._clock.seconds()))
+                member.lifecycle.stop(max(0.0, deadline - self.clock.seconds()))
 
         def cut_off() -> None:
-            for slot, lifecycle in zip(self.slots, self._lifecycles, strict=True):
-                self._refuse_all(slot)
-                lifecycle.stop(0.0)
+            for member in self.members:
+                self._refuse_all(member.slot)
+                member.lifecycle.stop(0.0)
 
-        overdue = self._overdue = self._clock.callLater(patience, cut_off)
-        for slot, lifecycle in zip(self.slots, self._lifecycles, strict=True):
-            if slot.courier is None:
-                self._refuse_all(slot)
-            slot.when_settled(lambda slot=slot, lifecycle=lifecycle: finish(slot, lifecycle))  # type: ignore[misc]
-        return self._stopping
+        overdue = self._overdue = self.clock.callLater(patience, cut_off)
+        for member in list(self.members):
+            if member.slot.courier is None and member.slot.heir is None:
+                self._refuse_all(member.slot)
+            member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
+        self._look_whether_ended()
+        return stopping
 
     def _refuse_all(self, slot: Slot) -> None:
         for handoff in slot.release():
             self._refusal.refuse(handoff, "the server stops")
 
-    def _slot_ended(self, slot: Slot) -> None:
+    def ended(self, slot: Slot) -> None:
+        """
+        Called by a slot that has become empty.
+        """
         self._refuse_all(slot)
+        self._leaving = [member for member in self._leaving if member.slot is not slot]
         self._ended.add(slot.index)
-        if self._stopping is not None and len(self._ended) == len(self.slots):
-            if self._overdue is not None and self._overdue.active():
-                self._overdue.cancel()
-            self._stopping.callback(None)
+        self._look_whether_ended()
+
+    def _look_whether_ended(self) -> None:
+        running = any(member.slot.index not in self._ended for member in self.members)
+        if self._stopping is None or running or self._leaving:
+            return
+        if self._overdue is not None and self._overdue.active():
+            self._overdue.cancel()
+        stopping, self._stopping = self._stopping, None
+        stopping.callback(None)

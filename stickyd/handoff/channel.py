@@ -15,7 +15,7 @@ import os
 import sys
 from collections import deque
 from socket import MSG_CTRUNC, MSG_TRUNC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -98,6 +98,44 @@ class HandoffChannel:
         """
         self._readiness.add_reader(self._socket.fileno(), self._readable)
         self.announce()
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether all that was received is passed on, and all that is owed is sent.
+        """
+        return not self._owed and not self._untold
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The state as JSON can carry it; only while :attr:`quiet`.  Nothing is closed.
+        """
+        return {
+            "descriptor": self._socket.fileno(),
+            "sequence": self._sequence,
+            "taken": self._taken,
+            "window": self._their_window,
+            "acknowledged": self.acknowledged,
+            "in_flight": [handoff.to_plain() for handoff in self.in_flight],
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Go on where another object left off; instead of :meth:`open`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self._sequence = plain["sequence"]
+        self._taken = plain["taken"]
+        self._their_window = plain["window"]
+        self.acknowledged = plain["acknowledged"]
+        self.in_flight.extend(Handoff.from_plain(each) for each in plain["in_flight"])
+        self._readiness.add_reader(self._socket.fileno(), self._readable)
+        # Our window may be another one than our former self's.
+        self._owe_ack()
+        self._pay()
 
     # sending connections
 

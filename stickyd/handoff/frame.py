@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
+from typing import Any
 
 from stickyd.errors import FrameError
 
@@ -125,6 +126,29 @@ class Handoff:
         self.sequence = 0
         self.deadline = 0.0
         self.refusals = 0
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The handoff as JSON can carry it, for a primary that replaces itself.  The
+        descriptor keeps its number.
+        """
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        plain["key"] = self.key.hex()
+        plain["unread"] = self.unread.hex()
+        return plain
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Handoff:
+        """
+        The opposite of :meth:`to_plain`.
+        """
+        handoff = cls(plain["descriptor"], plain["host"], plain["port"], b"")
+        for name in cls.__slots__:
+            if name in plain:
+                setattr(handoff, name, plain[name])
+        handoff.key = bytes.fromhex(plain["key"])
+        handoff.unread = bytes.fromhex(plain["unread"])
+        return handoff
 
     def __repr__(self) -> str:
         return (

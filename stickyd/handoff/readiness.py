@@ -144,8 +144,7 @@ class ReactorReadiness:
 
     def _watch(self, descriptor: int) -> WatchedDescriptor:
         watched = self._watched.get(descriptor)
-        if watched is None or (watched.reader is None and watched.writer is None):
-            # After connectionLost() the reactor has forgotten the old object.
+        if watched is None:
             watched = self._watched[descriptor] = WatchedDescriptor(descriptor)
         return watched
 

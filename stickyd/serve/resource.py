@@ -13,19 +13,23 @@ from stickyd.interfaces import IHost
 from stickyd.serve.http.access_log import AccessLog
 from stickyd.serve.http.shared import Shared
 from stickyd.serve.http.site import HTTPSite
+from stickyd.serve.http.sticky import StickySite
 from stickyd.worker.transport import SocketTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from socket import socket
     from typing import TextIO
 
     from twisted.internet.interfaces import IAddress, IReactorTime
     from twisted.web.resource import IResource
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
     from stickyd.serve.http.channel import HTTPChannel
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http.shared import Route
+    from stickyd.sessions.registry import SessionRegistry
 
 
 @implementer(IHost)
@@ -42,6 +46,7 @@ class ResourceHost:
         root: IResource,
         clock: IReactorTime,
         readiness: IReadiness,
+        sessions: SessionRegistry | None = None,
         limits: HTTPLimits | None = None,
         access_log: TextIO | None = None,
         route: Route | None = None,
@@ -50,16 +55,24 @@ class ResourceHost:
         :param root: the tree.
         :param clock: for timeouts, sessions and the access log.
         :param readiness: for the transports of the connections.
+        :param sessions: what ``request.getSession()`` looks into; :obj:`None` for
+            twisted.web's own sessions.
         :param limits: the bounds, or :obj:`None` for the defaults.
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
         :param route: see :class:`stickyd.serve.http.shared.Shared`.
         """
         log = None if access_log is None else AccessLog(access_log, clock)
-        self.site = HTTPSite(root, Shared(clock, limits, route), log)
+        shared = Shared(clock, limits, route)
+        self.site = (
+            HTTPSite(root, shared, log)
+            if sessions is None
+            else StickySite(root, shared, log, sessions)
+        )
         self._readiness = readiness
         self._channels: set[HTTPChannel] = set()
         self._drained: list[Deferred[None]] = []
+        self._quiet: list[tuple[set[HTTPChannel], Deferred[None]]] = []
 
     @property
     def connections(self) -> int:
@@ -74,11 +87,44 @@ class ResourceHost:
         """
         return succeed(None)
 
-    def adopt(self, sock: socket, peer: IAddress, unread: bytes) -> None:
+    @property
+    def requests(self) -> int:
+        """
+        How many requests were begun.
+        """
+        return self.site.shared.requests
+
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
         Serve a connection; see :class:`IHost`.
         """
-        SocketTransport(self._readiness, sock, peer, unread).start(self.make_channel())
+        channel = self.make_channel()
+        channel.came = handoff
+        SocketTransport(self._readiness, sock, peer, handoff.unread).start(channel)
+
+    def release(
+        self,
+        goes: Callable[[Handoff], bool],
+        give: Callable[[socket, bytes, Handoff], None],
+    ) -> Deferred[None]:
+        """
+        Give connections away; see :class:`IHost`.
+        """
+        going = [c for c in self._channels if c.came is not None and goes(c.came)]
+        for channel in going:
+            came = channel.came
+            assert came is not None
+            channel.release(lambda sock, unread, came=came: give(sock, unread, came))  # type: ignore[misc]
+        busy = {channel for channel in going if channel in self._channels and channel.busy}
+        quiet: Deferred[None] = Deferred()
+        self._quiet.append((busy, quiet))
+        self._look_for_quiet()
+        return quiet
+
+    def _look_for_quiet(self) -> None:
+        for entry in [entry for entry in self._quiet if not entry[0]]:
+            self._quiet.remove(entry)
+            entry[1].callback(None)
 
     def make_channel(self) -> HTTPChannel:
         """
@@ -117,6 +163,10 @@ class ResourceHost:
 
     def _end(self, channel: HTTPChannel) -> None:
         self._channels.discard(channel)
+        if self._quiet:
+            for busy, _ in self._quiet:
+                busy.discard(channel)
+            self._look_for_quiet()
         if self._drained:
             self._look()
 

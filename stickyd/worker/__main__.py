@@ -5,6 +5,7 @@ The composition root of a worker: ``python -m stickyd.worker``, started by the p
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import signal
@@ -20,10 +21,16 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.control.commands import Beat, ControlProtocol, Serve, Stop
+from stickyd.control.commands import (
+    Beat,
+    ControlProtocol,
+    Occupy,
+    Release,
+    Serve,
+    Sessions,
+    Stop,
+)
 from stickyd.errors import ApplicationError, StartFailed
-from stickyd.handoff.channel import HandoffChannel
-from stickyd.handoff.readiness import readiness_of
 from stickyd.settings import Settings
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
@@ -31,8 +38,7 @@ from stickyd.worker.orphan import OrphanWatch
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from stickyd.interfaces import IHost
-    from stickyd.worker.adopt import Adoption
+    from stickyd.worker.serving import Serving
 
 #: Where :mod:`stickyd.fleet.spawn` puts our ends of the channels.
 HANDOFF_DESCRIPTOR = 3
@@ -54,8 +60,7 @@ class Worker(ControlProtocol):
         self._handoffs = handoffs
         self._orphan = orphan
         self._patience = 0.0
-        self._host: IHost | None = None
-        self._adoption: Adoption | None = None
+        self._serving: Serving | None = None
         self._beat: LoopingCall | None = None
         self._ending = False
         self.exit_code = 0
@@ -66,44 +71,56 @@ class Worker(ControlProtocol):
         sys.path.extend(entry for entry in path if entry not in sys.path)
         decided = Settings.from_json(settings)
         # Imported here, as the reactor must be installed before anything imports it.
-        from stickyd.worker.application import build_host
+        from stickyd.worker.serving import Serving
+
+        def begin(_: object) -> dict[str, object]:
+            serving.open(self._handoffs)
+            self._patience = self._orphan.patience = decided.stop_timeout
+            self._beat = LoopingCall(self._tell_figures)
+            self._beat.clock = self._reactor
+            self._beat.start(decided.heartbeat)
+            return {}
 
         try:
-            self._host = build_host(decided, self._reactor)
+            serving = self._serving = Serving(
+                self._reactor, decided, slot, self._send_sessions, self._end
+            )
         except ApplicationError as problem:
             return self._refuse(str(problem))
-        return self._host.start().addCallbacks(
-            lambda _: self._begin(decided), lambda failure: self._refuse(failure.getErrorMessage())
+        return serving.host.start().addCallbacks(
+            begin, lambda failure: self._refuse(failure.getErrorMessage())
         )
-
-    def _begin(self, settings: Settings) -> dict[str, object]:
-        from stickyd.worker.adopt import Adoption
-
-        assert self._host is not None
-        readiness = readiness_of(self._reactor)
-        adoption = Adoption(self._reactor, self._host, settings.window, self._end)
-        self._adoption = adoption
-        channel = HandoffChannel(
-            readiness, self._reactor, self._handoffs, adoption, adoption.window
-        )
-        adoption.announce = channel.announce
-        channel.open()
-        self._patience = self._orphan.patience = settings.stop_timeout
-        self._beat = LoopingCall(self._tell_figures)
-        self._beat.clock = self._reactor
-        self._beat.start(settings.heartbeat)
-        return {}
 
     def _refuse(self, reason: str) -> Deferred[dict[str, object]]:
         self.exit_code = 1
         # A call later, so that the answer is written before the reactor stops.
         self._reactor.callLater(0, self._end)
+        self._serving = None
         raise StartFailed(reason)
 
     def _tell_figures(self) -> None:
-        if self._host is not None and self._adoption is not None:
-            figures = {"connections": self._host.connections, "adopted": self._adoption.adopted}
-            self.callRemote(Beat, figures=json.dumps(figures))
+        if self._serving is not None and self.transport is not None:
+            self.callRemote(Beat, figures=json.dumps(self._serving.figures()))
+
+    def _send_sessions(self, slot: int, chunk: bytes) -> Deferred[None]:
+        sent: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)
+        return sent.addCallback(lambda _: None)
+
+    @Occupy.responder
+    def occupy(self, slot: int) -> dict[str, object]:
+        if self._serving is not None:
+            self._serving.retirement.slot = slot
+        return {}
+
+    @Sessions.responder
+    def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
+        assert self._serving is not None
+        return self._serving.sessions.import_chunk(chunk).addCallback(lambda _: {})
+
+    @Release.responder
+    def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
+        assert self._serving is not None
+        return self._serving.retirement.release(slots, standing).addCallback(lambda _: {})
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
@@ -123,26 +140,15 @@ class Worker(ControlProtocol):
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
 
-    def _finish(self) -> Deferred[None]:
+    def _finish(self) -> Deferred[None] | None:
         """
         Let requests under way finish before the reactor stops, within our patience.
         """
         self._ending = True
-        if self._beat is not None:
-            self._beat.stop()
-        host, adoption = self._host, self._adoption
-        if host is None or adoption is None:
-            return succeed(None)
-        adoption.closing = True
-        adoption.announce()
-        overdue = self._reactor.callLater(self._patience, host.abort)
-
-        def drained(_: object) -> Deferred[None]:
-            if overdue.active():
-                overdue.cancel()
-            return host.stop()
-
-        return host.drain().addCallback(drained)
+        if self._beat is None or self._serving is None:
+            return None
+        # The heart goes on beating: a worker that takes its time to finish does not hang.
+        return self._serving.finish(self._patience)
 
 
 def install_reactor(name: str) -> Any:
@@ -175,11 +181,12 @@ def check() -> int:
     """
     Import the application whose settings stand on standard input, and say how it went.
     """
-    from stickyd.worker.application import build_host
-
     settings = Settings.from_json(sys.stdin.read())
+    reactor = install_reactor(settings.worker_reactor)
+    from stickyd.worker.serving import Serving
+
     try:
-        build_host(settings, install_reactor(settings.worker_reactor))
+        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None)
     except ApplicationError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1
@@ -191,7 +198,8 @@ def main() -> int:
     Serve until told to stop, or until the primary is gone.
     """
     parser = argparse.ArgumentParser(prog="python -m stickyd.worker", description=__doc__)
-    parser.add_argument("--slot", type=int, default=0)
+    # Only for `ps` to show: a spare gets its slot later.
+    parser.add_argument("--slot", default="spare")
     parser.add_argument("--reactor", default="uvloop")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
@@ -199,6 +207,8 @@ def main() -> int:
         return check()
     # Ctrl-C reaches the whole process group; the primary alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The primary asks for it when the heartbeats fail to come.
+    faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()
     orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR))
     orphan.start()

@@ -52,15 +52,21 @@ class Adoption:
         host: IHost,
         window: int,
         lost: Callable[[], None],
+        returned: Callable[[Handoff], None],
+        room: Callable[[], None],
     ) -> None:
         """
         :param window: how many connections may be on their way to us while we have room.
         :param lost: called when the primary has closed the channel.
+        :param returned: called with a connection that we gave away and get back.
+        :param room: called when the primary takes more of them.
         """
         self._clock = clock
         self._host = host
         self._most = window
         self._lost = lost
+        self._returned = returned
+        self._room = room
         self._base = _open_descriptors()
         self._starved = False
         self._waiting = False
@@ -101,6 +107,13 @@ class Adoption:
         self._starved = False
         self.announce()
 
+    def close(self) -> None:
+        """
+        Take no more connections.
+        """
+        self.closing = True
+        self.announce()
+
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
@@ -116,15 +129,13 @@ class Adoption:
         # All four given, so that Python need not ask the kernel three times.
         sock = socket.socket(family, socket.SOCK_STREAM, 0, handoff.descriptor)
         sock.setblocking(False)
-        self._host.adopt(sock, peer, handoff.unread)
+        self._host.adopt(sock, peer, handoff)
 
     def returned(self, handoff: Handoff) -> None:
-        raise AssertionError("a worker of this version passes no connection back")
+        self._returned(handoff)
 
     def room(self) -> None:
-        """
-        We send nothing, so nothing waits.
-        """
+        self._room()
 
     def starved(self) -> None:
         self._starved = True

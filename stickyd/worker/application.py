@@ -6,18 +6,23 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.web.resource import IResource
 
 from stickyd.errors import ApplicationError
 from stickyd.handoff.readiness import readiness_of
 from stickyd.serve.counter import Counter
 from stickyd.serve.resource import ResourceHost
+from stickyd.worker.callables import asgi_objection, wsgi_objection
 
 if TYPE_CHECKING:
     from stickyd.interfaces import IHost
+    from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
 
 
@@ -63,6 +68,22 @@ def _import_failed(option: str, name: str, module: str, problem: BaseException) 
     )
 
 
+def called(option: str, name: str, make: Any) -> Any:
+    """
+    Call what makes an application.
+
+    :raises ApplicationError: if it fails.
+    """
+    try:
+        return make()
+    except Exception as problem:  # noqa: BLE001 (the application's own code)
+        frame = traceback.extract_tb(problem.__traceback__)[-1]
+        raise ApplicationError(
+            f"{option} {name}: calling it failed: {type(problem).__name__}: {problem}"
+            f" ({frame.filename}, line {frame.lineno})"
+        ) from None
+
+
 def load_resource(name: str) -> Any:
     """
     Get the root resource: ``name`` is an ``IResource``, or a callable that returns one.
@@ -71,14 +92,7 @@ def load_resource(name: str) -> Any:
     """
     found = load("--resource", name)
     if not IResource.providedBy(found) and callable(found):
-        try:
-            found = found()
-        except Exception as problem:  # noqa: BLE001 (the application's own code)
-            frame = traceback.extract_tb(problem.__traceback__)[-1]
-            raise ApplicationError(
-                f"--resource {name}: calling it failed: {type(problem).__name__}: {problem}"
-                f" ({frame.filename}, line {frame.lineno})"
-            ) from None
+        found = called("--resource", name, found)
     if not IResource.providedBy(found):
         raise ApplicationError(
             f"--resource {name}: {type(found).__name__} is no twisted.web IResource, nor a"
@@ -87,11 +101,121 @@ def load_resource(name: str) -> Any:
     return found
 
 
-def build_host(settings: Settings, reactor: Any) -> IHost:
+def load_protocol(name: str) -> Any:
+    """
+    Get a protocol factory: ``name`` is an ``IProtocolFactory``, or a callable that returns
+    one.
+
+    :raises ApplicationError: if it is neither, or the callable fails.
+    """
+    found = load("--protocol", name)
+    if isinstance(found, type) and IProtocol.implementedBy(found):
+        raise ApplicationError(
+            f"--protocol {name}: {found.__name__} is a protocol, not its factory; name"
+            f" Factory.forProtocol({found.__name__}) (twisted.internet.protocol)"
+        )
+    if not IProtocolFactory.providedBy(found) and callable(found):
+        found = called("--protocol", name, found)
+    if not IProtocolFactory.providedBy(found):
+        raise ApplicationError(
+            f"--protocol {name}: {type(found).__name__} is no IProtocolFactory, nor a callable"
+            " that returns one"
+        )
+    return found
+
+
+def load_asgi(option: str, name: str) -> Any:
+    """
+    Get an ASGI 3 application.
+
+    :param option: ``--asgi``, or ``--asgi-factory`` to call what is found.
+    :raises ApplicationError: if it is none, or the factory fails.
+    """
+    found = load(option, name)
+    if option == "--asgi-factory":
+        if not callable(found) or inspect.iscoroutinefunction(found):
+            raise ApplicationError(
+                f"{option} {name}: expected a plain function or class that returns the"
+                f" application, not {type(found).__name__}"
+            )
+        found = called(option, name, found)
+    objection = asgi_objection(found)
+    if objection:
+        raise ApplicationError(f"{option} {name}: {objection}")
+    return found
+
+
+def load_wsgi(name: str) -> Any:
+    """
+    Get a WSGI application.
+
+    :raises ApplicationError: if it is none.
+    """
+    found = load("--wsgi", name)
+    objection = wsgi_objection(found)
+    if objection:
+        raise ApplicationError(f"--wsgi {name}: {objection}")
+    return found
+
+
+def build_host(settings: Settings, reactor: Any, sessions: SessionRegistry) -> IHost:
     """
     Make the host that the settings ask for.
 
     :raises ApplicationError: if the application cannot be had.
     """
-    root = load_resource(settings.resource) if settings.resource else Counter()
-    return ResourceHost(root, reactor, readiness_of(reactor))
+    kind, name = settings.application or ("", "")
+    readiness = readiness_of(reactor)
+    if kind in ("asgi", "asgi-factory"):
+        return _asgi_host(settings, f"--{kind}", name, reactor)
+    if kind == "wsgi":
+        from stickyd.serve.wsgi import WsgiHost
+
+        return WsgiHost(
+            load_wsgi(name),
+            reactor,
+            readiness,
+            settings.wsgi_threads,
+            settings.root_path,
+            sessions=sessions,
+        )
+    if kind == "protocol":
+        from stickyd.serve.protocol import ProtocolHost
+
+        return ProtocolHost(load_protocol(name), readiness)
+    if kind == "static":
+        root = _static_files(name)
+    else:
+        root = load_resource(name) if kind == "resource" else Counter(sessions)
+    return ResourceHost(root, reactor, readiness, sessions)
+
+
+def _asgi_host(settings: Settings, option: str, name: str, reactor: Any) -> IHost:
+    try:
+        from stickyd.serve.asgi import AsgiHost, AsgiOptions
+    except ModuleNotFoundError as problem:
+        if problem.name != "uvicorn":
+            raise
+        raise ApplicationError(
+            f"{option} {name}: ASGI applications need uvicorn, which is not installed:"
+            " pip install 'stickyd[asgi]'"
+        ) from None
+    options = AsgiOptions(
+        settings.root_path, settings.lifespan, settings.limit_concurrency, settings.ws_max_size
+    )
+    # The settings have seen to it that the reactor is one on an asyncio loop.
+    loop: Any = readiness_of(reactor)
+    return AsgiHost(load_asgi(option, name), loop, f"{option} {name}", options)
+
+
+def _static_files(directory: str) -> Any:
+    from stickyd.serve.static import StaticFiles
+
+    path = os.path.abspath(directory)
+    try:
+        os.listdir(path)
+    except OSError as problem:
+        raise ApplicationError(
+            f"--static {directory}: cannot serve the directory {path}: {problem.strerror}"
+        ) from None
+    return StaticFiles(path)

@@ -1,5 +1,5 @@
 """
-Addresses as Twisted has them, and as sockets have them.
+Addresses as Twisted has them, and as sockets and asyncio have them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 if TYPE_CHECKING:
+    import asyncio
     from socket import socket
 
 
@@ -34,3 +35,43 @@ def name_of(address: Any) -> Any:
     if isinstance(address, UNIXAddress):
         return address.name or ""
     return (address.host, address.port)
+
+
+class SocketView:
+    """
+    A connection's socket for looking at, as asyncio hands it out.
+
+    It tells the addresses that the transport was given: behind a PROXY header, or on
+    the plain side of a TLS connection, the socket's own are not the client's.
+    """
+
+    def __init__(self, sock: socket, transport: asyncio.BaseTransport) -> None:
+        self._socket = sock
+        self._transport = transport
+
+    @property
+    def family(self) -> int:
+        return self._socket.family
+
+    @property
+    def type(self) -> int:
+        return self._socket.type
+
+    @property
+    def proto(self) -> int:
+        return self._socket.proto
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def getpeername(self) -> Any:
+        return self._transport.get_extra_info("peername")
+
+    def getsockname(self) -> Any:
+        return self._transport.get_extra_info("sockname")
+
+    def getsockopt(self, *arguments: int) -> int | bytes:
+        return self._socket.getsockopt(*arguments)
+
+    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        self._socket.setsockopt(level, option, value)

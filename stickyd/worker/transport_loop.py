@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
 
-from stickyd.worker.transport_address import name_of
+from stickyd.worker.transport_address import SocketView, name_of
 from stickyd.worker.transport_core import SocketCore
 from stickyd.worker.transport_output import failure_of
 
@@ -29,46 +29,6 @@ The default of :meth:`LoopTransport.set_write_buffer_limits`, as asyncio's.
 """
 
 _WRITE_AFTER_END = "Cannot call write() after write_eof()"
-
-
-class SocketView:
-    """
-    A connection's socket for looking at, as asyncio hands it out.
-
-    It tells the addresses that the transport was given: behind a PROXY header, or on
-    the plain side of a TLS connection, the socket's own are not the client's.
-    """
-
-    def __init__(self, sock: socket.socket, transport: LoopTransport) -> None:
-        self._socket = sock
-        self._transport = transport
-
-    @property
-    def family(self) -> int:
-        return self._socket.family
-
-    @property
-    def type(self) -> int:
-        return self._socket.type
-
-    @property
-    def proto(self) -> int:
-        return self._socket.proto
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def getpeername(self) -> Any:
-        return self._transport.get_extra_info("peername")
-
-    def getsockname(self) -> Any:
-        return self._transport.get_extra_info("sockname")
-
-    def getsockopt(self, *arguments: int) -> int | bytes:
-        return self._socket.getsockopt(*arguments)
-
-    def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
-        self._socket.setsockopt(level, option, value)
 
 
 class LoopTransport(SocketCore, asyncio.Transport):

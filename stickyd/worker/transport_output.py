@@ -50,14 +50,7 @@ class SocketOutput:
     The output buffer of a connected, non-blocking stream socket.
     """
 
-    _mute = False  # drop what is written: our side is shut, or it is over
-    _corked = False  # collect what is written
-    _attention = False  # call _emptied() when all is written
     _scheduled = False  # _turn() will be called
-    _writing = False  # the loop has our writer
-    _spoken = False  # something was sent since the last read
-    _dry = False  # the last read, in this very turn, took all there was
-    _buffered = 0  # bytes in _chunks
     _high = 65536  # more than this in _chunks is congestion
 
     def __init__(self, readiness: IReadiness, sock: socket.socket, delaying: bool) -> None:
@@ -69,8 +62,17 @@ class SocketOutput:
         self._readiness = readiness
         self.socket = sock
         self._descriptor = sock.fileno()
+        # The flags that every request asks for are the instance's own from the start:
+        # CPython finds those several times faster than a default in the class.
         self._delaying = delaying
         self._chunks: deque[bytes | memoryview] = deque()
+        self._buffered = 0  # bytes in _chunks
+        self._mute = False  # drop what is written: our side is shut, or it is over
+        self._corked = False  # collect what is written
+        self._attention = False  # call _emptied() when all is written
+        self._writing = False  # the loop has our writer
+        self._spoken = False  # something was sent since the last read
+        self._dry = False  # the last read, in this very turn, took all there was
 
     def get_write_buffer_size(self) -> int:
         """
@@ -158,7 +160,8 @@ class SocketOutput:
         if sent == self._buffered:
             chunks.clear()
             self._buffered = 0
-            self._stop_writing()
+            if self._writing:
+                self._stop_writing()
         else:
             self._keep(sent)
 

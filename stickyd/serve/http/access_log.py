@@ -68,7 +68,8 @@ class AccessLog:
             f"{host} - - [{self._timestamp()}] "
             f'"{_safe(request.method)} {_safe(request.uri)} {_safe(request.clientproto)}" '
             f"{request.code} {request.sentLength or '-'} "
-            f'"{_safe(request.getHeader(b"referer"))}" "{_safe(request.getHeader(b"user-agent"))}"\n'
+            f'"{_safe(request.getHeader(b"referer"))}" '
+            f'"{_safe(request.getHeader(b"user-agent"))}"\n'
         )
         self._lines.append(line)
         self._size += len(line)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.shared import Take
+
 
 @implementer(IProtocol, ITransport, IConsumer, IPushProducer, IDetachable, ILoggingContext)
 class HTTPChannel(Incoming):
@@ -41,6 +44,7 @@ class HTTPChannel(Incoming):
 
     :ivar site: finds the resource of a request.
     :ivar factory: logs finished requests unless it is :obj:`None` or ``silent``.
+    :ivar came: the handoff that brought the connection, if one did.
     :ivar ended: called with the channel when its connection is over or was given away.
     """
 
@@ -48,6 +52,7 @@ class HTTPChannel(Incoming):
     factory: Any = None
     ended: Callable[[HTTPChannel], object] | None = None
     connected = 0
+    came: Handoff | None = None
 
     @property
     def requests(self) -> list[Any]:
@@ -58,7 +63,7 @@ class HTTPChannel(Incoming):
 
     # IProtocol
 
-    def makeConnection(self, transport: Any) -> None:  # noqa: N802 - IProtocol's name
+    def makeConnection(self, transport: Any) -> None:  # noqa: N802 - Twisted's name
         """
         Called when the transport is ready.
         """
@@ -66,7 +71,7 @@ class HTTPChannel(Incoming):
         self.connected = 1
         self.connectionMade()
 
-    def connectionMade(self) -> None:  # noqa: N802 - IProtocol's name
+    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         """
         Begin to watch the time, and be told when the transport is full.
         """
@@ -80,7 +85,7 @@ class HTTPChannel(Incoming):
         if register is not None:
             register(self, True)
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - IProtocol's name
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """
         Called with what the client sent.
         """
@@ -94,12 +99,12 @@ class HTTPChannel(Incoming):
                 self._complete(data)
         elif state == BODY:
             self._advance(data)
-        elif state == BUSY or state == LEAVING:
+        elif state in (BUSY, LEAVING):
             self._keep(data)
         elif state == PASSING:
             self._successor.dataReceived(data)
 
-    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 - IProtocol's name
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
         """
         Called when the connection is over.
         """
@@ -113,7 +118,7 @@ class HTTPChannel(Incoming):
             if request is not None:
                 request.connectionLost(reason)
 
-    def logPrefix(self) -> str:  # noqa: N802 - ILoggingContext's name
+    def logPrefix(self) -> str:  # noqa: N802 - Twisted's name
         """
         Name the channel in log messages.
         """
@@ -137,7 +142,7 @@ class HTTPChannel(Incoming):
 
     # For requests.
 
-    def requestDone(self, request: Any) -> None:  # noqa: N802 - called so by twisted.web's requests
+    def requestDone(self, request: Any) -> None:  # noqa: N802 - Twisted's name
         """
         Called by the request when its response is complete.
 
@@ -146,6 +151,10 @@ class HTTPChannel(Incoming):
         if request != self._request:
             raise TypeError(f"{request} is not being answered")
         self._request = None
+        if self._state == BODY:
+            # Answered before its body was here, and that is dropped.
+            self.persistent = False
+            self._linger()
         if self._state != BUSY:
             return
         self._state = HEAD
@@ -153,10 +162,14 @@ class HTTPChannel(Incoming):
             return
         if not self.persistent:
             self._end(self._kept)
-        elif not self._waiting:
+        elif self._waiting:
+            self._read_no_more()
+        else:
             self._go_on()
+            if self._leave is not None:
+                self._leave_if_idle()
 
-    def resumeProducing(self) -> None:  # noqa: N802 - IPushProducer's name
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """
         Called by the transport when it has room again.
         """
@@ -180,7 +193,7 @@ class HTTPChannel(Incoming):
             return limits.head
         return limits.body if self._state == BODY else None
 
-    def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:  # noqa: N802 - called so by twisted.web.websocket
+    def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:  # noqa: N802 - Twisted's name
         """
         Give the connection's bytes to another protocol from now on.  This channel stays
         between it and the transport, which may have looked up our methods already.
@@ -199,7 +212,7 @@ class HTTPChannel(Incoming):
         if self._state == PASSING:
             self._pass_on()
 
-    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - called so by twisted.web's requests
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's name
         """
         Refuse a request whose form cannot be read.
         """
@@ -214,9 +227,12 @@ class HTTPChannel(Incoming):
         """
         return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
 
-    def _unsent(self) -> int:
-        size = getattr(self._transport, "get_write_buffer_size", None)
-        return 0 if size is None else size()
+    @property
+    def busy(self) -> bool:
+        """
+        Whether a request is being received or answered that can be given away after it.
+        """
+        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
 
     def detach(self) -> tuple[socket, bytes]:
         """
@@ -226,7 +242,7 @@ class HTTPChannel(Incoming):
         """
         if not self.idle:
             raise RuntimeError("Only an idle connection can be detached.")
-        unread = bytes(self._partial or b"")
+        unread = b"" if self._partial is None else bytes(self._partial)
         sock, rest = self._detach()
         self._forget()
         return sock, unread + rest
@@ -254,11 +270,33 @@ class HTTPChannel(Incoming):
         self._forget()
         take(sock, unread)
 
+    def release(self, take: Take) -> None:
+        """
+        Give the connection away: now if it is idle, else when the response under way is
+        written or, at the latest, when the next head has come.  One that cannot be given
+        away, as its TLS lives here, is drained.
+        """
+        if not hasattr(self._transport, "detach"):
+            self.drain()
+            return
+        self._route = lambda _: take
+        self._leave = take
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._leave is not None and self.idle:
+            take = self._leave
+            sock, unread = self.detach()
+            take(sock, unread)
+
     def drain(self) -> None:
         """
         Close the connection now if it is idle, else after the response under way, which
         says so if its head is not written yet.
         """
+        if self._leave is not None:
+            # It is given away as soon as it can be, which is better than closed.
+            return
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
@@ -269,9 +307,12 @@ class HTTPChannel(Incoming):
         Called by the sweep when the client has been too slow.
         """
         state = self._state
-        if state == CLOSING or self._waiting or state == LEAVING:
-            self.abortConnection()
+        if state in (CLOSING, LEAVING) or self._waiting:
+            if self._takes_something():
+                self._expect(self.shared.limits.stall)
+            else:
+                self.abortConnection()
         elif state == HEAD and self._partial is None:
             self.loseConnection()
-        elif state == HEAD or state == BODY:
+        elif state in (HEAD, BODY):
             self._refuse(RequestError(408, "too slow"))

@@ -222,31 +222,6 @@ def resolve_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     return (rest if rest[:1] == b"/" else b"/" + rest), authority
 
 
-def check_partial(data: bytearray, limits: HTTPLimits) -> None:
-    """
-    Refuse the beginning of a head as early as that can be told, for its end may never
-    come: without a bound on the line or with a bare LF it would only time out.
-
-    :raise RequestError: if no further bytes can make it a good head.
-    """
-    line_end = data.find(b"\r\n")
-    if line_end < 0:
-        if len(data) > limits.target_bytes + 32:
-            line = bytes(data).split(b" ", 2)
-            if len(line) > 1 and len(line[1]) > limits.target_bytes:
-                raise RequestError(414, "target too long")
-    else:
-        parse_request_line(bytes(data[:line_end]), limits)
-    if len(data) > limits.head_bytes:
-        raise RequestError(431, "head too large")
-    feeds = data.count(b"\n")
-    returns = data.count(b"\r") - data.endswith(b"\r")
-    if feeds != returns or feeds != data.count(b"\r\n"):
-        raise RequestError(400, "bare CR or LF")
-    if b"\x00" in data:
-        raise RequestError(400, "NUL in the head")
-
-
 def _refusal(raw: bytes, error: HttpParserError) -> RequestError:
     """
     Choose the status for a block that llhttp refuses.

@@ -16,11 +16,12 @@ from stickyd.serve.http.head import (
     FieldBlock,
     RequestError,
     RequestHead,
-    check_partial,
     parse_request_line,
     resolve_target,
 )
-from stickyd.serve.http.outgoing import BODY, BUSY, HEAD, LEAVING, PASSING, Outgoing
+from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
+from stickyd.serve.http.partial import PartialHead
+from stickyd.serve.http.producing import Producing
 from stickyd.serve.http.request import Request
 
 if TYPE_CHECKING:
@@ -29,29 +30,28 @@ if TYPE_CHECKING:
     from stickyd.serve.http.shared import Route, Take
 
 
-class Incoming(Outgoing):
+class Incoming(Producing):
     """
     Takes requests out of the input and has them answered one by one.
 
     :ivar requestFactory: makes a request for a channel.
     """
 
-    requestFactory: Callable[..., Any] = Request
+    requestFactory: Callable[..., Any] = Request  # noqa: N815 - Twisted's name
 
     _request: Any = None
     _message: tuple[bytes, bytes, bytes] = (b"", b"", b"")
     _block: FieldBlock | None = None
     _kept = b""  # input that waits for the answer before it
-    _partial: bytearray | None = None  # a head that is not whole yet
-    _scanned = 0  # how far that was searched for its end
+    _partial: PartialHead | None = None
     _skipped = False  # an empty line before the request line
     _left = 0  # of the body's length
     _allowed: float = inf  # of the body's limit
     _decoder: ChunkedDecoder | None = None
-    _serving = False
     _draining = False
     _route: Route | None = None
     _take: Take | None = None
+    _leave: Take | None = None
     _successor: Any = None
 
     def _advance(self, data: bytes) -> None:
@@ -67,9 +67,14 @@ class Incoming(Outgoing):
             self._serving = False
             if self._corked:
                 self._uncork()
+        if not self._reading and not self._waiting:
+            # The transport took a breath while we were at work.
+            self._go_on_reading()
         state = self._state
         if state == HEAD:
-            if self._partial is None and not self._waiting:
+            if self._waiting:
+                self._read_no_more()
+            elif self._partial is None:
                 idle = self.shared.limits.idle
                 self.deadline = inf if idle is None else self.shared.sweep.now + idle
         elif state == BODY:
@@ -82,6 +87,14 @@ class Incoming(Outgoing):
             self._pass_on()
         elif state == LEAVING:
             self._try_leave()
+        if self._leave is not None:
+            self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        """
+        Overridden by the channel, which knows how.
+        """
+        raise AssertionError("only a whole channel can leave")
 
     def _serve(self, data: bytes) -> None:
         position = 0
@@ -97,6 +110,8 @@ class Incoming(Outgoing):
                     return
             self._state = BUSY
             self._request.requestReceived(*self._message)
+            if self._pulls:
+                self._pull()
             if self._state != HEAD:
                 if position < size:
                     self._keep(data[position:])
@@ -160,19 +175,22 @@ class Incoming(Outgoing):
         Make the request and tell it what is known; ``dry`` if none of its body is here.
         """
         length = block.length
-        most = self.shared.limits.body_bytes
+        shared = self.shared
+        shared.requests += 1
+        most = shared.limits.body_bytes
         if length:
             self._allowed = inf if most is None else most
             if length > self._allowed:
                 raise RequestError(413, "body too large")
         factory = self.requestFactory
-        if factory is Request:
+        ours = getattr(factory, "_plain", False)
+        if ours:
             self._request = request = factory(self)
             request.adopt(block)
         else:
             self._request = request = self._make_foreign(factory, block)
         if not length:
-            if factory is not Request:
+            if not ours:
                 request.gotLength(0)
             return
         self._state = BODY
@@ -214,12 +232,14 @@ class Incoming(Outgoing):
             if piece:
                 self._request.handleContentChunk(piece)
             self._left -= len(piece)
-            return -1 if self._left else start + len(piece)
+            return -1 if self._left or self._state != BODY else start + len(piece)
         for piece in decoder.feed(data[start:]):
             self._allowed -= len(piece)
             if self._allowed < 0:
                 raise RequestError(413, "body too large")
             self._request.handleContentChunk(piece)
+            if self._state != BODY:
+                return -1
         if not decoder.finished:
             return -1
         self._decoder = None
@@ -229,44 +249,30 @@ class Incoming(Outgoing):
 
     def _begin_partial(self, data: bytes) -> None:
         if data:
-            self._partial = bytearray()
+            self._partial = PartialHead(self.shared.limits, self._skipped)
             self._expect(self.shared.limits.head)
-            self._extend_partial(data)
+            self._extend(data)
 
     def _complete(self, data: bytes) -> None:
         """
         Add to a head that was not whole.
         """
         try:
-            whole = self._extend_partial(data)
+            whole = self._extend(data)
         except RequestError as error:
             self._refuse(error)
             return
         if whole:
             self._advance(whole)
 
-    def _extend_partial(self, data: bytes) -> bytes:
-        """
-        Add to the head that is not whole.
-
-        :return: everything, if the end of the head has come; else nothing.
-        """
+    def _extend(self, data: bytes) -> bytes | None:
         partial = self._partial
         assert partial is not None
-        partial += data
-        if not self._skipped and partial.startswith(b"\r\n"):
-            self._skipped = True
-            del partial[:2]
-            if not partial:
-                self._partial = None
-                return b""
-        if partial.find(b"\r\n\r\n", self._scanned) >= 0:
+        whole = partial.extend(data)
+        if whole is not None:
             self._partial = None
-            self._scanned = 0
-            return bytes(partial)
-        self._scanned = max(0, len(partial) - 3)
-        check_partial(partial, self.shared.limits)
-        return b""
+            self._skipped = partial.skipped
+        return whole
 
     # What waits.
 
@@ -286,7 +292,11 @@ class Incoming(Outgoing):
         self._expect(self.shared.limits.idle)
         if kept:
             self._advance(kept)
-        if not self._waiting and len(self._kept) <= self.shared.limits.read_ahead_bytes:
+        if not self._waiting:
+            self._go_on_reading()
+
+    def _go_on_reading(self) -> None:
+        if self._state < CLOSING and len(self._kept) <= self.shared.limits.read_ahead_bytes:
             self._read_on()
 
     # Ends.

@@ -92,8 +92,9 @@ class LeanRequest(Request):
     A request that does only the work that is asked for.
     """
 
-    requestHeaders = Lazy(_request_headers)
-    responseHeaders = Lazy(_response_headers)
+    channel: Any
+    requestHeaders = Lazy(_request_headers)  # noqa: N815 - Twisted's name
+    responseHeaders = Lazy(_response_headers)  # noqa: N815 - Twisted's name
     received_cookies = Lazy(_received_cookies)
     args = Lazy(_args)
     cookies = Lazy(lambda request: [])
@@ -103,9 +104,9 @@ class LeanRequest(Request):
     host = Lazy(lambda request: request._connection().getHost())
     transport = Lazy(lambda request: request._connection().transport)
 
-    defaultContentType: bytes | None = None
+    defaultContentType: bytes | None = None  # noqa: N815 - Twisted's name
     queued: Any = False
-    _parsePOSTFormSubmission = True
+    _parsePOSTFormSubmission = True  # noqa: N815 - Twisted's name
     _block: FieldBlock | None = None
     _ours = False  # whether the channel is one of ours
     _stamped = False  # whether the response gets Server and Date
@@ -116,7 +117,7 @@ class LeanRequest(Request):
         self,
         channel: Any,
         queued: object = _UNASKED,
-        parsePOSTFormSubmission: bool | None = None,  # noqa: N803 - twisted.web's name
+        parsePOSTFormSubmission: bool | None = None,  # noqa: N803 - Twisted's name
     ) -> None:
         self.channel = channel
         if queued is not _UNASKED:
@@ -171,19 +172,25 @@ class LeanRequest(Request):
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         if self._block is None or "requestHeaders" in self.__dict__:
             return super().getHeader(key)
-        name = key.lower() if isinstance(key, bytes) else key.lower().encode("iso-8859-1")
-        for known, value in reversed(self._block.pairs):
+        value: AnyStr | None = self._find(key)
+        return value
+
+    def _find(self, key: Any) -> Any:
+        name = key.lower()
+        if isinstance(name, str):
+            name = name.encode("iso-8859-1")
+        for known, value in reversed(self._block.pairs if self._block else ()):
             if known == name:
-                return value if isinstance(key, bytes) else value.decode()
+                return value.decode() if isinstance(key, str) else value
         return None
 
     @override
     def setHeader(self, name: str | bytes, value: str | bytes) -> None:
         if self._ours and "responseHeaders" not in self.__dict__:
             name = canonical(name)
-            if value.__class__ is str:
+            if isinstance(value, str):
                 value = value.encode()
-            if name not in _SPECIAL and value.__class__ is bytes:
+            if name not in _SPECIAL and type(value) is bytes:
                 if b"\n" in value or b"\r" in value:
                     value = b" ".join(value.splitlines())
                 if self._simple is None:
@@ -236,7 +243,7 @@ class LeanRequest(Request):
         version = self.clientproto
         stamped = self._stamped
         if self.code_message is _OK_MESSAGE and stamped and self.code == OK and version == HTTP_1_1:
-            head = channel.shared.success()
+            head: bytes = channel.shared.success()
         else:
             reason = b" ".join(self.code_message.splitlines())
             head = b"%b %d %b\r\n" % (version, self.code, reason)

@@ -1,5 +1,5 @@
 """
-The side of the channel that requests write to: a transport and a consumer.
+The side of the channel that requests write to.
 
 What is written while the channel serves input is collected and leaves as one write when
 it is done: a short response is one system call, and so are several pipelined ones.
@@ -19,15 +19,12 @@ from stickyd.serve.http.head import HTTP_1_1
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twisted.internet.interfaces import IAddress, IDelayedCall
+    from twisted.internet.interfaces import IAddress
 
     from stickyd.serve.http.shared import Shared
 
 _FLUSH = 65536
 """Collected bytes that are written at once, so that a full transport is noticed."""
-
-_PULLS = 16
-"""How often a pull producer is asked in one turn of the loop; most give 64 KiB each."""
 
 # States.  HEAD waits for a head; BODY reads a body; BUSY waits for the application;
 # PASSING gives all input to the protocol of an upgrade; LEAVING waits to be detached;
@@ -37,7 +34,7 @@ HEAD, BODY, BUSY, PASSING, LEAVING, CLOSING, GONE = range(7)
 
 class Outgoing:
     """
-    Writing, producers and the end of a connection.
+    Writing to a transport, and closing it.
 
     :ivar shared: what all channels of the worker share.
     :ivar persistent: whether another request may follow the current one.
@@ -55,10 +52,8 @@ class Outgoing:
     _state = HEAD
     _corked = False
     _waiting = False  # our transport is full
-    _producer: Any = None  # the application's
-    _pulls = False  # that is a pull producer
-    _next_pull: IDelayedCall | None = None
     _pending_bytes = 0
+    _unsent_before = inf
     _wrote = False
     _reading = True
 
@@ -101,33 +96,33 @@ class Outgoing:
         self._wrote = True
         self._transport.write(data)
 
-    def writeSequence(self, iovec: Iterable[bytes]) -> None:  # noqa: N802 - ITransport's name
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:  # noqa: N802 - Twisted's name
         """
         Write several pieces at once.
         """
         self.write(b"".join(iovec))
 
-    def getPeer(self) -> IAddress:  # noqa: N802 - ITransport's name
+    def getPeer(self) -> IAddress:  # noqa: N802 - Twisted's name
         """
         Give the client's address.
         """
         address: IAddress = self._transport.getPeer()
         return address
 
-    def getHost(self) -> IAddress:  # noqa: N802 - ITransport's name
+    def getHost(self) -> IAddress:  # noqa: N802 - Twisted's name
         """
         Give our own address.
         """
         address: IAddress = self._transport.getHost()
         return address
 
-    def isSecure(self) -> bool:  # noqa: N802 - called so by twisted.web's requests
+    def isSecure(self) -> bool:  # noqa: N802 - Twisted's name
         """
         Tell whether the connection is encrypted.
         """
         return ISSLTransport.providedBy(self._transport)
 
-    def loseConnection(self) -> None:  # noqa: N802 - ITransport's name
+    def loseConnection(self) -> None:  # noqa: N802 - Twisted's name
         """
         Close the connection after what has been written.
         """
@@ -135,14 +130,18 @@ class Outgoing:
             return
         self._state = CLOSING
         self._flush()
-        self._expect(self.shared.limits.linger)
+        # Without a look into its buffer a transport is left to itself: a long response
+        # to a slow client must not be cut off.
+        self._expect(self.shared.limits.stall if self._tells_unsent() else None)
         self._unregister_self()
         self._transport.loseConnection()
 
-    def abortConnection(self) -> None:  # noqa: N802 - ITCPTransport's name
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
         """
         Close the connection now.
         """
+        if self._state == GONE:
+            return
         self._state = CLOSING
         self._unregister_self()
         abort = getattr(self._transport, "abortConnection", None)
@@ -163,7 +162,7 @@ class Outgoing:
             return
         self._state = CLOSING
         self._flush()
-        self._expect(self.shared.limits.linger)
+        self._expect(self.shared.limits.stall if self._waiting else self.shared.limits.linger)
         self._unregister_self()
         self._read_on()
         half_close()
@@ -204,92 +203,6 @@ class Outgoing:
         self._corked = False
         self._flush()
 
-    # IConsumer, for the application's producer.
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802 - IConsumer's name
-        """
-        Let a producer write the response at the pace of the client.
-
-        A push producer is paused and resumed; a pull producer is asked for more until
-        the transport says that it is full.
-
-        :raise RuntimeError: if there is one already.
-        """
-        if self._producer is not None:
-            raise RuntimeError(
-                f"Cannot register producer {producer}, because producer {self._producer} "
-                "was never unregistered."
-            )
-        self._producer = producer
-        self._pulls = not streaming
-        if not streaming:
-            self._pull()
-        elif self._waiting:
-            producer.pauseProducing()
-
-    def unregisterProducer(self) -> None:  # noqa: N802 - IConsumer's name
-        """
-        Forget the application's producer, if there is one.
-        """
-        self._producer = None
-        self._pulls = False
-        if self._next_pull is not None:
-            self._next_pull.cancel()
-            self._next_pull = None
-
-    def _pull(self) -> None:
-        producer = self._producer
-        for _ in range(_PULLS):
-            if self._waiting:
-                return
-            try:
-                producer.resumeProducing()
-            except Exception:  # noqa: BLE001 - whatever it raises ends its response only
-                self._log.failure("A producer failed: {producer}", producer=producer)
-                self.unregisterProducer()
-                self.abortConnection()
-                return
-            if self._producer is not producer:
-                return
-        # A client that reads as fast as we write must not keep the others waiting.
-        self._next_pull = self.shared.clock.callLater(0, self._pull_on)
-
-    def _pull_on(self) -> None:
-        self._next_pull = None
-        self._pull()
-
-    # IPushProducer, for our transport.
-
-    def pauseProducing(self) -> None:  # noqa: N802 - IPushProducer's name
-        """
-        Called by the transport when it holds too much: stop the application's producer,
-        and read no more requests, whose responses would have nowhere to go.
-        """
-        self._waiting = True
-        if self._producer is not None and not self._pulls:
-            self._producer.pauseProducing()
-        if self._state != BUSY:
-            self._read_no_more()
-        self._expect(self.shared.limits.stall)
-
-    def resumeProducing(self) -> None:  # noqa: N802 - IPushProducer's name
-        """
-        Called by the transport when it has room again.
-        """
-        self._waiting = False
-        if self._pulls:
-            if self._next_pull is None:
-                self._pull()
-        elif self._producer is not None:
-            self._producer.resumeProducing()
-
-    def stopProducing(self) -> None:  # noqa: N802 - IProducer's name
-        """
-        Called by the transport when the connection is lost.
-        """
-        if self._producer is not None:
-            self._producer.stopProducing()
-
     def _read_no_more(self) -> None:
         if self._reading:
             pause = getattr(self._transport, "pauseProducing", None)
@@ -302,23 +215,43 @@ class Outgoing:
             self._reading = True
             self._transport.resumeProducing()
 
+    def _tells_unsent(self) -> bool:
+        return hasattr(self._transport, "get_write_buffer_size")
+
+    def _unsent(self) -> int:
+        """
+        Ask the transport, if it can tell, how many bytes it has not sent yet.
+        """
+        size = getattr(self._transport, "get_write_buffer_size", None)
+        return 0 if size is None else size()
+
+    def _takes_something(self) -> bool:
+        """
+        Tell whether the client has taken some of what is written since the last look.
+        """
+        unsent, before = self._unsent(), self._unsent_before
+        self._unsent_before = unsent
+        return 0 < unsent < before
+
     def _expect(self, seconds: float | None) -> None:
         """
         Expire in so many seconds, whatever was the deadline before.
         """
+        if self._state == GONE:
+            return
         sweep = self.shared.sweep
         self.deadline = inf if seconds is None else sweep.now + seconds
         sweep.hasten(self)
 
     def expire(self) -> None:
         """
-        Called by the sweep.
+        Called by the sweep when the deadline has passed.
         """
         raise NotImplementedError
 
     # Response heads, for requests that are not ours.
 
-    def writeHeaders(  # noqa: N802 - called so by twisted.web's requests
+    def writeHeaders(  # noqa: N802 - Twisted's name
         self,
         version: bytes,
         code: bytes,

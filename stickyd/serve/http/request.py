@@ -59,17 +59,21 @@ class Request(LeanRequest, server.Request):
     A :class:`twisted.web.server.Request` that does only the work that is asked for.
     """
 
-    _parsePOSTFormSubmission = Lazy(_parses_forms)
-    _adapterCache = Lazy(lambda request: {})
-    defaultContentType = server.Request.defaultContentType
+    _parsePOSTFormSubmission = Lazy(_parses_forms)  # noqa: N815 - Twisted's name
+    _adapterCache = Lazy(lambda request: {})  # noqa: N815 - Twisted's name
+    defaultContentType = server.Request.defaultContentType  # noqa: N815 - Twisted's name
 
+    _encoder: Any = None
+    _plain = True  # whether it is one of our own classes, made in the short way
     _answers = True  # whether write() and finish() are still ours
+    _sessions_held: tuple[Any, ...] = ()  # by which the response must go, see SessionRequest
 
     def __init_subclass__(cls) -> None:
         """
         Notice subclasses that have a say in writing.
         """
         super().__init_subclass__()
+        cls._plain = False
         cls._answers = cls.write is Request.write and cls.finish is Request.finish
 
     @override
@@ -111,20 +115,22 @@ class Request(LeanRequest, server.Request):
             if _IEncodingResource.providedBy(resource):
                 self._encoder = resource.getEncoder(self)
             self.render(resource)
-        except Exception:  # noqa: BLE001 - whatever an application raises is its 500
+        except Exception:  # noqa: BLE001 - whatever an application raises ends its response only
             self.processingFailed(Failure())
 
     @override
     def render(self, resrc: IResource) -> None:
+        body: Any
         try:
             body = resrc.render(self)
         except UnsupportedMethod as error:
             super().render(Rendered(resrc, error))
             return
-        if body.__class__ is bytes:
+        if type(body) is bytes:
             known = self.__dict__
             if (
                 self._answers
+                and not self._sessions_held
                 and self._has_simple_head()
                 and not self.startedWriting
                 and self._encoder is None

@@ -32,6 +32,7 @@ class Shared:
     :ivar clock: for delayed calls.
     :ivar limits: the bounds.
     :ivar sweep: the timer.
+    :ivar requests: how many were begun.
     :ivar route: asked about every request before the application sees it, or
         :obj:`None`.  It returns :obj:`None` to have it served here, or what takes the
         connection: called with the socket, which it closes from then on, and with the
@@ -46,6 +47,7 @@ class Shared:
         wall_clock: Callable[[], float] = time.time,
         server: bytes = version,
     ) -> None:
+        self.requests = 0
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock
         self.sweep = Sweep(clock)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.web import server
 from twisted.web.resource import getChildForRequest
-from twisted.web.server import Site
 from typing_extensions import override
 
 from stickyd.serve.http.channel import HTTPChannel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.shared import Shared
 
 
-class HTTPSite(Site):
+class HTTPSite(server.Site):
     """
     A factory for endpoints, and what requests know as their site.
 
@@ -29,7 +29,7 @@ class HTTPSite(Site):
     :ivar access_log: where finished requests are logged, or :obj:`None`.
     """
 
-    requestFactory = Request
+    requestFactory: type[server.Request] = Request  # noqa: N815 - Twisted's name
 
     def __init__(
         self,
@@ -52,7 +52,9 @@ class HTTPSite(Site):
         return channel
 
     @override
-    def buildProtocol(self, addr: IAddress | None) -> HTTPChannel:
+    def buildProtocol(  # type: ignore[override]  # Twisted's wraps its channel once more
+        self, addr: IAddress | None
+    ) -> HTTPChannel:
         return self.make_channel()
 
     @override

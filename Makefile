@@ -1,0 +1,54 @@
+# Everything that a developer runs.  Wanted on the machine: Python 3.10 or later, and make.
+
+PYTHON ?= python3
+PORT ?= 3000
+# More options for `twistd stickyd` and for pytest: make serve OPTIONS='--workers 4'
+OPTIONS ?=
+TESTS ?=
+SOAK_SECONDS ?= 3600
+
+bin := .venv/bin
+
+.PHONY: serve test lint types docs bench soak wheel clean
+
+serve: .venv/ready
+	@exec $(bin)/twistd -n --pidfile= stickyd --port $(PORT) $(OPTIONS)
+
+test: .venv/ready
+	$(bin)/python -m pytest $(TESTS)
+
+lint: .venv/tools
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+
+types: .venv/tools
+	$(bin)/mypy
+
+docs: .venv/tools
+	$(bin)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: .venv/ready
+	$(bin)/python -m benchmarks.compare --smoke
+
+soak: .venv/ready
+	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest -m soak $(TESTS)
+
+wheel: .venv/ready
+	$(bin)/python -m build
+
+# Made afresh whenever pyproject.toml changes, so that nothing stays that is no longer asked for.
+.venv/ready: pyproject.toml
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,test]'
+	@touch $@
+
+.venv/tools: .venv/ready
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -f twisted/plugins/dropin.cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+"""
+The measurements behind every figure that the documentation gives; see ``README.md``.
+"""

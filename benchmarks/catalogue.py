@@ -1,0 +1,208 @@
+"""
+The systems that can be compared, and how each is started.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.fronts import haproxy_config, nginx_config
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+SYSTEMS = HERE / "systems"
+
+STICKYD = (
+    "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers {workers}"
+)
+
+Role = Literal["primary", "proxy", "worker"]
+"""
+``primary``: the process is the front, what descends from it are workers.  ``proxy``: all of
+them are the front.  ``worker``: all of them are workers.
+"""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """
+    One command to start, and the port that must accept before the next one starts.
+    """
+
+    role: Role
+    command: list[str]
+    port: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    What a system is started with.
+    """
+
+    port: int
+    more_ports: Callable[[], int]
+    workers: int
+    directory: Path
+    floor: Path
+    peers: Path | None
+
+    def fill(self, template: str) -> list[str]:
+        """
+        Split a command line and put our values in for ``{port}`` and the like.
+        """
+        twistd = Path(sys.executable).with_name("twistd")
+        values = {
+            "{port}": str(self.port),
+            "{workers}": str(self.workers),
+            "{python}": sys.executable,
+            "{twistd}": str(twistd) if twistd.exists() else "twistd",
+            "{peers}": str(self.peers),
+        }
+        words = shlex.split(template)
+        for name, value in values.items():
+            words = [word.replace(name, value) for word in words]
+        return words
+
+
+Plan = Callable[[Setting], Iterator[Launch]]
+
+
+@dataclass(frozen=True)
+class System:
+    """
+    A server, or a proxy with servers behind it.
+    """
+
+    name: str
+    plan: Plan
+    programs: tuple[str, ...] = ()
+    from_peers: bool = False
+
+    def missing(self) -> list[str]:
+        """
+        The programs that this machine lacks.
+        """
+        return [program for program in self.programs if shutil.which(program) is None]
+
+
+def command_system(name: str, template: str, from_peers: bool = False) -> System:
+    """
+    A system that is one command: the process is its front, its descendants are workers.
+    """
+
+    def plan(setting: Setting) -> Iterator[Launch]:
+        yield Launch("primary", setting.fill(template), setting.port)
+
+    return System(name, plan, from_peers=from_peers)
+
+
+def _node(script: str, setting: Setting, port: int, workers: int, behind: bool = False) -> Launch:
+    role: Role = "primary" if workers > 1 else "worker"
+    environment = {
+        "PORT": str(port),
+        "WORKERS": str(workers),
+        "TRUST_FORWARDED": str(int(behind)),
+        "NODE_ENV": "production",
+    }
+    return Launch(role, ["node", str(SYSTEMS / script)], port, environment)
+
+
+def _twisted(port: int, behind: bool = False) -> Launch:
+    environment = {"PORT": str(port), "TRUST_FORWARDED": str(int(behind))}
+    command = [sys.executable, str(SYSTEMS / "twisted_stock.py")]
+    return Launch("worker", command, port, environment)
+
+
+def _node_sticky(setting: Setting) -> Iterator[Launch]:
+    yield _node("node_sticky.js", setting, setting.port, setting.workers)
+
+
+def _node_cluster(setting: Setting) -> Iterator[Launch]:
+    yield _node("node_http.js", setting, setting.port, setting.workers)
+
+
+def _node_one(setting: Setting) -> Iterator[Launch]:
+    yield _node("node_http.js", setting, setting.port, 1)
+
+
+def _twisted_one(setting: Setting) -> Iterator[Launch]:
+    yield _twisted(setting.port)
+
+
+def _twisted_reuseport(setting: Setting) -> Iterator[Launch]:
+    for _ in range(setting.workers):
+        yield _twisted(setting.port)
+
+
+def _floor(setting: Setting) -> Iterator[Launch]:
+    command = [str(setting.floor), str(setting.port), str(setting.workers)]
+    yield Launch("primary", command, setting.port)
+
+
+def _behind(front: Literal["nginx", "haproxy"], backend: Literal["node", "twisted"]) -> Plan:
+    def plan(setting: Setting) -> Iterator[Launch]:
+        ports = [setting.more_ports() for _ in range(setting.workers)]
+        for port in ports:
+            if backend == "node":
+                yield _node("node_http.js", setting, port, 1, behind=True)
+            else:
+                yield _twisted(port, behind=True)
+        config = setting.directory / f"{front}.conf"
+        if front == "nginx":
+            config.write_text(nginx_config(setting.directory, setting.port, ports))
+            command = ["nginx", "-p", str(setting.directory), "-e", "nginx.err"]
+            command += ["-c", str(config), "-g", "daemon off;"]
+        else:
+            config.write_text(haproxy_config(setting.port, ports))
+            command = ["haproxy", "-db", "-f", str(config)]
+        yield Launch("proxy", command, setting.port)
+
+    return plan
+
+
+_UVICORN = (
+    "{peers}/bin/uvicorn --workers {workers} --loop uvloop --http httptools --ws websockets"
+    " --no-access-log --log-level warning --host 127.0.0.1 --port {port}"
+    " benchmarks.systems.asgi_counter:app"
+)
+_GRANIAN = (
+    "{peers}/bin/granian --interface asgi --workers {workers} --loop uvloop --no-access-log"
+    " --host 127.0.0.1 --port {port} benchmarks.systems.asgi_counter:app"
+)
+_GUNICORN = (
+    "{peers}/bin/gunicorn --workers {workers} --bind 127.0.0.1:{port} --no-control-socket"
+    " --worker-tmp-dir /dev/shm benchmarks.systems.wsgi_counter:app"
+)
+
+
+def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
+    """
+    Every system that we know, by name.
+
+    :param stickyd: the command line that starts stickyd; see :meth:`Setting.fill`.
+    """
+    systems = [
+        command_system("stickyd", stickyd),
+        System("node-sticky", _node_sticky, ("node",)),
+        System("node-cluster", _node_cluster, ("node",)),
+        System("node-1", _node_one, ("node",)),
+        System("twisted-1", _twisted_one),
+        System("twisted-reuseport", _twisted_reuseport),
+        System("nginx-node", _behind("nginx", "node"), ("nginx", "node")),
+        System("nginx-twisted", _behind("nginx", "twisted"), ("nginx",)),
+        System("haproxy-node", _behind("haproxy", "node"), ("haproxy", "node")),
+        System("haproxy-twisted", _behind("haproxy", "twisted"), ("haproxy",)),
+        command_system("uvicorn", _UVICORN, from_peers=True),
+        command_system("granian", _GRANIAN, from_peers=True),
+        command_system("gunicorn", _GUNICORN, from_peers=True),
+        System("floor", _floor),
+    ]
+    return {system.name: system for system in systems}

@@ -1,0 +1,3 @@
+"""
+The programs that stickyd is compared with.
+"""

@@ -1,0 +1,102 @@
+"""
+The process of a worker that was started before the primary's own code was replaced.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.process import registerReapProcessHandler
+from twisted.python.failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stickyd.interfaces import IReadiness
+
+
+class InheritedProcess:
+    """
+    What of Twisted's own process transport we need, for a child that we did not start in
+    this life: an ``exec`` keeps children, but no Python object knows them any more.
+
+    :ivar pid: its process id.
+    """
+
+    def __init__(
+        self,
+        readiness: IReadiness,
+        pid: int,
+        pipes: dict[int, int],
+        received: Callable[[int, bytes], None],
+        exited: Callable[[Failure], None],
+    ) -> None:
+        """
+        :param pipes: our ends of its standard output and error, by its own descriptor
+            number (1, 2); closed at their end of file.
+        :param received: called with the number and what was read.
+        :param exited: called once, with what Twisted's ``processExited`` is called with.
+        """
+        self._readiness = readiness
+        self.pid = pid
+        self.pipes = dict(pipes)
+        self._received = received
+        self._exited = exited
+        self._over = False
+        for number, descriptor in pipes.items():
+            os.set_blocking(descriptor, False)
+            readiness.add_reader(descriptor, lambda number=number: self._read(number))  # type: ignore[misc]
+        # It looks at once whether the child has ended meanwhile.
+        registerReapProcessHandler(pid, self)
+
+    def _read(self, number: int) -> None:
+        descriptor = self.pipes[number]
+        try:
+            data = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._received(number, data)
+            return
+        self._readiness.remove_reader(descriptor)
+        os.close(self.pipes.pop(number))
+
+    def reapProcess(self) -> None:  # noqa: N802 (twisted.internet.process calls it)
+        """
+        Called when some child has ended.
+        """
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            pid, status = self.pid, 0
+        if pid:
+            self.processEnded(status)
+
+    def processEnded(self, status: int) -> None:  # noqa: N802 (as above)
+        """
+        Called with what waitpid(2) tells of the end.
+        """
+        from twisted.internet.process import reapProcessHandlers
+
+        reapProcessHandlers.pop(self.pid, None)
+        if self._over:
+            return
+        self._over = True
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+        signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        ended = ProcessTerminated(code, signum, status) if code or signum else ProcessDone(status)
+        self._exited(Failure(ended))
+
+    def signalProcess(self, signum: int) -> None:  # noqa: N802 (IProcessTransport's name)
+        """
+        Send a signal.
+
+        :raises ProcessExitedAlready: if it has ended.
+        """
+        if self._over:
+            raise ProcessExitedAlready
+        os.kill(self.pid, signum)

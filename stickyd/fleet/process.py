@@ -1,0 +1,435 @@
+"""
+One worker process, seen from the primary: its channels, its output, its death.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
+from twisted.internet.protocol import ProcessProtocol, ServerFactory
+from twisted.logger import Logger
+from typing_extensions import override
+from zope.interface import implementer
+
+from stickyd.control.commands import (
+    Beat,
+    ControlProtocol,
+    Occupy,
+    Release,
+    Serve,
+    Sessions,
+    Stop,
+)
+from stickyd.errors import StartFailed, WorkerError
+from stickyd.fleet.inherit import InheritedProcess
+from stickyd.fleet.output import OutputRelay
+from stickyd.fleet.watchdog import Watchdog
+from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.rights import channel_pair
+from stickyd.interfaces import IHandoffReceiver, IWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence, Sized
+
+    from twisted.internet.interfaces import IDelayedCall, IProcessTransport
+    from twisted.python.failure import Failure
+
+    from stickyd.fleet.slot import Slot
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IFleet, IReadiness, IWorkerEvents
+    from stickyd.settings import Settings
+
+#: Where a worker finds its channels.
+HANDOFF_DESCRIPTOR = 3
+CONTROL_DESCRIPTOR = 4
+
+#: Seconds between a worker's deadline and its SIGKILL.
+KILL_AFTER = 2.0
+
+
+class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
+    """
+    What spawning needs of a reactor.
+    """
+
+
+@dataclass(frozen=True)
+class Birth:
+    """
+    What every worker of one generation is started with.
+
+    :ivar command: the command line.
+    :ivar settings: what the worker is told.
+    :ivar uid: the user to run as, or :obj:`None` for ours.
+    :ivar gid: the same for the group.
+    """
+
+    command: list[str]
+    settings: Settings
+    uid: int | None = None
+    gid: int | None = None
+
+
+class _Control(ControlProtocol):
+    """
+    The primary's end of a worker's control channel.
+    """
+
+    def __init__(self, worker: WorkerProcess, fleet: IFleet) -> None:
+        super().__init__()
+        self._worker = worker
+        self._fleet = fleet
+
+    @Beat.responder
+    def beat(self, figures: str) -> dict[str, object]:
+        self._worker.beat(json.loads(figures))
+        return {}
+
+    @Sessions.responder
+    def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
+        return self._fleet.adopt_sessions(slot, chunk).addCallback(lambda _: {})
+
+
+@implementer(IWorker, IHandoffReceiver)
+class WorkerProcess(ProcessProtocol):
+    """
+    A worker's process.
+
+    :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
+    :ivar figures: what its last heartbeat said.
+    :ivar ended: whether the process is gone.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IWorkerReactor,
+        readiness: IReadiness,
+        birth: Birth,
+        fleet: IFleet,
+        events: IWorkerEvents,
+        slot: Slot | None,
+    ) -> None:
+        """
+        :param events: told what happens to the worker.
+        """
+        self._reactor = reactor
+        self._birth = birth
+        self._fleet = fleet
+        self._events = events
+        self.slot = slot
+        self._patience: IDelayedCall | None = None
+        self._verdict = ""
+        self._is_ready = False
+        self.ended = False
+        self._acknowledged: list[Deferred[None]] = []
+        self._process: IProcessTransport | InheritedProcess | None = None
+        self.pid = 0
+        self.figures: dict[str, float] = {}
+        self._output = OutputRelay()
+        self._watchdog = Watchdog(reactor, birth.settings.hang_timeout, self)
+        self._readiness = readiness
+        self._channel: HandoffChannel | None = None
+        #: Set to the channel's own: a step in between would be taken for every connection.
+        self.send: Callable[[Handoff], bool] = lambda handoff: False
+        self._control = _Control(self, fleet)
+
+    @property
+    def place(self) -> str:
+        """
+        Where it stands, for the log.
+        """
+        return "spare" if self.slot is None else f"slot {self.slot.index}"
+
+    # birth
+
+    def start(self) -> None:
+        """
+        Start the process and ask it to serve.
+
+        If the machine cannot start one more process, the worker dies a turn later.
+        """
+        birth = self._birth
+        try:
+            self._spawn(birth)
+        except OSError as problem:
+            self._verdict = f"could not be started: {problem}"
+            if self._process is None:
+                self._reactor.callLater(0, self._events.died, self, self._verdict)
+            else:
+                # There is a process, so its end is what will be told.
+                self.kill(signal.SIGKILL)
+            return
+        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
+        self._patience = self._reactor.callLater(birth.settings.start_timeout, self._too_slow)
+        self._control.callRemote(
+            Serve,
+            settings=birth.settings.to_json(),
+            slot=-1 if self.slot is None else self.slot.index,
+            path=[entry for entry in sys.path if entry],
+        ).addCallbacks(self._serving, self._refused)
+
+    def _spawn(self, birth: Birth) -> None:
+        with ExitStack() as ends:
+            ours, handoffs = channel_pair()
+            ends.enter_context(handoffs)
+            self._make_channel(ours).open()
+            control, theirs = (ends.enter_context(end) for end in socket.socketpair())
+            control.setblocking(False)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            ends.callback(os.close, nothing)
+            self._process = self._reactor.spawnProcess(
+                self,
+                birth.command[0],
+                [*birth.command, "--slot", self.place.removeprefix("slot ")],
+                env=None,
+                uid=birth.uid,
+                gid=birth.gid,
+                childFDs={
+                    0: nothing,
+                    1: "r",
+                    2: "r",
+                    HANDOFF_DESCRIPTOR: handoffs.fileno(),
+                    CONTROL_DESCRIPTOR: theirs.fileno(),
+                },
+            )
+            self.pid = self._process.pid
+            self._output.name = f"worker {self.pid} {self.place}"
+            # adoptStreamConnection duplicates; our own copy is closed here.
+            factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
+            self._reactor.adoptStreamConnection(control.fileno(), socket.AF_UNIX, factory)
+
+    def _make_channel(self, sock: socket.socket) -> HandoffChannel:
+        channel = self._channel = HandoffChannel(
+            self._readiness, self._reactor, sock, self, lambda: self._birth.settings.window
+        )
+        self.send = channel.send
+        return channel
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether its state can be written down now.
+        """
+        channel = self._channel
+        return channel is not None and channel.quiet and self._control.quiet
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The worker as JSON can carry it: descriptors by number.  Nothing is closed.
+        """
+        assert self._channel is not None
+        assert self._process is not None
+        transport: Any = self._control.transport
+        process: Any = self._process
+        return {
+            "pid": self.pid,
+            "control": transport.fileno(),
+            "channel": self._channel.to_plain(),
+            "output": {
+                number: pipe if isinstance(pipe, int) else pipe.fileno()
+                for number, pipe in process.pipes.items()
+                if number in (1, 2)
+            },
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Be the worker that another object was; instead of :meth:`start`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self.pid = plain["pid"]
+        self._output.name = f"worker {self.pid} {self.place}"
+        sock = socket.socket(fileno=plain["channel"]["descriptor"])
+        sock.setblocking(False)
+        self._make_channel(sock).resume(plain["channel"])
+        control = plain["control"]
+        factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
+        os.set_blocking(control, False)
+        self._reactor.adoptStreamConnection(control, socket.AF_UNIX, factory)
+        os.close(control)
+        self._is_ready = True
+        self._watchdog.start()
+        self._process = InheritedProcess(
+            self._readiness,
+            self.pid,
+            {int(number): pipe for number, pipe in plain["output"].items()},
+            self._output.received,
+            self.processExited,
+        )
+
+    def _serving(self, _: object) -> None:
+        if not self.ended:
+            self._forget_patience()
+            self._is_ready = True
+            self._watchdog.start()
+            self._log.info("Worker {pid} online", pid=self.pid)
+            self._events.ready(self)
+
+    def _refused(self, failure: Failure) -> None:
+        if failure.check(StartFailed) is not None:
+            self._verdict = f"could not start: {failure.getErrorMessage()}"
+        # Whatever else went wrong, the end of the process follows and tells.
+
+    def _too_slow(self) -> None:
+        self._patience = None
+        self._verdict = f"was not ready within {self._birth.settings.start_timeout:g} s"
+        self.kill(signal.SIGKILL)
+
+    def _forget_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def assign(self, slot: Slot, events: IWorkerEvents) -> None:
+        """
+        Give a spare worker a slot; from now on ``events`` is told.
+        """
+        self.slot, self._events = slot, events
+        self._output.name = f"worker {self.pid} {self.place}"
+        self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.place)
+        # Its death is what an error here would mean, and is told anyway.
+        self._control.callRemote(Occupy, slot=slot.index).addErrback(lambda _: None)
+
+    # IWorker
+
+    @property
+    def in_flight(self) -> Sized:
+        return () if self._channel is None else self._channel.in_flight
+
+    def reclaim(self) -> list[Handoff]:
+        return [] if self._channel is None else self._channel.reclaim()
+
+    def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        slots, standing = placement or (0, ())
+        # What is still on its way to the worker must be there before it gives away.
+        settled: Deferred[None] = Deferred()
+        self._acknowledged.append(settled)
+        self.room()
+        return settled.addCallback(
+            lambda _: self._control.callRemote(Release, slots=slots, standing=list(standing))
+        ).addCallback(lambda _: None)
+
+    def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
+        slot = -1 if self.slot is None else self.slot.index
+        answer: Deferred[None] = self._control.callRemote(Sessions, slot=slot, chunk=chunk)
+        return answer.addCallback(lambda _: None)
+
+    def stop(self, patience: float) -> None:
+        self._forget_patience()
+        if self._process is None:
+            return  # it could not be started, which is about to be told
+        if self._is_ready:
+            self._control.callRemote(Stop, patience=patience).addErrback(lambda _: None)
+        else:
+            # It holds no connection yet, and may be in the middle of a long import.
+            self.kill(signal.SIGTERM)
+            patience = 0.0
+        self._patience = self._reactor.callLater(patience + KILL_AFTER, self._overdue)
+
+    def _overdue(self) -> None:
+        self._patience = None
+        self._log.warn(
+            "Worker {pid} ({place}) did not stop in time; killing it",
+            pid=self.pid,
+            place=self.place,
+        )
+        self.kill(signal.SIGKILL)
+
+    def kill(self, signum: int) -> None:
+        """
+        Send a signal, if the process is still there.
+        """
+        if self._process is not None:
+            try:
+                self._process.signalProcess(signum)
+            except ProcessExitedAlready:
+                pass  # its processExited is on the way
+
+    def beat(self, figures: dict[str, float]) -> None:
+        """
+        Called with each heartbeat.
+        """
+        self.figures = figures
+        self._watchdog.beat()
+        self._events.beat(self)
+
+    # IHandoffReceiver
+
+    def received(self, handoff: Handoff) -> None:
+        self._fleet.deliver(handoff)
+
+    def returned(self, handoff: Handoff) -> None:
+        if self.slot is None:
+            self._fleet.deliver(handoff)
+        else:
+            self.slot.returned(handoff)
+
+    def room(self) -> None:
+        if self._acknowledged and not self.in_flight:
+            waiting, self._acknowledged = self._acknowledged, []
+            for settled in waiting:
+                settled.callback(None)
+        if self.slot is not None:
+            self.slot.room()
+
+    def starved(self) -> None:
+        # A later one finds room, as each acknowledgement frees a descriptor of ours.
+        self._log.warn(
+            "No descriptor free to take a connection back from worker {pid}: raise the limit"
+            " of open files (ulimit -n, LimitNOFILE=)",
+            pid=self.pid,
+        )
+
+    def lost(self) -> None:
+        # Its process has ended, or ends: processExited is what counts.
+        pass
+
+    # ProcessProtocol
+
+    @override
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._output.received(childFD, data)
+
+    @override
+    def processExited(self, reason: Failure) -> None:
+        # Not processEnded: that one waits for the pipes, which a child of the
+        # application may hold open for as long as it likes.
+        self.ended = True
+        self._forget_patience()
+        self._watchdog.stop()
+        self._output.flush()
+        waiting, self._acknowledged = self._acknowledged, []
+        for settled in waiting:
+            settled.errback(WorkerError("the worker ended"))
+        cause = self._verdict or self._watchdog.verdict or describe_death(reason)
+        self._events.died(self, cause)
+
+    @override
+    def processEnded(self, reason: Failure) -> None:
+        # Its last words may have been in the pipes still when it exited.
+        self._output.flush()
+
+
+def describe_death(reason: Failure) -> str:
+    """
+    Say how a process ended: ``died of signal 9 (SIGKILL)``, ``exited with code 1``.
+    """
+    signum = getattr(reason.value, "signal", None)
+    if signum is not None:
+        return f"died of signal {signum} ({signal.Signals(signum).name})"
+    return f"exited with code {getattr(reason.value, 'exitCode', 0)}"

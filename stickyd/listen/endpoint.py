@@ -1,0 +1,88 @@
+"""
+Endpoint descriptions: what can be listened on, and what to do when it cannot.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+
+from stickyd.errors import ListenError, OperatorError, SettingError
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamServerEndpoint
+
+
+def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
+    """
+    Parse an endpoint description.
+
+    :raises SettingError: if Twisted does not know it, or it cannot hand over descriptors.
+    """
+    kind = description.partition(":")[0]
+    if kind in ("ssl", "tls", "haproxy"):
+        raise SettingError(
+            f"--listen {description}: {kind}: endpoints read from the connection in the"
+            " primary, so it cannot be handed over; write tcp:PORT"
+        )
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except Exception as problem:  # noqa: BLE001 (endpoint parsers raise what they like)
+        if kind == "systemd" and isinstance(problem, LookupError):
+            raise SettingError(
+                f"--listen {description}: no such socket was passed to this process; a"
+                " service manager passes them by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES"
+            ) from None
+        raise SettingError(
+            f"--listen {description}: not an endpoint: {problem}; write for example tcp:3000,"
+            " tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
+        ) from None
+    port = getattr(endpoint, "_port", 0)
+    if isinstance(port, int) and not 0 <= port <= 65535:
+        raise SettingError(f"--listen {description}: {port} is not a port from 0 to 65535")
+    return endpoint
+
+
+def explain(description: str, problem: Exception) -> OperatorError:
+    """
+    Say why an endpoint cannot be listened on, and what to do.
+    """
+    cause = getattr(problem, "socketError", problem)
+    advice = {
+        errno.EADDRINUSE: "another program listens there; stop it or choose another port",
+        errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher"
+        " port, or let systemd open it (systemd:domain=INET:index=0)",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }.get(getattr(cause, "errno", 0) or 0)
+    text = getattr(cause, "strerror", None) or str(cause)
+    if isinstance(problem, CannotListenError) or advice is None:
+        return ListenError(
+            f"cannot listen on {description}: {text}" + (f": {advice}" if advice else "")
+        )
+    return ListenError(f"cannot listen on {description}: {text}: {advice}")
+
+
+def shown(address: object) -> str:
+    """
+    An address as an operator writes it.
+    """
+    host = getattr(address, "host", None)
+    if host is None:
+        return os.fsdecode(getattr(address, "name", None) or str(address))
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{getattr(address, 'port', 0)}"
+
+
+def longest_backlog() -> int:
+    """
+    What the kernel allows (listen(2)): it cuts longer ones down in silence.
+    """
+    try:
+        with open("/proc/sys/net/core/somaxconn") as limit:
+            return int(limit.read())
+    except (OSError, ValueError):
+        return 1024

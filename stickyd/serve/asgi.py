@@ -1,0 +1,254 @@
+"""
+The host for ASGI 3 applications: uvicorn's protocols on adopted connections.
+
+uvicorn's own server is not used: it listens, forks and takes signals, which are the
+primary's business here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import uvicorn
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from uvicorn.server import ServerState
+from zope.interface import implementer
+
+from stickyd.interfaces import IHost
+from stickyd.serve.asgi_http import HttpProtocol, OpenConnections
+from stickyd.serve.lifespan import Lifespan
+from stickyd.worker.transport_loop import LoopTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IAddress
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IReadiness
+    from stickyd.serve.lifespan import AsgiApplication
+
+#: Seconds that clients get to take the WebSocket close frame, and applications to notice
+#: that their clients are gone, before they are cut off.
+FAREWELL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class AsgiOptions:
+    """
+    What an ASGI application may be served with.
+
+    :ivar root_path: the prefix that a proxy in front takes off the path; with a slash
+        before and none behind.
+    :ivar lifespan: ``auto``, ``on`` or ``off``; see :class:`Lifespan`.
+    :ivar limit_concurrency: more connections or running requests than this in one worker
+        get 503; 0 is no limit.
+    :ivar ws_max_size: the longest WebSocket message, in bytes.
+    :ivar keep_alive: seconds without a request until a connection is closed.
+    :ivar access_log: write a line for each request to the logger ``uvicorn.access``.
+    """
+
+    root_path: str = ""
+    lifespan: str = "auto"
+    limit_concurrency: int = 0
+    ws_max_size: int = 16 * 1024 * 1024
+    keep_alive: int = 75
+    access_log: bool = False
+
+
+@implementer(IHost)
+class AsgiHost:
+    """
+    Serves an ASGI application over HTTP/1.1 and WebSocket.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        application: AsgiApplication,
+        loop: asyncio.AbstractEventLoop,
+        name: str = "the ASGI application",
+        options: AsgiOptions | None = None,
+    ) -> None:
+        """
+        :param loop: the worker's; it runs when connections come.
+        :param name: the application, for errors.
+        """
+        options = AsgiOptions() if options is None else options
+        self._loop = loop
+        self._lifespan = Lifespan(application, loop, name, options.lifespan)
+        self._config = _configure(application, options)
+        self._connections = OpenConnections(self._emptied)
+        self._state = ServerState()
+        self._state.connections = self._connections
+        self._drained: list[Deferred[None]] = []
+        self._draining = False
+        self._given_up = False
+        self._clock: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """
+        How many connections are open.
+        """
+        return len(self._connections)
+
+    def start(self) -> Deferred[None]:
+        """
+        Have the application start; see :class:`IHost`.
+        """
+        self._renew_date()
+        return self._deferred(self._lifespan.startup())
+
+    @property
+    def requests(self) -> int:
+        """
+        How many requests the application was asked to answer.
+        """
+        return self._state.total_requests
+
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
+        """
+        Serve a connection; see :class:`IHost`.
+        """
+        protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
+        protocol.came = handoff
+        # An asyncio loop has all the methods of a readiness.
+        LoopTransport(cast("IReadiness", self._loop), sock, peer, handoff.unread).start(protocol)
+        if self._draining:
+            protocol.finish_soon()
+
+    def release(
+        self,
+        goes: Callable[[Handoff], bool],
+        give: Callable[[socket, bytes, Handoff], None],
+    ) -> Deferred[None]:
+        """
+        Give connections away; see :class:`IHost`.
+        """
+        going = [
+            connection
+            for connection in self._connections
+            if isinstance(connection, HttpProtocol) and goes(connection.came)
+        ]
+        for connection in going:
+            connection.release(give)
+        busy = [c.gone for c in going if c in self._connections and c.can_move]
+        return DeferredList(busy).addCallback(lambda _: None)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Close idle connections, and the others after the response under way.  WebSockets
+        go on until one side ends them, or until :meth:`abort`.
+
+        :return: fires when no connection is left, and no task that the application has
+            still to finish for one that is gone.
+        """
+        self._draining = True
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol):
+                connection.shutdown()
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._look()
+        return drained
+
+    def abort(self) -> None:
+        """
+        Close every connection; WebSockets with the code 1012, *service restart* (RFC 6455,
+        7.4, and its registry).  What is not over a moment later is cut off, and what the
+        application still does is cancelled.
+        """
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol):
+                connection.transport.abort()
+                continue
+            try:
+                connection.shutdown()
+            except Exception:  # noqa: BLE001 - one connection's state is not the others'
+                self._log.failure("A WebSocket could not be closed in good order.")
+                connection.transport.abort()
+        self._loop.call_later(FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        for connection in list(self._connections):
+            connection.transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        self._given_up = True
+        self._look()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Have the application shut down; see :class:`IHost`.
+        """
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        return self._deferred(self._lifespan.shutdown())
+
+    def _deferred(self, coroutine: Any) -> Deferred[None]:
+        return Deferred.fromFuture(self._loop.create_task(coroutine))
+
+    def _renew_date(self) -> None:
+        now = time.time()
+        date = (b"date", formatdate(now, usegmt=True).encode())
+        self._state.default_headers = [date, *self._config.encoded_headers]
+        self._clock = self._loop.call_later(1.0 - now % 1.0, self._renew_date)
+
+    def _emptied(self) -> None:
+        if self._drained:
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        if self._connections:
+            return
+        running = [task for task in self._state.tasks if not task.done()]
+        if running and not self._given_up:
+            # One after the other; no more can come, as there is no connection.
+            running[0].add_done_callback(lambda _: self._look())
+            return
+        drained, self._drained = self._drained, []
+        for waiting in drained:
+            waiting.callback(None)
+
+
+def _configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Config:
+    """
+    Make uvicorn's settings, and have it find its protocols.
+    """
+    logger = logging.getLogger("uvicorn.error")
+    if logger.level == logging.NOTSET:
+        # Its lines at INFO are one for each WebSocket; and without a level of its own
+        # it formats two more for each connection, which nobody sees.
+        logger.setLevel(logging.INFO if options.access_log else logging.WARNING)
+    config = uvicorn.Config(
+        # uvicorn calls whatever it is given, without arguments, to see whether that is
+        # the application or makes it; for a factory it does not guess.
+        lambda: application,
+        factory=True,
+        interface="asgi3",
+        http=HttpProtocol,
+        ws="auto",
+        ws_max_size=options.ws_max_size,
+        lifespan=cast("Literal['auto', 'on', 'off']", options.lifespan),
+        log_config=None,
+        access_log=options.access_log,
+        # Whom to believe is decided once, by our own --trust; uvicorn would believe
+        # everybody on 127.0.0.1.
+        proxy_headers=False,
+        root_path=options.root_path,
+        limit_concurrency=options.limit_concurrency or None,
+        timeout_keep_alive=options.keep_alive,
+        workers=1,  # or it would read WEB_CONCURRENCY
+    )
+    config.load()
+    return config

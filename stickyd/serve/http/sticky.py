@@ -1,0 +1,57 @@
+"""
+Site and request with the worker's sessions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stickyd.serve.http.request import Request
+from stickyd.serve.http.site import HTTPSite
+from stickyd.sessions.cookie import SessionCookie
+from stickyd.sessions.request import SessionRequestMixin
+from stickyd.sessions.site import SessionSite
+
+if TYPE_CHECKING:
+    from twisted.web.resource import IResource
+
+    from stickyd.serve.http.access_log import AccessLog
+    from stickyd.serve.http.shared import Shared
+    from stickyd.sessions.registry import SessionRegistry
+
+
+class SessionRequest(SessionRequestMixin, Request):
+    """
+    A lean request whose ``getSession()`` gives a session that can be carried.
+    """
+
+
+# It is ours too; and as long as a request holds no session, its writing is as it was.
+SessionRequest._plain = SessionRequest._answers = True
+
+
+def _key_of(request: Any) -> bytes:
+    came = request.channel.came
+    return b"" if came is None else bytes(came.key)
+
+
+class StickySite(SessionSite, HTTPSite):
+    """
+    Serves resources with the worker's sessions.
+    """
+
+    requestFactory = SessionRequest  # noqa: N815 - Twisted's name
+
+    def __init__(
+        self,
+        resource: IResource,
+        shared: Shared,
+        access_log: AccessLog | None,
+        sessions: SessionRegistry,
+    ) -> None:
+        # Not by super(): the two have different parameters, and this is all that
+        # SessionSite's would do.
+        HTTPSite.__init__(self, resource, shared, access_log, SessionRequest)
+        self.session_registry = sessions
+        self.session_cookie = SessionCookie()
+        self.session_key = _key_of

@@ -1,0 +1,152 @@
+"""
+The host for any Twisted protocol: services that do not speak HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from typing_extensions import override
+from zope.interface import implementer
+
+from stickyd.interfaces import IDetachable, IHost
+from stickyd.worker.transport import SocketTransport
+from stickyd.worker.transport_close import hang_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IAddress, IProtocolFactory
+    from twisted.python.failure import Failure
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IReadiness
+
+
+class CountedTransport(SocketTransport):
+    """
+    A transport that tells when its connection is over, whichever protocol it has by then.
+    """
+
+    ended: Callable[[CountedTransport], object]
+    came: Handoff
+
+    @override
+    def _lost(self, reason: Failure) -> None:
+        try:
+            super()._lost(reason)
+        finally:
+            self.ended(self)
+
+
+@implementer(IHost)
+class ProtocolHost:
+    """
+    Serves connections with the protocols of a factory.
+
+    Nothing is known about them, so a drain closes only those whose protocol provides
+    :class:`IDetachable` and is idle just then; the others end when their protocol or
+    their client ends them, or at :meth:`abort`.
+    """
+
+    _log = Logger()
+
+    def __init__(self, factory: IProtocolFactory, readiness: IReadiness) -> None:
+        self._factory = factory
+        self._readiness = readiness
+        self._transports: set[CountedTransport] = set()
+        self._drained: list[Deferred[None]] = []
+        #: How many connections got a protocol; what goes on in them is not ours to count.
+        self.requests = 0
+
+    @property
+    def connections(self) -> int:
+        """
+        How many connections are open.
+        """
+        return len(self._transports)
+
+    def start(self) -> Deferred[None]:
+        """
+        Start the factory, as a port does when it begins to listen.
+        """
+        self._factory.doStart()
+        return succeed(None)
+
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
+        """
+        Serve a connection; see :class:`IHost`.  One that the factory makes no protocol
+        for is closed, as a port does.
+        """
+        try:
+            protocol = self._factory.buildProtocol(peer)
+        except Exception:  # noqa: BLE001 - one client's connection is not the worker
+            self._log.failure("The factory failed to build a protocol; the connection is closed.")
+            protocol = None
+        if protocol is None:
+            hang_up(sock, False, False)
+            sock.close()
+            return
+        transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
+        transport.came = handoff
+        self.requests += 1
+        transport.ended = self._end
+        self._transports.add(transport)
+        transport.start(protocol)
+
+    def release(
+        self,
+        goes: Callable[[Handoff], bool],
+        give: Callable[[socket, bytes, Handoff], None],
+    ) -> Deferred[None]:
+        """
+        Give away the connections whose protocol provides :class:`IDetachable` and is idle
+        just now; see :class:`IHost`.
+        """
+        for transport in list(self._transports):
+            protocol = transport.protocol
+            if goes(transport.came) and IDetachable.providedBy(protocol) and protocol.idle:
+                sock, unread = protocol.detach()
+                self._end(transport)
+                give(sock, unread, transport.came)
+        return succeed(None)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Close the connections that are known to be idle, and wait for the others.
+        """
+        for transport in list(self._transports):
+            protocol = transport.protocol
+            if IDetachable.providedBy(protocol) and protocol.idle:
+                transport.loseConnection()
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._look()
+        return drained
+
+    def abort(self) -> None:
+        """
+        Reset every connection.
+        """
+        for transport in list(self._transports):
+            transport.abortConnection()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Stop the factory.
+        """
+        self._factory.doStop()
+        return succeed(None)
+
+    def _end(self, transport: CountedTransport) -> None:
+        self._transports.discard(transport)
+        self._look()
+
+    def _look(self) -> None:
+        if not self._transports:
+            drained, self._drained = self._drained, []
+            for waiting in drained:
+                waiting.callback(None)

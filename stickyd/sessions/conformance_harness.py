@@ -1,0 +1,108 @@
+"""
+What the tests that every session store must pass stand on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.task import Clock
+
+from stickyd.sessions.answers import now
+from stickyd.sessions.record import Gone, SessionRecord, new_uid
+
+if TYPE_CHECKING:
+    from unittest import TestCase as _Case
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.interfaces import ISessionStore
+else:
+    # A mixin: it stands before a TestCase.
+    _Case = object
+
+_T = TypeVar("_T")
+
+START = 1_700_000_000.0
+"""
+When each test begins, in seconds since 1970.
+"""
+
+
+class StoreHarness(_Case):
+    """
+    Stands before a ``TestCase``; the store's own tests write :meth:`make_store`, and
+    override :meth:`settle` if the store's Deferreds fire later.
+
+    :ivar clock: the store's clock.
+    :ivar store: the store in the test.
+    :ivar told: what the store told its observer.
+    """
+
+    def make_store(self, clock: Clock) -> ISessionStore:
+        """
+        Make an empty store, with room for at least 100 sessions.
+
+        :param clock: tells the time, seconds since 1970.
+        :return: the store.
+        """
+        raise NotImplementedError("the store's tests must make the store")
+
+    def settle(self, deferred: Deferred[_T]) -> _T:
+        """
+        Wait for a Deferred.
+
+        :return: its result, or raises its error.
+        """
+        return now(deferred)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.store = self.make_store(self.clock)
+        self.told: list[tuple[bytes, Gone]] = []
+        self.store.observe(lambda uid, reason: self.told.append((uid, reason)))
+
+    def record(self, **fields: Any) -> SessionRecord:
+        """
+        Make a record of a session that was never stored.
+        """
+        plain = SessionRecord(
+            uid=new_uid(),
+            version=0,
+            created=self.clock.seconds(),
+            touched=self.clock.seconds(),
+            idle=900.0,
+            lifetime=inf,
+        )
+        return replace(plain, **fields)
+
+    def saved(self, **fields: Any) -> SessionRecord:
+        """
+        Store a new session.
+        """
+        return self.settle(self.store.save(self.record(**fields)))
+
+    def load(self, record: SessionRecord) -> SessionRecord | None:
+        """
+        Look up what is stored of a session.
+        """
+        return self.settle(self.store.load(record.uid))
+
+    def expire(self) -> None:
+        """
+        Have everything removed that is over.
+        """
+        for _ in range(1_000):
+            if not self.settle(self.store.expire(10)):
+                return
+        self.fail("expire() says forever that there is more to do")
+
+    def walk(self, limit: int) -> list[list[SessionRecord]]:
+        """
+        Have all batches enumerated.
+        """
+        return [self.settle(batch) for batch in self.store.enumerate(limit)]

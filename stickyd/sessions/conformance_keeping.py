@@ -1,0 +1,249 @@
+"""
+What every session store must do with the sessions that it keeps, as tests.
+"""
+
+# ruff: noqa: PT009, PT027 -- shipped: it runs under unittest and trial too
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+from zope.interface.verify import verifyObject
+
+from stickyd.errors import NoSuchSession, SessionConflict
+from stickyd.interfaces import ISessionStore
+from stickyd.sessions.answers import now
+from stickyd.sessions.conformance_harness import START, StoreHarness
+from stickyd.sessions.record import KEY_LIMIT, Gone, new_uid
+
+
+class KeepingConformance(StoreHarness):
+    """
+    Storing, versions, use and the end of sessions.
+    """
+
+    def test_interface(self) -> None:
+        """
+        The store provides ISessionStore.
+        """
+        self.assertTrue(verifyObject(ISessionStore, self.store))
+
+    def test_local_answers_at_once(self) -> None:
+        """
+        A store that says it is local has fired each Deferred that it returns.
+        """
+        if self.store.local:
+            record = now(self.store.save(self.record()))
+            self.assertEqual(now(self.store.load(record.uid)), record)
+
+    def test_unknown(self) -> None:
+        """
+        Of an id that was never stored there is nothing: not to load, touch, delete or move.
+        """
+        uid = new_uid()
+        self.assertIsNone(self.settle(self.store.load(uid)))
+        self.assertIs(self.settle(self.store.touch(uid)), False)
+        self.assertIs(self.settle(self.store.delete(uid)), False)
+        self.assertIsNone(self.settle(self.store.move(uid)))
+
+    def test_save_and_load(self) -> None:
+        """
+        What is loaded is what was saved, in every field, with version 1.
+        """
+        record = self.record(
+            idle=12.5,
+            lifetime=1e6,
+            data=b'{"a":[1,"\\u00e9",{"~b":"AA=="}]}',
+            key=b"\0\xff",
+            secure=True,
+        )
+        stored = self.settle(self.store.save(record))
+        self.assertEqual(stored, replace(record, version=1))
+        self.assertEqual(self.load(record), stored)
+
+    def test_extremes(self) -> None:
+        """
+        No limit to the lifetime, the longest key and 200,000 bytes of data are kept as they are.
+        """
+        record = self.saved(
+            idle=inf, lifetime=inf, key=b"\xff" * KEY_LIMIT, data=b'{"a":"%s"}' % (b"x" * 200_000)
+        )
+        self.assertEqual(self.load(record), record)
+
+    def test_versions(self) -> None:
+        """
+        Each save gives the next version, and the last data stands.
+        """
+        first = self.saved(data=b'{"n":1}')
+        second = self.settle(self.store.save(replace(first, data=b'{"n":2}')))
+        self.assertEqual(second.version, 2)
+        self.assertEqual(self.load(first), second)
+
+    def test_conflict(self) -> None:
+        """
+        A save that starts from an older version, or a later one, fails and changes nothing.
+        """
+        first = self.saved()
+        second = self.settle(self.store.save(replace(first, data=b'{"n":2}')))
+        for version in (1, 3):
+            with self.assertRaises(SessionConflict):
+                self.settle(self.store.save(replace(first, version=version, data=b'{"n":3}')))
+        self.assertEqual(self.load(first), second)
+
+    def test_conflict_of_new_ones(self) -> None:
+        """
+        A session that was never stored cannot take the id of one that is.
+        """
+        first = self.saved()
+        with self.assertRaises(SessionConflict):
+            self.settle(self.store.save(replace(first, version=0, data=b'{"n":2}')))
+        self.assertEqual(self.load(first), first)
+
+    def test_one_of_two_writers_wins(self) -> None:
+        """
+        Of two saves from one version, called at once, the first stands and the second fails.
+        """
+        first = self.saved()
+        one = self.store.save(replace(first, data=b'{"by":1}'))
+        two = self.store.save(replace(first, data=b'{"by":2}'))
+        self.assertEqual(self.settle(one).data, b'{"by":1}')
+        with self.assertRaises(SessionConflict):
+            self.settle(two)
+
+    def test_order(self) -> None:
+        """
+        Operations on a session take effect in the order in which they were called.
+        """
+        record = self.record()
+        saving = self.store.save(record)
+        deleting = self.store.delete(record.uid)
+        loading = self.store.load(record.uid)
+        self.settle(saving)
+        self.assertIs(self.settle(deleting), True)
+        self.assertIsNone(self.settle(loading))
+
+    def test_touch(self) -> None:
+        """
+        A touch sets the time of the last use, and neither version nor anything else.
+        """
+        record = self.saved()
+        self.clock.advance(10)
+        self.assertIs(self.settle(self.store.touch(record.uid)), True)
+        self.assertEqual(self.load(record), replace(record, touched=START + 10))
+
+    def test_load_is_no_use(self) -> None:
+        """
+        Loading does not put off the end of a session.
+        """
+        record = self.saved(idle=10)
+        self.clock.advance(6)
+        self.load(record)
+        self.clock.advance(6)
+        self.assertIsNone(self.load(record))
+
+    def test_touched_never_goes_back(self) -> None:
+        """
+        A save with an older time of the last use keeps the later one, and takes a later one.
+        """
+        record = self.saved()
+        self.clock.advance(10)
+        self.settle(self.store.touch(record.uid))
+        stored = self.settle(self.store.save(record))
+        self.assertEqual(stored.touched, START + 10)
+        stored = self.settle(self.store.save(replace(stored, touched=START + 11)))
+        self.assertEqual(stored.touched, START + 11)
+        self.assertEqual(self.load(record), stored)
+
+    def test_idle(self) -> None:
+        """
+        A session is over when it was not used for its idle time, and not before.
+        """
+        record = self.saved(idle=10)
+        self.clock.advance(9.5)
+        self.settle(self.store.touch(record.uid))
+        self.clock.advance(9.5)
+        self.assertIsNotNone(self.load(record))
+        self.clock.advance(0.5)
+        self.assertIsNone(self.load(record))
+
+    def test_lifetime(self) -> None:
+        """
+        A session is over at the end of its lifetime, however much it is used.
+        """
+        record = self.saved(idle=10, lifetime=20)
+        for _ in range(3):
+            self.clock.advance(6)
+            self.assertIs(self.settle(self.store.touch(record.uid)), True)
+        self.clock.advance(2)
+        self.assertIs(self.settle(self.store.touch(record.uid)), False)
+        self.assertIsNone(self.load(record))
+
+    def test_new_expiry(self) -> None:
+        """
+        A save can change the idle time, to both sides.
+        """
+        longer = self.saved(idle=10)
+        shorter = self.saved(idle=10)
+        self.settle(self.store.save(replace(longer, idle=100)))
+        self.settle(self.store.save(replace(shorter, idle=1)))
+        self.clock.advance(5)
+        self.assertIsNone(self.load(shorter))
+        self.clock.advance(50)
+        self.expire()
+        self.assertIsNotNone(self.load(longer))
+
+    def test_over_is_gone(self) -> None:
+        """
+        One that is over is not seen by anything, before any expire().
+        """
+        record = self.saved(idle=10)
+        self.clock.advance(10)
+        self.assertIs(self.settle(self.store.touch(record.uid)), False)
+        self.assertEqual([found for batch in self.walk(10) for found in batch], [])
+        self.assertIsNone(self.settle(self.store.move(record.uid)))
+        self.assertIs(self.settle(self.store.delete(record.uid)), False)
+        with self.assertRaises(NoSuchSession):
+            self.settle(self.store.save(record))
+        self.assertIsNone(self.load(record))
+
+    def test_expire(self) -> None:
+        """
+        expire() removes all that is over, tells of each once, and leaves the rest.
+        """
+        over = [self.saved(idle=10) for _ in range(25)]
+        kept = self.saved(idle=1_000)
+        self.clock.advance(100)
+        self.expire()
+        self.expire()
+        self.assertEqual(sorted(self.told), sorted((record.uid, Gone.EXPIRED) for record in over))
+        self.assertEqual(self.load(kept), kept)
+
+    def test_expire_looks_again(self) -> None:
+        """
+        A session that was used since is left by expire(), and found by it when it is over.
+        """
+        record = self.saved(idle=100)
+        self.clock.advance(90)
+        self.settle(self.store.touch(record.uid))
+        self.clock.advance(90)
+        self.expire()
+        self.assertEqual(self.told, [])
+        self.clock.advance(100)
+        self.expire()
+        self.assertEqual(self.told, [(record.uid, Gone.EXPIRED)])
+
+    def test_delete(self) -> None:
+        """
+        A deleted session is gone, cannot be saved again from what was loaded, and the observer
+        is not told.
+        """
+        record = self.saved()
+        self.assertIs(self.settle(self.store.delete(record.uid)), True)
+        self.assertIsNone(self.load(record))
+        with self.assertRaises(NoSuchSession):
+            self.settle(self.store.save(record))
+        self.assertIs(self.settle(self.store.delete(record.uid)), False)
+        self.clock.advance(10_000)
+        self.expire()
+        self.assertEqual(self.told, [])

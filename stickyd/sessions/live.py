@@ -1,0 +1,277 @@
+"""
+A session in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from stickyd.errors import (
+    NoSuchSession,
+    NotCarriable,
+    SessionConflict,
+    SessionMoved,
+    SessionTooLarge,
+)
+from stickyd.sessions.data import SessionData
+from stickyd.sessions.record import KEY_LIMIT, Gone, new_uid
+from stickyd.sessions.watched import Watched
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+    from stickyd.sessions.record import SessionRecord
+    from stickyd.sessions.registry import SessionRegistry
+
+
+class LiveSession(Watched):
+    """
+    A session in use: one object for each in a process, shared by all who use it at the
+    same time.  Made by :class:`stickyd.sessions.registry.SessionRegistry`.
+
+    :ivar data: what the session carries, see :class:`stickyd.interfaces.ISessionData`.
+    :ivar touched: when it was last used here, in seconds since 1970.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_changed",
+        "_record",
+        "_registry",
+        "_saving",
+        "_waiting",
+        "data",
+        "touched",
+    )
+
+    def __init__(self, registry: SessionRegistry, record: SessionRecord) -> None:
+        super().__init__()
+        self.data = SessionData(record.data, registry.max_data, self._check_here)
+        self.touched = record.touched
+        self._registry = registry
+        # What is stored, but for its data, key and expiry, which may be ahead of it.
+        self._record = record
+        self._changed = not record.version
+        self._saving = False
+        self._waiting: tuple[Deferred[None], ...] = ()
+
+    @property
+    def uid(self) -> bytes:
+        """
+        The id.
+        """
+        return self._record.uid
+
+    @property
+    def version(self) -> int:
+        """
+        The version that was loaded or last saved; 0 if there is none yet.
+        """
+        return self._record.version
+
+    @property
+    def secure(self) -> bool:
+        """
+        Whether its id is only ever sent over TLS.
+        """
+        return self._record.secure
+
+    @property
+    def idle(self) -> float:
+        """
+        Seconds without a use after which it is over.  A change counts once it is saved.
+        """
+        return self._record.idle
+
+    @idle.setter
+    def idle(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"a session's idle time must be more than 0 seconds, not {seconds!r}")
+        self._amend(idle=float(seconds))
+
+    @property
+    def key(self) -> bytes:
+        """
+        The affinity key of its client.  A change counts once it is saved.
+        """
+        return self._record.key
+
+    @key.setter
+    def key(self, key: bytes) -> None:
+        if key != self._record.key:
+            self._amend(key=key[:KEY_LIMIT])
+
+    @property
+    def unsaved(self) -> bool:
+        """
+        Whether there may be something to save.
+        """
+        return self._changed or self._saving or self.data.unsealed
+
+    def touch(self) -> None:
+        """
+        Note that it is used now.  If it turns out to be over, it has ``ended``.
+        """
+        registry = self._registry
+        self.touched = registry.clock.seconds()
+        noted = registry.store.touch(self._record.uid)
+        if not registry.store.local:
+            noted.addErrback(self._not_touched)
+
+    def save(self) -> Deferred[None]:
+        """
+        Write what has changed, if anything has.
+
+        :return: fires when it is stored.  Fails with
+            :exc:`stickyd.errors.NotCarriable` or :exc:`stickyd.errors.SessionTooLarge` if a
+            list or dict in the data was changed into something that cannot be carried:
+            the data is then what was last saved.  Fails with
+            :exc:`stickyd.errors.SessionConflict` if somebody else has written the
+            session: this object is then out of date, load the session again.  Fails
+            with :exc:`stickyd.errors.NoSuchSession` or
+            :exc:`stickyd.errors.SessionMoved` if there are changes and the session has
+            ended or moved.  After any other error of the store, it can be tried again.
+        """
+        if not self._saving:
+            return self._save()
+        # All who come while the store is writing share the one write that follows.
+        deferred: Deferred[None] = Deferred()
+        self._waiting += (deferred,)
+        return deferred
+
+    def delete(self) -> Deferred[None]:
+        """
+        End it for good.
+
+        :return: fires when the store has removed it.  Here it has ended at once.
+        """
+        if self.ended is not None:
+            return succeed(None)
+        self._registry.gone(self.uid, Gone.DELETED)
+        return self._registry.store.delete(self.uid).addCallback(_nothing)
+
+    def regenerate(self) -> Deferred[None]:
+        """
+        Give it a new id, and make the old one unknown: to be done when a client logs
+        in, so that an id which somebody has planted on him beforehand is worth
+        nothing.  Data, times and callbacks stay; changes are saved.
+
+        :return: fires when the new id is stored and the old one removed.  The old one is
+            unknown in this process at once.  Fails as :meth:`save`, with the old id
+            kept if the data cannot be carried; after an error of the store the
+            session is not here any more.
+        """
+        if self.ended is not None:
+            return fail(self._error())
+        try:
+            self.data.seal()
+        except (NotCarriable, SessionTooLarge):
+            return fail()
+        self.data.unsaved()
+        old = self.uid
+        self._amend(uid=new_uid(), version=0)
+        self._registry.renamed(self, old)
+        return self.save().addCallbacks(
+            lambda _: self._registry.store.delete(old).addCallback(_nothing),
+            self._lost,
+        )
+
+    def refresh(self, record: SessionRecord) -> None:
+        """
+        Take over what somebody else has written: for the registry alone.
+        """
+        self._record = record
+        self._changed = False
+        self.touched = record.touched
+        self.data.reset(record.data)
+
+    def _amend(self, **fields: Any) -> None:
+        self._check_here()
+        self._record = replace(self._record, **fields)
+        self._changed = True
+
+    def _check_here(self) -> None:
+        if self.ended is Gone.MOVED:
+            raise self._error()
+
+    def _error(self) -> Exception:
+        if self.ended is Gone.MOVED:
+            return SessionMoved(
+                "this session has moved to another worker; nothing can change it here"
+            )
+        if self.ended is Gone.SUPERSEDED:
+            return SessionConflict("somebody else has written this session; load it again")
+        return NoSuchSession("this session has ended")
+
+    def _save(self) -> Deferred[None]:
+        try:
+            text = self.data.seal()
+        except (NotCarriable, SessionTooLarge):
+            self.data.reset(self._record.data)
+            return fail()
+        if text is None and not self._changed:
+            return succeed(None)
+        if self.ended is not None:
+            return fail(self._error())
+        data = self._record.data if text is None else text
+        self._changed = False
+        self._saving = True
+        record = self._record.revised(self._record.version, self.touched, data)
+        return (
+            self._registry.store.save(record)
+            .addCallbacks(self._saved, self._not_saved)
+            .addBoth(self._go_on)
+        )
+
+    def _saved(self, stored: SessionRecord) -> None:
+        self.data.saved(stored.data)
+        if not self._changed:
+            self._record = stored
+            return
+        # Amended meanwhile.  With a new id, this is the version of the old one.
+        current = self._record
+        version = stored.version if stored.uid == current.uid else current.version
+        self._record = replace(current, version=version, data=stored.data)
+
+    def _not_saved(self, failure: Failure) -> Failure:
+        match failure.value:
+            case SessionConflict():
+                self._registry.gone(self.uid, Gone.SUPERSEDED)
+            case SessionMoved():
+                self._registry.gone(self.uid, Gone.MOVED)
+            case NoSuchSession():
+                self._registry.gone(self.uid, Gone.EXPIRED)
+            case _:
+                self._changed = True
+                self.data.unsaved()
+        return failure
+
+    def _not_touched(self, failure: Failure) -> None:
+        # The worst that follows is an early end; whoever saves hears what is wrong.
+        self._log.failure("session: its use could not be noted", failure)
+
+    def _go_on(self, result: Failure | None) -> Failure | None:
+        self._saving = False
+        waiting, self._waiting = self._waiting, ()
+        if waiting:
+            self._save().addBoth(_tell_all, waiting)
+        return result
+
+    def _lost(self, failure: Failure) -> Failure:
+        self._registry.gone(self.uid, Gone.SUPERSEDED)
+        return failure
+
+
+def _nothing(result: object) -> None:
+    return None
+
+
+def _tell_all(result: Failure | None, waiting: tuple[Deferred[None], ...]) -> None:
+    for deferred in waiting:
+        if result is None:
+            deferred.callback(None)
+        else:
+            deferred.errback(result)

@@ -1,0 +1,270 @@
+"""
+The sessions of a process: those in its store, and those in use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from twisted.internet.defer import DeferredList, fail, succeed
+from twisted.logger import Logger
+
+from stickyd.errors import NoSuchSession, TransferError
+from stickyd.sessions.answers import now
+from stickyd.sessions.export import Export
+from stickyd.sessions.live import LiveSession
+from stickyd.sessions.record import KEY_LIMIT, Gone, SessionExpiry, SessionRecord, new_uid
+from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+
+    from stickyd.interfaces import ISessionStore
+
+_SWEEP_LIMIT = 1_000  # sessions looked at in one turn of the reactor: about 1 ms
+
+
+class SessionRegistry:
+    """
+    Where everybody in a process gets sessions.
+
+    For twisted.web, :mod:`stickyd.sessions.site` does that; anybody else calls
+    :meth:`create` and :meth:`load`::
+
+        session = await registry.load(uid) or registry.create()
+        session.data["hits"] = session.data.get("hits", 0) + 1
+        await session.save()
+
+    To carry sessions to another worker, take the chunks of :meth:`export_batches` and
+    give each to :meth:`import_chunk` there.  With the yield of a chunk its
+    sessions have left: here they are known as moved, a request that asks for one
+    fails with :exc:`stickyd.errors.SessionMoved`, and so does who still tries to change
+    one.  So nothing is written twice.  A chunk that could not be delivered is given to
+    :meth:`import_chunk` here, and its sessions are back.  Sessions that a request is
+    using do not leave: wait for :meth:`when_released`, and export again.
+
+    :ivar store: where the records are.
+    :ivar clock: gives the time, seconds since 1970.
+    :ivar max_data: the most bytes that the data of one session may have.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: ISessionStore,
+        clock: IReactorTime,
+        *,
+        expiry: SessionExpiry = SessionExpiry(),  # noqa: B008 -- frozen
+        max_data: int = 256 * 1024,
+        sweep: float = 30.0,
+    ) -> None:
+        """
+        :param store: where the records are; nobody else may change them there.
+        :param clock: ``seconds()`` gives seconds since 1970, as every reactor's does.
+        :param expiry: of new sessions.
+        :param max_data: the most bytes that the data of one session may have,
+            as :func:`stickyd.sessions.plain.encode` writes it.
+        :param sweep: how many seconds pass between two searches for sessions that are over.
+        """
+        self.store = store
+        self.clock = clock
+        self.max_data = max_data
+        self._expiry = expiry
+        self._live: WeakValueDictionary[bytes, LiveSession] = WeakValueDictionary()
+        self._reader = ChunkReader()
+        self._sweep_interval = sweep
+        self._sweep_call: IDelayedCall | None = None
+        self._stopped = False
+        store.observe(self.gone)
+
+    def create(
+        self, key: bytes = b"", secure: bool = False, uid: bytes | None = None
+    ) -> LiveSession:
+        """
+        Make a session, with a new id.  It is stored when it is saved.
+
+        :param key: the affinity key of its client.  What is past 16,384 bytes is cut off.
+        :param secure: whether its id is only ever sent over TLS.
+        :param uid: an id of your own, ASCII, that none has; never one that a client chose.
+        """
+        created = self.clock.seconds()
+        expiry = self._expiry
+        return self._enter(
+            SessionRecord(
+                uid=new_uid() if uid is None else uid,
+                version=0,
+                created=created,
+                touched=created,
+                idle=expiry.idle,
+                lifetime=expiry.lifetime,
+                key=key[:KEY_LIMIT],
+                secure=secure,
+            )
+        )
+
+    def load(self, uid: bytes) -> Deferred[LiveSession | None]:
+        """
+        Look a session up, and note that it is used.
+
+        :return: fires with the session, or with :obj:`None` if there is none.  Fails
+            with :exc:`stickyd.errors.SessionMoved` if it has moved, or with an error of
+            the store's.
+        """
+        live = self._live.get(uid)
+        if live is not None and (self.store.local or live.held):
+            live.touch()
+            return succeed(None if live.ended is not None else live)
+        return self.store.load(uid).addCallback(self._loaded)
+
+    def find(self, uid: bytes) -> LiveSession | None:
+        """
+        Look a session up in a local store, as :meth:`load`.
+
+        :raise stickyd.errors.SessionMoved: it has moved.
+        """
+        return now(self.load(uid))
+
+    def in_use(self, uid: bytes) -> LiveSession:
+        """
+        Get a session that somebody is using already.
+
+        :raise stickyd.errors.NoSuchSession: nobody is.
+        """
+        try:
+            return self._live[uid]
+        except KeyError:
+            raise NoSuchSession("nobody is using a session of this id") from None
+
+    def busy(self, select: Callable[[LiveSession], bool] | None = None) -> list[LiveSession]:
+        """
+        Tell which sessions requests are using, so that :meth:`export_batches` left them.
+
+        :param select: leaves out those for which it is false.
+        """
+        return [
+            live
+            for live in self._live.values()
+            if live.held and live.ended is None and (select is None or select(live))
+        ]
+
+    def when_released(self, sessions: list[LiveSession]) -> Deferred[None]:
+        """
+        :return: fires when each of them has been let go of once.
+        """
+        waiting = DeferredList([session.when_released() for session in sessions])
+        return waiting.addCallback(lambda _: None)
+
+    def export_batches(
+        self,
+        select: Callable[[SessionRecord], bool] | None = None,
+        max_bytes: int = CHUNK,
+    ) -> Iterator[bytes]:
+        """
+        Take sessions out, to be carried to another worker.  None from a store that is
+        not local: the other worker sees it too.
+
+        :param select: leaves those here for which it is false.
+        :param max_bytes: the most bytes of a chunk, 32,768 or more.
+        :return: chunks.  Each session leaves when the chunk that has it, or the
+            first part of it, is given out; one of which not all parts were
+            taken comes back when the iterator is closed.
+        :raise ValueError: ``max_bytes`` is too small.
+        """
+        if max_bytes < CHUNK_LEAST:
+            raise ValueError(f"a chunk must have room for {CHUNK_LEAST} bytes, not {max_bytes}")
+        if not self.store.local:
+            return iter(())
+        return Export(self.store, self._live, select, max_bytes).chunks()
+
+    def import_chunk(self, chunk: bytes) -> Deferred[int]:
+        """
+        Take in sessions that were taken out elsewhere.  May be repeated.
+
+        :param chunk: what :meth:`export_batches` gave.  The parts of a session that comes
+            in parts are given in their order.
+        :return: fires with how many sessions are stored now that were not before.  Fails
+            with :exc:`stickyd.errors.TransferError` if it is not a chunk; nothing of it
+            is stored then.  A session for which the store has no room is logged.
+        """
+        try:
+            records = self._reader.read(chunk)
+        except TransferError:
+            return fail()
+        self._arm()
+        adopted = [
+            self.store.adopt(record).addCallbacks(self._adopted, self._refused, (record,))
+            for record in records
+        ]
+        return DeferredList(adopted).addCallback(lambda pairs: sum(count for _, count in pairs))
+
+    def stop(self) -> None:
+        """
+        Stop looking for sessions that are over.
+        """
+        self._stopped = True
+        if self._sweep_call is not None and self._sweep_call.active():
+            self._sweep_call.cancel()
+
+    def gone(self, uid: bytes, reason: Gone) -> None:
+        """
+        Note that a session is no longer here: for the store and the session alone.
+        """
+        live = self._live.pop(uid, None)
+        if live is not None:
+            live.end(reason)
+
+    def renamed(self, live: LiveSession, old: bytes) -> None:
+        """
+        Note that a session has a new id: for the session alone.
+        """
+        del self._live[old]
+        self._live[live.uid] = live
+
+    def _enter(self, record: SessionRecord) -> LiveSession:
+        self._arm()
+        live = self._live[record.uid] = LiveSession(self, record)
+        return live
+
+    def _loaded(self, record: SessionRecord | None) -> LiveSession | None:
+        if record is None:
+            return None
+        live = self._live.get(record.uid)
+        if live is None:
+            live = self._enter(record)
+        elif live.version != record.version and not live.held:
+            live.refresh(record)
+        live.touch()
+        return live
+
+    def _arm(self) -> None:
+        if self._sweep_call is None and not self._stopped:
+            self._sweep_call = self.clock.callLater(self._sweep_interval, self._sweep)
+
+    def _sweep(self) -> None:
+        self.store.expire(_SWEEP_LIMIT).addCallbacks(self._swept, self._sweep_failed)
+
+    def _swept(self, more: bool) -> None:
+        self._sweep_call = None
+        if not self._stopped:
+            delay = 0.0 if more else self._sweep_interval
+            self._sweep_call = self.clock.callLater(delay, self._sweep)
+
+    def _sweep_failed(self, failure: Failure) -> None:
+        self._log.failure("sessions: the search for sessions that are over has failed", failure)
+        self._swept(False)
+
+    def _adopted(self, stored: bool, record: SessionRecord) -> int:
+        if stored:
+            # What anybody has of an earlier version of it here is out of date.
+            self.gone(record.uid, Gone.SUPERSEDED)
+        return int(stored)
+
+    def _refused(self, failure: Failure) -> int:
+        self._log.failure("sessions: a session that was carried here is lost", failure)
+        return 0

@@ -1,0 +1,156 @@
+"""
+How sessions are carried from worker to worker: in chunks of text.
+
+A chunk is lines.  The first is ``stickyd-sessions 1``.  Then come two lines for each
+session: a JSON array of the record's fields, and the data as
+:func:`stickyd.sessions.plain.encode` makes it, which has no line ends.  The array ends with
+*part* and *parts*.  A session whose data is too large for a chunk comes alone in
+several, with the same fields in each and a part of the data: the parts in
+order give the data.  Every other session is part 0 of 1.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stickyd.errors import TransferError
+from stickyd.sessions.plain import decode
+from stickyd.sessions.record import SessionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHUNK = 59_999
+"""
+The most bytes of a chunk: AMP's values end at 65,535, and leave room beside it.
+"""
+
+CHUNK_LEAST = 32_768
+"""
+The least that a chunk may be limited to: the longest array fits (its affinity key has
+up to 16,384 bytes before base64) and leaves room for some data.
+"""
+
+_HEAD = b"stickyd-sessions 1\n"
+
+
+def line_pair(record: SessionRecord, part: int = 0, parts: int = 1) -> bytes:
+    """
+    Write a record, whole or a part, whose data is then a part too.
+    """
+    fields = [
+        record.uid.decode("ascii"),
+        record.version,
+        record.created,
+        record.touched,
+        record.idle,
+        record.lifetime,
+        b64encode(record.key).decode("ascii"),
+        record.secure,
+        part,
+        parts,
+    ]
+    return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n" + record.data + b"\n"
+
+
+def join(pairs: list[bytes]) -> bytes:
+    """
+    Make a chunk.
+    """
+    return _HEAD + b"".join(pairs)
+
+
+def fits(size: int, limit: int) -> bool:
+    """
+    Tell whether pairs of lines of so many bytes fit into one chunk.
+    """
+    return len(_HEAD) + size <= limit
+
+
+def split(record: SessionRecord, limit: int) -> Iterator[bytes]:
+    """
+    Write a record that is too large for one chunk.
+
+    :return: the chunks, each of at most ``limit`` bytes.
+    """
+    data = record.data
+    # The array is longest with the highest numbers; so many parts there never are.
+    frame = len(_HEAD) + len(line_pair(replace(record, data=b""), len(data), len(data)))
+    room = limit - frame
+    parts = -(-len(data) // room)
+    for part in range(parts):
+        piece = replace(record, data=data[part * room : (part + 1) * room])
+        yield join([line_pair(piece, part, parts)])
+
+
+class ChunkReader:
+    """
+    Reads chunks, from any number of workers in turns.
+    """
+
+    def __init__(self) -> None:
+        # The parts of sessions that have not come whole.
+        self._parts: dict[bytes, tuple[int, list[bytes]]] = {}
+
+    def read(self, chunk: bytes) -> list[SessionRecord]:
+        """
+        Read one chunk.
+
+        :return: the sessions in it, and the one of which it has the last part.
+        :raise stickyd.errors.TransferError: it is not a chunk, or a part is missing
+            before it.
+        """
+        if not chunk.startswith(_HEAD) or not chunk.endswith(b"\n"):
+            raise TransferError("not a chunk of sessions: it does not begin or end like one")
+        lines = chunk.split(b"\n")[1:-1]
+        if len(lines) % 2:
+            raise TransferError("a chunk of sessions must have two lines for each session")
+        records = []
+        for fields, data in zip(lines[::2], lines[1::2], strict=True):
+            record = self._read_pair(fields, data)
+            if record is not None:
+                records.append(record)
+        return records
+
+    def _read_pair(self, line: bytes, data: bytes) -> SessionRecord | None:
+        try:
+            uid, version, created, touched, idle, lifetime, key, secure, part, parts = json.loads(
+                line
+            )
+            record = SessionRecord(
+                uid=uid.encode("ascii"),
+                version=int(version),
+                created=float(created),
+                touched=float(touched),
+                idle=float(idle),
+                lifetime=float(lifetime),
+                data=data,
+                key=b64decode(key, validate=True),
+                secure=bool(secure),
+            )
+            if parts > 1:
+                whole = self._gather(record, part, parts)
+                if whole is None:
+                    return None
+                record = replace(record, data=whole)
+            decode(record.data)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise TransferError(
+                f"a chunk of sessions has a session that is none: {error}"
+            ) from error
+        return record
+
+    def _gather(self, record: SessionRecord, part: int, parts: int) -> bytes | None:
+        if part == 0:
+            self._parts[record.uid] = (record.version, [])
+        version, pieces = self._parts.get(record.uid, (record.version, []))
+        if version != record.version or len(pieces) != part:
+            raise ValueError(f"part {part} of {parts} comes without the parts before it")
+        pieces.append(record.data)
+        if part + 1 < parts:
+            return None
+        del self._parts[record.uid]
+        return b"".join(pieces)

@@ -1,0 +1,138 @@
+"""
+What a worker is made of while it serves.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.readiness import readiness_of
+from stickyd.placement.choice import PLACEMENTS
+from stickyd.sessions.memory import MemorySessionStore
+from stickyd.sessions.record import SessionExpiry
+from stickyd.sessions.registry import SessionRegistry
+from stickyd.worker.adopt import Adoption
+from stickyd.worker.application import build_host
+from stickyd.worker.retire import Retirement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.settings import Settings
+
+
+class Serving:
+    """
+    Host, sessions, and both directions of the handoff channel.
+
+    :ivar host: serves connections.
+    :ivar sessions: the sessions of this worker's clients.
+    :ivar retirement: gives away what is not ours any more; once :meth:`open` was called.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        slot: int,
+        send_sessions: Callable[[int, bytes], Deferred[None]],
+        lost: Callable[[], None],
+    ) -> None:
+        """
+        :param lost: called when the primary has closed the handoff channel.
+        :raises ApplicationError: if the application cannot be had.
+        """
+        self._reactor = reactor
+        self._settings = settings
+        self._slot = slot
+        self._send_sessions = send_sessions
+        self._lost = lost
+        self.sessions = SessionRegistry(
+            MemorySessionStore(
+                reactor,
+                max_count=settings.session_limit,
+                max_bytes=settings.session_memory * 1024 * 1024,
+            ),
+            reactor,
+            expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
+        )
+        self.host = build_host(settings, reactor, self.sessions)
+
+    def open(self, sock: socket) -> None:
+        """
+        Take connections from the primary.
+
+        :param sock: our end of the handoff channel.
+        """
+        readiness = readiness_of(self._reactor)
+        self._adoption = Adoption(
+            self._reactor, self.host, self._settings.window, self._lost, self._returned, self._room
+        )
+        channel = HandoffChannel(
+            readiness, self._reactor, sock, self._adoption, self._adoption.window
+        )
+        self._adoption.announce = channel.announce
+        self.retirement = Retirement(
+            self.host,
+            self.sessions,
+            channel,
+            self._send_sessions,
+            PLACEMENTS[self._settings.placement],
+            self._slot,
+        )
+        channel.open()
+
+    def _returned(self, handoff: Any) -> None:
+        self.retirement.returned(handoff)
+
+    def _room(self) -> None:
+        self.retirement.room()
+
+    def figures(self) -> dict[str, float]:
+        """
+        What a heartbeat tells: open and adopted connections, answered requests, resident
+        memory in bytes.
+        """
+        return {
+            "connections": self.host.connections,
+            "adopted": self._adoption.adopted,
+            "requests": self.host.requests,
+            "memory": resident_bytes(),
+        }
+
+    def finish(self, patience: float) -> Deferred[None]:
+        """
+        Take no more, finish what is under way, and close what is not finished in time.
+
+        :return: fires when the worker may exit.
+        """
+        self._adoption.close()
+        overdue = self._reactor.callLater(patience, self.host.abort)
+
+        def drained(_: object) -> Deferred[None]:
+            if overdue.active():
+                overdue.cancel()
+            settled = self.retirement.settled()
+            # The primary may be dead, and never take what we would give it.
+            settled.addTimeout(max(1.0, min(patience, 5.0)), self._reactor)
+            return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
+
+        return self.host.drain().addCallback(drained)
+
+
+def resident_bytes() -> int:
+    """
+    The resident memory of this process (proc(5)); where there is no /proc, its peak.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,33 @@
+"""
+What all tests share: the choice of the long ones.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """
+    Add ``--soak``.
+    """
+    parser.addoption("--soak", action="store_true", help="run the long tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Declare the mark of the long tests.
+    """
+    config.addinivalue_line("markers", "soak: takes tens of seconds; runs with --soak only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """
+    Deselect the long tests unless they are asked for.
+    """
+    if config.getoption("--soak"):
+        return
+    long = [item for item in items if item.get_closest_marker("soak")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]

@@ -1,0 +1,121 @@
+"""
+Applications that the tests have served.  These run in the workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from typing_extensions import override
+
+from tests.system.gate import VARIABLE
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+    from twisted.web.server import Request
+
+#: The body of ``held`` comes in two halves of this many bytes.
+HALF = 300_000
+
+
+def own_slot() -> int:
+    """
+    The slot of this worker, which stands in its command line; -1 in no worker.
+    """
+    arguments = sys.argv
+    return int(arguments[arguments.index("--slot") + 1]) if "--slot" in arguments else -1
+
+
+class Mirror(Resource):
+    """
+    Tells a client who it seems to be, in JSON: ``host``, ``port``, ``pid``, ``slot``.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> bytes:
+        address: Any = request.getClientAddress()
+        seen = {
+            "host": getattr(address, "host", None),
+            "port": getattr(address, "port", None),
+            "kind": type(address).__name__,
+            "pid": os.getpid(),
+            "slot": own_slot(),
+        }
+        return json.dumps(seen).encode()
+
+
+class _Waiting(Protocol):
+    """
+    Answers the second half once the gate opens.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._gone = False
+        request.notifyFinish().addErrback(self._leave)
+
+    def _leave(self, _: object) -> None:
+        self._gone = True
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._gone:
+            self._request.write(b"b" * HALF)
+            self._request.finish()
+
+
+class Held(Resource):
+    """
+    Answers the first half of the body at once and the second when the gate opens.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> int:
+        from twisted.internet import reactor
+
+        request.setHeader(b"content-length", b"%d" % (2 * HALF))
+        request.write(b"a" * HALF)
+        endpoint = UNIXClientEndpoint(reactor, os.environ[VARIABLE])
+        connectProtocol(endpoint, _Waiting(request))
+        return NOT_DONE_YET
+
+
+class Spin(Resource):
+    """
+    Arrives at the gate and never returns to the reactor.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> bytes:
+        with socket.socket(socket.AF_UNIX) as gate:
+            gate.connect(os.environ[VARIABLE])
+            while True:
+                pass
+
+
+def site() -> Resource:
+    """
+    All of them: ``/mirror``, ``/held``, ``/spin``.
+    """
+    root = Resource()
+    root.putChild(b"mirror", Mirror())
+    root.putChild(b"held", Held())
+    root.putChild(b"spin", Spin())
+    return root
+
+
+mirror = Mirror()

@@ -1,0 +1,3 @@
+"""
+Applications that cannot be served, each in its own way.
+"""

@@ -1,0 +1,7 @@
+"""
+Fails while it is imported.
+"""
+
+from __future__ import annotations
+
+root = 1 / 0

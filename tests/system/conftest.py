@@ -1,0 +1,88 @@
+"""
+What the system tests are given.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from benchmarks.compiling import compile_load
+from tests.system.gate import Gate
+from tests.system.server import HANDED, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from socket import socket
+
+
+class Start(Protocol):
+    """
+    Starts a server, see :class:`tests.system.server.Server`.
+    """
+
+    def __call__(
+        self,
+        *arguments: str,
+        workers: int = 2,
+        listen: str = HANDED,
+        variables: Mapping[str, str] | None = None,
+        listener: socket | None = None,
+        ready: bool = True,
+    ) -> Server:
+        """
+        :param ready: whether to wait until all workers serve.
+        """
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """
+    Starts servers that must end well: those that the test has not ended are stopped.
+    """
+    servers: list[Server] = []
+
+    def start_one(
+        *arguments: str,
+        workers: int = 2,
+        listen: str = HANDED,
+        variables: Mapping[str, str] | None = None,
+        listener: socket | None = None,
+        ready: bool = True,
+    ) -> Server:
+        server = Server(
+            *arguments, workers=workers, listen=listen, variables=variables, listener=listener
+        )
+        servers.append(server)
+        if ready:
+            server.wait_until_ready()
+        return server
+
+    try:
+        yield start_one
+        for server in servers:
+            if server.process.returncode is None:
+                server.stop()
+    finally:
+        for server in servers:
+            server.destroy()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """
+    A gate for the application to wait at.
+    """
+    with closing(Gate(tmp_path / "gate")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def load_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    The load generator of the benchmark, compiled.
+    """
+    return compile_load(tmp_path_factory.mktemp("load"))

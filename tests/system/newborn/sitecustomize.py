@@ -1,0 +1,16 @@
+"""
+Holds a worker at the gate before it has run a line of its own.
+
+Python imports a module of this name when it starts, if it is on the path.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+if "--slot" in sys.orig_argv:
+    with socket.socket(socket.AF_UNIX) as gate:
+        gate.connect(os.environ["STICKYD_TEST_GATE"])
+        gate.recv(1)

@@ -1,0 +1,290 @@
+"""
+A real ``twistd -n stickyd``: its process, its log, its workers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.system.log import PATIENCE, Log
+from tests.system.processes import (
+    Watched,
+    descriptors_of,
+    eventually,
+    processes_marked,
+    state_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: The tests' own socket is the server's descriptor 3, as systemd would pass it.
+HANDED = "systemd:domain=INET:index=0"
+
+#: sd_listen_fds(3) wants the pid of the very process, so it is exec'd from one that knows
+#: its own.  The socket comes as standard input, because only there can it be put.
+_ACTIVATE = 'export LISTEN_PID=$$; exec "$@" 3<&0 0</dev/null'
+
+#: What a log of a server that nothing happened to does not contain.
+COMPLAINTS = re.compile(r"#(warn|error|critical)\]|Traceback|Unhandled")
+
+_STARTED = re.compile(r"Worker (\d+) started \(slot (\d+)\)")
+_ONLINE = re.compile(r"Worker (\d+) online")
+_LISTENING = re.compile(r"listening on \S+ \((?:.*:(\d+))?")
+
+
+def twistd(*arguments: str) -> list[str]:
+    """
+    The command line of ``twistd``, the one of this interpreter.
+    """
+    return [str(Path(sys.executable).with_name("twistd")), *arguments]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """
+    The environment in which ``twistd`` finds this checkout.
+    """
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **extra}
+
+
+@dataclass(frozen=True)
+class Birth:
+    """
+    A worker that was started.
+    """
+
+    pid: int
+    slot: int
+
+
+class Server:
+    """
+    A running primary.
+
+    :ivar births: every worker that it started, oldest first.
+    :ivar log: what it wrote.
+    :ivar port: where it listens, once :meth:`wait_until_ready` has returned.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        workers: int = 2,
+        listen: str = HANDED,
+        variables: Mapping[str, str] | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """
+        Start it.
+
+        :param arguments: options of ``twistd stickyd``.
+        :param listen: an endpoint; by default the server is handed a socket that is
+            bound here, to 127.0.0.1 and a port that the kernel chose.
+        :param variables: more variables of the environment.
+        :param listener: a socket to hand to it instead of a new one; it stays the caller's.
+        """
+        self.workers = workers
+        self.births: list[Birth] = []
+        self.port = 0
+        self._mark = f"STICKYD_TEST={uuid.uuid4()}"
+        self._allowed: list[str] = []
+        name, _, value = self._mark.partition("=")
+        command = twistd("-n", "--pidfile=", "stickyd", "--listen", listen,
+                         "--workers", str(workers), *arguments)  # fmt: skip
+        settings = environment(
+            LISTEN_FDS="1", LISTEN_FDNAMES="http", **{name: value}, **(variables or {})
+        )
+        with socket.socket() if listener is None else listener.dup() as handed:
+            if listen == HANDED:
+                if listener is None:
+                    handed.bind(("127.0.0.1", 0))
+                    handed.listen(socket.SOMAXCONN)
+                self.port = handed.getsockname()[1]
+            self.process = subprocess.Popen(
+                ["/bin/sh", "-c", _ACTIVATE, "sh", *command],
+                stdin=handed.fileno() if listen == HANDED else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=settings,
+                cwd=ROOT,
+                # A group of its own, to be sent what a terminal sends to the whole group.
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+        assert self.process.stdout is not None
+        self.log = Log(self.process.stdout, self._notice)
+
+    def _notice(self, line: str) -> None:
+        started = _STARTED.search(line)
+        if started is not None:
+            self.births.append(Birth(int(started[1]), int(started[2])))
+
+    # what is known of it
+
+    @property
+    def target(self) -> tuple[str, int]:
+        """
+        Where clients connect.
+        """
+        return "127.0.0.1", self.port
+
+    def wait_until_ready(self) -> None:
+        """
+        Wait until every slot has a worker that serves.
+        """
+        listening = self.log.wait_for(_LISTENING.pattern)
+        self.port = self.port or int(listening[1] or 0)
+        self.log.wait_for(_ONLINE.pattern, count=self.workers)
+
+    def worker(self, slot: int) -> int:
+        """
+        The pid of the worker that occupies a slot, or was the last to.
+        """
+        return next(birth.pid for birth in reversed(self.births) if birth.slot == slot)
+
+    def slot_of(self, pid: int) -> int:
+        """
+        The slot that a worker occupies or occupied.
+        """
+        return next(birth.slot for birth in self.births if birth.pid == pid)
+
+    def serving(self) -> list[int]:
+        """
+        The pids of the workers that have come online and have not died, by the log.
+        """
+        online = [int(match[1]) for match in self.log.found(_ONLINE.pattern)]
+        gone = {int(match[1]) for match in self.log.found(r"Worker (\d+) \(slot \d+\) ")}
+        return [pid for pid in online if pid not in gone]
+
+    def wait_for_successor(self, pid: int) -> int:
+        """
+        Wait until another worker serves in the slot of a dead one.
+
+        :return: its pid.
+        """
+        slot = self.slot_of(pid)
+        successor = self.log.wait_for(
+            rf"Worker (?!{pid} )(\d+) started \(slot {slot}\)",
+            since=self._line_of(f"Worker {pid} started"),
+        )
+        self.log.wait_for(f"Worker {successor[1]} online")
+        return int(successor[1])
+
+    def _line_of(self, text: str) -> int:
+        return next(number for number, line in enumerate(self.log.lines) if text in line)
+
+    def descriptors(self) -> dict[int, int]:
+        """
+        How many descriptors are open, by process: the primary and its present workers.
+        """
+        pids = [self.pid, *(self.worker(slot) for slot in range(self.workers))]
+        return {pid: len(descriptors_of(pid)) for pid in pids}
+
+    def watch_workers(self) -> list[Watched]:
+        """
+        Watch the worker of every slot.
+        """
+        return [Watched(self.worker(slot)) for slot in range(self.workers)]
+
+    # doing things to it
+
+    def allow(self, *patterns: str) -> None:
+        """
+        Say which complaints the log may contain.
+        """
+        self._allowed.extend(patterns)
+
+    def suspend(self, pid: int) -> None:
+        """
+        Stop a process where it stands, as by Ctrl-Z; return when it stands.
+        """
+        os.kill(pid, signal.SIGSTOP)
+        assert eventually(lambda: state_of(pid) == "T"), f"{pid} does not stop"
+
+    def resume(self, pid: int) -> None:
+        """
+        Let a suspended process go on.
+        """
+        os.kill(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """
+        Kill the primary alone, by SIGKILL.
+        """
+        self.process.kill()
+        self.process.wait()
+
+    def signal_group(self, signum: signal.Signals) -> None:
+        """
+        Send a signal to the primary and its workers all at once, as a terminal does.
+        """
+        os.killpg(self.pid, signum)
+
+    def limit_descriptors(self, pid: int, limit: int) -> None:
+        """
+        Set the soft limit of open files of a running process; the hard one stays.
+        """
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, hard))
+
+    def wait_until_gone(self, timeout: float = PATIENCE) -> int:
+        """
+        Wait until the primary has exited.
+
+        :return: its exit code.
+        """
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                f"the server did not exit within {timeout:g} s:\n{self.log.text}"
+            ) from None
+
+    def stop(self, timeout: float = PATIENCE) -> None:
+        """
+        Stop it by SIGTERM, as a service manager does, and check that it ends well.
+        """
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.wait_until_gone(timeout)
+        assert code == 0, f"exit code {code}:\n{self.log.text}"
+        self.check_nothing_left()
+
+    def check_nothing_left(self) -> None:
+        """
+        Check that no process is left, and that the log has no complaint but those allowed.
+        """
+        left = processes_marked(self._mark)
+        assert not left, f"left behind: {left}\n{self.log.text}"
+        self.log.wait_for_end()
+        complaints = [
+            line
+            for line in self.log.lines
+            if COMPLAINTS.search(line) and not any(re.search(p, line) for p in self._allowed)
+        ]
+        assert not complaints, "unexpected in the log:\n" + "\n".join(complaints)
+
+    def destroy(self) -> None:
+        """
+        End whatever is left of it.  Never fails.
+        """
+        for pid in processes_marked(self._mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it was faster
+        self.process.wait()
+        self.log.wait_for_end()

@@ -1,0 +1,382 @@
+"""
+Imports run one way: the rules of ``docs/design.md``, held over every module there is.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PURE = ("settings", "affinity", "placement", "handoff.frame", "fleet.slot", "fleet.backoff")
+FOUNDATION = (*PURE, "interfaces", "errors")
+CHANNELS = ("handoff", "control")
+PRIMARY = ("listen", "fleet")
+WORKER = ("worker", "serve", "sessions")
+
+#: Who may know whom.  A module's own entry is the first one that it is in.
+LAYERS = (
+    (("plugin",), (*FOUNDATION, *PRIMARY, "service", "options")),
+    (("options",), FOUNDATION),
+    (("service",), (*FOUNDATION, *CHANNELS, *PRIMARY)),
+    (FOUNDATION, FOUNDATION),
+    (CHANNELS, (*FOUNDATION, *CHANNELS)),
+    (PRIMARY, (*FOUNDATION, *CHANNELS, *PRIMARY)),
+    (WORKER, (*FOUNDATION, *CHANNELS, *WORKER)),
+    (("testing",), (*FOUNDATION, *CHANNELS, *PRIMARY, *WORKER)),
+)
+
+#: The three that build: no one else may touch the global reactor, nor import them.
+ROOTS = ("service", "worker.__main__", "plugin")
+
+UNCLEAN = ("twisted.internet", "socket", "os")
+
+
+@dataclass
+class Module:
+    """
+    A module and what it imports.
+
+    :ivar name: its dotted name.
+    :ivar imports: what it imports when it runs, in functions too, by dotted name.
+    :ivar at_import: those of them that are imported as soon as the module is.
+    """
+
+    name: str
+    imports: set[str] = field(default_factory=set)
+    at_import: set[str] = field(default_factory=set)
+
+
+def read(name: str, source: str, package: str = "") -> Module:
+    """
+    Find the imports of a module; those below ``if TYPE_CHECKING`` do not count.
+
+    :param package: what relative imports start from: the one that the module is in,
+        unless it says otherwise.
+    """
+    module = Module(name)
+    package = package or name.rpartition(".")[0]
+
+    def visit(node: ast.AST, inside_function: bool) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for statement in node.orelse:
+                visit(statement, inside_function)
+            return
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found = set(imported(node, package))
+            module.imports |= found
+            if not inside_function:
+                module.at_import |= found
+        for child in ast.iter_child_nodes(node):
+            visit(
+                child,
+                inside_function
+                or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)),
+            )
+
+    visit(ast.parse(source), False)
+    return module
+
+
+def imported(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[str]:
+    """
+    The names that a statement may import as modules: of ``from a import b`` both ``a``
+    and ``a.b``, since only the file system knows which of them is one.
+    """
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    origin = node.module or ""
+    if node.level:
+        parents = package.split(".")
+        above = ".".join(parents[: len(parents) - node.level + 1])
+        origin = f"{above}.{origin}".rstrip(".")
+    yield origin
+    yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def below(name: str, places: Iterable[str]) -> bool:
+    """
+    Whether a name is one of some modules or packages, or inside of one.
+    """
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def ours(names: Iterable[str]) -> tuple[str, ...]:
+    """
+    The same names, below ``stickyd``.
+    """
+    return tuple(f"stickyd.{name}" for name in names)
+
+
+def within(module: Module, modules: Mapping[str, Module]) -> set[str]:
+    """
+    The modules of stickyd that a module imports.
+    """
+    return {name for name in module.imports if name in modules and name != module.name}
+
+
+def broken_rules(modules: Mapping[str, Module]) -> list[str]:
+    """
+    Everything that is not as it should be, one line each.
+    """
+    found = []
+    for module in modules.values():
+        for name in sorted(module.imports):
+            if below(module.name, ours(PURE)) and below(name, UNCLEAN):
+                found.append(f"{module.name} is pure and imports {name}")
+            if name == "twisted.internet.reactor":
+                if not below(module.name, ours(ROOTS)):
+                    found.append(f"{module.name} imports the global reactor")
+                elif name in module.at_import:
+                    found.append(f"{module.name} imports the global reactor at module level")
+        found += [
+            f"{module.name} must not know {name}"
+            for name in sorted(within(module, modules))
+            if not may_know(module.name, name)
+        ]
+    return found + [f"import cycle: {' -> '.join(cycle)}" for cycle in cycles(modules)]
+
+
+def may_know(who: str, whom: str) -> bool:
+    """
+    Whether one module of stickyd may import another.
+    """
+    if whom == "stickyd":  # __version__, which imports nothing
+        return True
+    allowed = next((known for layer, known in LAYERS if below(who, ours(layer))), ())
+    if whom in ours(ROOTS):
+        return whom in ours(allowed)
+    return below(whom, ours(allowed))
+
+
+def cycles(modules: Mapping[str, Module]) -> Iterator[list[str]]:
+    """
+    Rings of modules that import one another, imports inside of functions included.
+    """
+    finished: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> Iterator[list[str]]:
+        if name in path:
+            yield [*path[path.index(name) :], name]
+            return
+        if name in finished:
+            return
+        for other in sorted(within(modules[name], modules)):
+            yield from walk(other, [*path, name])
+        finished.add(name)
+
+    for name in sorted(modules):
+        yield from walk(name, [])
+
+
+def whole_package() -> dict[str, Module]:
+    """
+    Every module of stickyd, by name.
+    """
+    modules = {}
+    for path in sorted((ROOT / "stickyd").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        package = ".".join(parts[:-1])
+        name = package if parts[-1] == "__init__" else ".".join(parts)
+        modules[name] = read(name, path.read_text(), package)
+    return modules
+
+
+def is_package(name: str) -> bool:
+    """
+    Whether a module of stickyd is a package.
+    """
+    return ROOT.joinpath(*name.split(".")).is_dir()
+
+
+def test_imports_run_one_way() -> None:
+    """
+    No module of stickyd imports what its layer must not know.
+    """
+    assert broken_rules(whole_package()) == []
+
+
+def test_every_module_has_a_layer() -> None:
+    """
+    A module in a place that the rules do not know cannot slip past them.
+    """
+    known = ours(place for layer, _ in LAYERS for place in layer)
+    assert {name for name in whole_package() if not below(name, known)} == {"stickyd"}
+
+
+def test_layers_are_there() -> None:
+    """
+    No rule holds for want of anyone to break it: what the rules name exists.
+    """
+    named = ours((*FOUNDATION, *CHANNELS, *PRIMARY, *WORKER, *ROOTS))
+    assert set(named) <= set(whole_package())
+
+
+def test_packages_of_pure_modules_import_nothing() -> None:
+    """
+    Importing a pure module brings nothing along by way of the packages that it is in.
+    """
+    modules = whole_package()
+    places = {*ours(PURE), *(name.rpartition(".")[0] for name in ours(PURE))}
+    beyond = {
+        name: modules[name].imports - {"__future__", "__future__.annotations"}
+        for name in places
+        if is_package(name)
+    }
+    assert not any(beyond.values()), beyond
+    assert {"stickyd", "stickyd.affinity", "stickyd.fleet"} <= set(beyond)
+
+
+def test_worker_root_leaves_the_reactor_to_choose() -> None:
+    """
+    Importing the worker's root, and all that it imports, installs no reactor: it could
+    not install uvloop's any more.
+    """
+    program = (
+        "import sys, stickyd.worker.__main__; print('twisted.internet.reactor' in sys.modules)"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert outcome.stdout == "False\n"
+
+
+#: A small stickyd in which everything is as it should be.
+SOUND = {
+    "stickyd.errors": "",
+    "stickyd.interfaces": "from zope.interface import Interface",
+    "stickyd.placement.rendezvous": "from stickyd.interfaces import IPlacement",
+    "stickyd.handoff.channel": "import os, socket\nfrom stickyd.errors import FrameError",
+    "stickyd.listen.port": "from stickyd.handoff.channel import HandoffChannel",
+    "stickyd.fleet.spawn": "from stickyd.handoff import channel",
+    "stickyd.serve.resource": "from twisted.web.resource import Resource",
+    "stickyd.worker.adopt": "from stickyd.serve.resource import ResourceHost",
+    "stickyd.worker.__main__": "from stickyd.worker.adopt import Adoption",
+    "stickyd.service": (
+        "from stickyd.listen import port\n"
+        "from stickyd.fleet import spawn\n"
+        "def go():\n    from twisted.internet import reactor\n"
+    ),
+    "stickyd.plugin": "from stickyd.service import StickyService",
+}
+
+
+def problems_with(name: str, source: str) -> list[str]:
+    """
+    What is wrong once a module of the sound package has another source.
+    """
+    sources = {**SOUND, name: f"{SOUND.get(name, '')}\n{source}"}
+    return broken_rules({name: read(name, source) for name, source in sources.items()})
+
+
+def test_sound_package_passes() -> None:
+    """
+    The checker finds nothing where there is nothing.
+    """
+    assert problems_with("stickyd.errors", "") == []
+
+
+def test_imports_for_types_only_pass() -> None:
+    """
+    What is imported for the type checker alone counts for nothing, its ``else`` for all.
+    """
+    for_types = "if TYPE_CHECKING:\n    from stickyd.worker.adopt import Adoption\n"
+    assert problems_with("stickyd.fleet.spawn", for_types) == []
+    assert (
+        problems_with("stickyd.fleet.spawn", f"{for_types}else:\n    import stickyd.service") != []
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "complaint"),
+    [
+        ("stickyd.placement.rendezvous", "import os.path", "is pure and imports os.path"),
+        ("stickyd.settings", "def f():\n    import socket", "is pure and imports socket"),
+        (
+            "stickyd.affinity.address",
+            "from twisted import internet",
+            "is pure and imports twisted.internet",
+        ),
+        (
+            "stickyd.fleet.slot",
+            "from twisted.internet.defer import Deferred",
+            "is pure and imports twisted.internet.defer",
+        ),
+        (
+            "stickyd.handoff.frame",
+            "from stickyd.handoff.channel import HandoffChannel",
+            "stickyd.handoff.frame must not know stickyd.handoff.channel",
+        ),
+        (
+            "stickyd.interfaces",
+            "from .listen import port",
+            "stickyd.interfaces must not know stickyd.listen.port",
+        ),
+        (
+            "stickyd.listen.port",
+            "from stickyd.worker import adopt",
+            "stickyd.listen.port must not know stickyd.worker.adopt",
+        ),
+        (
+            "stickyd.serve.resource",
+            "def f():\n    import stickyd.fleet.spawn",
+            "stickyd.serve.resource must not know stickyd.fleet.spawn",
+        ),
+        (
+            "stickyd.handoff.channel",
+            "from ..fleet.spawn import Spawner",
+            "stickyd.handoff.channel must not know stickyd.fleet.spawn",
+        ),
+        (
+            "stickyd.fleet.spawn",
+            "from stickyd.service import StickyService",
+            "stickyd.fleet.spawn must not know stickyd.service",
+        ),
+        (
+            "stickyd.worker.adopt",
+            "from stickyd.worker.__main__ import Worker",
+            "stickyd.worker.adopt must not know stickyd.worker.__main__",
+        ),
+        (
+            "stickyd.service",
+            "from stickyd.serve.resource import ResourceHost",
+            "stickyd.service must not know stickyd.serve.resource",
+        ),
+        (
+            "stickyd.elsewhere",
+            "from stickyd.errors import FrameError",
+            "stickyd.elsewhere must not know stickyd.errors",
+        ),
+        (
+            "stickyd.service",
+            "from twisted.internet import reactor",
+            "imports the global reactor at module level",
+        ),
+        (
+            "stickyd.fleet.spawn",
+            "def f():\n    from twisted.internet import reactor",
+            "stickyd.fleet.spawn imports the global reactor",
+        ),
+        (
+            "stickyd.serve.resource",
+            "def f():\n    from stickyd.worker.adopt import Adoption",
+            "cycle: stickyd.serve.resource -> stickyd.worker.adopt -> stickyd.serve.resource",
+        ),
+    ],
+)
+def test_violation_is_caught(name: str, source: str, complaint: str) -> None:
+    """
+    Each rule has a module that breaks it, and the checker says so.
+    """
+    assert any(complaint in problem for problem in problems_with(name, source))

@@ -1,0 +1,615 @@
+"""
+Tests of the registry and of sessions in use.
+"""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, capturedLogs
+
+from stickyd.errors import (
+    NoSuchSession,
+    NotCarriable,
+    SessionConflict,
+    SessionMoved,
+    SessionTooLarge,
+)
+from stickyd.sessions.answers import now
+from stickyd.sessions.memory import MemorySessionStore
+from stickyd.sessions.record import KEY_LIMIT, Gone, SessionExpiry
+from stickyd.sessions.registry import SessionRegistry
+from tests.test_session_late import LateStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from stickyd.sessions.live import LiveSession
+
+START = 1_700_000_000.0
+
+
+class World:
+    """
+    A registry over a memory store, and a clock for both.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.store = MemorySessionStore(self.clock)
+        self.registry = SessionRegistry(self.store, self.clock, **options)
+
+    def saved(self, **items: Any) -> LiveSession:
+        """
+        Make a session with data, and save it.
+        """
+        live = self.registry.create()
+        live.data.update(items)
+        now(live.save())
+        return live
+
+
+class LateWorld:
+    """
+    A registry over a store that answers later.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(START)
+        self.store = LateStore(self.clock)
+        self.registry = SessionRegistry(self.store, self.clock)
+
+    def saved(self, **items: Any) -> LiveSession:
+        """
+        Make a session with data, and save it.
+        """
+        live = self.registry.create()
+        live.data.update(items)
+        saving = live.save()
+        self.store.run()
+        now(saving)
+        return live
+
+
+@pytest.fixture
+def logged() -> Iterator[Sequence[LogEvent]]:
+    """
+    What is logged.
+    """
+    with capturedLogs() as events:
+        yield events
+
+
+def test_create() -> None:
+    """
+    A new session has a random id of 128 bits, now as its times, and the expiry that is set.
+    """
+    world = World(expiry=SessionExpiry(idle=60, lifetime=600))
+    one = world.registry.create(key=b"k", secure=True)
+    two = world.registry.create()
+    assert len(bytes.fromhex(one.uid.decode())) == 16
+    assert one.uid != two.uid
+    assert (one.version, one.touched, one.idle) == (0, START, 60)
+    assert (one.key, one.secure, two.key, two.secure) == (b"k", True, b"", False)
+    now(one.save())
+    record = now(world.store.load(one.uid))
+    assert record is not None
+    assert (record.created, record.lifetime, record.version) == (START, 600, 1)
+
+
+def test_not_stored_before_save() -> None:
+    """
+    A session that was not saved is not in the store.
+    """
+    world = World()
+    live = world.registry.create()
+    assert now(world.store.load(live.uid)) is None
+    now(live.save())
+    assert now(world.store.load(live.uid)) is not None
+
+
+def test_long_key_is_cut() -> None:
+    """
+    Of a key that is too long to be carried, the beginning is kept.
+    """
+    live = World().registry.create(key=b"x" * (KEY_LIMIT + 1))
+    assert len(live.key) == KEY_LIMIT
+    live.key = b"y" * (KEY_LIMIT + 1)
+    assert live.key == b"y" * KEY_LIMIT
+
+
+def test_load_shares_what_is_in_use() -> None:
+    """
+    Two who use one session at the same time share one object, so neither overwrites the other.
+    """
+    world = World()
+    live = world.saved(n=1)
+    again = now(world.registry.load(live.uid))
+    assert again is live
+
+
+def test_load_from_the_store() -> None:
+    """
+    A session that nobody uses is not kept in use, and is read from the store.
+    """
+    world = World()
+    uid = world.saved(n=[1]).uid
+    gc.collect()
+    with pytest.raises(NoSuchSession):
+        world.registry.in_use(uid)
+    world.clock.advance(5)
+    live = now(world.registry.load(uid))
+    assert live is not None
+    assert dict(live.data) == {"n": [1]}
+    assert world.registry.in_use(uid) is live
+    record = now(world.store.load(uid))
+    assert record is not None
+    assert record.touched == START + 5
+
+
+def test_load_unknown() -> None:
+    """
+    There is nothing for an id that nobody made, and no session comes to be by asking for it.
+    """
+    world = World()
+    assert now(world.registry.load(b"f" * 32)) is None
+    assert len(world.store) == 0
+
+
+def test_save_only_what_changed() -> None:
+    """
+    A save without a change writes nothing; with one, a new version.
+    """
+    world = World()
+    live = world.saved(n=1)
+    now(live.save())
+    assert live.version == 1
+    live.data["n"] = 2
+    now(live.save())
+    assert live.version == 2
+    live.idle = 5
+    now(live.save())
+    live.key = b"k"
+    now(live.save())
+    live.key = b"k"
+    now(live.save())
+    assert live.version == 4
+    record = now(world.store.load(live.uid))
+    assert record is not None
+    assert (record.idle, record.key, record.data) == (5, b"k", b'{"n":2}')
+
+
+def test_idle_must_be_positive() -> None:
+    """
+    A session cannot be over at once by its idle time, nor by a registry's expiry.
+    """
+    live = World().registry.create()
+    with pytest.raises(ValueError, match="more than 0 seconds, not 0"):
+        live.idle = 0
+    with pytest.raises(ValueError, match="lifetime must be more than 0 seconds, not -1"):
+        SessionExpiry(lifetime=-1)
+    with pytest.raises(ValueError, match="idle must be more than 0 seconds, not nan"):
+        SessionExpiry(idle=inf - inf)
+
+
+def test_await() -> None:
+    """
+    The registry is used as its description shows, with await.
+    """
+    world = World()
+
+    async def visit(uid: bytes) -> LiveSession:
+        session = await world.registry.load(uid) or world.registry.create()
+        session.data["hits"] = session.data.get("hits", 0) + 1
+        await session.save()
+        return session
+
+    first = now(Deferred.fromCoroutine(visit(b"planted")))
+    assert first.uid != b"planted"
+    second = now(ensureDeferred(visit(first.uid)))
+    assert second is first
+    assert dict(second.data) == {"hits": 2}
+
+
+def test_refused_at_save() -> None:
+    """
+    What cannot be carried fails the save, and the data is what was last saved.
+    """
+    world = World(max_data=40)
+    live = world.saved(x=[1])
+    live.data["x"].append(object())
+    with pytest.raises(NotCarriable):
+        now(live.save())
+    assert dict(live.data) == {"x": [1]}
+    live.data["x"].extend(range(100))
+    with pytest.raises(SessionTooLarge):
+        now(live.save())
+    assert dict(live.data) == {"x": [1]}
+    now(live.save())
+    assert live.version == 1
+
+
+def test_too_large_for_registry() -> None:
+    """
+    The registry's bound of a session's data holds where a value is stored.
+    """
+    with pytest.raises(SessionTooLarge, match="40 are allowed"):
+        World(max_data=40).registry.create().data["x"] = "a" * 100
+
+
+def test_conflict() -> None:
+    """
+    When somebody else has written the session, the save fails, and loading gives theirs.
+    """
+    world = World()
+    live = world.saved(n=1)
+    ends: list[Gone] = []
+    live.call_when_gone(ends.append)
+    record = now(world.store.load(live.uid))
+    assert record is not None
+    now(world.store.save(replace(record, data=b'{"n":9}')))
+    live.data["n"] = 2
+    with pytest.raises(SessionConflict):
+        now(live.save())
+    assert ends == [Gone.SUPERSEDED]
+    live.data["n"] = 3
+    with pytest.raises(SessionConflict, match="load it again"):
+        now(live.save())
+    again = now(world.registry.load(live.uid))
+    assert again is not None
+    assert again is not live
+    assert dict(again.data) == {"n": 9}
+
+
+def test_delete() -> None:
+    """
+    A deleted session is gone from the store and from use; saving changes to it fails.
+    """
+    world = World()
+    live = world.saved(n=1)
+    ends: list[Gone] = []
+    live.call_when_gone(ends.append)
+    now(live.delete())
+    now(live.delete())
+    assert ends == [Gone.DELETED]
+    assert now(world.registry.load(live.uid)) is None
+    now(live.save())
+    live.data["n"] = 2
+    with pytest.raises(NoSuchSession, match=r"^this session has ended$"):
+        now(live.save())
+
+
+def test_expiry_while_in_use() -> None:
+    """
+    A session that is in use and over is not given out again, and its users are told.
+    """
+    world = World(expiry=SessionExpiry(idle=10))
+    live = world.saved()
+    ends: list[Gone] = []
+    live.call_when_gone(ends.append)
+    world.clock.advance(10)
+    assert now(world.registry.load(live.uid)) is None
+    assert ends == [Gone.EXPIRED]
+    assert live.ended is Gone.EXPIRED
+
+
+def test_sweep() -> None:
+    """
+    What is over is removed by one timer, which goes on, and which stop() ends.
+    """
+    world = World(expiry=SessionExpiry(idle=10), sweep=30)
+    for _ in range(3):
+        world.saved()
+    assert len(world.clock.getDelayedCalls()) == 1
+    world.clock.advance(30)
+    assert (len(world.store), world.store.expired) == (0, 3)
+    world.saved()
+    world.clock.pump([30])
+    assert world.store.expired == 4
+    world.registry.stop()
+    world.registry.stop()
+    world.saved()
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_sweep_in_slices() -> None:
+    """
+    Many sessions that are over at once are removed in several turns of the reactor.
+    """
+    world = LateWorld()
+    for _ in range(1_500):
+        world.saved()
+    world.clock.advance(1_000)
+    expired = []
+    while world.store.run(1):
+        expired.append(world.store.behind.expired)
+        world.clock.advance(0)
+    assert expired == [1_000, 1_500]
+
+
+def test_sweep_survives_the_store(logged: Sequence[LogEvent]) -> None:
+    """
+    A store that fails once is asked again at the next sweep.
+    """
+    world = LateWorld()
+    world.saved()
+    world.store.broken = OSError("down")
+    world.clock.advance(30)
+    world.store.run()
+    assert "the search for sessions that are over has failed" in logged[-1]["log_format"]
+    world.store.broken = None
+    world.clock.advance(1_000)
+    world.store.run()
+    assert world.store.behind.expired == 1
+
+
+def test_stop_during_a_sweep() -> None:
+    """
+    A sweep that is under way when the registry stops is the last.
+    """
+    world = LateWorld()
+    world.saved()
+    world.clock.advance(30)
+    world.registry.stop()
+    world.store.run()
+    assert world.clock.getDelayedCalls() == []
+
+
+def test_regenerate() -> None:
+    """
+    A new id makes the old one unknown, and the session stays the same object with its data.
+    """
+    world = World()
+    live = world.saved(n=[1])
+    old = live.uid
+    live.data["n"].append(2)
+    now(live.regenerate())
+    assert live.uid != old
+    assert live.version == 1
+    assert now(world.registry.load(old)) is None
+    assert now(world.registry.load(live.uid)) is live
+    record = now(world.store.load(live.uid))
+    assert record is not None
+    assert (record.data, record.created) == (b'{"n":[1,2]}', START)
+    assert len(world.store) == 1
+
+
+def test_regenerate_refused() -> None:
+    """
+    Data that cannot be carried keeps the session from getting a new id; so does its end.
+    """
+    world = World()
+    live = world.saved(n=[])
+    old = live.uid
+    live.data["n"].append(object())
+    with pytest.raises(NotCarriable):
+        now(live.regenerate())
+    assert live.uid == old
+    assert now(world.store.load(old)) is not None
+    now(live.delete())
+    with pytest.raises(NoSuchSession):
+        now(live.regenerate())
+
+
+def test_callback_that_fails(logged: Sequence[LogEvent]) -> None:
+    """
+    A callback that raises keeps no other from being called.
+    """
+    world = World()
+    live = world.saved()
+    ends: list[Gone] = []
+    live.call_when_gone(lambda reason: 1 / 0)
+    live.call_when_gone(ends.append)
+    now(live.delete())
+    assert ends == [Gone.DELETED]
+    assert "a callback at the session's end has failed" in logged[-1]["log_format"]
+
+
+def test_hold_and_release() -> None:
+    """
+    when_released() waits for the last of those who hold the session.
+    """
+    world = World()
+    live = world.saved()
+    free = world.saved()
+    assert live.when_released().called
+    live.hold()
+    live.hold()
+    assert world.registry.busy() == [live]
+    assert world.registry.busy(lambda session: session is free) == []
+    waiting = world.registry.when_released([live, free])
+    live.release()
+    assert not waiting.called
+    live.release()
+    assert now(waiting) is None
+    assert world.registry.busy() == []
+
+
+def test_late_saves_are_one_after_the_other() -> None:
+    """
+    While the store writes, all further saves wait, and share the next write.
+    """
+    world = LateWorld()
+    live = world.saved()
+    live.data["n"] = 1
+    first = live.save()
+    live.data["n"] = 2
+    second = live.save()
+    live.data["n"] = 3
+    third = live.save()
+    assert world.store.run(1) == 1
+    assert (first.called, second.called, third.called) == (True, False, False)
+    assert world.store.run() == 1
+    assert [now(each) for each in (first, second, third)] == [None] * 3
+    assert live.version == 3
+    record = now(world.store.behind.load(live.uid))
+    assert record is not None
+    assert record.data == b'{"n":3}'
+
+
+def test_late_conflict_fails_all_who_wait() -> None:
+    """
+    If somebody else has written meanwhile, each save that has changes fails.
+    """
+    world = LateWorld()
+    live = world.saved()
+    record = now(world.store.behind.load(live.uid))
+    assert record is not None
+    now(world.store.behind.save(record))
+    live.data["n"] = 1
+    first = live.save()
+    live.data["n"] = 2
+    second = live.save()
+    world.store.run()
+    for saving in (first, second):
+        with pytest.raises(SessionConflict):
+            now(saving)
+
+
+def test_late_error_can_be_tried_again() -> None:
+    """
+    After an error of the store's, the same changes are saved by the next save.
+    """
+    world = LateWorld()
+    live = world.saved(a=1)
+    live.data["n"] = 1
+    live.idle = 5
+    world.store.broken = OSError("down")
+    failing = live.save()
+    world.store.run()
+    with pytest.raises(OSError, match="down"):
+        now(failing)
+    assert live.unsaved
+    world.store.broken = None
+    saving = live.save()
+    world.store.run()
+    now(saving)
+    record = now(world.store.behind.load(live.uid))
+    assert record is not None
+    assert (record.data, record.idle) == (b'{"a":1,"n":1}', 5)
+
+
+def test_late_session_gone_meanwhile() -> None:
+    """
+    A session that another worker has deleted, or moved, has ended here at the next save.
+    """
+    world = LateWorld()
+    for end, reason, error in (
+        (world.store.behind.delete, Gone.EXPIRED, NoSuchSession),
+        (world.store.behind.move, Gone.MOVED, SessionMoved),
+    ):
+        live = world.saved()
+        live.data["n"] = 1
+        end(live.uid)
+        saving = live.save()
+        world.store.run()
+        with pytest.raises(error):
+            now(saving)
+        assert live.ended is reason
+
+
+def test_late_load_takes_what_others_wrote() -> None:
+    """
+    With a store that others write too, a load shows their changes, but not in the middle of
+    somebody's work.
+    """
+    world = LateWorld()
+    live = world.saved(n=1)
+    record = now(world.store.behind.load(live.uid))
+    assert record is not None
+    now(world.store.behind.save(replace(record, data=b'{"n":9}')))
+    live.hold()
+    assert now(world.registry.load(live.uid)) is live
+    world.store.run()
+    assert dict(live.data) == {"n": 1}
+    live.release()
+    loading = world.registry.load(live.uid)
+    world.store.run()
+    assert now(loading) is live
+    assert dict(live.data) == {"n": 9}
+    assert live.version == 2
+
+
+def test_late_touch_that_fails(logged: Sequence[LogEvent]) -> None:
+    """
+    A use that cannot be noted is logged, and no more.
+    """
+    world = LateWorld()
+    live = world.saved()
+    world.store.broken = OSError("down")
+    live.touch()
+    world.store.run()
+    assert "its use could not be noted" in logged[-1]["log_format"]
+
+
+def test_late_amendment_during_a_save() -> None:
+    """
+    What is set while the store writes is not lost when it has written.
+    """
+    world = LateWorld()
+    live = world.saved()
+    live.data["n"] = 1
+    saving = live.save()
+    live.idle = 7
+    world.store.run()
+    now(saving)
+    assert live.idle == 7
+    again = live.save()
+    world.store.run()
+    now(again)
+    record = now(world.store.behind.load(live.uid))
+    assert record is not None
+    assert (record.idle, record.version, record.data) == (7, 3, b'{"n":1}')
+
+
+def test_late_regenerate_during_a_save() -> None:
+    """
+    A new id given while the store writes gets the data that was being written.
+    """
+    world = LateWorld()
+    live = world.saved()
+    old = live.uid
+    live.data["n"] = 1
+    saving = live.save()
+    renaming = live.regenerate()
+    world.store.run()
+    now(saving)
+    now(renaming)
+    assert now(world.store.behind.load(old)) is None
+    record = now(world.store.behind.load(live.uid))
+    assert record is not None
+    assert (record.data, record.version, live.version) == (b'{"n":1}', 1, 1)
+
+
+def test_late_regenerate_that_fails() -> None:
+    """
+    If the new id cannot be stored, the session is out of use, and the old id is as it was.
+    """
+    world = LateWorld()
+    live = world.saved(n=1)
+    old = live.uid
+    world.store.broken = OSError("down")
+    renaming = live.regenerate()
+    world.store.run()
+    with pytest.raises(OSError, match="down"):
+        now(renaming)
+    assert live.ended is Gone.SUPERSEDED
+    record = now(world.store.behind.load(old))
+    assert record is not None
+    assert record.data == b'{"n":1}'
+
+
+def test_not_local_after_all() -> None:
+    """
+    A Deferred that has not fired is not taken for an answer.
+    """
+    with pytest.raises(RuntimeError, match="has not answered at once"):
+        now(Deferred())

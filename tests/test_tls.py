@@ -1,0 +1,412 @@
+# ruff: noqa: N802 - the camelCase names are Twisted's
+# mypy: allow-untyped-calls
+# (Twisted's TLS transport is not annotated.)
+from __future__ import annotations
+
+import shutil
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.task import Clock
+
+from stickyd.errors import SettingError
+from stickyd.serve.tls import HANDSHAKE_SECONDS, ServerTls, TlsTransport
+from stickyd.worker.transport import SocketTransport
+from tests.tls_harness import TlsClient, client_context, write_certificate
+from tests.transport_harness import (
+    EVERYTHING,
+    LoopDrive,
+    Push,
+    ReactorDrive,
+    Recorder,
+    answer_and_close,
+    echo,
+    make_drive,
+    open_descriptors,
+    socket_pair,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.transport_harness import CountingSocket, Drive
+
+
+class Server:
+    """
+    TLS connections on a loop of the test's own.
+    """
+
+    def __init__(self, drive: Drive, clock: Any) -> None:
+        self.drive = drive
+        self.clock = clock
+        self.transports: list[Any] = []
+        self.sockets: list[CountingSocket] = []
+
+    def connect(
+        self, tls: ServerTls, protocol: Recorder, context: ssl.SSLContext, **options: Any
+    ) -> TlsClient:
+        """
+        Serve a protocol to a new client, which has not shaken hands yet.
+        """
+
+        def build(transport: Any) -> Recorder:
+            assert transport.getPeer() is peer
+            self.transports.append(transport)
+            return protocol
+
+        server, client, peer = socket_pair()
+        self.sockets.append(server)
+        SocketTransport(self.drive.readiness, server, peer).start(tls.accept(build))
+        return TlsClient(self.drive, client, context, **options)
+
+
+@pytest.fixture(params=["uvloop", "epoll"])
+def server(request: Any) -> Iterator[Server]:
+    """
+    Run the test on an asyncio reactor and on another.
+    """
+    drive = make_drive(request.param)
+    if isinstance(drive, LoopDrive):
+        reactor: Any = AsyncioSelectorReactor(drive.loop)
+        yield Server(drive, reactor)
+        reactor.removeReader(reactor.waker)
+        reactor.waker.connectionLost(None)
+    else:
+        assert isinstance(drive, ReactorDrive)
+        yield Server(drive, drive.reactor)
+    drive.close()
+
+
+def test_request_and_answer(server: Server, tmp_path: Path) -> None:
+    """
+    A request is answered over TLS, and the end is clean on both sides.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = Recorder(answer_and_close)
+    client = server.connect(tls, protocol, client_context())
+    client.shake_hands()
+    client.send(b"request")
+    assert client.read(EVERYTHING) == b"head body"
+    server.drive.until(lambda: protocol.lost)
+    assert protocol.data == b"request"
+    assert protocol.reason is ConnectionDone
+    client.close()
+
+
+def test_close_does_not_wait_for_the_client(server: Server, tmp_path: Path) -> None:
+    """
+    The descriptor is released though the client never answers our close_notify.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = Recorder()
+    client = server.connect(tls, protocol, client_context())
+    client.shake_hands()
+    client.send(b"x")
+    server.drive.until(lambda: protocol.data)
+    protocol.transport.loseConnection()  # type: ignore[union-attr]
+    server.drive.until(lambda: protocol.lost)
+    assert server.sockets[0].calls[-1] == "close"
+    assert protocol.reason is ConnectionDone
+    client.close()
+
+
+def test_client_that_just_leaves(server: Server, tmp_path: Path) -> None:
+    """
+    An end without close_notify is reported as a lost connection.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = Recorder()
+    client = server.connect(tls, protocol, client_context())
+    client.shake_hands()
+    client.send(b"x")
+    server.drive.until(lambda: protocol.data)
+    client.close()
+    server.drive.until(lambda: protocol.lost)
+    assert protocol.reason is ConnectionLost
+
+
+def test_big_answer_through_a_producer(server: Server, tmp_path: Path) -> None:
+    """
+    Megabytes arrive whole; the producer is paused and resumed, and the end waits for it.
+    """
+
+    class Sending(Push):
+        left = 100
+
+        def resumeProducing(self) -> None:
+            super().resumeProducing()
+            self.send()
+
+        def send(self) -> None:
+            pauses = self.orders.count("pause")
+            transport: Any = protocol.transport
+            while self.left and self.orders.count("pause") == pauses:
+                self.left -= 1
+                transport.write(bytes(100_000))
+            if not self.left:
+                transport.unregisterProducer()
+
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = Recorder()
+    client = server.connect(tls, protocol, client_context())
+    client.shake_hands()
+    client.send(b"x")
+    server.drive.until(lambda: protocol.data)
+    producer = Sending()
+    transport: Any = protocol.transport
+    transport.registerProducer(producer, True)
+    transport.loseConnection()
+    producer.send()
+    assert client.read(EVERYTHING) == bytes(10_000_000)
+    assert "pause" in producer.orders
+    server.drive.until(lambda: protocol.lost)
+    assert protocol.reason is ConnectionDone
+    client.close()
+
+
+def test_certificate_by_name(server: Server, tmp_path: Path) -> None:
+    """
+    A client gets the certificate for the host that it names, else the first.
+    """
+    tls = ServerTls(
+        server.clock,
+        [
+            write_certificate(tmp_path, "first", "first.test"),
+            write_certificate(tmp_path, "wild", "*.wild.test", "wild.test"),
+            write_certificate(tmp_path, "exact", "Exact.wild.test", "exact.test"),
+        ],
+    )
+    expected = {
+        None: "first.test",
+        "unknown.test": "first.test",
+        "exact.test": "Exact.wild.test",
+        "EXACT.test": "Exact.wild.test",
+        "a.wild.test": "*.wild.test",
+        "wild.test": "*.wild.test",
+        "a.b.wild.test": "first.test",
+        "test": "first.test",
+    }
+    for name, certificate in expected.items():
+        client = server.connect(tls, Recorder(), client_context(), name=name)
+        client.shake_hands()
+        assert client.certificate_names()[0] == certificate
+        client.close()
+    server.drive.turns()
+
+
+def test_common_name_counts_without_alternatives(server: Server, tmp_path: Path) -> None:
+    """
+    A certificate without alternative names is for the host in its subject.
+    """
+    pairs = [
+        write_certificate(tmp_path, "first", "first.test"),
+        write_certificate(tmp_path, "old", common="Old.test"),
+    ]
+    tls = ServerTls(server.clock, pairs)
+    client = server.connect(tls, Recorder(), client_context(), name="old.test")
+    client.shake_hands()
+    old = ssl.PEM_cert_to_DER_cert(Path(pairs[1].split(",")[0]).read_text())
+    assert client.tls.getpeercert(binary_form=True) == old
+    client.close()
+    server.drive.turns()
+
+
+@pytest.mark.parametrize(
+    ("http2", "offered", "chosen"),
+    [
+        (False, ["h2", "http/1.1"], "http/1.1"),
+        (True, ["http/1.1", "h2"], "h2"),
+        (True, ["http/1.1"], "http/1.1"),
+        (True, ["spdy/3"], None),
+        (True, [], None),
+    ],
+)
+def test_alpn(
+    server: Server, tmp_path: Path, http2: bool, offered: list[str], chosen: str | None
+) -> None:
+    """
+    Our preferred protocol among the client's is chosen, and the transport tells it.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")], http2=http2)
+    context = client_context()
+    if offered:
+        context.set_alpn_protocols(offered)
+    protocol = Recorder()
+    client = server.connect(tls, protocol, context)
+    client.shake_hands()
+    assert client.tls.selected_alpn_protocol() == chosen
+    client.send(b"x")
+    server.drive.until(lambda: protocol.data)
+    (transport,) = server.transports
+    assert transport.negotiatedProtocol == (chosen.encode() if chosen else None)
+    assert transport.getPeerCertificate() is None
+    client.close()
+    server.drive.until(lambda: protocol.lost)
+
+
+def test_weak_clients_are_refused(server: Server, tmp_path: Path) -> None:
+    """
+    A client that knows only ciphers without forward secrecy gets no connection.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    context = client_context(ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers("ECDHE-ECDSA-AES128-SHA256")
+    protocol = Recorder()
+    client = server.connect(tls, protocol, context)
+    with pytest.raises(ssl.SSLError):
+        client.shake_hands()
+    server.drive.until(lambda: protocol.lost)
+    client.close()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("name", ["a.test", "b.test"])
+def test_resumption(server: Server, tmp_path: Path, version: ssl.TLSVersion, name: str) -> None:
+    """
+    A client that comes back resumes its session, whichever certificate it got.
+
+    After a reload it cannot, and shakes hands in full.
+    """
+    pairs = [write_certificate(tmp_path, "a", "a.test"), write_certificate(tmp_path, "b", "b.test")]
+    tls = ServerTls(server.clock, pairs)
+    context = client_context(version)
+
+    def visit(session: ssl.SSLSession | None) -> tuple[bool | None, ssl.SSLSession | None]:
+        protocol = Recorder(echo)
+        client = server.connect(tls, protocol, context, name=name, session=session)
+        client.shake_hands()
+        client.send(b"x")
+        assert client.read(1) == b"x"
+        result = client.tls.session_reused, client.tls.session
+        client.close()
+        server.drive.until(lambda: protocol.lost)
+        return result
+
+    reused, session = visit(None)
+    assert not reused
+    for _ in range(3):
+        reused, session = visit(session)
+        assert reused
+    tls.reload()
+    reused, session = visit(session)
+    assert not reused
+
+
+def test_reload(server: Server, tmp_path: Path) -> None:
+    """
+    New connections get the new certificate; those that are open work on.
+    """
+    pair = write_certificate(tmp_path, "a", "old.test")
+    tls = ServerTls(server.clock, [pair])
+    old = server.connect(tls, Recorder(echo), client_context())
+    old.shake_hands()
+    write_certificate(tmp_path, "a", "new.test")
+    tls.reload()
+    new = server.connect(tls, Recorder(echo), client_context())
+    new.shake_hands()
+    assert new.certificate_names() == ["new.test"]
+    for client in (old, new):
+        client.send(b"still here")
+        assert client.read(10) == b"still here"
+        client.close()
+    server.drive.turns()
+
+
+def test_bad_reload_changes_nothing(server: Server, tmp_path: Path) -> None:
+    """
+    A file that went bad is refused, and the certificates stay what they were.
+    """
+    good = write_certificate(tmp_path, "a", "a.test")
+    tls = ServerTls(server.clock, [good])
+    Path(good.split(",")[0]).write_text("nonsense")
+    with pytest.raises(SettingError):
+        tls.reload()
+    client = server.connect(tls, Recorder(), client_context())
+    client.shake_hands()
+    assert client.certificate_names() == ["a.test"]
+    client.close()
+    server.drive.turns()
+
+
+def test_one_file_for_both(tmp_path: Path) -> None:
+    """
+    Certificate and key may stand in one file.
+    """
+    certificate, key = write_certificate(tmp_path, "a", "a.test").split(",")
+    both = tmp_path / "both.pem"
+    both.write_bytes(Path(certificate).read_bytes() + Path(key).read_bytes())
+    ServerTls(Clock(), [str(both)])
+
+
+def test_refused_files(tmp_path: Path) -> None:
+    """
+    Each kind of bad file is refused with one line that says what, where and what instead.
+    """
+    certificate, key = write_certificate(tmp_path, "a", "a.test").split(",")
+    _, other = write_certificate(tmp_path, "b", "b.test").split(",")
+    _, locked = write_certificate(tmp_path, "c", "c.test", password=b"secret").split(",")
+    nonsense = tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    cases = {
+        f"{tmp_path}/none.pem": ("none.pem", "No such file", "write CERTIFICATE.pem"),
+        f"{certificate},{tmp_path}/none.key": ("none.key", "No such file", "CERTIFICATE.pem"),
+        f"{certificate},{other}": ("b.key", "does not belong", "name the key"),
+        f"{nonsense},{key}": ("nonsense.pem", "no certificate", "-----BEGIN CERTIFICATE"),
+        f"{certificate},{nonsense}": ("nonsense.pem", "no private key", "PEM"),
+        certificate: ("a.pem", "no private key", "CERTIFICATE.pem,KEY.pem"),
+        f"{certificate},{locked}": ("c.key", "encrypted", "openssl pkey"),
+    }
+    for pair, words in cases.items():
+        with pytest.raises(SettingError) as caught:
+            ServerTls(Clock(), [pair])
+        line = str(caught.value)
+        assert "\n" not in line
+        for word in ("TLS", *words):
+            assert word in line
+    with pytest.raises(SettingError, match="no certificate"):
+        ServerTls(Clock(), [])
+    shutil.copy(key, certificate)
+    with pytest.raises(SettingError, match="no certificate"):
+        ServerTls(Clock(), [f"{certificate},{key}"])
+
+
+def test_handshake_deadline(tmp_path: Path) -> None:
+    """
+    A client that does not shake hands in time is thrown out; one that did may stay.
+    """
+    clock = Clock()
+    server = Server(ReactorDrive(), clock)
+    before = open_descriptors()
+    tls = ServerTls(clock, [write_certificate(tmp_path, "a", "a.test")])
+    silent, talking = Recorder(), Recorder()
+    sleeper = server.connect(tls, silent, client_context())
+    talker = server.connect(tls, talking, client_context())
+    talker.shake_hands()
+    talker.send(b"x")
+    server.drive.until(lambda: talking.data)
+    clock.advance(HANDSHAKE_SECONDS)
+    server.drive.until(lambda: silent.lost)
+    server.drive.turns()
+    assert not talking.lost
+    talker.close()
+    sleeper.close()
+    server.drive.until(lambda: talking.lost)
+    assert open_descriptors() == before
+    assert not clock.getDelayedCalls()
+    server.drive.close()
+
+
+def test_twisted_web_sees_a_secure_transport(tmp_path: Path) -> None:
+    """
+    The transport is an ISSLTransport, by which twisted.web tells https from http.
+    """
+    tls = ServerTls(Clock(), [write_certificate(tmp_path, "a", "a.test")])
+    transport = tls.accept(lambda transport: Recorder())
+    assert isinstance(transport, TlsTransport)
+    assert ISSLTransport.providedBy(transport)

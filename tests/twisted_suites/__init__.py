@@ -1,0 +1,3 @@
+"""
+Twisted's own tests of its web server, run against our channel and request.
+"""
