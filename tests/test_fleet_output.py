@@ -31,8 +31,8 @@ def relay_all(*pieces: bytes, flush: bool = False) -> list[LogEvent]:
     """
     What is told of pieces that arrive on standard error.
     """
-    relay = OutputRelay(5)
-    relay.pid = 1234
+    relay = OutputRelay()
+    relay.name = "worker 1234 slot 5"
     with told() as lines:
         for piece in pieces:
             relay.received(2, piece)
@@ -86,7 +86,7 @@ def test_streams_are_not_mixed() -> None:
     """
     A line on standard output is not torn by one on standard error.
     """
-    relay = OutputRelay(0)
+    relay = OutputRelay()
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"err\n")
@@ -157,7 +157,7 @@ def test_incomplete_line_is_told_at_the_end() -> None:
     """
     The last words of a dying worker need no newline, and are told once.
     """
-    relay = OutputRelay(0)
+    relay = OutputRelay()
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"<3>err")

@@ -20,10 +20,12 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.life import Life
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.supervise import Fleet
 from stickyd.handoff.frame import Handoff
@@ -110,6 +112,12 @@ class Worker:
         self.is_reclaimed = True
         return self.primary.channel.reclaim()
 
+    def release(self, placement: object) -> Deferred[None]:
+        raise AssertionError("nothing was given away")
+
+    def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
+        raise AssertionError("there are no sessions")
+
     def stop(self, patience: float) -> None:
         if self.alive and self.is_ready:
             self.end.window = 0
@@ -141,6 +149,8 @@ class Model(RuleBasedStateMachine):
     What may happen, and what must be true whatever has happened.
     """
 
+    spare = False
+
     def __init__(self) -> None:
         super().__init__()
         self.before = open_sockets()
@@ -152,11 +162,24 @@ class Model(RuleBasedStateMachine):
         self.waits_since: dict[int, float] = {}
         self.stopped: list[None] = []
         self.stopping = False
-        self.fleet = Fleet(
-            self.clock, FakePlacement, 1, QueueLimits(LENGTH, PATIENCE), self.refusal
-        )
+        self.fleet = Fleet(self.clock, FakePlacement, QueueLimits(LENGTH, PATIENCE), self.refusal)
+        self.fleet.start(1, self.make_life)
         (self.slot,) = self.fleet.slots
-        self.fleet.start(self, Backoff(1.0, 8.0, lambda: 1.0), MOST_CRASHES)
+
+    def make_life(self, slot: Slot) -> Life:
+        """
+        Equip the slot.
+        """
+        return Life(
+            slot,
+            self.clock,
+            self,
+            Backoff(1.0, 8.0, lambda: 1.0),
+            MOST_CRASHES,
+            300.0,
+            self.fleet.standing_changed,
+            self.fleet.ended,
+        )
 
     def spawn(self, slot: Slot, ready: object, died: object) -> Worker:
         """
@@ -165,6 +188,12 @@ class Model(RuleBasedStateMachine):
         assert all(worker.is_buried for worker in self.workers)
         self.workers.append(Worker(self, slot, ready, died))
         return self.workers[-1]
+
+    def resume(self, slot: Slot, ready: object, died: object, plain: object) -> Worker:
+        """
+        Nothing is resumed here; see :class:`ISpawner`.
+        """
+        raise AssertionError("there was no former primary")
 
     @property
     def worker(self) -> Worker:
