@@ -118,6 +118,14 @@ class IWorker(ICourier):
         :return: fires when it has them; fails if it dies first.
         """
 
+    quiet: bool = Attribute("Whether no message to or from it is half done.")
+
+    def to_plain() -> dict[str, Any]:
+        """
+        Write its state down, while ``quiet``: for :meth:`ISpawner.resume`, in a primary
+        that has replaced itself.
+        """
+
     def stop(patience: float) -> None:
         """
         Have it finish what is under way and exit; kill it if it has not exited soon
@@ -139,6 +147,11 @@ class IWorkerEvents(Interface):
         """
         Its process has ended, or could not be started; ``cause`` says how, for the log.
         Called once, after which nothing else is.
+        """
+
+    def leaving(worker: IWorker) -> None:
+        """
+        Somebody wants it to end: a successor should take over.
         """
 
     def beat(worker: IWorker) -> None:

@@ -275,6 +275,12 @@ class Settings:
         kind=int,
         least=1,
     )
+    uid: str = _setting(
+        "",
+        "Run the workers as this user, by name or number; the primary must be root.",
+        "USER",
+    )
+    gid: str = _setting("", "Run the workers as this group; by default the user's own.", "GROUP")
     heartbeat: float = _setting(
         1.0, "How often a worker reports.", "SECONDS", kind=float, least=0.05
     )

@@ -114,6 +114,10 @@ class FakeWorker:
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.sessions: list[bytes] = []
+        self.quiet = True
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"pid": self.pid}
 
     def send(self, handoff: Handoff) -> bool:
         if len(self.in_flight) >= self.window:

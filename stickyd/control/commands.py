@@ -86,6 +86,14 @@ class Occupy(amp.Command):
     arguments = [(b"slot", amp.Integer())]  # noqa: RUF012
 
 
+class Leave(amp.Command):
+    """
+    Worker to primary: somebody wants me to end; have a successor take over.
+    """
+
+    requiresAnswer = False
+
+
 class Stop(amp.Command):
     """
     Primary to worker: take no more, finish what is under way, exit.

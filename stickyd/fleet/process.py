@@ -24,6 +24,7 @@ from zope.interface import implementer
 from stickyd.control.commands import (
     Beat,
     ControlProtocol,
+    Leave,
     Occupy,
     Release,
     Serve,
@@ -91,8 +92,20 @@ class _Control(ControlProtocol):
         self._fleet = fleet
 
     @Beat.responder
+    def wants_to_leave(self) -> None:
+        """
+        Called when somebody has sent the worker SIGTERM.
+        """
+        self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
+        self._events.leaving(self)
+
     def beat(self, figures: str) -> dict[str, object]:
         self._worker.beat(json.loads(figures))
+        return {}
+
+    @Leave.responder
+    def leave(self) -> dict[str, object]:
+        self._worker.wants_to_leave()
         return {}
 
     @Sessions.responder
@@ -189,6 +202,10 @@ class WorkerProcess(ProcessProtocol):
             control.setblocking(False)
             nothing = os.open(os.devnull, os.O_RDONLY)
             ends.callback(os.close, nothing)
+            # Ctrl-C reaches the whole process group, a worker perhaps before it can say
+            # that it leaves that signal to us; it unblocks it when it does.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            ends.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             self._process = self._reactor.spawnProcess(
                 self,
                 birth.command[0],
@@ -337,7 +354,7 @@ class WorkerProcess(ProcessProtocol):
             self._control.callRemote(Stop, patience=patience).addErrback(lambda _: None)
         else:
             # It holds no connection yet, and may be in the middle of a long import.
-            self.kill(signal.SIGTERM)
+            self.kill(signal.SIGKILL)
             patience = 0.0
         self._patience = self._reactor.callLater(patience + KILL_AFTER, self._overdue)
 
@@ -359,6 +376,13 @@ class WorkerProcess(ProcessProtocol):
                 self._process.signalProcess(signum)
             except ProcessExitedAlready:
                 pass  # its processExited is on the way
+
+    def wants_to_leave(self) -> None:
+        """
+        Called when somebody has sent the worker SIGTERM.
+        """
+        self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
+        self._events.leaving(self)
 
     def beat(self, figures: dict[str, float]) -> None:
         """

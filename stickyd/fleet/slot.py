@@ -112,7 +112,16 @@ class Slot:
                 handoff, f"the worker of slot {self.index} has no descriptor free for it"
             )
         else:
-            self.wait_first([handoff])
+            # First, but behind those that came back before it.
+            place = 0
+            for waiting in self.queue:
+                if not waiting.refusals or waiting.sequence > handoff.sequence:
+                    break
+                place += 1
+            if not handoff.deadline:
+                handoff.deadline = self._clock.seconds() + self._limits.patience
+            self.queue.insert(place, handoff)
+            self._watch_expiry()
 
     # from the lifecycle
 

@@ -5,7 +5,7 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -15,7 +15,7 @@ from stickyd.errors import WorkerError
 from stickyd.fleet.life import Life
 from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.handoff.frame import BY_KEY
+from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.interfaces import IFleet
 from stickyd.placement.standing import Standing
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.fleet.lifecycle import Lifecycle
-    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IPlacement, IRefusal
 
 
@@ -38,6 +37,34 @@ class Member:
         self.slot = slot
         self.life = life
         self.lifecycle: Lifecycle = new_lifecycle(life)
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The slot as JSON can carry it, for a primary that replaces itself.
+        """
+        serving = self.slot.courier
+        return {
+            "drained": self.slot.drained,
+            "queue": [handoff.to_plain() for handoff in self.slot.queue],
+            "worker": None if serving is None else serving.to_plain(),
+            "leaving": [worker.to_plain() for worker in self.life.leaving],
+            "unready": [
+                worker.pid
+                for worker in (self.life.worker, self.life.successor)
+                if worker is not None and worker is not serving
+            ],
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Go on from what :meth:`to_plain` gave.
+        """
+        for each in plain["leaving"]:
+            self.life.leaving.append(self.life.spawn(self.lifecycle, each))
+        if plain["worker"] is None:
+            self.lifecycle.start()
+        else:
+            self.lifecycle.inherit(plain["worker"])
 
 
 @implementer(IFleet)
@@ -211,6 +238,44 @@ class Fleet:
         for handoff in slot.release():
             handoff.slot = BY_KEY
             self.deliver(handoff)
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether every worker is at a moment at which its state can be written down, and
+        none is about to change.
+        """
+        return (
+            not self._leaving
+            and self._held is None
+            and all(worker.quiet for member in self.members for worker in member.life.all_ready())
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The slots as JSON can carry them, with their workers.  A worker that is not ready
+        is left to itself: it ends when it finds no primary, or is reaped.
+        """
+        return {"slots": [member.to_plain() for member in self.members[: self.placed]]}
+
+    def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], Life]) -> None:
+        """
+        Go on with the slots of a former self; instead of :meth:`start`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self._make_life = make_life
+        self.members, self._leaving, self._ended = [], [], set()
+        for each in plain["slots"]:
+            member = self.add()
+            member.slot.drained = each["drained"]
+            member.slot.wait_first([Handoff.from_plain(handoff) for handoff in each["queue"]])
+        self.placed = len(self.members)
+        for member, each in zip(self.members, plain["slots"], strict=True):
+            member.resume(each)
+        self.place_again()
 
     # the end
 

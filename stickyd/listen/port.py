@@ -144,6 +144,16 @@ class AcceptLoop:
         """
         self._readiness.add_reader(self._socket.fileno(), self._readable)
 
+    def pause(self) -> None:
+        """
+        Accept nothing until :meth:`start`: newcomers wait in the kernel's queue.
+        """
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        else:
+            self._readiness.remove_reader(self._socket.fileno())
+
     def stop(self) -> None:
         """
         Accept no more, after what is in the kernel's queue: closing a listening socket
