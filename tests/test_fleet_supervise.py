@@ -16,6 +16,7 @@ from stickyd.fleet.supervise import Fleet
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
 from stickyd.placement.rendezvous import Rendezvous
+from stickyd.placement.standing import Standing
 from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeWorker
 
 
@@ -225,8 +226,8 @@ def test_all_failed_refuses_everybody() -> None:
 
 def test_real_placement_of_the_standing_slots() -> None:
     """
-    With rendezvous hashing the clients of standing slots stay, and the others are placed
-    among as many as stand.
+    With rendezvous hashing the clients of standing slots stay, and the others are spread
+    over those that stand, as a worker would compute it.
     """
     clock, spawner = Clock(), FakeSpawner()
     fleet = Fleet(clock, Rendezvous, QueueLimits(100, 1000.0), FakeRefusal())
@@ -235,16 +236,13 @@ def test_real_placement_of_the_standing_slots() -> None:
     for worker in spawner.workers[1:]:
         worker.window = 1000
         worker.ready()
+    stand_in = Standing(Rendezvous, 3, [1, 2]).slot_of
     keys = [b"k" + bytes([number]) for number in range(60)]
     for number, key in enumerate(keys):
         fleet.deliver(Handoff(number, "192.0.2.1", 1, key))
     for slot in (1, 2):
         mine = [key for key in keys if Rendezvous(3).slot_of(key) == slot]
-        moved = [
-            key
-            for key in keys
-            if Rendezvous(3).slot_of(key) == 0 and Rendezvous(2).slot_of(key) == slot - 1
-        ]
+        moved = [key for key in keys if Rendezvous(3).slot_of(key) == 0 and stand_in(key) == slot]
         assert mine
         assert moved
         assert {handoff.key for handoff in spawner.workers[slot].sent} == {*mine, *moved}

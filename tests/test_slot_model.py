@@ -118,6 +118,13 @@ class Worker:
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         raise AssertionError("there are no sessions")
 
+    @property
+    def quiet(self) -> bool:
+        raise AssertionError("the primary does not replace itself")
+
+    def to_plain(self) -> dict[str, object]:
+        raise AssertionError("the primary does not replace itself")
+
     def stop(self, patience: float) -> None:
         if self.alive and self.is_ready:
             self.end.window = 0
