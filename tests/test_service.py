@@ -258,7 +258,8 @@ def test_clients_are_accepted_only_after_the_start(
     happened: list[bool] = []
     reactor.callLater(0, happened.append, True)
     turn_until(reactor, lambda: happened)
-    assert not any(slot.queue for slot in service.fleet.slots)
+    # Whom it accepted now would be held until the slots are there.
+    assert not service.fleet._held
     service.startService()
     for worker in spawner.workers:
         worker.ready()
