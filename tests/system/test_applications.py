@@ -14,14 +14,16 @@ import socketio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
-from tests.system.client import Client, ask_once, source_address
+from tests.system.client import Client, ask_once
 from tests.system.log import PATIENCE
+from tests.system.placing import source_address
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
     from tests.system.conftest import Start
+    from tests.system.gate import Gate
     from tests.system.server import Server
 
 #: Enough that each of four workers has some: the odds against are 4 * 0.75 ** 40.
@@ -125,18 +127,16 @@ def test_startup_that_fails_is_told(start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["fastapi", "flask"])
-def test_blocking_functions_block_nobody(name: str, start: Start) -> None:
+def test_blocking_functions_block_nobody(name: str, start: Start, gate: Gate) -> None:
     """
     While a function of the application blocks its thread, its worker answers others.
     """
-    server = start(*FRAMEWORKS[name])
+    server = start(*FRAMEWORKS[name], variables=gate.variables)
     with Client(server.target) as slow:
         slow.send("/slow")
+        gate.wait_for_arrival()
         pid = ask_once(server.target).told["pid"]
-        slow.socket.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            slow.socket.recv(1)
-        slow.socket.settimeout(PATIENCE)
+        gate.open()
         assert slow.answer().told["pid"] == pid
 
 
