@@ -339,6 +339,21 @@ def test_application_learns_that_its_client_left(scene: Scene) -> None:
     run(scene.loop, go())
 
 
+def test_client_who_left_is_gone(scene: Scene) -> None:
+    """
+    A client who leaves while the application does something else is counted no more.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/held")
+        await until(lambda: scene.application.events)
+        client.close()
+        await until(lambda: scene.host.connections == 0)
+
+    run(scene.loop, go())
+
+
 def test_slow_reader_slows_the_application(scene: Scene) -> None:
     """
     What a client does not take is not produced either.
