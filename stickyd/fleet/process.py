@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
@@ -73,12 +73,14 @@ class Birth:
     :ivar settings: what the worker is told.
     :ivar uid: the user to run as, or :obj:`None` for ours.
     :ivar gid: the same for the group.
+    :ivar secrets: what signs (the first) and verifies tokens; none if there are no tokens.
     """
 
     command: list[str]
     settings: Settings
     uid: int | None = None
     gid: int | None = None
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class _Control(ControlProtocol):
@@ -92,13 +94,6 @@ class _Control(ControlProtocol):
         self._fleet = fleet
 
     @Beat.responder
-    def wants_to_leave(self) -> None:
-        """
-        Called when somebody has sent the worker SIGTERM.
-        """
-        self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
-        self._events.leaving(self)
-
     def beat(self, figures: str) -> dict[str, object]:
         self._worker.beat(json.loads(figures))
         return {}
@@ -191,6 +186,7 @@ class WorkerProcess(ProcessProtocol):
             settings=birth.settings.to_json(),
             slot=-1 if self.slot is None else self.slot.index,
             path=[entry for entry in sys.path if entry],
+            secrets=list(birth.secrets),
         ).addCallbacks(self._serving, self._refused)
 
     def _spawn(self, birth: Birth) -> None:

@@ -48,7 +48,9 @@ MAX_FRAME_BYTES = 128 * 1024
 #: Room for the bytes that were read from a connection before it was handed on.
 MAX_UNREAD_BYTES = MAX_FRAME_BYTES - 4096
 
-#: ``Handoff.slot`` of a connection that is placed by its key.
+#: ``Handoff.slot`` of a connection that is placed by its key, or by load if it has none.
+#: Any other slot was named by a token, learned, or chosen by load; should it not stand any
+#: more, the connection is placed as if it were this.
 BY_KEY = 0xFFFF
 
 
@@ -71,6 +73,10 @@ class Purpose(IntEnum):
     CONNECTION = 1
     #: A listening socket, whose connections the worker accepts for itself.
     LISTENER = 2
+    #: A connection whose next request, which stands whole in ``unread``, only the primary
+    #: can place, since its id may be one that another worker minted: the primary looks at
+    #: it and sends the connection on as a CONNECTION with :attr:`Flag.PLACED`.
+    RESOLVE = 3
 
 
 class Flag(IntFlag):
@@ -85,6 +91,9 @@ class Flag(IntFlag):
     #: The descriptor is one end of a socket pair that carries the plain text of a TLS
     #: connection; the process at its other end keeps the TLS.
     SECURE = 2
+    #: Host and port are what a trusted proxy said of the client, not the socket's own peer:
+    #: the socket's family must be asked of the kernel, not read from the host.
+    CLAIMED = 4
 
 
 class Handoff:
@@ -97,7 +106,8 @@ class Handoff:
     :ivar host: the client's address as the listening socket reports it; empty for a
         UNIX socket.
     :ivar port: the client's port; 0 for a UNIX socket.
-    :ivar key: the affinity key.
+    :ivar key: the affinity key; empty if the client has none, which makes it a newcomer
+        that goes to the least loaded slot.
     :ivar unread: bytes already read from the connection, to be fed first.
     :ivar slot: the slot that must get it, or :data:`BY_KEY`.
     :ivar purpose: what the descriptor is.
