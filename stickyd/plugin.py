@@ -4,15 +4,20 @@ What ``twistd stickyd`` runs: :mod:`stickyd.options` in, :mod:`stickyd.service` 
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 
+from stickyd.control.notify import ServiceManager
 from stickyd.control.signals import Signals
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
+from stickyd.fleet.upgrade import PREFLIGHT, Upgrade, take_inherited
 from stickyd.options import Options
 from stickyd.service import StickyService
 
@@ -32,18 +37,37 @@ def makeService(options: Options) -> MultiService:
 
     _explain_operator_errors()
     _raise_descriptor_limit()
+    inherited = take_inherited(os.environ)  # type: ignore[arg-type]  # a mapping like any
     try:
-        sticky = StickyService(options.settings)
-        check_application(options.settings)
+        sticky = StickyService(options.settings, inherited=inherited)
+        if inherited is None:
+            check_application(options.settings)
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
-    if options["check"]:
+    if options["check"] or PREFLIGHT in os.environ:
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
     together = MultiService()
     sticky.setServiceParent(together)
-    Signals(reactor, sticky, options.reread, lambda: None).setServiceParent(together)
+    manager = ServiceManager(reactor, sticky, os.environ)
+    manager.setServiceParent(together)
+    reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
+    upgrade = Upgrade(reactor, sticky, os.getcwd(), partial(_forget_pid, options))
+    Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together
+
+
+def _forget_pid(options: Options) -> None:
+    """
+    Remove twistd's pid file, if it is ours.
+    """
+    twistd: Any = options.parent
+    path = Path("twistd.pid" if twistd is None else twistd["pidfile"] or os.devnull)
+    try:
+        if path.read_text().strip() == str(os.getpid()):
+            path.unlink()
+    except OSError:
+        pass  # there is none
 
 
 def _explain_operator_errors() -> None:

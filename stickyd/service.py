@@ -6,24 +6,33 @@ from __future__ import annotations
 
 import os
 import random
+import resource
+import signal
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.affinity.address import parse_ip_key, parse_text_key
-from stickyd.errors import OperatorError, SettingError
+from stickyd.affinity.resolve import Resolver
+from stickyd.affinity.token import Signer
+from stickyd.errors import OperatorError
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
+from stickyd.fleet.identity import identity
+from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.life import Life
+from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.preflight import check_application
 from stickyd.fleet.process import Birth
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.reload import Changes
+from stickyd.fleet.secret import Secrets
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.fleet.supervise import Fleet
@@ -31,6 +40,7 @@ from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
+from stickyd.listen.sniff import Bounds, Sniffer
 from stickyd.placement.choice import PLACEMENTS
 from stickyd.settings import FIXED, MOST_WORKERS, changed
 
@@ -55,20 +65,25 @@ class StickyService(Service):
     :ivar factory: a protocol factory for an endpoint of your own; what it accepts is
         served like everything else.
     :ivar fleet: the slots.
-    :ivar ports: the listening ports, once the service is started.
     """
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, reactor: Any = None) -> None:
+    def __init__(
+        self, settings: Settings, reactor: Any = None, inherited: dict[str, Any] | None = None
+    ) -> None:
         """
         :param reactor: the global one by default.
+        :param inherited: what the :meth:`to_plain` of a former self gave, if this process
+            has replaced its code.
         :raises SettingError: if a setting means nothing to the part that it is for.
         """
         if reactor is None:
             from twisted.internet import reactor
         self.settings = settings
         self._reactor = reactor
+        self._secrets = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
+        secrets = self._secrets.of(settings)
         self._readiness = readiness_of(reactor)
         self._endpoints = [
             (description, parse_endpoint(reactor, description)) for description in settings.listen
@@ -78,6 +93,7 @@ class StickyService(Service):
             PLACEMENTS[settings.placement],
             QueueLimits(settings.queue_limit, settings.queue_timeout),
             Overflow(reactor, settings.overflow),
+            ClaimLimits(settings.learn_limit, settings.learn_timeout),
         )
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         # Not a secret: jitter only has to differ between slots.
@@ -91,20 +107,65 @@ class StickyService(Service):
         self._spawner = Spawner(
             reactor,
             self._readiness,
-            self._birth(settings),
+            self._birth(settings, secrets),
             self.fleet,
             self._backoff,
             self._recycling,
         )
-        self.factory = StickyFactory(self.fleet, _key_of(settings))
-        self.ports: list[IListeningPort] = []
+        self._resolver = self.fleet.resolver = Resolver(
+            settings.keys,
+            Signer(secrets) if secrets else None,
+            self.fleet.stands,
+            settings.networks,
+            self.fleet.newcomers.known,
+        )
+        self._sniffer = self._make_sniffer()
+        self.factory = StickyFactory(
+            self.fleet,
+            self._resolver.fallback_key,
+            None if self._sniffer is None else self._sniffer.accepted,
+        )
+        self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
         self._listening = False
+        self._inherited = inherited
+        self._on_reload: Callable[[Deferred[list[str]]], Deferred[list[str]]] | None = None
         # How many slots there will be when the changes under way are done; 0 before any.
         self._wanted = 0
 
-    def _birth(self, settings: Settings) -> Birth:
-        return Birth(worker_command(settings), settings)
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """
+        What it listens on now.
+        """
+        return [port for _, port in self._open]
+
+    def _birth(self, settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
+        who = identity(settings.uid, settings.gid)
+        return Birth(worker_command(settings), settings, *who, secrets)
+
+    def _make_sniffer(self) -> Sniffer | None:
+        settings, resolver = self.settings, self._resolver
+        proxied = settings.proxy_protocol == "on"
+        if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
+            return None
+        # The descriptors of those who wait must leave some for those who do not.
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        bounds = Bounds(
+            settings.head_bytes,
+            settings.head_timeout,
+            min(settings.sniff_limit, limit // 2),
+            settings.sniff_overflow == "close",
+        )
+        return Sniffer(
+            self._reactor,
+            self._readiness,
+            self.fleet,
+            resolver,
+            settings.networks,
+            proxied,
+            bounds,
+        )
 
     def _life(self, slot: Slot) -> Life:
         settings = self.settings
@@ -127,25 +188,38 @@ class StickyService(Service):
         :raises ListenError: if one of the endpoints cannot be listened on.
         """
         self._listening = True
+        former = {} if self._inherited is None else self._inherited["ports"]
         for description, endpoint in self._endpoints:
+            if description in former:
+                self._listens(description, self._adopt(former.pop(description)))
+                continue
             failures: list[Exception] = []
             listening = endpoint.listen(self.factory)
             listening.addCallback(partial(self._listens, description))
             listening.addErrback(partial(_note, failures))
             if failures:
                 listening.addErrback(lambda _: None)
-                for port in self.ports:
+                for _, port in self._open:
                     port.stopListening()
-                self.ports, self._loops, self._listening = [], [], False
+                self._open, self._loops, self._listening = [], [], False
                 raise explain(description, failures[0])
             listening.addErrback(partial(self._fails_late, description))
+        for left in former.values():
+            os.close(left["descriptor"])
+
+    def _adopt(self, plain: dict[str, int]) -> IListeningPort:
+        port: IListeningPort = self._reactor.adoptStreamPort(
+            plain["descriptor"], plain["family"], self.factory
+        )
+        os.close(plain["descriptor"])
+        return port
 
     def _fails_late(self, description: str, failure: Failure) -> None:
         assert isinstance(failure.value, Exception)
         self._log.critical("{problem}", problem=explain(description, failure.value))
 
     def _listens(self, description: str, port: IListeningPort) -> None:
-        self.ports.append(port)
+        self._open.append((description, port))
         sock = plain_socket(port, self.factory)
         if sock is not None:
             port.stopReading()  # type: ignore[attr-defined]
@@ -171,10 +245,39 @@ class StickyService(Service):
             self.privilegedStartService()
         super().startService()
         self._log.info("Primary {pid} running", pid=os.getpid())
-        self.fleet.start(self.settings.workers or usable_cpus(), self._life)
-        self._spawner.replenish()
+        for warning in self.settings.keys.warnings:
+            self._log.warn("{warning}", warning=warning)
+        inherited, self._inherited = self._inherited, None
+        if inherited is None:
+            self.fleet.start(self.settings.workers or usable_cpus(), self._life)
+            self._spawner.replenish()
+        else:
+            self._reap(inherited["unready"])
+            self.fleet.resume(inherited["fleet"], self._life)
+            # The workers run the former code.
+            self.reload().addCallback(lambda _: self._resize_if_wanted())
+            for each in inherited.get("sniffed", ()):
+                if self._sniffer is None:
+                    self.factory.accepted(each["descriptor"], each["host"], each["port"])
+                else:
+                    self._sniffer.resume(each)
         for loop in self._loops:
             loop.start()
+
+    def _reap(self, pids: list[int]) -> None:
+        """
+        End the workers that had no clients yet when this process replaced its code.
+        """
+        for pid in pids:
+            process = InheritedProcess(
+                self._readiness, pid, {}, lambda number, data: None, lambda reason: None
+            )
+            with suppress(ProcessExitedAlready):
+                process.signalProcess(signal.SIGKILL)
+
+    def _resize_if_wanted(self) -> None:
+        if self.settings.workers and self.settings.workers != self.fleet.placed:
+            self.resize(self.settings.workers)
 
     @override
     def stopService(self) -> Deferred[None]:
@@ -188,11 +291,66 @@ class StickyService(Service):
         self._log.info("Stopping: requests under way may finish")
         for loop in self._loops:
             loop.stop()
-        waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for port in self.ports]
-        self.ports, self._loops, self._listening = [], [], False
+        if self._sniffer is not None:
+            self._sniffer.stop()
+        waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for _, port in self._open]
+        self._open, self._loops, self._listening = [], [], False
         waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))
         return gatherResults(waits).addCallback(lambda _: None)
+
+    # a primary that replaces itself
+
+    def exclusively(self, act: Callable[[], object]) -> Deferred[None]:
+        """
+        Act when no reload, resize or drain is under way.
+        """
+        return self._changes.exclusively(act)
+
+    def pause(self) -> None:
+        """
+        Let newcomers wait in the kernel's queue.
+        """
+        for loop in self._loops:
+            loop.pause()
+
+    def proceed(self) -> None:
+        """
+        Accept again.
+        """
+        for loop in self._loops:
+            loop.start()
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether the state can be written down now.
+        """
+        return self.fleet.quiet
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The whole state as JSON can carry it, descriptors by number.
+
+        :raises OperatorError: if a port is of a kind that cannot be carried on.
+        """
+        ports = {}
+        for description, port in self._open:
+            sock = plain_socket(port, self.factory)
+            if sock is None:
+                raise OperatorError(f"{description} cannot be carried over to the new code")
+            ports[description] = {"descriptor": sock.fileno(), "family": int(sock.family)}
+        fleet = self.fleet.to_plain()
+        return {
+            "ports": ports,
+            "fleet": fleet,
+            "secret": self._secrets.own.hex(),
+            "sniffed": [] if self._sniffer is None else self._sniffer.to_plain(),
+            "unready": [
+                *(worker.pid for worker in self._spawner.spares),
+                *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),
+            ],
+        }
 
     # while it runs
 
@@ -214,13 +372,27 @@ class StickyService(Service):
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted
         )
-        return checked.addCallbacks(
-            lambda _: self._reload_checked(wanted), self._not_reloaded
+        checked.addCallback(lambda _: self._secrets.of(wanted))
+        reloaded = checked.addCallbacks(
+            lambda secrets: self._reload_checked(wanted, secrets), self._not_reloaded
         ).addCallback(self._reloaded)
+        return reloaded if self._on_reload is None else self._on_reload(reloaded)
 
-    def _reload_checked(self, settings: Settings) -> Deferred[list[str]]:
+    def call_when_reloading(
+        self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
+    ) -> None:
+        """
+        Have ``call`` follow each reload: it is given the outcome, and gives it on.
+        """
+        self._on_reload = call
+
+    def _reload_checked(
+        self, settings: Settings, secrets: tuple[bytes, ...]
+    ) -> Deferred[list[str]]:
         self.settings = settings
-        self._spawner.renew(self._birth(settings))
+        if secrets:
+            self._resolver.signer = Signer(secrets)
+        self._spawner.renew(self._birth(settings, secrets))
         return self._changes.reload()
 
     def _not_reloaded(self, failure: Failure) -> list[str]:
@@ -289,10 +461,3 @@ def _note(failures: list[Exception], failure: Failure) -> Failure:
     assert isinstance(failure.value, Exception)
     failures.append(failure.value)
     return failure
-
-
-def _key_of(settings: Settings) -> Callable[[str], bytes]:
-    if len(settings.affinity) != 1:
-        raise SettingError("--affinity: one entry, please: ip, ip/24 or ip/24/56")
-    parse = parse_text_key if settings.placement == "modulo" else parse_ip_key
-    return parse(settings.affinity[0]).key_of

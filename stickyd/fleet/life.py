@@ -96,6 +96,13 @@ class Life:
             worker = self.spawner.resume(self.slot, ready, died, plain)
         return worker
 
+    def all_ready(self) -> list[IWorker]:
+        """
+        The workers that serve, or still finish what they served.
+        """
+        serving = self.slot.courier
+        return [*self.leaving, *([] if serving is None else [serving])]
+
     def take_worker(self) -> IWorker:
         """
         Have no present worker any more.

@@ -4,6 +4,7 @@ Trying the application in a child before anything is bound or replaced.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ def check_application(settings: Settings) -> None:
     try:
         outcome = subprocess.run(
             [sys.executable, "-m", "stickyd.worker", "--check"],
-            input=settings.to_json(),
+            input=json.dumps({"settings": settings.to_json(), "path": [p for p in sys.path if p]}),
             stdout=subprocess.PIPE,
             text=True,
             timeout=settings.start_timeout,

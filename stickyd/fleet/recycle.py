@@ -61,12 +61,18 @@ class Recycling:
         requests = worker.figures.get("requests", 0)
         memory = worker.figures.get("memory", 0)
         if self._most_requests and requests >= limit:
-            self._recycle(worker, f"it has answered {requests:.0f} requests")
+            self.recycle(worker, f"it has answered {requests:.0f} requests")
         elif self._most_memory and memory > self._most_memory:
-            self._recycle(worker, f"{memory / 2**20:.0f} MiB are resident")
+            self.recycle(worker, f"{memory / 2**20:.0f} MiB are resident")
 
-    def _recycle(self, worker: WorkerProcess, why: str) -> None:
-        assert worker.slot is not None
+    def recycle(self, worker: WorkerProcess, why: str) -> None:
+        """
+        Have a worker that occupies a slot relieved by a fresh one.
+
+        :param why: for the log.
+        """
+        if worker.slot is None or worker.pid in self._told:
+            return
         self._told.add(worker.pid)
         self._log.info(
             "Worker {pid} (slot {slot}) is replaced: {why}",

@@ -35,6 +35,13 @@ class Changes:
         self._patience = patience
         self._turn = DeferredLock()
 
+    def exclusively(self, act: Callable[[], object]) -> Deferred[None]:
+        """
+        Act when no change is under way.  No change begins before the ``act`` has had a
+        chance to replace the process; when it returns, changes go on.
+        """
+        return self._turn.run(act).addCallback(lambda _: None)
+
     # reload
 
     def reload(self, indices: Sequence[int] | None = None) -> Deferred[list[str]]:

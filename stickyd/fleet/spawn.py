@@ -50,6 +50,10 @@ class _SlotEvents:
         self._recycling.forget(worker.pid)
         self._died(cause)
 
+    def leaving(self, worker: IWorker) -> None:
+        assert isinstance(worker, WorkerProcess)
+        self._recycling.recycle(worker, "it was told to end")
+
     def beat(self, worker: IWorker) -> None:
         assert isinstance(worker, WorkerProcess)
         self._recycling.seen(worker)
@@ -222,6 +226,10 @@ class Spawner:
     def _try_again(self) -> None:
         self._retry = None
         self.replenish()
+
+    def leaving(self, worker: IWorker) -> None:
+        assert isinstance(worker, WorkerProcess)
+        worker.stop(0.0)
 
     def beat(self, worker: IWorker) -> None:
         """

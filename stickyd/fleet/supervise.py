@@ -5,7 +5,7 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
@@ -14,18 +14,20 @@ from zope.interface import implementer
 from stickyd.errors import WorkerError
 from stickyd.fleet.life import Life
 from stickyd.fleet.lifecycle import new_lifecycle
+from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.handoff.frame import BY_KEY
+from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.interfaces import IFleet
+from stickyd.placement.least import LeastLoaded
 from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.lifecycle import Lifecycle
-    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IPlacement, IRefusal
 
 
@@ -39,6 +41,34 @@ class Member:
         self.life = life
         self.lifecycle: Lifecycle = new_lifecycle(life)
 
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The slot as JSON can carry it, for a primary that replaces itself.
+        """
+        serving = self.slot.courier
+        return {
+            "drained": self.slot.drained,
+            "queue": [handoff.to_plain() for handoff in self.slot.queue],
+            "worker": None if serving is None else serving.to_plain(),
+            "leaving": [worker.to_plain() for worker in self.life.leaving],
+            "unready": [
+                worker.pid
+                for worker in (self.life.worker, self.life.successor)
+                if worker is not None and worker is not serving
+            ],
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Go on from what :meth:`to_plain` gave.
+        """
+        for each in plain["leaving"]:
+            self.life.leaving.append(self.life.spawn(self.lifecycle, each))
+        if plain["worker"] is None:
+            self.lifecycle.start()
+        else:
+            self.lifecycle.inherit(plain["worker"])
+
 
 @implementer(IFleet)
 class Fleet:
@@ -46,6 +76,9 @@ class Fleet:
     The slots, their workers, and the placement that chooses between them.
 
     :ivar members: the slots, by index.
+    :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
+    :ivar resolver: places connections by a request that a worker has read; set by whoever
+        knows ``--affinity``.
     """
 
     _log = Logger()
@@ -56,10 +89,15 @@ class Fleet:
         make_placement: Callable[[int], IPlacement],
         queue: QueueLimits,
         refusal: IRefusal,
+        claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
     ) -> None:
         """
         :param make_placement: makes the placement over a number of slots.
         """
+        self.newcomers = LeastLoaded(
+            1, self._loads, clock.seconds, self.stands, claims.most, claims.seconds
+        )
+        self.resolver: Resolver | None = None
         self.clock = clock
         self._make_placement = make_placement
         self._queue = queue
@@ -132,10 +170,14 @@ class Fleet:
                 self._hold(handoff)
                 return
             if self._slot_of is None:
-                self._refusal.refuse(handoff, "no slot stands")
+                self._refusal.refuse(handoff, "every slot has failed")
                 return
-            index = self._slot_of(handoff.key)
-        elif index >= self.placed or not self.members[index].slot.stands:
+            if handoff.key:
+                index = self._slot_of(handoff.key)
+            else:
+                # The worker is told, since nothing else says that the client belongs there.
+                index = handoff.slot = self.newcomers.least_loaded()
+        elif not self.stands(index):
             handoff.slot = BY_KEY
             self.deliver(handoff)
             return
@@ -143,6 +185,31 @@ class Fleet:
             self._refusal.refuse(handoff, "the server stops")
         else:
             self.members[index].slot.deliver(handoff)
+
+    def resolve(self, handoff: Handoff) -> None:
+        """
+        Place a connection by the request that a worker has read from it and could not
+        place; see :meth:`stickyd.interfaces.IFleet.resolve`.
+        """
+        assert self.resolver is not None
+        place_by_request(handoff, self.resolver)
+        self.deliver(handoff)
+
+    def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
+        """
+        Remember who owns ids; see :meth:`stickyd.interfaces.IFleet.claim`.
+        """
+        for identifier in identifiers:
+            self.newcomers.remember(identifier, index)
+
+    def stands(self, index: int) -> bool:
+        """
+        Whether there is such a slot, and clients may be placed on it.
+        """
+        return 0 <= index < self.placed and self.members[index].slot.stands
+
+    def _loads(self) -> list[int]:
+        return [member.slot.load for member in self.members]
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
@@ -172,12 +239,13 @@ class Fleet:
         """
         if placed is not None:
             self.placed = placed
+            self.newcomers.resize(placed)
         standing = self.standing()
         if standing:
             self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
         else:
             self._slot_of = None
-            self._log.critical("No slot stands: no connection can be served")
+            self._log.critical("Every slot has failed or is drained: no connection can be served")
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)
@@ -211,6 +279,49 @@ class Fleet:
         for handoff in slot.release():
             handoff.slot = BY_KEY
             self.deliver(handoff)
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether every worker is at a moment at which its state can be written down, and
+        none is about to change.
+        """
+        return (
+            not self._leaving
+            and self._held is None
+            and all(worker.quiet for member in self.members for worker in member.life.all_ready())
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The slots as JSON can carry them, with their workers.  A worker that is not ready
+        is left to itself: it ends when it finds no primary, or is reaped.
+        """
+        return {
+            "slots": [member.to_plain() for member in self.members[: self.placed]],
+            "claims": self.newcomers.snapshot(),
+        }
+
+    def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], Life]) -> None:
+        """
+        Go on with the slots of a former self; instead of :meth:`start`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self._make_life = make_life
+        self.members, self._leaving, self._ended = [], [], set()
+        for each in plain["slots"]:
+            member = self.add()
+            member.slot.drained = each["drained"]
+            member.slot.wait_first([Handoff.from_plain(handoff) for handoff in each["queue"]])
+        self.placed = len(self.members)
+        for member, each in zip(self.members, plain["slots"], strict=True):
+            member.resume(each)
+        self.newcomers.resize(self.placed)
+        self.newcomers.restore(plain.get("claims", ()))
+        self.place_again()
 
     # the end
 

@@ -44,4 +44,8 @@ class Standing:
         Choose among the slots that stand; see :class:`IPlacement`.
         """
         slot = self._first(key)
-        return slot if slot in self._stands else self.standing[self._second(key)]
+        if slot in self._stands:
+            return slot
+        # By a key of its own: among fewer slots, rendezvous would give all of this slot's
+        # clients the same index again, and so one neighbour all of its load.
+        return self.standing[self._second(b"stand-in:" + key)]

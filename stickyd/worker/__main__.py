@@ -24,6 +24,7 @@ from typing_extensions import override
 from stickyd.control.commands import (
     Beat,
     ControlProtocol,
+    Leave,
     Occupy,
     Release,
     Serve,
@@ -65,9 +66,32 @@ class Worker(ControlProtocol):
         self._ending = False
         self.exit_code = 0
         reactor.addSystemEventTrigger("before", "shutdown", self._finish)
+        reactor.callWhenRunning(self._mind_signals)
+
+    def _mind_signals(self) -> None:
+        """
+        Take SIGTERM as a wish: a successor is ready before we go.
+
+        A service manager may send it to the whole group; the primary, which got it too,
+        then has us stop anyway.  The reactor has installed its own handlers by now.
+        """
+
+        def leave(signum: int, frame: object) -> None:
+            self._reactor.callFromThread(self._ask_to_leave)
+
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _ask_to_leave(self) -> None:
+        if self._serving is None or self._beat is None:
+            self._end()
+        elif self.transport is not None and not self._ending:
+            self.callRemote(Leave)
 
     @Serve.responder
-    def serve(self, settings: str, slot: int, path: list[str]) -> Deferred[dict[str, object]]:
+    def serve(
+        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
+    ) -> Deferred[dict[str, object]]:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         decided = Settings.from_json(settings)
         # Imported here, as the reactor must be installed before anything imports it.
@@ -181,7 +205,9 @@ def check() -> int:
     """
     Import the application whose settings stand on standard input, and say how it went.
     """
-    settings = Settings.from_json(sys.stdin.read())
+    asked = json.load(sys.stdin)
+    sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
+    settings = Settings.from_json(asked["settings"])
     reactor = install_reactor(settings.worker_reactor)
     from stickyd.worker.serving import Serving
 
@@ -207,6 +233,7 @@ def main() -> int:
         return check()
     # Ctrl-C reaches the whole process group; the primary alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()

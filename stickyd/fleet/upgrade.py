@@ -1,0 +1,218 @@
+"""
+Replacing the primary's own code in place: the same process, another program.
+
+Theory of operation.  ``exec`` keeps the process id, the children, and the descriptors that
+are not close-on-exec.  So the primary first has a child try the new code with the same
+command line; then it lets nobody change the fleet, stops accepting (newcomers wait in the
+kernel's queues), and waits for the moment at which no message to or from a worker is half
+done.  At that moment its whole state is a few numbers and descriptors: written to a
+temporary file, left open for the successor, named by an environment variable.  The
+successor goes on from there, and has the workers reloaded one by one.
+
+Workers notice nothing: their channels never close.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from stickyd.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from twisted.python.failure import Failure
+
+    from stickyd.service import StickyService
+
+#: Names the descriptor of the state, for the successor.
+INHERIT = "STICKYD_INHERIT"
+
+#: Has a process check everything as if it were to start, and exit.
+PREFLIGHT = "STICKYD_PREFLIGHT"
+
+#: Of the state; a successor of another version refuses it before it does any harm.
+VERSION = 1
+
+#: Seconds that the new code may take to be tried.
+PREFLIGHT_SECONDS = 60.0
+
+#: Seconds between two looks whether the moment has come, and until it must have.
+LOOK = 0.005
+LONGEST = 10.0
+
+
+def take_inherited(environment: dict[str, str]) -> dict[str, Any] | None:
+    """
+    The state that a former self left, if there is one; it can be taken once.
+
+    :param environment: ``os.environ``; the variable is removed from it.
+    """
+    number = environment.pop(INHERIT, None)
+    if number is None:
+        return None
+    with os.fdopen(int(number)) as file:
+        file.seek(0)
+        state: dict[str, Any] = json.load(file)
+    return state
+
+
+def command_line(
+    executable: str, arguments: Sequence[str], extra: Sequence[str], logfile: str = ""
+) -> list[str]:
+    """
+    The command line of this process, with more options for twistd.
+
+    :param arguments: :data:`sys.orig_argv` without its first.
+    :param extra: options of twistd.
+    :param logfile: where a daemon logs unless its command line says so.  A daemon must
+        not become one again: its children would be another process's.
+    """
+    arguments = list(arguments)
+    # Options of twistd stand before its command; a .tac is run without one.
+    end = arguments.index("stickyd") if "stickyd" in arguments else len(arguments)
+    own = arguments[:end]
+    added = list(extra)
+    short = [option for option in own if option.startswith("-") and not option.startswith("--")]
+    if "--nodaemon" not in own and not any("n" in option for option in short):
+        added.append("--nodaemon")
+        if not any(option.startswith(("-l", "--log", "--sys")) for option in own):
+            added.append(f"--logfile={logfile}")
+    return [executable, *own, *added, *arguments[end:]]
+
+
+def descriptors(state: object) -> list[int]:
+    """
+    All descriptors that a state names.
+    """
+    found: list[int] = []
+    if isinstance(state, dict):
+        for name, value in state.items():
+            if name in ("descriptor", "control") and isinstance(value, int):
+                found.append(value)
+            elif name == "output":
+                found.extend(value.values())
+            else:
+                found.extend(descriptors(value))
+    elif isinstance(state, list):
+        for value in state:
+            found.extend(descriptors(value))
+    return found
+
+
+class Upgrade:
+    """
+    Replaces the primary of a :class:`StickyService`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        sticky: StickyService,
+        directory: str,
+        forget_pid: Callable[[], None],
+        execute: Callable[[str, list[str], Mapping[str, str]], object] = os.execve,
+    ) -> None:
+        """
+        :param directory: where the process was started, to which relative paths in its
+            command line refer.
+        :param forget_pid: removes the pid file, as twistd refuses to start where it finds
+            one with the id of a living process, its own included.
+        """
+        self._reactor = reactor
+        self._sticky = sticky
+        self._directory = directory
+        self._forget_pid = forget_pid
+        self._execute = execute
+        self._under_way = False
+
+    def begin(self) -> None:
+        """
+        Try the new code; if it is sound, go over to it.
+        """
+        if self._under_way:
+            self._log.warn("An upgrade is under way already")
+            return
+        self._under_way = True
+        self._log.info("Upgrading: a child tries the new code first")
+        checked = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._preflight)
+        checked.addCallback(lambda _: self._sticky.exclusively(self._wait_for_the_moment))
+        checked.addErrback(self._failed)
+
+    def _preflight(self) -> None:
+        command = command_line(sys.executable, sys.orig_argv[1:], ["--pidfile="], os.devnull)
+        try:
+            outcome = subprocess.run(  # noqa: S603 (our own command line)
+                command,
+                env={**os.environ, PREFLIGHT: "1"},
+                cwd=self._directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                timeout=PREFLIGHT_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise OperatorError(
+                f"the new code did not come to an end within {PREFLIGHT_SECONDS:g} s"
+            ) from None
+        if outcome.returncode != 0:
+            lines = outcome.stdout.strip().splitlines()
+            raise OperatorError(lines[-1] if lines else f"exit code {outcome.returncode}")
+
+    def _failed(self, failure: Failure) -> None:
+        self._under_way = False
+        if failure.check(OperatorError) is None:
+            self._log.failure("Not upgraded", failure)
+        else:
+            self._log.error(
+                "Not upgraded, nothing has changed: {reason}", reason=failure.getErrorMessage()
+            )
+
+    def _wait_for_the_moment(self) -> None:
+        self._sticky.pause()
+        self._look(self._reactor.seconds() + LONGEST)
+
+    def _look(self, deadline: float) -> None:
+        if self._sticky.quiet:
+            self._go()
+        elif self._reactor.seconds() < deadline:
+            self._reactor.callLater(LOOK, self._look, deadline)
+        else:
+            self._stay("a worker does not answer")
+
+    def _stay(self, reason: str) -> None:
+        self._under_way = False
+        self._sticky.proceed()
+        self._log.error("Not upgraded, nothing has changed: {reason}", reason=reason)
+
+    def _go(self) -> None:
+        state = {"version": VERSION, **self._sticky.to_plain()}
+        with tempfile.TemporaryFile("w+") as file:
+            json.dump(state, file)
+            file.flush()
+            inherited = [file.fileno(), *descriptors(state)]
+            for descriptor in inherited:
+                os.set_inheritable(descriptor, True)
+            command = command_line(sys.executable, sys.orig_argv[1:], [], "twistd.log")
+            self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
+            self._forget_pid()
+            here = os.getcwd()
+            try:
+                os.chdir(self._directory)
+                self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})
+            except OSError as problem:
+                os.chdir(here)
+                for descriptor in inherited:
+                    os.set_inheritable(descriptor, False)
+                self._stay(str(problem))
