@@ -142,7 +142,6 @@ class HttpProtocol(HttpToolsProtocol):
         return (
             not self._head_begun()
             and (cycle is None or (cycle.response_complete and not cycle.more_body))
-            and not self.pipeline
             and isinstance(self.transport, LoopTransport)
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0
