@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IRefusal, IWorker
 
+#: What the load of a slot is taken for whose worker is not there (yet).
+UNSERVED = 1 << 32
+
 #: How often a connection is sent again to a worker that cannot receive its descriptor.
 MOST_REFUSALS = 3
 
@@ -113,15 +116,21 @@ class Slot:
             )
         else:
             # First, but behind those that came back before it.
-            place = 0
-            for waiting in self.queue:
-                if not waiting.refusals or waiting.sequence > handoff.sequence:
-                    break
-                place += 1
-            if not handoff.deadline:
-                handoff.deadline = self._clock.seconds() + self._limits.patience
-            self.queue.insert(place, handoff)
-            self._watch_expiry()
+            before = []
+            while (
+                self.queue and self.queue[0].refusals and self.queue[0].sequence < handoff.sequence
+            ):
+                before.append(self.queue.popleft())
+            self.wait_first([*before, handoff])
+
+    @property
+    def load(self) -> int:
+        """
+        About how many connections it has; a slot without a worker has too many for anybody
+        to be sent there who can as well go elsewhere.
+        """
+        courier = self.courier
+        return len(self.queue) + (UNSERVED if courier is None else courier.load)
 
     # from the lifecycle
 
@@ -160,12 +169,14 @@ class Slot:
         """
         Put connections, oldest first, before those that wait.
 
-        They were accepted earlier, so the limit of the queue is not theirs.
+        They were accepted earlier, so the limit of the queue is not theirs, and they wait
+        no longer than those behind them: the first in the queue is always the first due.
         """
-        deadline = self._clock.seconds() + self._limits.patience
+        latest = self._clock.seconds() + self._limits.patience
         for handoff in reversed(handoffs):
-            if not handoff.deadline:
-                handoff.deadline = deadline
+            if self.queue:
+                latest = min(latest, self.queue[0].deadline)
+            handoff.deadline = min(handoff.deadline or latest, latest)
             self.queue.appendleft(handoff)
         self._watch_expiry()
 
@@ -196,9 +207,15 @@ class Slot:
     # the deadline of those that wait
 
     def _watch_expiry(self) -> None:
-        if self.queue and self._expiry is None:
-            wait = max(0.0, self.queue[0].deadline - self._clock.seconds())
-            self._expiry = self._clock.callLater(wait, self._expire)
+        if not self.queue:
+            return
+        due = self.queue[0].deadline
+        if self._expiry is None:
+            self._expiry = self._clock.callLater(
+                max(0.0, due - self._clock.seconds()), self._expire
+            )
+        elif due < self._expiry.getTime():
+            self._expiry.reset(max(0.0, due - self._clock.seconds()))
 
     def _expire(self) -> None:
         self._expiry = None

@@ -87,10 +87,19 @@ class StickyFactory(Factory):
 
     noisy = False
 
-    def __init__(self, destination: IDestination, key_of: Callable[[str], bytes]) -> None:
+    def __init__(
+        self,
+        destination: IDestination,
+        key_of: Callable[[str], bytes],
+        sniff: Callable[[int, str, int], None] | None = None,
+    ) -> None:
         """
         :param key_of: the affinity key of a host.
+        :param sniff: takes each accepted connection, where its address is not enough to
+            choose a destination.
         """
+        if sniff is not None:
+            self.accepted = sniff  # type: ignore[assignment]  # a method, to mypy
         self._deliver = destination.deliver
         self._key_of = key_of
 
@@ -160,11 +169,7 @@ class AcceptLoop:
         resets the connections that wait in it.
         """
         self._stopped = True
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        else:
-            self._readiness.remove_reader(self._socket.fileno())
+        self.pause()
         for _ in range(socket.SOMAXCONN * 2):
             if not self._accept(BATCH):
                 break

@@ -5,7 +5,7 @@ What of uvicorn's internals this module and :mod:`stickyd.serve.asgi` stand on:
 ``HttpToolsProtocol``'s attributes ``transport``, ``flow``, ``parser``, ``pipeline``,
 ``connections``, ``timeout_keep_alive_task``, ``scope`` (a new one when a request begins)
 and ``cycle`` (made of that scope when its head is complete; ``response_complete``,
-``keep_alive``, ``more_body``, ``on_response``); that every protocol adds itself to
+``keep_alive``, ``body``, ``more_body``, ``on_response``); that every protocol adds itself to
 ``ServerState.connections`` and takes itself out by ``discard`` or ``remove``;
 ``ServerState.tasks``, ``total_requests`` and ``default_headers``; and ``shutdown()`` of
 the WebSocket protocols.  A test holds them.
@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
@@ -86,16 +87,22 @@ class HttpProtocol(StrictProtocol):
     def on_headers_complete(self) -> None:
         first = self.cycle is None
         super().on_headers_complete()
-        if first and self.cycle is not None:
-            # A connection that gets one answer and is closed so never touches epoll.  The
-            # application's receive() or the end of the response resumes reading.
-            self.flow.pause_reading()
         if self.cycle is None:
             return  # It asks for a WebSocket.
+        if first:
+            # An application that answers at once and a client that asks once never touch
+            # epoll so.
+            self.flow.pause_reading()
+            self.loop.call_soon(self._watch_client)
         if self._departure is not None:
             self.cycle.on_response = self._answered
         elif self._finishing:
             self.cycle.keep_alive = False
+
+    def _watch_client(self) -> None:
+        # Else uvicorn has reasons of its own to pause, and resumes by itself.
+        if not self.pipeline and len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
 
     @override
     def handle_websocket_upgrade(self) -> None:
@@ -118,7 +125,6 @@ class HttpProtocol(StrictProtocol):
         return (
             not self._head_begun()
             and (cycle is None or (cycle.response_complete and not cycle.more_body))
-            and not self.pipeline
             and isinstance(self.transport, LoopTransport)
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0

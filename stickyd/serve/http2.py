@@ -87,6 +87,7 @@ class HTTP2Channel(H2Connection):
     :ivar shared: what all channels of the worker share.
     :ivar came: the handoff that brought the connection, if one did.
     :ivar ended: called with the channel when its connection is over.
+    :ivar closing: nothing more is read.
     :ivar deadline: for the sweep.
     :ivar bucket: for the sweep.
     """
@@ -101,7 +102,7 @@ class HTTP2Channel(H2Connection):
     deadline = inf
     bucket = 0
 
-    _closing = False
+    closing = False
     _draining = False
     _parting = False  # the client will begin no more streams
     _sent = 0  # frames with data
@@ -125,7 +126,7 @@ class HTTP2Channel(H2Connection):
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        if self._closing:
+        if self.closing:
             return
         try:
             events = self.conn.receive_data(data)
@@ -134,18 +135,16 @@ class HTTP2Channel(H2Connection):
             self._close()
             return
         for event in events:
-            handle = _HANDLERS.get(type(event))
-            if handle is not None:
-                handle(self, event)
-                if self._closing:
-                    return
-        self._tryToWriteControlData()
+            if not self.closing:
+                self._handle(event)
+        if not self.closing:
+            self._tryToWriteControlData()
 
     @override
     def connectionLost(
         self, reason: Failure = connectionDone, _cancelTimeouts: bool = True
     ) -> None:
-        self._closing = True
+        self.closing = True
         self._lose_streams(reason)
         self.shared.sweep.discard(self)
         ended, self.ended = self.ended, None
@@ -153,7 +152,7 @@ class HTTP2Channel(H2Connection):
             ended(self)
 
     def _lose_streams(self, reason: Failure) -> None:
-        self._closing = True
+        self.closing = True
         self._stillProducing = False
         for stream in list(self.streams.values()):
             stream.connectionLost(reason)
@@ -161,6 +160,11 @@ class HTTP2Channel(H2Connection):
             self._requestDone(number)
 
     # Events.
+
+    def _handle(self, event: Any) -> None:
+        handle = _HANDLERS.get(type(event))
+        if handle is not None:
+            handle(self, event)
 
     def _request_received(self, event: Any) -> None:
         number = event.stream_id
@@ -272,7 +276,7 @@ class HTTP2Channel(H2Connection):
     def _requestDone(self, streamID: int) -> None:
         stream = self.streams[streamID]
         super()._requestDone(streamID)
-        if self._closing:
+        if self.closing:
             return
         if not stream.whole:
             # Answered before its body was here: the client need not send it (RFC 9113, 8.1).
@@ -292,7 +296,7 @@ class HTTP2Channel(H2Connection):
         """
         Write what the client must still be told, and close.
         """
-        self._closing = True
+        self.closing = True
         self._stillProducing = False
         for frames in self._bufferedControlFrames:
             self.transport.write(frames)
@@ -332,7 +336,7 @@ class HTTP2Channel(H2Connection):
         """
         Called by the sweep when a look is due.
         """
-        if self._closing:
+        if self.closing:
             self.transport.abortConnection()
             return
         if self._draining and not self._parting:
@@ -340,7 +344,7 @@ class HTTP2Channel(H2Connection):
             self._part()
         elif not self.streams:
             self._finish()
-        if not self._closing:
+        if not self.closing:
             self._look_at_uploads()
             self._look_at_output()
             self._await_progress()
@@ -387,7 +391,7 @@ class HTTP2Channel(H2Connection):
         Streams that the client begins before it has read that are served too (RFC 9113,
         6.8): the answer to a PING shows when it has.
         """
-        if self._draining or self._closing:
+        if self._draining or self.closing:
             return
         self._draining = True
         self.conn.warn()

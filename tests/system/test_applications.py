@@ -14,14 +14,16 @@ import socketio
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
-from tests.system.client import Client, ask_once, source_address
+from tests.system.client import Client, ask_once
 from tests.system.log import PATIENCE
+from tests.system.placing import source_address
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
     from tests.system.conftest import Start
+    from tests.system.gate import Gate
     from tests.system.server import Server
 
 #: Enough that each of four workers has some: the odds against are 4 * 0.75 ** 40.
@@ -125,18 +127,16 @@ def test_startup_that_fails_is_told(start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["fastapi", "flask"])
-def test_blocking_functions_block_nobody(name: str, start: Start) -> None:
+def test_blocking_functions_block_nobody(name: str, start: Start, gate: Gate) -> None:
     """
     While a function of the application blocks its thread, its worker answers others.
     """
-    server = start(*FRAMEWORKS[name])
+    server = start(*FRAMEWORKS[name], variables=gate.variables)
     with Client(server.target) as slow:
         slow.send("/slow")
+        gate.wait_for_arrival()
         pid = ask_once(server.target).told["pid"]
-        slow.socket.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            slow.socket.recv(1)
-        slow.socket.settimeout(PATIENCE)
+        gate.open()
         assert slow.answer().told["pid"] == pid
 
 
@@ -189,7 +189,8 @@ class Talker:
             await client.emit("shout", self._source)
             while await self.heard.get() != self._source:
                 pass
-            await client.disconnect()
+            # Else a client that polls waits 25 seconds for its last answer.
+            await client.eio.disconnect(abort=True)
         (pid,) = pids
         assert isinstance(pid, int)
         return pid
@@ -200,7 +201,9 @@ def test_socketio(transports: list[str], start: Start) -> None:
     """
     python-socketio's sessions hold on four workers, by polling, by WebSocket, and upgraded.
     """
-    server = start("--asgi", f"{HERE}.socketio_app:app", workers=4)
+    # Polls that nobody waits for any more are tasks of the application until then.
+    server = start("--asgi", f"{HERE}.socketio_app:app", "--stop-timeout", "0.2", workers=4)
+    server.allow("Traceback|#error")
 
     async def go() -> None:
         talkers = [Talker(server, source, transports) for source in SOURCES]

@@ -3,9 +3,10 @@ FastAPI, whose plain functions run in a thread.
 """
 
 import os
-import time
 
 from fastapi import FastAPI, Request
+
+from tests.system.frameworks.waiting import wait_at_gate
 
 app = FastAPI()
 
@@ -30,7 +31,7 @@ def boom() -> None:
 @app.get("/slow")
 def slow() -> dict[str, object]:
     """
-    Block a thread for a while, not the worker.
+    Block a thread, not the worker.
     """
-    time.sleep(0.5)
+    wait_at_gate()
     return {"pid": os.getpid()}

@@ -5,10 +5,11 @@ Flask, for WSGI.
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 from flask import Flask, request
+
+from tests.system.frameworks.waiting import wait_at_gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -35,9 +36,9 @@ def boom() -> str:
 @app.get("/slow")
 def slow() -> dict[str, object]:
     """
-    Block a thread for a while, not the worker.
+    Block a thread, not the worker.
     """
-    time.sleep(0.5)
+    wait_at_gate()
     return {"pid": os.getpid()}
 
 
