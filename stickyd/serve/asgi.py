@@ -152,6 +152,7 @@ class AsgiHost:
             return
         protocol = self._make_protocol(handoff)
         LoopTransport(readiness, sock, peer, handoff.unread).start(protocol)
+        protocol.await_first_request()
 
     def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
         protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
