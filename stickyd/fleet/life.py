@@ -243,11 +243,17 @@ class Life:
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
+        self.hurry(patience)
+        self.report("the slot is being stopped")
+        self._check_gone(machine)
+
+    def hurry(self, patience: float) -> None:
+        """
+        Have all workers end within so many seconds.
+        """
         for worker in (self.worker, self.successor, *self.leaving):
             if worker is not None:
                 worker.stop(patience)
-        self.report("the slot is being stopped")
-        self._check_gone(machine)
 
     def lay_to_rest(self, machine: Lifecycle, worker: IWorker, cause: str) -> None:
         """

@@ -231,7 +231,8 @@ def main() -> int:
         return check()
     # Ctrl-C reaches the whole process group; the primary alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # All that the primary may have blocked as it started us.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
 
     from stickyd.settings import Settings
 
@@ -54,6 +55,7 @@ class Serving:
         self._slot = slot
         self._send_sessions = send_sessions
         self._lost = lost
+        self._overdue: IDelayedCall | None = None
         self.sessions = SessionRegistry(
             MemorySessionStore(
                 reactor,
@@ -114,7 +116,7 @@ class Serving:
         :return: fires when the worker may exit.
         """
         self._adoption.close()
-        overdue = self._reactor.callLater(patience, self.host.abort)
+        overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:
             if overdue.active():
@@ -125,6 +127,15 @@ class Serving:
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
         return self.host.drain().addCallback(drained)
+
+    def hurry(self, patience: float) -> None:
+        """
+        Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
+        """
+        overdue = self._overdue
+        if overdue is not None and overdue.active():
+            if overdue.getTime() > self._reactor.seconds() + patience:
+                overdue.reset(patience)
 
 
 def resident_bytes() -> int:
