@@ -35,12 +35,13 @@ class Changes:
         self._patience = patience
         self._turn = DeferredLock()
 
-    def exclusively(self, act: Callable[[], object]) -> Deferred[None]:
+    def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
-        Act when no change is under way.  No change begins before the ``act`` has had a
-        chance to replace the process; when it returns, changes go on.
+        Act when no change is under way.  None begins until what ``act`` returns has fired.
+
+        :return: fires, or fails, as that does.
         """
-        return self._turn.run(act).addCallback(lambda _: None)
+        return self._turn.run(act)
 
     # reload
 

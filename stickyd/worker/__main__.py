@@ -147,12 +147,17 @@ class Worker(ControlProtocol):
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
         self._patience = patience
+        if self._ending and self._serving is not None:
+            self._serving.hurry(patience)
         self._reactor.callLater(0, self._end)
         return {}
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        if self._serving is not None:
+            # A relieved worker may have been given longer than an orphan gets.
+            self._serving.hurry(self._orphan.patience)
         self._end()
 
     def _end(self) -> None:
