@@ -40,7 +40,7 @@ def _parameter(name: str) -> list[str | None]:
 
 
 #: Options that may be given several times.
-_REPEATABLE = ("listen",)
+_REPEATABLE = ("listen", "trust")
 
 
 class Options(usage.Options):
@@ -74,12 +74,18 @@ class Options(usage.Options):
         super().__init__()
         self.settings = Settings()
         self._listen: list[str] = []
+        self._trust: list[str] = []
         self._arguments: list[str] = []
 
     def opt_listen(self, endpoint: str) -> None:
         self._listen.append(endpoint)
 
     opt_listen.__doc__ = f"{rules()['listen'][0].help} [default: tcp:3000]"
+
+    def opt_trust(self, networks: str) -> None:
+        self._trust += networks.split(",")
+
+    opt_trust.__doc__ = rules()["trust"][0].help
 
     def opt_version(self) -> NoReturn:
         """
@@ -130,6 +136,8 @@ class Options(usage.Options):
         command_line = {name: self[name] for name in rules() if self.get(name) is not None}
         if self._listen:
             command_line["listen"] = self._listen
+        if self._trust:
+            command_line["trust"] = self._trust
         given.update(read_some(command_line, "--"))
         self.settings = Settings(**given)
 

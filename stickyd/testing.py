@@ -99,6 +99,7 @@ class FakeWorker:
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
     :ivar sessions: the chunks that it adopted.
+    :ivar connections: how many it says it has, of what it has acknowledged.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class FakeWorker:
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.sessions: list[bytes] = []
+        self.connections = 0
         self.quiet = True
 
     def to_plain(self) -> dict[str, Any]:
@@ -125,6 +127,10 @@ class FakeWorker:
         self.sent.append(handoff)
         self.in_flight.append(handoff)
         return True
+
+    @property
+    def load(self) -> int:
+        return self.connections + len(self.in_flight)
 
     def acknowledge(self) -> None:
         """

@@ -89,7 +89,9 @@ class Worker(ControlProtocol):
             self.callRemote(Leave)
 
     @Serve.responder
-    def serve(self, settings: str, slot: int, path: list[str]) -> Deferred[dict[str, object]]:
+    def serve(
+        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
+    ) -> Deferred[dict[str, object]]:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         decided = Settings.from_json(settings)
         # Imported here, as the reactor must be installed before anything imports it.
