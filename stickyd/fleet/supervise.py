@@ -16,7 +16,7 @@ from stickyd.fleet.life import Life
 from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.handoff.frame import BY_KEY, Handoff
+from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IFleet
 from stickyd.placement.least import LeastLoaded
 from stickyd.placement.standing import Standing
@@ -215,7 +215,7 @@ class Fleet:
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
-        if len(self._held) >= self._queue.length:
+        if len(self._held) >= self._queue.length and not handoff.flags & Flag.SERVED:
             self._refusal.refuse(handoff, "too many connections wait for a resize")
         else:
             self._held.append(handoff)
@@ -226,6 +226,15 @@ class Fleet:
         """
         if self._held is None:
             self._held = deque()
+
+    def hold_first(self, handoffs: Sequence[Handoff]) -> None:
+        """
+        Let connections wait, oldest first, before those that are held already.
+        """
+        assert self._held is not None
+        for handoff in reversed(handoffs):
+            handoff.slot = BY_KEY
+            self._held.appendleft(handoff)
 
     def standing(self) -> list[int]:
         """

@@ -144,7 +144,11 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
-        return self._serving.retirement.release(slots, standing).addCallback(lambda _: {})
+        retirement = self._serving.retirement
+        if slots < 0:
+            retirement.stay()
+            return succeed({})
+        return retirement.release(slots, standing).addCallback(lambda _: {})
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
+#: Seconds that a worker with nothing left to serve tries to give away the rest.
+LAST_SECONDS = 10.0
+
+
 class Serving:
     """
     Host, sessions, and both directions of the handoff channel.
@@ -75,7 +79,13 @@ class Serving:
         """
         readiness = readiness_of(self._reactor)
         self._adoption = Adoption(
-            self._reactor, self.host, self._settings.window, self._lost, self._returned, self._room
+            self._reactor,
+            self.host,
+            self._settings.window,
+            self._channel_lost,
+            self._returned,
+            self._room,
+            lambda handoff: self.retirement.divert(handoff),
         )
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
@@ -90,6 +100,10 @@ class Serving:
             self._slot,
         )
         channel.open()
+
+    def _channel_lost(self) -> None:
+        self.retirement.give_up()
+        self._lost()
 
     def _returned(self, handoff: Any) -> None:
         self.retirement.returned(handoff)
@@ -122,8 +136,8 @@ class Serving:
             if overdue.active():
                 overdue.cancel()
             settled = self.retirement.settled()
-            # The primary may be dead, and never take what we would give it.
-            settled.addTimeout(max(1.0, min(patience, 5.0)), self._reactor)
+            # The primary may be dead, or stuck, and never take what we would give it.
+            settled.addTimeout(LAST_SECONDS, self._reactor)
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
         return self.host.drain().addCallback(drained)
@@ -133,9 +147,10 @@ class Serving:
         Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
         """
         overdue = self._overdue
-        if overdue is not None and overdue.active():
-            if overdue.getTime() > self._reactor.seconds() + patience:
-                overdue.reset(patience)
+        if overdue is None or not overdue.active():
+            return
+        if overdue.getTime() > self._reactor.seconds() + patience:
+            overdue.reset(patience)
 
 
 def resident_bytes() -> int:
