@@ -194,7 +194,7 @@ class AsgiHost:
         return released
 
     def _look_departing(self) -> None:
-        if not self._departing:
+        if not any(connection.undecided for connection in self._departing):
             released, self._released = self._released, []
             for waiting in released:
                 waiting.callback(None)

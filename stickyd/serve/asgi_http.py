@@ -140,6 +140,13 @@ class HttpProtocol(StrictProtocol):
             and self.transport.get_write_buffer_size() == 0
         )
 
+    @property
+    def undecided(self) -> bool:
+        """
+        Whether a request is under way that the application has not begun to answer.
+        """
+        return self._head_begun() or (self._answering() and not self.cycle.response_started)
+
     def detach(self) -> tuple[socket, bytes]:
         """
         Give the connection away; see :class:`stickyd.interfaces.IDetachable`.
