@@ -32,10 +32,11 @@ from stickyd.fleet.reload import Changes
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.fleet.supervise import Fleet
+from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
 from stickyd.listen.overflow import Overflow
-from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
+from stickyd.listen.port import StickyFactory, plain_socket
 from stickyd.placement.choice import PLACEMENTS
 from stickyd.settings import FIXED, MOST_WORKERS, changed
 
