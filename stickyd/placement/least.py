@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from stickyd.errors import SettingError
 from stickyd.interfaces import IPlacement
+from stickyd.placement.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,13 @@ class LeastLoaded:
 
     The table is bounded in size and in time.  Both bounds fall on the key that was
     longest unused, so a flood of new keys can push out others, but cannot grow it.
+
+    When a slot goes, the workers must know where its clients are from now on, as their
+    sessions go there: so these are not newcomers, but each has a stand-in that follows
+    from the key and the slots that stand (:class:`Staying`).
+
+    :ivar slots: how many slots there are.
+    :ivar standing: those of them that clients may be placed on, ascending.
     """
 
     def __init__(
@@ -50,20 +58,17 @@ class LeastLoaded:
         slots: int,
         loads: Callable[[], Sequence[int]],
         clock: Callable[[], float],
-        available: Callable[[int], bool],
         most_keys: int = MOST_KEYS,
         seconds: float = REMEMBERED_SECONDS,
     ) -> None:
         """
-        Start with an empty table.
+        Start with an empty table, and every slot standing.
 
         :param slots: at least 1.
         :param loads: gives each slot's load, in any unit, when a newcomer comes.  It should
             count connections that are on their way to a worker too: a figure that lags
             sends every newcomer to the same slot until it is renewed.
         :param clock: gives the time in seconds, and never goes back.
-        :param available: whether a slot can be given clients: not if it has failed.  If
-            none can, the loads alone decide.
         :param most_keys: how many keys to remember, at least 1.
         :param seconds: how long to remember a key after its last use, more than 0.
         :raises SettingError: if a number is outside its range.
@@ -74,9 +79,9 @@ class LeastLoaded:
         if not seconds > 0:
             raise SettingError(f"least placement remembers clients more than 0 s, not {seconds} s")
         self.slots = slots
+        self.standing: Sequence[int] = range(slots)
         self._loads = loads
         self._clock = clock
-        self._available = available
         self._most_keys = most_keys
         self._seconds = seconds
         # Key to slot and expiry, longest unused first; so the expiries ascend.
@@ -89,12 +94,10 @@ class LeastLoaded:
     def slot_of(self, key: bytes) -> int:
         """
         Give the slot that the key is remembered on, or choose and remember one.
-
-        A key whose slot is not available moves to another for good.
         """
         now = self._clock()
         slot, expiry = self._table.get(key, (-1, now))
-        if expiry <= now or not self._available(slot):
+        if expiry <= now:
             slot = self.least_loaded()
         self._table[key] = slot, now + self._seconds
         self._table.move_to_end(key)
@@ -108,25 +111,31 @@ class LeastLoaded:
         Of slots with equal load the next in turn is taken.
         """
         loads = self._loads()
-        candidates = [slot for slot in range(self.slots) if self._available(slot)]
         chosen = min(
-            candidates or range(self.slots),
+            self.standing,
             key=lambda slot: (loads[slot], (slot - self._turn) % self.slots),
         )
         self._turn = chosen + 1
         return chosen
 
-    def resize(self, slots: int) -> None:
+    def place(self, slots: int, standing: Sequence[int]) -> LeastLoaded:
         """
-        Change the number of slots, and forget the keys of those that are removed.
+        Use other slots from now on.  Clients of those that do not stand any more move to
+        their stand-ins, for good.
 
-        :param slots: at least 1.
-        :raises SettingError: if there is none.
+        :param slots: how many there are, at least 1.
+        :param standing: those that stand, at least one, ascending.
+        :return: this placement.
+        :raises SettingError: if there is no slot.
         """
         _require_slots(slots)
-        self.slots = slots
-        kept = ((key, entry) for key, entry in self._table.items() if entry[0] < slots)
-        self._table = OrderedDict(kept)
+        self.slots, self.standing = slots, list(standing)
+        stays = frozenset(standing)
+        stand_in = stand_ins(standing)
+        for key, (slot, expiry) in self._table.items():
+            if slot not in stays:
+                self._table[key] = stand_in(key), expiry
+        return self
 
     def snapshot(self) -> Snapshot:
         """
@@ -140,15 +149,16 @@ class LeastLoaded:
         """
         Replace the table by one that was given by :meth:`snapshot`.
 
-        What the present settings have no room, time or slot for is left out.
+        What the present settings have no room or time for is left out; clients of slots
+        that do not stand go to their stand-ins.
         """
         now = self._clock()
         self._table.clear()
         for digits, slot, seconds in snapshot:
-            if int(slot) < self.slots:
-                expiry = now + min(float(seconds), self._seconds)
-                self._table[bytes.fromhex(str(digits))] = int(slot), expiry
+            expiry = now + min(float(seconds), self._seconds)
+            self._table[bytes.fromhex(str(digits))] = int(slot), expiry
         self._forget(now)
+        self.place(self.slots, self.standing)
 
     def _forget(self, now: float) -> None:
         """
@@ -159,6 +169,39 @@ class LeastLoaded:
             if expiry > now and len(self._table) <= self._most_keys:
                 return
             del self._table[key]
+
+
+def stand_ins(standing: Sequence[int]) -> Callable[[bytes], int]:
+    """
+    Give the function from the key of a client whose slot has gone to its new slot.
+    """
+    choose = Rendezvous(len(standing)).slot_of
+    return lambda key: standing[choose(key)]
+
+
+@implementer(IPlacement)
+class Staying:
+    """
+    The ``least`` placement as far as a worker can know it: who is here belongs here, as
+    long as the worker's slot stands, and else to a stand-in.
+
+    :ivar slots: how many slots there are.
+    """
+
+    def __init__(self, slots: int, standing: Sequence[int], own: int) -> None:
+        """
+        :param standing: the slots that stand, at least one, ascending.
+        :param own: the worker's slot.
+        """
+        self.slots = slots
+        self._own = own
+        self._move = None if own in standing else stand_ins(standing)
+
+    def slot_of(self, key: bytes) -> int:
+        """
+        Give the slot of a client that this worker has; see :class:`IPlacement`.
+        """
+        return self._own if self._move is None else self._move(key)
 
 
 def _require_slots(slots: int) -> None:
