@@ -99,6 +99,9 @@ class FakeWorker:
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
     :ivar sessions: the chunks that it adopted.
+    :ivar load: what the test says.
+    :ivar entrusted: the listening sockets that it was given; they stay open.
+    :ivar accepts: how often it was told to accept again.
     """
 
     def __init__(
@@ -114,10 +117,19 @@ class FakeWorker:
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.sessions: list[bytes] = []
+        self.load = 0
+        self.entrusted: list[Handoff] = []
+        self.accepts = 0
         self.quiet = True
 
     def to_plain(self) -> dict[str, Any]:
         return {"pid": self.pid}
+
+    def entrust(self, listener: Handoff) -> None:
+        self.entrusted.append(listener)
+
+    def accept(self) -> None:
+        self.accepts += 1
 
     def send(self, handoff: Handoff) -> bool:
         if len(self.in_flight) >= self.window:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     ControlProtocol,
     Leave,
@@ -36,6 +38,7 @@ from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.output import OutputRelay
 from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.frame import Purpose
 from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
@@ -147,6 +150,7 @@ class WorkerProcess(ProcessProtocol):
         self._is_ready = False
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
+        self._entrusted: deque[Handoff] = deque()
         self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
@@ -328,8 +332,32 @@ class WorkerProcess(ProcessProtocol):
     def in_flight(self) -> Sized:
         return () if self._channel is None else self._channel.in_flight
 
+    @property
+    def load(self) -> int:
+        if self._channel is None:
+            return 0
+        figures = self.figures
+        # The last heartbeat does not know of those that were taken since.
+        since = self._channel.acknowledged - int(figures.get("adopted", 0))
+        return int(figures.get("connections", 0)) + since + len(self._channel.in_flight)
+
+    def entrust(self, listener: Handoff) -> None:
+        self._entrusted.append(listener)
+        self.room()
+
+    def accept(self) -> None:
+        # Its death is what an error here would mean, and is told anyway.
+        self._control.callRemote(Accept).addErrback(lambda _: None)
+
     def reclaim(self) -> list[Handoff]:
-        return [] if self._channel is None else self._channel.reclaim()
+        handoffs = [] if self._channel is None else self._channel.reclaim()
+        # The listening sockets were for this worker alone; its successor gets its own.
+        connections = [h for h in handoffs if h.purpose != Purpose.LISTENER]
+        for listener in (*self._entrusted, *handoffs):
+            if listener.purpose == Purpose.LISTENER:
+                os.close(listener.descriptor)
+        self._entrusted.clear()
+        return connections
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         slots, standing = placement or (0, ())
@@ -398,7 +426,9 @@ class WorkerProcess(ProcessProtocol):
         self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:
-        if self.slot is None:
+        if handoff.purpose == Purpose.LISTENER:
+            self._entrusted.append(handoff)
+        elif self.slot is None:
             self._fleet.deliver(handoff)
         else:
             self.slot.returned(handoff)
@@ -408,6 +438,8 @@ class WorkerProcess(ProcessProtocol):
             waiting, self._acknowledged = self._acknowledged, []
             for settled in waiting:
                 settled.callback(None)
+        while self._entrusted and self.send(self._entrusted[0]):
+            self._entrusted.popleft()
         if self.slot is not None:
             self.slot.room()
 

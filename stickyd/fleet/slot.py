@@ -59,8 +59,16 @@ class Slot:
     _log = Logger()
 
     def __init__(
-        self, index: int, clock: IReactorTime, limits: QueueLimits, refusal: IRefusal
+        self,
+        index: int,
+        clock: IReactorTime,
+        limits: QueueLimits,
+        refusal: IRefusal,
+        occupied: Callable[[Slot], None] = lambda slot: None,
     ) -> None:
+        """
+        :param occupied: told when a worker begins to serve.
+        """
         self.index = index
         self.courier: IWorker | None = None
         self.queue: deque[Handoff] = deque()
@@ -70,6 +78,7 @@ class Slot:
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
+        self._occupied = occupied
         self._expiry: IDelayedCall | None = None
         self._when_settled: Callable[[], None] | None = None
 
@@ -132,6 +141,13 @@ class Slot:
         """
         return not (self.failed or self.drained)
 
+    @property
+    def load(self) -> int:
+        """
+        How many connections its worker has, are on their way to it, or wait.
+        """
+        return len(self.queue) + (self.courier.load if self.courier is not None else 0)
+
     def hold(self, heir: IWorker | None) -> None:
         """
         Let newcomers wait until ``heir`` has what it needs to serve them.
@@ -146,6 +162,7 @@ class Slot:
         self.courier = worker
         self.heir = None
         self.failed = False
+        self._occupied(self)
         self.room()
 
     def vacate(self, unacknowledged: list[Handoff]) -> None:

@@ -5,6 +5,7 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -20,12 +21,12 @@ from stickyd.interfaces import IFleet
 from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.fleet.lifecycle import Lifecycle
-    from stickyd.interfaces import IPlacement, IRefusal
+    from stickyd.interfaces import IPlacement, IRefusal, ISteering
 
 
 class Member:
@@ -73,6 +74,8 @@ class Fleet:
     The slots, their workers, and the placement that chooses between them.
 
     :ivar members: the slots, by index.
+    :ivar place: makes the placement over a number of slots of which some stand.
+    :ivar steering: told where clients are placed, if the kernel places them too.
     """
 
     _log = Logger()
@@ -88,7 +91,8 @@ class Fleet:
         :param make_placement: makes the placement over a number of slots.
         """
         self.clock = clock
-        self._make_placement = make_placement
+        self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Standing, make_placement)
+        self.steering: ISteering | None = None
         self._queue = queue
         self._refusal = refusal
         self._make_life: Callable[[Slot], Life] | None = None
@@ -130,10 +134,20 @@ class Fleet:
         """
         assert self._make_life is not None
         self._ended.discard(len(self.members))
-        slot = Slot(len(self.members), self.clock, self._queue, self._refusal)
+        slot = Slot(len(self.members), self.clock, self._queue, self._refusal, self._occupied)
         member = Member(slot, self._make_life(slot))
         self.members.append(member)
         return member
+
+    def _occupied(self, slot: Slot) -> None:
+        if self.steering is not None:
+            self.steering.occupied(slot)
+
+    def loads(self) -> list[int]:
+        """
+        The load of each slot that the placement knows.
+        """
+        return [member.slot.load for member in self.members[: self.placed]]
 
     def remove(self, patience: float) -> None:
         """
@@ -201,10 +215,12 @@ class Fleet:
             self.placed = placed
         standing = self.standing()
         if standing:
-            self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
+            self._slot_of = self.place(self.placed, standing).slot_of
         else:
             self._slot_of = None
             self._log.critical("No slot stands: no connection can be served")
+        if self.steering is not None:
+            self.steering.placed(self.slots[: self.placed], standing)
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)
