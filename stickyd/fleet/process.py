@@ -95,13 +95,6 @@ class _Control(ControlProtocol):
         self._fleet = fleet
 
     @Beat.responder
-    def wants_to_leave(self) -> None:
-        """
-        Called when somebody has sent the worker SIGTERM.
-        """
-        self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
-        self._events.leaving(self)
-
     def beat(self, figures: str) -> dict[str, object]:
         self._worker.beat(json.loads(figures))
         return {}

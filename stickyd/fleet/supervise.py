@@ -173,7 +173,7 @@ class Fleet:
                 self._hold(handoff)
                 return
             if self._slot_of is None:
-                self._refusal.refuse(handoff, "no slot stands")
+                self._refusal.refuse(handoff, "every slot has failed")
                 return
             index = self._slot_of(handoff.key)
         elif index >= self.placed or not self.members[index].slot.stands:
@@ -218,7 +218,7 @@ class Fleet:
             self._slot_of = self.place(self.placed, standing).slot_of
         else:
             self._slot_of = None
-            self._log.critical("No slot stands: no connection can be served")
+            self._log.critical("Every slot has failed or is drained: no connection can be served")
         if self.steering is not None:
             self.steering.placed(self.slots[: self.placed], standing)
         held, self._held = self._held, None

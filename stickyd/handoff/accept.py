@@ -52,8 +52,8 @@ class AcceptLoop:
         """
         :param sock: a non-blocking listening stream socket; whoever made it closes it.
         :param accepted: takes descriptor, host and port of each connection.
-        :param room: asked at each wake-up how many there may be; at 0 the loop suspends
-            itself, and whoever has room again starts it.
+        :param room: asked at each wake-up how many there may be; at 0 the loop pauses,
+            and whoever has room again starts it.
         """
         self._clock = clock
         self._readiness = readiness
@@ -71,7 +71,8 @@ class AcceptLoop:
         """
         Accept from now on.
         """
-        self._readiness.add_reader(self._socket.fileno(), self._readable)
+        if self._pause is None:
+            self._readiness.add_reader(self._socket.fileno(), self._readable)
 
     def pause(self) -> None:
         """
@@ -89,11 +90,7 @@ class AcceptLoop:
         resets the connections that wait in it.
         """
         self._stopped = True
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        else:
-            self._readiness.remove_reader(self._socket.fileno())
+        self.pause()
         for _ in range(socket.SOMAXCONN * 2):
             if not self._accept(BATCH):
                 break
@@ -103,7 +100,7 @@ class AcceptLoop:
         if room > 0:
             self._accept(min(room, BATCH))
         else:
-            self.suspend()
+            self.pause()
 
     def _accept(self, most: int) -> bool:
         """
@@ -127,7 +124,7 @@ class AcceptLoop:
                     return False
                 if problem.errno == errno.EINVAL:
                     # Shut down by the process that shares it, it would be readable for ever.
-                    self.suspend()
+                    self.pause()
                     return False
                 # accept(2): errors of the new connection (ECONNABORTED, EPERM, network
                 # errors) are to be treated like EAGAIN; the next one may be sound.
