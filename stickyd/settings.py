@@ -182,10 +182,33 @@ class Settings:
     )
     placement: str = _setting(
         "rendezvous",
-        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), or"
-        " modulo (as the Node.js program did: MD5 of the address).",
+        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), least (a"
+        " newcomer goes to the least loaded worker, and is remembered), or modulo (as the"
+        " Node.js program did: MD5 of the address).",
         "NAME",
-        choices=("rendezvous", "modulo"),
+        choices=("rendezvous", "least", "modulo"),
+    )
+    stick_limit: int = _setting(
+        65_536,
+        "How many clients the least placement remembers; those longest unseen make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    stick_timeout: float = _setting(
+        3600.0,
+        "How long it remembers a client after the last connection.",
+        "SECONDS",
+        kind=float,
+        least=0.1,
+    )
+    steering: str = _setting(
+        "handoff",
+        "Who accepts: handoff (the primary, which hands each connection over), kernel (the"
+        " workers, among which the kernel chooses by address; Linux, tcp: endpoints, affinity"
+        " ip and placement rendezvous only), or auto (kernel where that is possible).",
+        "MODE",
+        choices=("handoff", "kernel", "auto"),
     )
     worker_reactor: str = _setting(
         "uvloop",
@@ -323,6 +346,12 @@ class Settings:
                 " uvloop or asyncio instead of epoll"
             )
         _check_root_path(self.root_path)
+        for name in ("stick_limit", "stick_timeout"):
+            if getattr(self, name) != _DEFAULTS[name] and self.placement != "least":
+                raise SettingError(
+                    f"--{_spelt(name)} means nothing to the {self.placement} placement; it is for"
+                    " --placement least"
+                )
 
     def _applications(self) -> list[tuple[str, str]]:
         return [(_spelt(kind), value) for kind in _KINDS if (value := getattr(self, kind))]
@@ -399,7 +428,8 @@ def _check_root_path(path: str) -> None:
 
 #: What a reload cannot change: it is the primary's own, and in use.
 FIXED = frozenset(
-    {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
+    {"listen", "workers", "affinity", "placement", "steering", "stick_limit", "stick_timeout",
+     "queue_limit", "queue_timeout", "overflow",
      "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory"}
 )  # fmt: skip
 

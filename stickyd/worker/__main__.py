@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     ControlProtocol,
     Leave,
@@ -142,7 +143,13 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
-        return self._serving.retirement.release(slots, standing).addCallback(lambda _: {})
+        return self._serving.release(slots, standing).addCallback(lambda _: {})
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        assert self._serving is not None
+        self._serving.listening.accept()
+        return {}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
@@ -153,6 +160,8 @@ class Worker(ControlProtocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        if self._serving is not None and self._beat is not None:
+            self._serving.listening.close_orphaned()
         self._end()
 
     def _end(self) -> None:
