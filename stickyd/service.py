@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.threads import deferToThreadPool
@@ -35,9 +36,13 @@ from stickyd.fleet.supervise import Fleet
 from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
+from stickyd.listen.kernel import KernelSteering
+from stickyd.listen.opening import open_groups, require_kernel, resume_groups
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import StickyFactory, plain_socket
-from stickyd.placement.choice import PLACEMENTS
+from stickyd.listen.skew import SkewWatch
+from stickyd.placement.choice import LEAST, PLACEMENTS
+from stickyd.placement.least import LeastLoaded
 from stickyd.settings import FIXED, MOST_WORKERS, changed
 
 if TYPE_CHECKING:
@@ -61,6 +66,8 @@ class StickyService(Service):
     :ivar factory: a protocol factory for an endpoint of your own; what it accepts is
         served like everything else.
     :ivar fleet: the slots.
+    :ivar kernel: keeps the kernel in step with the fleet, if the kernel steers.
+    :ivar stick: the table of the ``least`` placement, if that places.
     """
 
     _log = Logger()
@@ -82,12 +89,19 @@ class StickyService(Service):
         self._endpoints = [
             (description, parse_endpoint(reactor, description)) for description in settings.listen
         ]
+        if settings.steering == "kernel":
+            require_kernel(settings)
+        self._count = settings.workers or usable_cpus()
         self.fleet = Fleet(
             reactor,
-            PLACEMENTS[settings.placement],
+            PLACEMENTS.get(settings.placement, PLACEMENTS["rendezvous"]),
             QueueLimits(settings.queue_limit, settings.queue_timeout),
             Overflow(reactor, settings.overflow),
         )
+        self.stick: LeastLoaded | None = None
+        if settings.placement == LEAST:
+            self.stick = self._remember_clients()
+        self.kernel: KernelSteering | None = None
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         # Not a secret: jitter only has to differ between slots.
         self._recycling = Recycling(
@@ -105,7 +119,9 @@ class StickyService(Service):
             self._backoff,
             self._recycling,
         )
-        self.factory = StickyFactory(self.fleet, _key_of(settings))
+        self.factory = StickyFactory(
+            SkewWatch(self.fleet, reactor, lambda: self.fleet.placed), _key_of(settings)
+        )
         self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
         self._listening = False
@@ -120,6 +136,17 @@ class StickyService(Service):
         What it listens on now.
         """
         return [port for _, port in self._open]
+
+    def _remember_clients(self) -> LeastLoaded:
+        stick = LeastLoaded(
+            self._count,
+            self.fleet.loads,
+            self._reactor.seconds,
+            self.settings.stick_limit,
+            self.settings.stick_timeout,
+        )
+        self.fleet.place = stick.place
+        return stick
 
     def _birth(self, settings: Settings) -> Birth:
         return Birth(worker_command(settings), settings, *identity(settings.uid, settings.gid))
@@ -146,7 +173,10 @@ class StickyService(Service):
         """
         self._listening = True
         former = {} if self._inherited is None else self._inherited["ports"]
+        self._steer_by_kernel()
         for description, endpoint in self._endpoints:
+            if self.kernel is not None and description in self.kernel.groups:
+                continue
             if description in former:
                 self._listens(description, self._adopt(former.pop(description)))
                 continue
@@ -163,6 +193,24 @@ class StickyService(Service):
             listening.addErrback(partial(self._fails_late, description))
         for left in former.values():
             os.close(left["descriptor"])
+
+    def _steer_by_kernel(self) -> None:
+        steers = True
+        try:
+            if self._inherited is None:
+                groups = open_groups(self.settings, self._count, self.factory.accepted)
+            else:
+                groups, steers = resume_groups(self.settings, self._inherited["groups"])
+        except OperatorError:
+            self._listening = False
+            raise
+        if groups:
+            self.kernel = self.fleet.steering = KernelSteering(
+                self._reactor, self._readiness, groups, self.factory.accepted, steers
+            )
+        for description, group in groups.items():
+            host, port = group.sockets[0].getsockname()[:2]
+            self._say_listening(description, IPv4Address("TCP", host, port))
 
     def _adopt(self, plain: dict[str, int]) -> IListeningPort:
         port: IListeningPort = self._reactor.adoptStreamPort(
@@ -187,10 +235,13 @@ class StickyService(Service):
             self._loops.append(loop)
             if self.running:
                 loop.start()
+        self._say_listening(description, port.getHost())
+
+    def _say_listening(self, description: str, address: object) -> None:
         self._log.info(
             "Sticky-session load balancer listening on {description} ({address})",
             description=description,
-            address=shown(port.getHost()),
+            address=shown(address),
         )
 
     @override
@@ -204,10 +255,13 @@ class StickyService(Service):
         self._log.info("Primary {pid} running", pid=os.getpid())
         inherited, self._inherited = self._inherited, None
         if inherited is None:
-            self.fleet.start(self.settings.workers or usable_cpus(), self._life)
+            self.fleet.start(self._count, self._life)
             self._spawner.replenish()
         else:
             self._reap(inherited["unready"])
+            if self.stick is not None and inherited["stick"] is not None:
+                slots = len(inherited["fleet"]["slots"])
+                self.stick.place(slots, range(slots)).restore(inherited["stick"])
             self.fleet.resume(inherited["fleet"], self._life)
             # The workers run the former code.
             self.reload().addCallback(lambda _: self._resize_if_wanted())
@@ -241,6 +295,9 @@ class StickyService(Service):
         self._log.info("Stopping: requests under way may finish")
         for loop in self._loops:
             loop.stop()
+        if self.kernel is not None:
+            self.kernel.stop()
+            self.kernel = self.fleet.steering = None
         waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for _, port in self._open]
         self._open, self._loops, self._listening = [], [], False
         waits.append(self._spawner.stop())
@@ -261,6 +318,8 @@ class StickyService(Service):
         """
         for loop in self._loops:
             loop.pause()
+        if self.kernel is not None:
+            self.kernel.pause()
 
     def proceed(self) -> None:
         """
@@ -268,6 +327,8 @@ class StickyService(Service):
         """
         for loop in self._loops:
             loop.start()
+        if self.kernel is not None:
+            self.kernel.proceed()
 
     @property
     def quiet(self) -> bool:
@@ -291,6 +352,8 @@ class StickyService(Service):
         fleet = self.fleet.to_plain()
         return {
             "ports": ports,
+            "groups": {} if self.kernel is None else self.kernel.to_plain(),
+            "stick": None if self.stick is None else self.stick.snapshot(),
             "fleet": fleet,
             "unready": [
                 *(worker.pid for worker in self._spawner.spares),

@@ -20,21 +20,14 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from stickyd.affinity.address import IpKey
-from stickyd.affinity.spec import parse_affinity
 from stickyd.errors import ListenError, SettingError
 from stickyd.handoff.accept import PAUSE, AcceptLoop
 from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import ISteering
-from stickyd.listen.endpoint import parse_endpoint
-from stickyd.listen.probe import find_disagreement
-from stickyd.listen.steering import BACKLOG, SteeredGroup, open_group, require_steerable
-from stickyd.placement.choice import PLACEMENTS
-from stickyd.placement.rendezvous import Rendezvous
+from stickyd.listen.steering import SteeredGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,92 +36,12 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.slot import Slot
     from stickyd.interfaces import IReadiness
-    from stickyd.settings import Settings
 
 HANDSHAKE_SECONDS: Final = 65.0
 """
 How long a client may still arrive on a socket that is chosen no longer: the kernel sends
 its SYN-ACK again for 63 s (tcp(7), ``tcp_synack_retries`` of 5).
 """
-
-
-def require_kernel(settings: Settings) -> IpKey:
-    """
-    Refuse settings that the kernel cannot steer by.
-
-    :return: the key that it steers by.
-    :raises SettingError: says what to change.
-    """
-    # Whatever stands behind the address is never asked, as every client has one.
-    key = parse_affinity(settings.affinity).keys[0]
-    if not isinstance(key, IpKey):
-        raise SettingError(
-            "kernel steering is impossible here: the kernel knows of a client only the address,"
-            f" not {key}; use handoff steering, or --affinity ip"
-        )
-    if settings.placement not in PLACEMENTS:
-        raise SettingError(
-            "kernel steering is impossible here: the kernel can compute the rendezvous"
-            f" placement only, not {settings.placement}; use handoff steering"
-        )
-    for description in settings.listen:
-        require_steerable(description, PLACEMENTS[settings.placement](1))
-    return key
-
-
-class _Asked:
-    """
-    Stands for a reactor, and keeps what an endpoint asks of it.
-    """
-
-    def listenTCP(  # noqa: N802 (the endpoint calls it)
-        self, port: int, factory: object, backlog: int = 50, interface: str = ""
-    ) -> None:
-        self.address = interface, port
-        self.backlog = backlog
-
-
-def listening_address(description: str) -> tuple[str, int, int]:
-    """
-    Read a ``tcp:`` or ``tcp6:`` endpoint description.
-
-    :return: interface, port, and how many connections may wait.
-    :raises SettingError: as :func:`stickyd.listen.endpoint.parse_endpoint`.
-    """
-    asked = _Asked()
-    parse_endpoint(asked, description).listen(Factory())
-    return *asked.address, asked.backlog if "backlog=" in description else BACKLOG
-
-
-def open_checked_group(
-    description: str,
-    key: IpKey,
-    slots: int,
-    accepted: Callable[[int, str, int], None],
-) -> SteeredGroup:
-    """
-    Listen on an endpoint's address with one socket per slot, and check that the kernel
-    chooses among them as the placement does.
-
-    :param accepted: takes descriptor, host and port of a client that comes meanwhile.
-    :raises ListenError: if it cannot be, or the kernel chooses otherwise; nothing is left
-        open.
-    """
-    host, port, backlog = listening_address(description)
-    group = open_group(host, port, slots, key.ipv4_prefix, key.ipv6_prefix, backlog)
-    slot_of = Rendezvous(slots).slot_of
-    deliver = _taken_apart(accepted)
-    reason = find_disagreement(group, lambda host: slot_of(key.key_of(host)), deliver)
-    if reason:
-        group.withdraw(deliver)
-        raise ListenError(
-            f"{description}: kernel steering does not work here: {reason}; use handoff steering"
-        )
-    return group
-
-
-def _taken_apart(accepted: Callable[[int, str, int], None]) -> Callable[[Any, Any], None]:
-    return lambda connection, peer: accepted(connection.detach(), peer[0], peer[1])
 
 
 @implementer(ISteering)
@@ -147,16 +60,20 @@ class KernelSteering:
         readiness: IReadiness,
         groups: dict[str, SteeredGroup],
         accepted: Callable[[int, str, int], None],
+        steers: bool = True,
     ) -> None:
         """
         :param groups: closed by :meth:`stop`.
         :param accepted: takes descriptor, host and port of each connection that the
             primary accepts.
+        :param steers: false if the groups are from a former self, which placed otherwise:
+            then the primary accepts from all their sockets.
         """
         self._clock = clock
         self._readiness = readiness
         self.groups = groups
         self._accepted = accepted
+        self._steers = steers
         self._slots: Sequence[Slot] = ()
         self._standing: frozenset[int] = frozenset()
         self._loops: dict[socket.socket, AcceptLoop] = {}
@@ -166,13 +83,16 @@ class KernelSteering:
 
     def prepare(self, slots: int) -> str:
         try:
-            for group in self.groups.values():
+            for group in self.groups.values() if self._steers else ():
                 group.prepare(slots)
         except (ListenError, SettingError) as problem:
             return str(problem)
         return ""
 
     def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        if not self._steers:
+            self._accept_from_the_rest()
+            return
         for group in self.groups.values():
             if group.slots != len(slots):
                 self._resize(group, len(slots))
@@ -248,7 +168,7 @@ class KernelSteering:
                 if loop is not None:
                     loop.pause()
             try:
-                group.close_retired(_taken_apart(self._accepted))
+                group.close_retired(taken_apart(self._accepted))
             except OSError:
                 self._retire_later(1.0)  # no descriptor free for those who wait there
         self._accept_from_the_rest()
@@ -279,7 +199,7 @@ class KernelSteering:
         self.pause()
         self._loops.clear()
         for group in self.groups.values():
-            group.withdraw(_taken_apart(self._accepted))
+            group.withdraw(taken_apart(self._accepted))
         self.groups = {}
 
     def to_plain(self) -> dict[str, Any]:
@@ -297,18 +217,8 @@ class KernelSteering:
         }
 
 
-def resumed_group(plain: dict[str, Any], description: str, key: IpKey) -> SteeredGroup:
+def taken_apart(accepted: Callable[[int, str, int], None]) -> Callable[[Any, Any], None]:
     """
-    Go on with a group of a former self, by this version's program.
-
-    :param plain: what :meth:`KernelSteering.to_plain` gave for it.
-    :raises ListenError: if the kernel refuses the program.
+    Make what takes accepted sockets of what takes descriptors.
     """
-    members = [socket.socket(fileno=member["descriptor"]) for member in plain["members"]]
-    for member in members:
-        member.setblocking(False)
-        member.set_inheritable(False)
-    *_, backlog = listening_address(description)
-    group = SteeredGroup(members, plain["slots"], key.ipv4_prefix, key.ipv6_prefix, backlog)
-    group.resize(plain["slots"])
-    return group
+    return lambda connection, peer: accepted(connection.detach(), peer[0], peer[1])
