@@ -333,7 +333,9 @@ class Fleet:
         """
         self._refuse_all(slot)
         self._leaving = [member for member in self._leaving if member.slot is not slot]
-        self._ended.add(slot.index)
+        # Not of a removed slot: another one may have its number by now.
+        if slot in self.slots:
+            self._ended.add(slot.index)
         self._look_whether_ended()
 
     def _look_whether_ended(self) -> None:
