@@ -98,7 +98,6 @@ class IWorker(ICourier):
     """
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
-    load: int = Attribute("How many connections it has, and how many are on their way to it.")
 
     def entrust(listener: Handoff) -> None:
         """
@@ -113,6 +112,13 @@ class IWorker(ICourier):
         Have it accept again from the listening sockets that it was entrusted with, which
         it ceased to do when it was told that its slot does not stand.
         """
+
+    load: int = Attribute(
+        """
+        About how many connections it has: those that it reported last, and those that
+        were sent since or are on their way.
+        """
+    )
 
     def release(placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         """
@@ -186,6 +192,18 @@ class IFleet(IDestination):
 
         :return: as :meth:`IWorker.adopt_sessions`; fails at once if there is no such
             worker.
+        """
+
+    def claim(index: int, identifiers: Sequence[bytes]) -> None:
+        """
+        Remember that clients who send these ids belong to a slot.
+
+        :param identifiers: of :func:`stickyd.affinity.resolve.learned_id`.
+        """
+
+    def resolve(handoff: Handoff) -> None:
+        """
+        Take over a connection, and place it by the request in its ``unread``.
         """
 
 

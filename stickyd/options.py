@@ -32,12 +32,15 @@ def _shown(default: Any) -> str:
 
 def _parameter(name: str) -> list[str | None]:
     rule, default = rules()[name]
-    shown = f" [default: {_NULL.get(name) or _shown(default)}]" if default != "" else ""
-    return [name, {"workers": "w"}.get(name), None, rule.help + shown]
+    # twistd's help has no place for what stands for the value, and a unit belongs there.
+    about = [rule.metavar]
+    if default != "":
+        about.append(f"default: {_NULL.get(name) or _shown(default)}")
+    return [name, {"workers": "w"}.get(name), None, f"{rule.help} [{', '.join(about)}]"]
 
 
 #: Options that may be given several times.
-_REPEATABLE = ("listen",)
+_REPEATABLE = ("listen", "tls", "trust")
 
 
 class Options(usage.Options):
@@ -71,12 +74,24 @@ class Options(usage.Options):
         super().__init__()
         self.settings = Settings()
         self._listen: list[str] = []
+        self._tls: list[str] = []
+        self._trust: list[str] = []
         self._arguments: list[str] = []
 
     def opt_listen(self, endpoint: str) -> None:
         self._listen.append(endpoint)
 
     opt_listen.__doc__ = f"{rules()['listen'][0].help} [default: tcp:3000]"
+
+    def opt_tls(self, pair: str) -> None:
+        self._tls.append(pair)
+
+    opt_tls.__doc__ = rules()["tls"][0].help
+
+    def opt_trust(self, networks: str) -> None:
+        self._trust += networks.split(",")
+
+    opt_trust.__doc__ = rules()["trust"][0].help
 
     def opt_version(self) -> NoReturn:
         """
@@ -127,6 +142,10 @@ class Options(usage.Options):
         command_line = {name: self[name] for name in rules() if self.get(name) is not None}
         if self._listen:
             command_line["listen"] = self._listen
+        if self._tls:
+            command_line["tls"] = self._tls
+        if self._trust:
+            command_line["trust"] = self._trust
         given.update(read_some(command_line, "--"))
         self.settings = Settings(**given)
 

@@ -12,10 +12,16 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.address import parse_ip_key, parse_text_key
+from stickyd.affinity.request import CookieKey
+from stickyd.affinity.spec import parse_affinity, split_entries
+from stickyd.affinity.trust import Networks
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from stickyd.affinity.spec import Affinity
 
 #: More slots than this do not fit into one classic BPF program (DESIGN: 4,096 instructions).
 MOST_WORKERS = 256
@@ -27,6 +33,7 @@ class _Rule:
     What one setting may be.
 
     :ivar metavar: stands for the value in the help.
+    :ivar split: takes a list that is one text apart; without it the text is one entry.
     """
 
     help: str
@@ -35,6 +42,7 @@ class _Rule:
     least: float = 0
     most: float = float("inf")
     choices: tuple[str, ...] = ()
+    split: Callable[[str], list[str]] | None = None
 
     def read(self, name: str, value: object, where: str) -> Any:
         """
@@ -53,7 +61,9 @@ class _Rule:
         return self._read_number(name, value, where)
 
     def _read_list(self, name: str, value: object, where: str) -> tuple[str, ...]:
-        entries = [value] if isinstance(value, str) else value
+        entries = value
+        if isinstance(value, str):
+            entries = [value] if self.split is None else self.split(value)
         if not isinstance(entries, (list, tuple)) or not all(isinstance(e, str) for e in entries):
             raise SettingError(f"{where}{name}: expected text or a list of texts, not {value!r}")
         return tuple(entries)
@@ -175,10 +185,75 @@ class Settings:
     )
     affinity: tuple[str, ...] = _setting(
         ("ip",),
-        "What tells clients apart: ip, or ip/24/56 for networks of that IPv4 and IPv6"
-        " prefix length.",
-        "KEY",
+        "What tells clients apart: a list, the first entry that a client has decides, and who"
+        " has none goes to the least loaded worker. Entries: ip (ip/24/56 for networks of that"
+        " IPv4 and IPv6 prefix length), cookie:NAME, header:NAME, query:NAME, path:REGEX, sni,"
+        " stamp:HEADER, learn:header:NAME, learn:cookie:NAME, learn:query:NAME.",
+        "KEY,...",
         kind=tuple,
+        split=split_entries,
+    )
+    secret_file: str = _setting(
+        "",
+        "Sign the slots in cookies and stamps with the first line of this file, and accept those"
+        " signed with any of its lines, of 16 bytes or more each. Without it a secret is made at"
+        " each start, and no cookie outlives the primary.",
+        "PATH",
+    )
+    cookie_path: str = _setting("/", "The Path of the cookie of cookie:NAME.", "PATH")
+    cookie_domain: str = _setting("", "Its Domain; without one, the host that set it.", "DOMAIN")
+    cookie_samesite: str = _setting(
+        "lax", "Its SameSite: lax, strict or none.", "MODE", choices=("lax", "strict", "none")
+    )
+    cookie_secure: str = _setting(
+        "auto",
+        "Whether it is Secure: always, never, or auto (when the client speaks TLS, be it with a"
+        " trusted proxy).",
+        "MODE",
+        choices=("auto", "always", "never"),
+    )
+    cookie_max_age: int = _setting(
+        0, "Its Max-Age; 0 is until the browser is closed.", "SECONDS", kind=int
+    )
+    trust: tuple[str, ...] = _setting(
+        (),
+        "Believe X-Forwarded-For, Forwarded and PROXY headers of peers in these networks, e.g."
+        " 10.0.0.0/8,::1,unix. Repeatable.",
+        "NETWORKS",
+        kind=tuple,
+        split=lambda text: text.split(","),
+    )
+    proxy_protocol: str = _setting(
+        "off",
+        "Whether trusted peers begin each connection with a PROXY header, version 1 or 2: on or"
+        " off.",
+        "MODE",
+        choices=("off", "on"),
+    )
+    head_bytes: int = _setting(
+        32768,
+        "How long the head of a request may be, request line and fields; past it 431.",
+        "BYTES",
+        kind=int,
+        least=64,
+        most=65536,
+    )
+    sniff_timeout: float = _setting(
+        10.0,
+        "How long the primary waits for the first bytes that it needs to place a connection.",
+        "SECONDS",
+        kind=float,
+        least=0.1,
+    )
+    sniff_limit: int = _setting(
+        1024, "How many connections may wait for theirs at a time.", "N", kind=int
+    )
+    sniff_overflow: str = _setting(
+        "ip",
+        "What becomes of a connection past these bounds: ip (it is placed by its address) or"
+        " close.",
+        "CHOICE",
+        choices=("ip", "close"),
     )
     placement: str = _setting(
         "rendezvous",
@@ -210,6 +285,20 @@ class Settings:
         "MODE",
         choices=("handoff", "kernel", "auto"),
     )
+    learn_limit: int = _setting(
+        65_536,
+        "How many ids of learn: entries are remembered; the least recently used make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    learn_timeout: float = _setting(
+        86400.0,
+        "How long each of them is, after the last connection that began with it.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
     worker_reactor: str = _setting(
         "uvloop",
         "The workers' event loop: uvloop, asyncio or epoll.",
@@ -232,10 +321,61 @@ class Settings:
     )
     queue_timeout: float = _setting(30.0, "How long each of them may wait.", "SECONDS", kind=float)
     overflow: str = _setting(
-        "503",
-        "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset.",
+        "auto",
+        "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset;"
+        " auto is 503, but close with --tls or --protocol, whose clients could not read it.",
         "ANSWER",
-        choices=("503", "close", "reset"),
+        choices=("auto", "503", "close", "reset"),
+    )
+    tls: tuple[str, ...] = _setting(
+        (),
+        "Serve over TLS with the certificate, its chain and its key in these PEM files; the key"
+        " may stand in the first one too. Repeatable: a client gets the one for the host that it"
+        " asks for, else the first.",
+        "CERTIFICATE[,KEY]",
+        kind=tuple,
+    )
+    http2: str = _setting(
+        "auto",
+        "Whether TLS clients are offered HTTP/2: on, off, or auto (if it is installed: pip"
+        " install 'stickyd[http2]'). ASGI applications are served over HTTP/1.1.",
+        "MODE",
+        choices=("auto", "on", "off"),
+    )
+    head_fields: int = _setting(
+        128, "The most fields in a request head; past it 431.", "N", kind=int, least=1
+    )
+    body_bytes: int = _setting(
+        1 << 30,
+        "The longest request body, in bytes; past it 413. 0 is no limit.",
+        "N",
+        kind=int,
+    )
+    idle_timeout: float = _setting(
+        75.0,
+        "How long a connection may stay open without a request.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
+    head_timeout: float = _setting(
+        20.0,
+        "How long a request head may take from its first byte to its last; past it 408.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
+    body_timeout: float = _setting(
+        60.0,
+        "How long a client may pause inside a request body; past it 408.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
+    access_log: str = _setting(
+        "",
+        "Append a line for each request to this file, in the combined format; - is the log.",
+        "PATH",
     )
     start_timeout: float = _setting(
         60.0, "How long a worker may take to get ready.", "SECONDS", kind=float, least=0.1
@@ -346,12 +486,67 @@ class Settings:
                 " uvloop or asyncio instead of epoll"
             )
         _check_root_path(self.root_path)
+        if self.tls and self.overflow == "503":
+            raise SettingError(
+                "--overflow 503 is plain HTTP, which a TLS client cannot read; with --tls write"
+                " --overflow close or reset"
+            )
+        if self.http2 == "on" and not self.tls:
+            raise SettingError("--http2 on needs --tls: HTTP/2 is agreed on in the TLS handshake")
         for name in ("stick_limit", "stick_timeout"):
             if getattr(self, name) != _DEFAULTS[name] and self.placement != "least":
                 raise SettingError(
                     f"--{_spelt(name)} means nothing to the {self.placement} placement; it is for"
                     " --placement least"
                 )
+        self._check_affinity()
+
+    @property
+    def refusal(self) -> str:
+        """
+        What ``overflow`` comes down to: ``503``, ``close`` or ``reset``.
+        """
+        if self.overflow != "auto":
+            return self.overflow
+        return "close" if self.tls or self.protocol else "503"
+
+    def _check_affinity(self) -> None:
+        kinds = {type(key) for key in self.keys.keys}
+        if CookieKey not in kinds:
+            for name in ("path", "domain", "samesite", "secure", "max_age"):
+                if getattr(self, f"cookie_{name}") != _DEFAULTS[f"cookie_{name}"]:
+                    raise SettingError(
+                        f"--cookie-{_spelt(name)} means nothing without a cookie; write for"
+                        " example --affinity cookie:stickyd,ip"
+                    )
+        if self.cookie_samesite == "none" and self.cookie_secure == "never":
+            raise SettingError(
+                "--cookie-samesite none: browsers drop such a cookie unless it is Secure; write"
+                " --cookie-secure always"
+            )
+        for name in ("path", "domain"):
+            _check_cookie_attribute(name, getattr(self, f"cookie_{name}"))
+        if self.proxy_protocol == "on" and not self.networks:
+            raise SettingError(
+                "--proxy-protocol on: nobody is trusted to say who the client is; name your"
+                " proxies with --trust, for example --trust 10.0.0.0/8"
+            )
+
+    @property
+    def keys(self) -> Affinity:
+        """
+        The list of ``--affinity``, parsed for the placement.
+        """
+        return parse_affinity(
+            self.affinity, parse_text_key if self.placement == "modulo" else parse_ip_key
+        )
+
+    @property
+    def networks(self) -> Networks:
+        """
+        The networks of ``--trust``.
+        """
+        return Networks.parse(self.trust)
 
     def _applications(self) -> list[tuple[str, str]]:
         return [(_spelt(kind), value) for kind in _KINDS if (value := getattr(self, kind))]
@@ -401,8 +596,18 @@ _KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
 
 _ASGI = ("--asgi", "--asgi-factory")
 
+_RESOURCES = ("--resource", "--wsgi", "--static", "the demonstration")
+_HTTP = (*_ASGI, *_RESOURCES)
+
 #: The settings that only some kinds of applications understand.
 _OF_ONE_KIND = {
+    "http2": _RESOURCES,
+    "head_fields": _HTTP,
+    "body_bytes": _HTTP,
+    "idle_timeout": _HTTP,
+    "head_timeout": _HTTP,
+    "body_timeout": _HTTP,
+    "access_log": _HTTP,
     "root_path": (*_ASGI, "--wsgi"),
     "lifespan": _ASGI,
     "limit_concurrency": _ASGI,
@@ -417,6 +622,14 @@ def _spelt(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _check_cookie_attribute(name: str, value: str) -> None:
+    # RFC 6265, section 4.1.1: any character except controls and ";".
+    if not (value.isascii() and value.isprintable()) or ";" in value:
+        raise SettingError(f"--cookie-{name}: {value!r} cannot stand in a Set-Cookie header")
+    if name == "path" and not value.startswith("/"):
+        raise SettingError(f"--cookie-path: {value!r} does not begin with a slash; write /{value}")
+
+
 def _check_root_path(path: str) -> None:
     # uvicorn encodes it as ASCII and puts it before the path as it is.
     if path and (not path.startswith("/") or path.endswith("/") or not path.isascii()):
@@ -428,10 +641,22 @@ def _check_root_path(path: str) -> None:
 
 #: What a reload cannot change: it is the primary's own, and in use.
 FIXED = frozenset(
-    {"listen", "workers", "affinity", "placement", "steering", "stick_limit", "stick_timeout",
-     "queue_limit", "queue_timeout", "overflow",
-     "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory"}
+    {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
+     "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
+     "proxy_protocol", "head_bytes", "sniff_timeout", "sniff_limit", "sniff_overflow",
+     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout"}
 )  # fmt: skip
+
+
+#: What a reload cannot change between some and none: clients cannot speak both on one port.
+_ALL_OR_NONE = frozenset({"tls", "http2"})
+
+
+def fixed(former: Settings, wanted: Settings) -> frozenset[str]:
+    """
+    The names of the settings that a reload must leave as they are.
+    """
+    return FIXED if bool(former.tls) == bool(wanted.tls) else FIXED | _ALL_OR_NONE
 
 
 def changed(former: Settings, wanted: Settings) -> set[str]:

@@ -99,7 +99,7 @@ class FakeWorker:
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
     :ivar sessions: the chunks that it adopted.
-    :ivar load: what the test says.
+    :ivar connections: how many it says it has, of what it has acknowledged.
     :ivar entrusted: the listening sockets that it was given; they stay open.
     :ivar accepts: how often it was told to accept again.
     """
@@ -117,7 +117,7 @@ class FakeWorker:
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.sessions: list[bytes] = []
-        self.load = 0
+        self.connections = 0
         self.entrusted: list[Handoff] = []
         self.accepts = 0
         self.quiet = True
@@ -137,6 +137,10 @@ class FakeWorker:
         self.sent.append(handoff)
         self.in_flight.append(handoff)
         return True
+
+    @property
+    def load(self) -> int:
+        return self.connections + len(self.in_flight)
 
     def acknowledge(self) -> None:
         """

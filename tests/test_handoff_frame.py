@@ -12,22 +12,33 @@ from stickyd.errors import FrameError
 from stickyd.handoff import frame
 from stickyd.handoff.frame import Handoff, Kind
 
+_NAMES = st.characters(exclude_characters="\0", codec="utf-8")
+
 
 @given(
-    host=st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=60),
+    host=st.text(_NAMES, max_size=60),
     port=st.integers(0, 65535),
     key=st.binary(max_size=300),
     unread=st.binary(max_size=2000),
     slot=st.integers(0, 0xFFFF),
     sequence=st.integers(0, 2**64 - 1),
+    flags=st.integers(0, 255),
+    local=st.none() | st.tuples(st.text(_NAMES, max_size=60), st.integers(0, 65535)),
 )
 def test_handoff_survives_the_wire(
-    host: str, port: int, key: bytes, unread: bytes, slot: int, sequence: int
+    host: str,
+    port: int,
+    key: bytes,
+    unread: bytes,
+    slot: int,
+    sequence: int,
+    flags: int,
+    local: tuple[str, int] | None,
 ) -> None:
     """
     What is decoded from a frame is what was encoded, whatever follows in the buffer.
     """
-    handoff = Handoff(7, host, port, key, unread, slot)
+    handoff = Handoff(7, host, port, key, unread, slot, flags=flags, local=local)
     handoff.sequence = sequence
     encoded = frame.encode_handoff(handoff)
     buffer = bytearray(encoded + b"rest of an older frame")
@@ -35,6 +46,7 @@ def test_handoff_survives_the_wire(
     got = frame.decode_handoff(buffer, len(encoded), 9)
     assert (got.host, got.port, got.key, got.unread) == (host, port, key, unread)
     assert (got.slot, got.sequence, got.descriptor, got.purpose) == (slot, sequence, 9, 1)
+    assert (got.flags, got.local) == (flags, local)
 
 
 @given(sequence=st.integers(0, 2**64 - 1), window=st.integers(0, 0xFFFF))
@@ -88,12 +100,15 @@ def test_foreign_messages_are_named(data: bytes, complaint: str) -> None:
         frame.decode(data, len(data))
 
 
-def test_malformed_address_is_refused() -> None:
+@pytest.mark.parametrize(
+    "address", [b"192.0.2.1\0port", b"192.0.2.1:4000", b"h\x0012\x00local.abc"]
+)
+def test_malformed_address_is_refused(address: bytes) -> None:
     """
     An address without a port number is a frame error, not a crash.
     """
     whole = bytearray(frame.encode_handoff(Handoff(7, "192.0.2.1", 4000, b"")))
-    whole[-4:] = b"port"
+    whole[-len(address) :] = address
     with pytest.raises(FrameError, match="malformed address"):
         frame.decode_handoff(whole, len(whole), 3)
 

@@ -20,12 +20,13 @@ from stickyd.placement.least import LeastLoaded, Staying
 
 class World:
     """
-    The outside of a placement: a clock, and the loads.
+    The outside of a placement: a clock, the loads, the slots that have failed.
     """
 
     def __init__(self, loads: list[int]) -> None:
         self.now = 1000.0
         self.loads = loads
+        self.failed: set[int] = set()
 
     def placement(self, most_keys: int = 100, seconds: float = 60.0) -> LeastLoaded:
         """
@@ -35,6 +36,7 @@ class World:
             len(self.loads),
             lambda: self.loads,
             lambda: self.now,
+            lambda slot: slot not in self.failed,
             most_keys,
             seconds,
         )
@@ -129,10 +131,56 @@ def test_clients_of_a_failed_slot_move_for_good() -> None:
     world = World([0, 5, 9])
     placement = world.placement()
     assert placement.slot_of(b"alice") == 0
+    world.failed = {0}
+    assert placement.slot_of(b"alice") == 1
+    assert placement.slot_of(b"bob") == 1
+    world.failed = set()
+    assert placement.slot_of(b"alice") == 1
+
+
+def test_if_every_slot_has_failed_the_loads_decide() -> None:
+    """
+    There is always an answer; what becomes of the connection is the slot's business.
+    """
+    world = World([2, 1])
+    world.failed = {0, 1}
+    assert world.placement().slot_of(b"alice") == 1
+
+
+def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
+    """
+    Clients of slots that stay are not moved by a resize in either direction.
+    """
+    world = World([0, 0, 0, 0])
+    placement = world.placement()
+    keys = [bytes([number]) for number in range(8)]
+    before = {key: placement.slot_of(key) for key in keys}
+    placement.resize(2)
+    assert placement.slots == 2
+    assert len(placement) == 4
+    world.loads = [0, 0, -9, -9, -9, -9]
+    placement.resize(6)
+    after = {key: placement.slot_of(key) for key in keys}
+    for key in keys:
+        assert after[key] == before[key] if before[key] < 2 else after[key] >= 2
+    world.loads = [0]
+    placement.resize(1)
+    assert placement.slot_of(b"new") == 0
+
+
+def test_clients_of_a_slot_that_goes_move_where_their_sessions_go() -> None:
+    """
+    The clients of a slot that is drained move to their stand-ins, and do not move back.
+    """
+    world = World([0, 5, 9])
+    placement = world.placement()
+    assert placement.slot_of(b"alice") == 0
+    world.failed = {0}
     placement.place(3, [1, 2])
     moved = placement.slot_of(b"alice")
     assert moved == Staying(3, [1, 2], 0).slot_of(b"alice")
     assert placement.slot_of(b"bob") == 1
+    world.failed = set()
     placement.place(3, [0, 1, 2])
     assert placement.slot_of(b"alice") == moved
     assert placement.slot_of(b"carol") == 0
@@ -204,8 +252,7 @@ def test_the_table_travels_as_json() -> None:
 
 def test_restoring_keeps_the_bounds_of_the_present_settings() -> None:
     """
-    Less room and less time than the snapshot's leave out what does not fit; with fewer
-    slots clients go to those that there are.
+    Fewer slots, less room and less time than the snapshot's leave out what does not fit.
     """
     world = World([0, 0, 0])
     placement = world.placement(seconds=600.0)
@@ -215,10 +262,10 @@ def test_restoring_keeps_the_bounds_of_the_present_settings() -> None:
     successor = world.placement(most_keys=4, seconds=30.0)
     successor.restore(placement.snapshot())
     assert successor.snapshot() == [
-        ("05", Staying(2, [0, 1], 2).slot_of(b"\5"), 30.0),
+        ("03", 0, 30.0),
+        ("04", 1, 30.0),
         ("06", 0, 30.0),
         ("07", 1, 30.0),
-        ("08", Staying(2, [0, 1], 2).slot_of(b"\x08"), 30.0),
     ]
 
 
@@ -238,7 +285,7 @@ def test_refuses_numbers_that_cannot_be(
     A number outside its range is an operator's error that names the range.
     """
     with pytest.raises(SettingError, match=reason):
-        LeastLoaded(slots, lambda: [0], lambda: 0.0, most_keys, seconds)
+        LeastLoaded(slots, lambda: [0], lambda: 0.0, lambda _slot: True, most_keys, seconds)
 
 
 def test_refuses_to_shrink_to_nothing() -> None:
@@ -247,7 +294,7 @@ def test_refuses_to_shrink_to_nothing() -> None:
     """
     placement = World([0, 0]).placement()
     with pytest.raises(SettingError, match="0 slots"):
-        placement.place(0, [])
+        placement.resize(0)
     assert placement.slots == 2
 
 
@@ -261,7 +308,7 @@ def test_provides_iplacement() -> None:
 
 class TableMachine(RuleBasedStateMachine):
     """
-    Any order of uses, resizes, failures, restores and waits, against a list as a model.
+    Any order of uses, failures, resizes, restores and waits, against a list as a model.
     """
 
     MOST_KEYS = 5
@@ -291,10 +338,11 @@ class TableMachine(RuleBasedStateMachine):
         self.prune()
         known = [slot for known, slot, _used in self.model if known == key]
         slot = self.table.slot_of(key)
-        if known:
+        if known and known[0] not in self.world.failed:
             assert slot == known[0]
         else:
-            candidates = self.table.standing
+            every = set(range(self.table.slots))
+            candidates = every - self.world.failed or every
             assert slot in candidates
             assert self.world.loads[slot] == min(self.world.loads[each] for each in candidates)
         self.model = [entry for entry in self.model if entry[0] != key]
@@ -307,14 +355,26 @@ class TableMachine(RuleBasedStateMachine):
         """
         self.world.now += seconds
 
+    @rule(slots=st.integers(1, 6))
+    def resize(self, slots: int) -> None:
+        """
+        The number of slots changes.
+        """
+        self.prune()
+        self.world.loads = [*self.world.loads, *[0] * slots][:slots]
+        self.world.failed = {slot for slot in self.world.failed if slot < slots}
+        self.table.resize(slots)
+        self.model = [entry for entry in self.model if entry[1] < slots]
+
     @rule(data=st.data(), slots=st.integers(1, 6))
     def place(self, data: st.DataObject, slots: int) -> None:
         """
-        The number of slots changes, and which of them stand.
+        Slots come and go, and clients of those that go move to their stand-ins.
         """
         self.prune()
         self.world.loads = [*self.world.loads, *[0] * slots][:slots]
         standing = sorted(data.draw(st.sets(st.integers(0, slots - 1), min_size=1)))
+        self.world.failed = set(range(slots)) - set(standing)
         self.table.place(slots, standing)
         self.model = [
             (key, Staying(slots, standing, slot).slot_of(key), used)
@@ -324,11 +384,12 @@ class TableMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def change_loads(self, data: st.DataObject) -> None:
         """
-        Workers get busier or idler.
+        Workers get busier or idler, fail and come back.
         """
         slots = self.table.slots
         figures = st.lists(st.integers(0, 3), min_size=slots, max_size=slots)
         self.world.loads = data.draw(figures)
+        self.world.failed = data.draw(st.sets(st.integers(0, slots - 1)))
 
     @rule()
     def upgrade(self) -> None:
@@ -336,8 +397,7 @@ class TableMachine(RuleBasedStateMachine):
         A successor takes over by way of a snapshot.
         """
         snapshot = json.loads(json.dumps(self.table.snapshot()))
-        slots, standing = self.table.slots, self.table.standing
-        self.table = self.world.placement(self.MOST_KEYS, self.SECONDS).place(slots, standing)
+        self.table = self.world.placement(self.MOST_KEYS, self.SECONDS)
         self.table.restore(snapshot)
 
     @invariant()

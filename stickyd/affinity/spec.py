@@ -146,6 +146,13 @@ class Affinity:
         return ",".join(str(key).replace(",", "\\,") for key in self.keys)
 
 
+def split_entries(text: str) -> list[str]:
+    """
+    Take a list that is one text apart.
+    """
+    return [entry.replace("\\,", ",") for entry in _SEPARATOR.split(text)]
+
+
 def parse_affinity(
     value: str | Iterable[str], parse_ip: Callable[[str], AddressKey] = parse_ip_key
 ) -> Affinity:
@@ -158,7 +165,7 @@ def parse_affinity(
     :raises SettingError: if an entry is not one, or there is none.
     """
     if isinstance(value, str):
-        value = [entry.replace("\\,", ",") for entry in _SEPARATOR.split(value)]
+        value = split_entries(value)
     keys = tuple(_parse_entry(entry.strip(), parse_ip) for entry in value)
     if not keys:
         raise SettingError("--affinity: the list is empty; write ip to place clients by address")

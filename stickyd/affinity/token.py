@@ -56,11 +56,11 @@ class Signer:
 
     def __init__(self, keys: Sequence[bytes], make_id: Callable[[], str] = random_id) -> None:
         if not keys:
-            raise SettingError("--secret: no secret is given; write one of 16 bytes or more")
+            raise SettingError("--secret-file: no secret is given; write one of 16 bytes or more")
         for number, key in enumerate(keys, 1):
             if len(key) < SHORTEST_SECRET:
                 raise SettingError(
-                    f"--secret: secret {number} has {len(key)} bytes, which can be guessed; "
+                    f"--secret-file: secret {number} has {len(key)} bytes, which can be guessed; "
                     f"write {SHORTEST_SECRET} or more, for example from: openssl rand -hex 32"
                 )
         self._make_id = make_id

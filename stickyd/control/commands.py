@@ -30,13 +30,15 @@ class Serve(amp.Command):
 
     ``settings``: :meth:`stickyd.settings.Settings.to_json`.  ``slot``: the slot that the
     worker occupies.  ``path``: the primary's ``sys.path``, so that the worker can import
-    whatever the primary could.
+    whatever the primary could.  ``secrets``: what signs (the first) and verifies tokens;
+    here, as they must be seen neither in ``ps`` nor where settings are shown.
     """
 
     arguments = [  # noqa: RUF012 (amp's own metaclass reads it)
         (b"settings", amp.Unicode()),
         (b"slot", amp.Integer()),
         (b"path", amp.ListOf(amp.Unicode())),
+        (b"secrets", amp.ListOf(amp.String())),
     ]
     errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012
 
@@ -76,6 +78,19 @@ class Sessions(amp.Command):
     """
 
     arguments = [(b"slot", amp.Integer()), (b"chunk", amp.String())]  # noqa: RUF012
+
+
+class Claim(amp.Command):
+    """
+    Worker to primary: clients that send these ids are mine from now on.
+
+    Answered when the primary knows.  A worker that lets the client have the id only then
+    can be sure that the client's next connection reaches it.
+
+    ``identifiers``: of :func:`stickyd.affinity.resolve.learned_id`.
+    """
+
+    arguments = [(b"identifiers", amp.ListOf(amp.String()))]  # noqa: RUF012
 
 
 class Occupy(amp.Command):

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ from zope.interface import implementer
 from stickyd.control.commands import (
     Accept,
     Beat,
+    Claim,
     ControlProtocol,
     Leave,
     Occupy,
@@ -76,12 +77,14 @@ class Birth:
     :ivar settings: what the worker is told.
     :ivar uid: the user to run as, or :obj:`None` for ours.
     :ivar gid: the same for the group.
+    :ivar secrets: what signs (the first) and verifies tokens; none if there are no tokens.
     """
 
     command: list[str]
     settings: Settings
     uid: int | None = None
     gid: int | None = None
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class _Control(ControlProtocol):
@@ -102,6 +105,13 @@ class _Control(ControlProtocol):
     @Leave.responder
     def leave(self) -> dict[str, object]:
         self._worker.wants_to_leave()
+        return {}
+
+    @Claim.responder
+    def claim(self, identifiers: list[bytes]) -> dict[str, object]:
+        slot = self._worker.slot
+        if slot is not None:  # a spare has no clients
+            self._fleet.claim(slot.index, identifiers)
         return {}
 
     @Sessions.responder
@@ -147,6 +157,8 @@ class WorkerProcess(ProcessProtocol):
         self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
+        # What was sent by the time of those figures.
+        self._sent_before = 0
         self._output = OutputRelay()
         self._watchdog = Watchdog(reactor, birth.settings.hang_timeout, self)
         self._readiness = readiness
@@ -188,6 +200,7 @@ class WorkerProcess(ProcessProtocol):
             settings=birth.settings.to_json(),
             slot=-1 if self.slot is None else self.slot.index,
             path=[entry for entry in sys.path if entry],
+            secrets=list(birth.secrets),
         ).addCallbacks(self._serving, self._refused)
 
     def _spawn(self, birth: Birth) -> None:
@@ -271,6 +284,7 @@ class WorkerProcess(ProcessProtocol):
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
         sock.setblocking(False)
         self._make_channel(sock).resume(plain["channel"])
+        self._sent_before = self._sent
         control = plain["control"]
         factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
         os.set_blocking(control, False)
@@ -325,15 +339,6 @@ class WorkerProcess(ProcessProtocol):
     def in_flight(self) -> Sized:
         return () if self._channel is None else self._channel.in_flight
 
-    @property
-    def load(self) -> int:
-        if self._channel is None:
-            return 0
-        figures = self.figures
-        # The last heartbeat does not know of those that were taken since.
-        since = self._channel.acknowledged - int(figures.get("adopted", 0))
-        return int(figures.get("connections", 0)) + since + len(self._channel.in_flight)
-
     def entrust(self, listener: Handoff) -> None:
         self._entrusted.append(listener)
         self.room()
@@ -341,6 +346,16 @@ class WorkerProcess(ProcessProtocol):
     def accept(self) -> None:
         # Its death is what an error here would mean, and is told anyway.
         self._control.callRemote(Accept).addErrback(lambda _: None)
+
+    @property
+    def _sent(self) -> int:
+        return 0 if self._channel is None else self._channel.sent
+
+    @property
+    def load(self) -> int:
+        # What is on its way was mostly sent since the figures, so it is not added to that.
+        coming = max(self._sent - self._sent_before, len(self.in_flight))
+        return int(self.figures.get("connections", 0)) + coming
 
     def reclaim(self) -> list[Handoff]:
         handoffs = [] if self._channel is None else self._channel.reclaim()
@@ -410,13 +425,17 @@ class WorkerProcess(ProcessProtocol):
         Called with each heartbeat.
         """
         self.figures = figures
+        self._sent_before = self._sent
         self._watchdog.beat()
         self._events.beat(self)
 
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
-        self._fleet.deliver(handoff)
+        if handoff.purpose == Purpose.RESOLVE:
+            self._fleet.resolve(handoff)
+        else:
+            self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:
         if handoff.purpose == Purpose.LISTENER:
@@ -445,8 +464,14 @@ class WorkerProcess(ProcessProtocol):
         )
 
     def lost(self) -> None:
-        # Its process has ended, or ends: processExited is what counts.
-        pass
+        # Its process has ended, which processExited tells, or ends; one that has broken
+        # the protocol must not go on without a channel.
+        self._reactor.callLater(KILL_AFTER, self._kill_if_alive)
+
+    def _kill_if_alive(self) -> None:
+        if not self.ended:
+            self._verdict = self._verdict or "closed its handoff channel"
+            self.kill(signal.SIGKILL)
 
     # ProcessProtocol
 

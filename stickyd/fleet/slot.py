@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IRefusal, IWorker
 
+#: What the load of a slot is taken for whose worker is not there (yet).
+UNSERVED = 1 << 32
+
 #: How often a connection is sent again to a worker that cannot receive its descriptor.
 MOST_REFUSALS = 3
 
@@ -122,15 +125,21 @@ class Slot:
             )
         else:
             # First, but behind those that came back before it.
-            place = 0
-            for waiting in self.queue:
-                if not waiting.refusals or waiting.sequence > handoff.sequence:
-                    break
-                place += 1
-            if not handoff.deadline:
-                handoff.deadline = self._clock.seconds() + self._limits.patience
-            self.queue.insert(place, handoff)
-            self._watch_expiry()
+            before = []
+            while (
+                self.queue and self.queue[0].refusals and self.queue[0].sequence < handoff.sequence
+            ):
+                before.append(self.queue.popleft())
+            self.wait_first([*before, handoff])
+
+    @property
+    def load(self) -> int:
+        """
+        About how many connections it has; a slot without a worker has too many for anybody
+        to be sent there who can as well go elsewhere.
+        """
+        courier = self.courier
+        return len(self.queue) + (UNSERVED if courier is None else courier.load)
 
     # from the lifecycle
 
@@ -140,13 +149,6 @@ class Slot:
         Whether clients may be placed here.
         """
         return not (self.failed or self.drained)
-
-    @property
-    def load(self) -> int:
-        """
-        How many connections its worker has, are on their way to it, or wait.
-        """
-        return len(self.queue) + (self.courier.load if self.courier is not None else 0)
 
     def hold(self, heir: IWorker | None) -> None:
         """

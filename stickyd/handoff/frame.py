@@ -27,7 +27,7 @@ another one.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import Any
 
@@ -35,8 +35,8 @@ from stickyd.errors import FrameError
 
 VERSION = 1
 
-#: version, kind, purpose, (unused), slot, length of address, length of key, sequence, window
-_HEADER = Struct("!BBBxHHHQH")
+#: version, kind, purpose, flags, slot, length of address, length of key, sequence, window
+_HEADER = Struct("!BBBBHHHQH")
 
 #: The header alone, in bytes: what an ACK or NACK is.
 HEADER_BYTES = _HEADER.size
@@ -48,7 +48,9 @@ MAX_FRAME_BYTES = 128 * 1024
 #: Room for the bytes that were read from a connection before it was handed on.
 MAX_UNREAD_BYTES = MAX_FRAME_BYTES - 4096
 
-#: ``Handoff.slot`` of a connection that is placed by its key.
+#: ``Handoff.slot`` of a connection that is placed by its key, or by load if it has none.
+#: Any other slot was named by a token, learned, or chosen by load; should it not stand any
+#: more, the connection is placed as if it were this.
 BY_KEY = 0xFFFF
 
 
@@ -71,6 +73,27 @@ class Purpose(IntEnum):
     CONNECTION = 1
     #: A listening socket, whose connections the worker accepts for itself.
     LISTENER = 2
+    #: A connection whose next request, which stands whole in ``unread``, only the primary
+    #: can place, since its id may be one that another worker minted: the primary looks at
+    #: it and sends the connection on as a CONNECTION with :attr:`Flag.PLACED`.
+    RESOLVE = 3
+
+
+class Flag(IntFlag):
+    """
+    What else is to be known about the connection of a HANDOFF frame.
+    """
+
+    #: Somebody has looked at the next request and chosen this slot for it: it is served
+    #: there, even if the slot sees it otherwise.  So no connection can go in circles while
+    #: processes disagree for a moment.
+    PLACED = 1
+    #: The descriptor is one end of a socket pair that carries the plain text of a TLS
+    #: connection; the process at its other end keeps the TLS.
+    SECURE = 2
+    #: Host and port are what a trusted proxy said of the client, not the socket's own peer:
+    #: the socket's family must be asked of the kernel, not read from the host.
+    CLAIMED = 4
 
 
 class Handoff:
@@ -83,10 +106,14 @@ class Handoff:
     :ivar host: the client's address as the listening socket reports it; empty for a
         UNIX socket.
     :ivar port: the client's port; 0 for a UNIX socket.
-    :ivar key: the affinity key.
+    :ivar key: the affinity key; empty if the client has none, which makes it a newcomer
+        that goes to the least loaded slot.
     :ivar unread: bytes already read from the connection, to be fed first.
     :ivar slot: the slot that must get it, or :data:`BY_KEY`.
     :ivar purpose: what the descriptor is.
+    :ivar flags: of :class:`Flag`.
+    :ivar local: host and port that the client connected to, where the descriptor itself
+        cannot tell; else :obj:`None`.
     :ivar sequence: its number on the channel that carries it; 0 before it was sent.
     :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
         has not waited.
@@ -96,8 +123,10 @@ class Handoff:
     __slots__ = (
         "deadline",
         "descriptor",
+        "flags",
         "host",
         "key",
+        "local",
         "port",
         "purpose",
         "refusals",
@@ -115,6 +144,8 @@ class Handoff:
         unread: bytes = b"",
         slot: int = BY_KEY,
         purpose: int = Purpose.CONNECTION,
+        flags: int = 0,
+        local: tuple[str, int] | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.host = host
@@ -123,6 +154,8 @@ class Handoff:
         self.unread = unread
         self.slot = slot
         self.purpose = purpose
+        self.flags = flags
+        self.local = local
         self.sequence = 0
         self.deadline = 0.0
         self.refusals = 0
@@ -171,11 +204,15 @@ def encode_handoff(handoff: Handoff) -> bytes:
             f"{len(handoff.unread)} unread bytes do not fit into a handoff "
             f"(at most {MAX_UNREAD_BYTES})"
         )
-    address = f"{handoff.host}\0{handoff.port}".encode()
+    text = f"{handoff.host}\0{handoff.port}"
+    if handoff.local is not None:
+        text += f"\0{handoff.local[0]}\0{handoff.local[1]}"
+    address = text.encode()
     head = _HEADER.pack(
         VERSION,
         _HANDOFF,
         handoff.purpose,
+        handoff.flags,
         handoff.slot,
         len(address),
         len(handoff.key),
@@ -189,14 +226,14 @@ def encode_ack(sequence: int, window: int) -> bytes:
     """
     The frame that takes everything up to ``sequence`` and allows ``window`` under way.
     """
-    return _HEADER.pack(VERSION, Kind.ACK, 0, 0, 0, 0, sequence, window)
+    return _HEADER.pack(VERSION, Kind.ACK, 0, 0, 0, 0, 0, sequence, window)
 
 
 def encode_nack(sequence: int) -> bytes:
     """
     The frame that asks for ``sequence`` again.
     """
-    return _HEADER.pack(VERSION, Kind.NACK, 0, 0, 0, 0, sequence, 0)
+    return _HEADER.pack(VERSION, Kind.NACK, 0, 0, 0, 0, 0, sequence, 0)
 
 
 def decode(frame: bytes | bytearray | memoryview, size: int) -> tuple[int, int, int]:
@@ -210,7 +247,7 @@ def decode(frame: bytes | bytearray | memoryview, size: int) -> tuple[int, int, 
     """
     if size < HEADER_BYTES:
         raise FrameError(f"a frame of {size} bytes, shorter than its header of {HEADER_BYTES}")
-    version, kind, _, _, address, key, sequence, window = _HEADER.unpack_from(frame)
+    version, kind, _, _, _, address, key, sequence, window = _HEADER.unpack_from(frame)
     if version != VERSION:
         raise FrameError(f"a frame of version {version}, where {VERSION} is spoken")
     if kind == _HANDOFF:
@@ -231,11 +268,11 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
     :raises FrameError: if the address is malformed; the descriptor is then still the
         caller's.
     """
-    _, _, purpose, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
+    _, _, purpose, flags, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
     view = bytes(frame[HEADER_BYTES:size])
     address = view[:address_bytes]
     try:
-        host, _, port = address.decode().partition("\0")
+        host, port, *local = address.decode().split("\0")
         handoff = Handoff(
             descriptor,
             host,
@@ -244,8 +281,10 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
             view[address_bytes + key_bytes :],
             slot,
             purpose,
+            flags,
+            (local[0], int(local[1])) if local else None,
         )
-    except ValueError as cause:
+    except (ValueError, IndexError) as cause:
         raise FrameError(f"a handoff with the malformed address {address!r}") from cause
     handoff.sequence = sequence
     return handoff

@@ -11,7 +11,6 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger, LogLevel
 
 from stickyd.affinity.address import IpKey
-from stickyd.affinity.spec import parse_affinity
 from stickyd.errors import ListenError, OperatorError, SettingError
 from stickyd.listen.endpoint import parse_endpoint
 from stickyd.listen.kernel import taken_apart
@@ -36,7 +35,12 @@ def require_kernel(settings: Settings) -> IpKey:
     :raises SettingError: says what to change.
     """
     # Whatever stands behind the address is never asked, as every client has one.
-    key = parse_affinity(settings.affinity).keys[0]
+    key = settings.keys.keys[0]
+    if settings.networks or settings.proxy_protocol == "on":
+        raise SettingError(
+            "kernel steering is impossible here: the kernel does not see what a trusted proxy"
+            " says of the client; use handoff steering, or leave --trust out"
+        )
     if not isinstance(key, IpKey):
         raise SettingError(
             "kernel steering is impossible here: the kernel knows of a client only the address,"

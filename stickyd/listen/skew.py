@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.handoff.frame import BY_KEY
 from stickyd.interfaces import IDestination
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class SkewWatch:
         self._total += 1
         self._until_look = 1 if self._total < ENOUGH else EVERY
         key, counts = handoff.key, self._counts
+        if not key or handoff.slot != BY_KEY:
+            return  # not its key decides
         if key in counts or len(counts) < MOST_KEYS:
             counts[key] += 1
             if self._total >= ENOUGH and counts[key] * 2 > self._total:

@@ -46,11 +46,8 @@ class LeastLoaded:
     longest unused, so a flood of new keys can push out others, but cannot grow it.
 
     When a slot goes, the workers must know where its clients are from now on, as their
-    sessions go there: so these are not newcomers, but each has a stand-in that follows
-    from the key and the slots that stand (:class:`Staying`).
-
-    :ivar slots: how many slots there are.
-    :ivar standing: those of them that clients may be placed on, ascending.
+    sessions go there: so these need not become newcomers (:meth:`resize`), but can each
+    have a stand-in that follows from the key and the slots that stand (:meth:`place`).
     """
 
     def __init__(
@@ -58,17 +55,20 @@ class LeastLoaded:
         slots: int,
         loads: Callable[[], Sequence[int]],
         clock: Callable[[], float],
+        available: Callable[[int], bool],
         most_keys: int = MOST_KEYS,
         seconds: float = REMEMBERED_SECONDS,
     ) -> None:
         """
-        Start with an empty table, and every slot standing.
+        Start with an empty table.
 
         :param slots: at least 1.
         :param loads: gives each slot's load, in any unit, when a newcomer comes.  It should
             count connections that are on their way to a worker too: a figure that lags
             sends every newcomer to the same slot until it is renewed.
         :param clock: gives the time in seconds, and never goes back.
+        :param available: whether a slot can be given clients: not if it has failed.  If
+            none can, the loads alone decide.
         :param most_keys: how many keys to remember, at least 1.
         :param seconds: how long to remember a key after its last use, more than 0.
         :raises SettingError: if a number is outside its range.
@@ -79,9 +79,9 @@ class LeastLoaded:
         if not seconds > 0:
             raise SettingError(f"least placement remembers clients more than 0 s, not {seconds} s")
         self.slots = slots
-        self.standing: Sequence[int] = range(slots)
         self._loads = loads
         self._clock = clock
+        self._available = available
         self._most_keys = most_keys
         self._seconds = seconds
         # Key to slot and expiry, longest unused first; so the expiries ascend.
@@ -94,15 +94,41 @@ class LeastLoaded:
     def slot_of(self, key: bytes) -> int:
         """
         Give the slot that the key is remembered on, or choose and remember one.
+
+        A key whose slot is not available moves to another for good.
         """
         now = self._clock()
         slot, expiry = self._table.get(key, (-1, now))
-        if expiry <= now:
+        if expiry <= now or not self._available(slot):
             slot = self.least_loaded()
         self._table[key] = slot, now + self._seconds
         self._table.move_to_end(key)
         self._forget(now)
         return slot
+
+    def known(self, key: bytes) -> int | None:
+        """
+        Give the slot that the key is remembered on, for which this is a use of it.
+
+        :return: None if it is not remembered, or the slot is not available.
+        """
+        now = self._clock()
+        slot, expiry = self._table.get(key, (-1, now))
+        if expiry <= now or not self._available(slot):
+            return None
+        self.remember(key, slot)
+        return slot
+
+    def remember(self, key: bytes, slot: int) -> None:
+        """
+        Remember a key on a slot that somebody else chose.  A slot that there is not is
+        nothing to remember.
+        """
+        if 0 <= slot < self.slots:
+            now = self._clock()
+            self._table[key] = slot, now + self._seconds
+            self._table.move_to_end(key)
+            self._forget(now)
 
     def least_loaded(self) -> int:
         """
@@ -111,17 +137,30 @@ class LeastLoaded:
         Of slots with equal load the next in turn is taken.
         """
         loads = self._loads()
+        candidates = [slot for slot in range(self.slots) if self._available(slot)]
         chosen = min(
-            self.standing,
+            candidates or range(self.slots),
             key=lambda slot: (loads[slot], (slot - self._turn) % self.slots),
         )
         self._turn = chosen + 1
         return chosen
 
+    def resize(self, slots: int) -> None:
+        """
+        Change the number of slots, and forget the keys of those that are removed.
+
+        :param slots: at least 1.
+        :raises SettingError: if there is none.
+        """
+        _require_slots(slots)
+        self.slots = slots
+        kept = ((key, entry) for key, entry in self._table.items() if entry[0] < slots)
+        self._table = OrderedDict(kept)
+
     def place(self, slots: int, standing: Sequence[int]) -> LeastLoaded:
         """
-        Use other slots from now on.  Clients of those that do not stand any more move to
-        their stand-ins, for good.
+        Change the slots, and move the clients of those that do not stand any more to their
+        stand-ins, for good: where :class:`Staying` has the workers send their sessions.
 
         :param slots: how many there are, at least 1.
         :param standing: those that stand, at least one, ascending.
@@ -129,7 +168,7 @@ class LeastLoaded:
         :raises SettingError: if there is no slot.
         """
         _require_slots(slots)
-        self.slots, self.standing = slots, list(standing)
+        self.slots = slots
         stays = frozenset(standing)
         stand_in = stand_ins(standing)
         for key, (slot, expiry) in self._table.items():
@@ -149,16 +188,15 @@ class LeastLoaded:
         """
         Replace the table by one that was given by :meth:`snapshot`.
 
-        What the present settings have no room or time for is left out; clients of slots
-        that do not stand go to their stand-ins.
+        What the present settings have no room, time or slot for is left out.
         """
         now = self._clock()
         self._table.clear()
         for digits, slot, seconds in snapshot:
-            expiry = now + min(float(seconds), self._seconds)
-            self._table[bytes.fromhex(str(digits))] = int(slot), expiry
+            if int(slot) < self.slots:
+                expiry = now + min(float(seconds), self._seconds)
+                self._table[bytes.fromhex(str(digits))] = int(slot), expiry
         self._forget(now)
-        self.place(self.slots, self.standing)
 
     def _forget(self, now: float) -> None:
         """

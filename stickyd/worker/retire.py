@@ -58,6 +58,8 @@ class Retirement:
         self._waiting: deque[Handoff] = deque()
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
+        # Connections that wait for a walk.
+        self._giving = 0
         self.target_of: Callable[[bytes], int] = lambda key: self.slot
         self._everything = False
         self._settled: list[Deferred[None]] = []
@@ -157,8 +159,13 @@ class Retirement:
             return
         slot = self.slot if self._everything else BY_KEY
         handoff = Handoff(sock.detach(), came.host, came.port, came.key, unread, slot)
+        self._giving += 1
         # The session that its last request used must be there before it is.
-        self._carry_sessions().addCallback(lambda _: self.pass_on(handoff))
+        self._carry_sessions().addCallback(lambda _: self._carried(handoff))
+
+    def _carried(self, handoff: Handoff) -> None:
+        self._giving -= 1
+        self.pass_on(handoff)
 
     def pass_on(self, handoff: Handoff) -> None:
         """
@@ -179,7 +186,8 @@ class Retirement:
         """
         while self._waiting and self._channel.send(self._waiting[0]):
             self._waiting.popleft()
-        if self._settled and not self._waiting and not self._channel.in_flight:
+        under_way = self._giving or self._waiting or self._channel.in_flight
+        if self._settled and not under_way:
             settled, self._settled = self._settled, []
             for waiting in settled:
                 waiting.callback(None)

@@ -108,6 +108,7 @@ class HTTPChannel(Leaving):
         finally:
             if request is not None:
                 request.connectionLost(reason)
+            self._tell_ended()
 
     def logPrefix(self) -> str:  # noqa: N802 - Twisted's name
         """

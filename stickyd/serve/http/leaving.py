@@ -31,7 +31,7 @@ class Leaving(Incoming):
 
     def _forget(self) -> None:
         """
-        Be over, for the timer and for the host.
+        Be over, for the timer.
         """
         self._state = GONE
         self._request = self._successor = self._partial = None
@@ -41,6 +41,12 @@ class Leaving(Incoming):
         if self._next_pull is not None:
             self._next_pull.cancel()
             self._next_pull = None
+
+    def _tell_ended(self) -> None:
+        """
+        Be over, for the host: when whoever is concerned has heard of it, since a host
+        whose last connection is over lets the worker exit.
+        """
         ended, self.ended = self.ended, None
         if ended is not None:
             ended(self)
@@ -55,9 +61,10 @@ class Leaving(Incoming):
     @property
     def busy(self) -> bool:
         """
-        Whether a request is being received or answered that can be given away after it.
+        Whether a request is being received or answered after which the connection goes.
         """
-        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
+        going = self._leave is not None or self._draining
+        return going and self._state not in (PASSING, CLOSING, GONE)
 
     def detach(self) -> tuple[socket, bytes]:
         """
@@ -70,6 +77,7 @@ class Leaving(Incoming):
         unread = b"" if self._partial is None else bytes(self._partial)
         sock, rest = self._detach()
         self._forget()
+        self._tell_ended()
         return sock, unread + rest
 
     def _detach(self) -> tuple[socket, bytes]:
@@ -99,6 +107,7 @@ class Leaving(Incoming):
         unread = self._kept + rest
         self._forget()
         take(sock, unread)
+        self._tell_ended()
 
     def release(self, take: Take) -> None:
         """
@@ -134,4 +143,7 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
+            if self._block is None and self.isSecure():
+                self._expect(self.shared.limits.first)
+            else:
+                self.loseConnection()

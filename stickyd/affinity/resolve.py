@@ -1,0 +1,237 @@
+"""
+From what is known of a client to where it belongs: ``--affinity``, entry by entry.
+
+Primary and workers resolve with the same class, so that they place alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from stickyd.affinity.address import IpKey, TextKey
+from stickyd.affinity.forwarded import origin_of
+from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
+from stickyd.affinity.sni import SniKey
+from stickyd.affinity.spec import LearnKey, StampKey
+from stickyd.affinity.trust import Networks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stickyd.affinity.http import Head
+    from stickyd.affinity.sni import Hello
+    from stickyd.affinity.spec import Affinity, Key
+    from stickyd.affinity.token import Signer
+
+    Rule: TypeAlias = "Callable[[str, Head | None, Hello | None], Verdict | None]"
+
+LONGEST_KEY: Final = 256
+"""
+How long a value may be, in bytes, to be a key itself; of a longer one the digest is.  A
+key travels with its connection and is kept with its session, so it must have a bound.
+"""
+
+_ANY_SLOT = 1 << 16
+_ANY_ADDRESS = IpKey()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """
+    Where a client belongs.
+
+    At most one of ``slot``, ``key`` and ``learned`` is not None; none of them is for a
+    newcomer, whom no entry knows.
+
+    :ivar entry: the entry that matched; None for a newcomer.
+    :ivar slot: the slot that a verified token names, or that has learned the id.
+    :ivar key: what the placement hashes, at least one byte.
+    :ivar learned: an id to be looked up where the claims are known, see :func:`learned_id`.
+    """
+
+    entry: Key | None = None
+    slot: int | None = None
+    key: bytes | None = None
+    learned: bytes | None = None
+
+    @property
+    def newcomer(self) -> bool:
+        """
+        Whether no entry matched.
+        """
+        return self.entry is None
+
+
+NEWCOMER: Final = Verdict()
+
+
+def learned_id(source: HeaderKey | CookieKey | QueryKey, value: bytes) -> bytes:
+    """
+    Encode an id that an application mints, with where it stands, for ``Claim`` and the
+    table of claims.
+
+    A digest of 16 bytes: ids have no bound, and are the clients' secrets.
+    """
+    where = str(source)
+    if isinstance(source, HeaderKey):
+        where = where.lower()  # as names of headers have no case
+    return blake2b(where.encode() + b"\0" + value, digest_size=16).digest()
+
+
+class Resolver:
+    """
+    Finds the first entry that a client matches.
+
+    An entry that needs what is not there (a head, a hello, a secret) does not match, nor
+    does a token that is forged, or names a slot that does not stand any more.
+
+    :ivar needs_head: whether an entry stands in a request.
+    :ivar needs_hello: whether an entry stands in a ClientHello.
+    :ivar needs_origin: whether an entry is the address, which a trusted peer may state in
+        a request.
+    :ivar fallback_key: gives the key of a client of whom no more than the address will be
+        known; raises :exc:`ValueError` if it is none.
+    :ivar signer: may be replaced when the secrets are.
+    """
+
+    def __init__(
+        self,
+        affinity: Affinity,
+        signer: Signer | None,
+        stands: Callable[[int], bool],
+        trust: Networks = Networks(),  # noqa: B008 (immutable)
+        owner_of: Callable[[bytes], int | None] | None = None,
+    ) -> None:
+        """
+        :param stands: whether there is such a slot, and clients may be placed on it.
+        :param trust: whose ``X-Forwarded-For`` and ``Forwarded`` count.
+        :param owner_of: the slot that has claimed an id of :func:`learned_id`, or None if
+            none has, which makes the entry fall through.  Without it (where the claims are
+            not known) such a client gets a verdict with ``learned``.
+        """
+        self.signer = signer
+        self._stands = stands
+        self._trust = trust
+        self._owner_of = owner_of
+        addresses = [key for key in affinity.keys if isinstance(key, (IpKey, TextKey))]
+        self._address = addresses[0] if addresses else None
+        self.fallback_key = (self._address or _ANY_ADDRESS).key_of
+        # Every client has an address, so what follows is never asked.
+        end = affinity.keys.index(addresses[0]) + 1 if addresses else len(affinity.keys)
+        self.needs_head = self.needs_hello = False
+        self._rules: list[Rule] = [self._rule_of(key) for key in affinity.keys[:end]]
+        self.needs_origin = bool(trust) and bool(addresses)
+
+    def _rule_of(self, key: Key) -> Rule:
+        if isinstance(key, (IpKey, TextKey)):
+            return partial(self._by_address, key)
+        if isinstance(key, SniKey):
+            self.needs_hello = True
+            return partial(self._by_name, key)
+        self.needs_head = True
+        if isinstance(key, CookieKey):
+            return partial(self._by_cookie, key)
+        if isinstance(key, StampKey):
+            return partial(self._by_stamp, key)
+        if isinstance(key, LearnKey):
+            return partial(self._by_claim, key)
+        return partial(self._by_value, key)
+
+    def resolve(self, host: str, head: Head | None = None, hello: Hello | None = None) -> Verdict:
+        """
+        Say where a client belongs.
+
+        :param host: whom the connection comes from, or whom a PROXY header names.
+        :param head: the request, if it is known.
+        :param hello: the ClientHello, if it is known.
+        """
+        for rule in self._rules:
+            verdict = rule(host, head, hello)
+            if verdict is not None:
+                return verdict
+        return NEWCOMER
+
+    def handoff_key(self, verdict: Verdict, host: str, head: Head | None = None) -> bytes:
+        """
+        Give the key that a connection travels with: the verdict's, or what is left should
+        the slot that the verdict names be gone.
+        """
+        if verdict.key is not None:
+            return verdict.key
+        return b"" if verdict.newcomer else self.address_key(host, head)
+
+    def address_key(self, host: str, head: Head | None = None) -> bytes:
+        """
+        Give the key of a client's address; empty if the address is no entry.
+
+        It is what a connection with a slot is placed by should the slot be gone.
+
+        :raises ValueError: if ``host`` is no address.
+        """
+        return b"" if self._address is None else self._key_of_origin(self._address, host, head)
+
+    # the entries
+
+    def _key_of_origin(self, key: IpKey | TextKey, host: str, head: Head | None) -> bytes:
+        if head is not None and host in self._trust:
+            host = origin_of(host, head.headers, self._trust).client or host
+        return key.key_of(host)
+
+    def _by_address(
+        self, key: IpKey | TextKey, host: str, head: Head | None, _: Hello | None
+    ) -> Verdict:
+        return Verdict(key, key=self._key_of_origin(key, host, head))
+
+    def _by_name(
+        self, key: SniKey, _: str, head: Head | None, hello: Hello | None
+    ) -> Verdict | None:
+        return None if hello is None else _hashed(key, key.key_of(hello))
+
+    def _by_value(
+        self, key: HeaderKey | QueryKey | PathKey, _: str, head: Head | None, hello: Hello | None
+    ) -> Verdict | None:
+        return None if head is None else _hashed(key, key.key_of(head))
+
+    def _by_cookie(
+        self, key: CookieKey, _: str, head: Head | None, hello: Hello | None
+    ) -> Verdict | None:
+        value = head and key.key_of(head)
+        if not value or self.signer is None:
+            return None
+        return self._on(key, self.signer.slot_of(value, _ANY_SLOT))
+
+    def _by_stamp(
+        self, key: StampKey, _: str, head: Head | None, hello: Hello | None
+    ) -> Verdict | None:
+        value = head and key.key_of(head)
+        if not value or self.signer is None:
+            return None
+        stamped = self.signer.unstamp(value)
+        return self._on(key, stamped and stamped[1])
+
+    def _by_claim(
+        self, key: LearnKey, _: str, head: Head | None, hello: Hello | None
+    ) -> Verdict | None:
+        value = head and key.key_of(head)
+        if not value:
+            return None
+        identifier = learned_id(key.source, value)
+        if self._owner_of is None:
+            return Verdict(key, learned=identifier)
+        return self._on(key, self._owner_of(identifier))
+
+    def _on(self, key: Key, slot: int | None) -> Verdict | None:
+        if slot is None or not self._stands(slot):
+            return None
+        return Verdict(key, slot=slot)
+
+
+def _hashed(key: Key, value: bytes | None) -> Verdict | None:
+    if not value:
+        return None
+    if len(value) > LONGEST_KEY:
+        value = blake2b(value, digest_size=32).digest()
+    return Verdict(key, key=value)
