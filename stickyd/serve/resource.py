@@ -147,7 +147,7 @@ class ResourceHost:
             came = channel.came
             assert came is not None
             channel.release(lambda sock, unread, came=came: give(sock, unread, came))  # type: ignore[misc]
-        busy = {c for c in going if c in self._channels and c.leaves and c.busy}
+        busy = {c for c in going if c in self._channels and c.busy}
         quiet: Deferred[None] = Deferred()
         self._quiet.append((busy, quiet))
         self._look_for_quiet()

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     ControlProtocol,
     Leave,
@@ -144,11 +145,16 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
-        retirement = self._serving.retirement
         if slots < 0:
-            retirement.stay()
+            self._serving.retirement.stay()
             return succeed({})
-        return retirement.release(slots, standing).addCallback(lambda _: {})
+        return self._serving.release(slots, standing).addCallback(lambda _: {})
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        assert self._serving is not None
+        self._serving.listening.accept()
+        return {}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
@@ -164,6 +170,8 @@ class Worker(ControlProtocol):
         if self._serving is not None:
             # A relieved worker may have been given longer than an orphan gets.
             self._serving.hurry(self._orphan.patience)
+            if self._beat is not None:
+                self._serving.listening.close_orphaned()
         self._end()
 
     def _end(self) -> None:
