@@ -42,7 +42,7 @@ from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
 from stickyd.listen.sniff import Bounds, Sniffer
 from stickyd.placement.choice import PLACEMENTS
-from stickyd.settings import FIXED, MOST_WORKERS, changed
+from stickyd.settings import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,7 @@ class StickyService(Service):
             reactor,
             PLACEMENTS[settings.placement],
             QueueLimits(settings.queue_limit, settings.queue_timeout),
-            Overflow(reactor, settings.overflow),
+            Overflow(reactor, settings.refusal),
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
         )
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
@@ -153,7 +153,7 @@ class StickyService(Service):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         bounds = Bounds(
             settings.head_bytes,
-            settings.head_timeout,
+            settings.sniff_timeout,
             min(settings.sniff_limit, limit // 2),
             settings.sniff_overflow == "close",
         )
@@ -365,9 +365,10 @@ class StickyService(Service):
         :return: fires with a line for each thing that was not done.
         """
         wanted = settings or self.settings
-        for name in changed(self.settings, wanted) & FIXED:
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays):
             self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
-        wanted = wanted.keeping(self.settings, FIXED)
+        wanted = wanted.keeping(self.settings, stays)
         self._log.info("Reloading")
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted

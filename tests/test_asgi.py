@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.serve.asgi import AsgiHost, AsgiOptions
 from stickyd.serve.asgi_http import HttpProtocol
+from stickyd.serve.http.limits import HTTPLimits
 from tests.hosting import LOOPS, Client, Visitors, a_loop, fired, run, some_turns, until
 
 if TYPE_CHECKING:
@@ -227,7 +228,8 @@ def test_scope_tells_the_client_and_the_root_path(scene: Scene) -> None:
 
     async def go() -> None:
         client = scene.visit()
-        await client.ask("/a%20b?c=d")
+        # Whom to believe is not uvicorn's to decide.
+        await client.ask("/a%20b?c=d", "X-Forwarded-For: 9.9.9.9", "X-Forwarded-Proto: https")
         (scope,) = scene.application.scopes
         assert scope["client"] == client.name
         assert scope["server"] == client.socket.getpeername()
@@ -387,7 +389,7 @@ def test_limit_of_concurrency(scene: Scene) -> None:
     run(scene.loop, go())
 
 
-@options(keep_alive=0)
+@options(limits=HTTPLimits(idle=0))
 def test_silent_clients_are_closed(scene: Scene) -> None:
     """
     A client that never says anything does not keep its connection.
@@ -851,7 +853,38 @@ def test_release_forgets_those_who_need_not_go_any_more(scene: Scene) -> None:
     run(scene.loop, go())
 
 
+def test_release_and_drain_close_who_need_not_go_any_more(scene: Scene) -> None:
+    """
+    A connection that does not go after all is closed after its response by a drain.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/held")
+        await until(lambda: scene.application.events)
+        going = [True]
+        scene.host.release(lambda came: going[0], Taken())
+        drained = scene.host.drain()
+        going[0] = False
+        scene.application.gate.set()
+        assert (await client.response()).status == 200
+        assert await client.rest() == b""
+        await fired(drained)
+
+    run(scene.loop, go())
+
+
 # uvicorn
+
+
+def test_environment_is_not_asked(
+    loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    How many workers uvicorn would have is nobody's business here.
+    """
+    monkeypatch.setenv("WEB_CONCURRENCY", "as many as you like")
+    AsgiHost(Application(), loop)
 
 
 def test_leaves_the_configuration_of_logging_alone(scene: Scene) -> None:
@@ -871,7 +904,9 @@ def test_leaves_the_configuration_of_logging_alone(scene: Scene) -> None:
         logger.setLevel(level)
 
 
-def test_application_is_not_called_to_see_what_it_is(loop: asyncio.AbstractEventLoop) -> None:
+def test_application_is_not_called_to_see_what_it_is(
+    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
     """
     An application that could be called without arguments is not taken for a factory.
     """
@@ -882,3 +917,4 @@ def test_application_is_not_called_to_see_what_it_is(loop: asyncio.AbstractEvent
 
     AsgiHost(application, loop)
     assert not called
+    assert not caplog.records

@@ -72,6 +72,7 @@ class Worker:
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False
+        self.load = 0
         ours, theirs = channel_pair()
         self.primary = End(ours, 8)
         self.primary.channel._receiver = self

@@ -35,6 +35,7 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "secret" / "key").write_text("secret")
     (site / "away").symlink_to(tmp_path / "site-secret")
     (site / "dir").symlink_to(tmp_path / "secret")
+    (site / "folder" / "up").symlink_to(site / "data.json")
     (site / "inside").symlink_to(site / "data.json")
     return site
 
@@ -65,6 +66,7 @@ def ask(site: Path) -> Iterator[Callable[..., Response]]:
         ("/", b"<p>home", "text/html"),
         ("/folder/", b"<p>folder", "text/html"),
         ("/data.json", b"{}", "application/json"),
+        ("/folder/up", b"{}", "application/octet-stream"),
         ("/inside", b"{}", "application/octet-stream"),
         ("/unknown.xyzzy", b"<script>", "application/octet-stream"),
     ],

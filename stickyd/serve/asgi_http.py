@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
+from stickyd.serve.asgi_reading import StrictProtocol
 from stickyd.worker.transport_loop import LoopTransport
 
 if TYPE_CHECKING:
@@ -60,16 +60,10 @@ class OpenConnections(set[Any]):
 
 
 @implementer(IDetachable)
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(StrictProtocol):
     """
     One HTTP connection.
     """
-
-    # None at first, and the parser at the end; uvicorn does not say so.
-    transport: Any
-    scope: Any
-    cycle: Any
-    parser: Any
 
     #: How it came to us.
     came: Handoff
@@ -82,14 +76,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         # uvicorn's own timer runs only after a response: a client that never sends
         # anything would keep its descriptor for good.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._await_request(self.limits.first if self._finishing else self.timeout_keep_alive)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        # uvicorn leaves the timer of a connection that was reset, and all that hangs on it.
-        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self._depart()
 
@@ -115,13 +105,6 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     @override
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if self.cycle is not None:
-            # uvicorn does not say so if the application has answered before.
-            self.cycle.more_body = False
-
-    @override
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
         self._depart()
@@ -142,7 +125,6 @@ class HttpProtocol(HttpToolsProtocol):
         return (
             not self._head_begun()
             and (cycle is None or (cycle.response_complete and not cycle.more_body))
-            and not self.pipeline
             and isinstance(self.transport, LoopTransport)
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0
@@ -214,6 +196,10 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._answering():
             self.cycle.keep_alive = False
+        elif self.cycle is None and self.scheme == "https":
+            # The client has just shaken hands, and its request may be on its way: it would
+            # take a close for a failure.
+            self._await_request(self.limits.first)
         else:
             self.transport.close()
 

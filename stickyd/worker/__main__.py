@@ -31,7 +31,7 @@ from stickyd.control.commands import (
     Sessions,
     Stop,
 )
-from stickyd.errors import ApplicationError, StartFailed
+from stickyd.errors import OperatorError, StartFailed
 from stickyd.settings import Settings
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
@@ -109,7 +109,7 @@ class Worker(ControlProtocol):
             serving = self._serving = Serving(
                 self._reactor, decided, slot, self._send_sessions, self._end
             )
-        except ApplicationError as problem:
+        except OperatorError as problem:
             return self._refuse(str(problem))
         return serving.host.start().addCallbacks(
             begin, lambda failure: self._refuse(failure.getErrorMessage())
@@ -212,8 +212,8 @@ def check() -> int:
     from stickyd.worker.serving import Serving
 
     try:
-        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None)
-    except ApplicationError as problem:
+        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None).close()
+    except OperatorError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1
     return 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
+from stickyd.worker.edge import open_access_log
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ class Serving:
     ) -> None:
         """
         :param lost: called when the primary has closed the handoff channel.
-        :raises ApplicationError: if the application cannot be had.
+        :raises OperatorError: if the application, or a file that the settings name, cannot
+            be had.
         """
         self._reactor = reactor
         self._settings = settings
@@ -63,7 +66,8 @@ class Serving:
             reactor,
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
-        self.host = build_host(settings, reactor, self.sessions)
+        self._access_log = open_access_log(settings.access_log)
+        self.host = build_host(settings, reactor, self.sessions, self._access_log)
 
     def open(self, sock: socket) -> None:
         """
@@ -124,7 +128,14 @@ class Serving:
             settled.addTimeout(max(1.0, min(patience, 5.0)), self._reactor)
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
-        return self.host.drain().addCallback(drained)
+        return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
+
+    def close(self) -> None:
+        """
+        Close the access log.
+        """
+        if self._access_log is not None and self._access_log is not sys.stdout:
+            self._access_log.close()
 
 
 def resident_bytes() -> int:

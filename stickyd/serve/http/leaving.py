@@ -61,9 +61,10 @@ class Leaving(Incoming):
     @property
     def busy(self) -> bool:
         """
-        Whether a request is being received or answered that can be given away after it.
+        Whether a request is being received or answered after which the connection goes.
         """
-        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
+        going = self._leave is not None or self._draining
+        return going and self._state not in (PASSING, CLOSING, GONE)
 
     def detach(self) -> tuple[socket, bytes]:
         """
@@ -142,4 +143,7 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
+            if self._block is None and self.isSecure():
+                self._expect(self.shared.limits.first)
+            else:
+                self.loseConnection()
