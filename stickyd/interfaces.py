@@ -99,6 +99,20 @@ class IWorker(ICourier):
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
 
+    def entrust(listener: Handoff) -> None:
+        """
+        Have it accept from a listening socket by itself, until it is released.
+
+        :param listener: its purpose says so; the worker closes its descriptor, or has the
+            acknowledgement close it.
+        """
+
+    def accept() -> None:
+        """
+        Have it accept again from the listening sockets that it was entrusted with, which
+        it ceased to do when it was told that its slot does not stand.
+        """
+
     load: int = Attribute(
         """
         About how many connections it has: those that it reported last, and those that
@@ -196,6 +210,32 @@ class IFleet(IDestination):
     def resolve(handoff: Handoff) -> None:
         """
         Take over a connection, and place it by the request in its ``unread``.
+        """
+
+
+class ISteering(Interface):
+    """
+    Told by the fleet what the kernel must know to steer as the fleet places.
+    """
+
+    def prepare(slots: int) -> str:
+        """
+        Make sure that there can be so many slots, before anything moves.
+
+        :return: an empty text, or the reason why there cannot.
+        """
+
+    def placed(slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        """
+        Follow: clients are placed by these slots from now on.
+
+        :param slots: by index; no others get clients.
+        :param standing: the indices of those that stand, ascending.
+        """
+
+    def occupied(slot: Slot) -> None:
+        """
+        Give the worker that has begun to serve a slot what it accepts from.
         """
 
 

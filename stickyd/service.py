@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.threads import deferToThreadPool
@@ -36,13 +37,18 @@ from stickyd.fleet.secret import Secrets
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.fleet.supervise import Fleet
+from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
+from stickyd.listen.kernel import KernelSteering
+from stickyd.listen.opening import open_groups, require_kernel, resume_groups
 from stickyd.listen.overflow import Overflow
-from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
+from stickyd.listen.port import StickyFactory, plain_socket
+from stickyd.listen.skew import SkewWatch
 from stickyd.listen.sniff import Bounds, Sniffer
-from stickyd.placement.choice import PLACEMENTS
-from stickyd.settings import FIXED, MOST_WORKERS, changed
+from stickyd.placement.choice import LEAST, PLACEMENTS
+from stickyd.placement.least import LeastLoaded
+from stickyd.settings import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -65,6 +71,8 @@ class StickyService(Service):
     :ivar factory: a protocol factory for an endpoint of your own; what it accepts is
         served like everything else.
     :ivar fleet: the slots.
+    :ivar kernel: keeps the kernel in step with the fleet, if the kernel steers.
+    :ivar stick: the table of the ``least`` placement, if that places.
     """
 
     _log = Logger()
@@ -98,13 +106,20 @@ class StickyService(Service):
             (description, None if description in had else parse_endpoint(reactor, description))
             for description in settings.listen
         ]
+        if settings.steering == "kernel":
+            require_kernel(settings)
+        self._count = settings.workers or usable_cpus()
         self.fleet = Fleet(
             reactor,
-            PLACEMENTS[settings.placement],
+            PLACEMENTS.get(settings.placement, PLACEMENTS["rendezvous"]),
             QueueLimits(settings.queue_limit, settings.queue_timeout),
-            Overflow(reactor, settings.overflow),
+            Overflow(reactor, settings.refusal),
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
         )
+        self.stick: LeastLoaded | None = None
+        if settings.placement == LEAST:
+            self.stick = self._remember_clients()
+        self.kernel: KernelSteering | None = None
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         # Not a secret: jitter only has to differ between slots.
         self._recycling = Recycling(
@@ -129,9 +144,10 @@ class StickyService(Service):
             settings.networks,
             self.fleet.newcomers.known,
         )
+        self._skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)
         self._sniffer = self._make_sniffer()
         self.factory = StickyFactory(
-            self.fleet,
+            self._skew,
             self._resolver.fallback_key,
             None if self._sniffer is None else self._sniffer.accepted,
         )
@@ -150,6 +166,18 @@ class StickyService(Service):
         """
         return [port for _, port in self._open]
 
+    def _remember_clients(self) -> LeastLoaded:
+        stick = LeastLoaded(
+            self._count,
+            self.fleet.loads,
+            self._reactor.seconds,
+            self.fleet.stands,
+            self.settings.stick_limit,
+            self.settings.stick_timeout,
+        )
+        self.fleet.place = stick.place
+        return stick
+
     def _birth(self, settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
         who = identity(settings.uid, settings.gid)
         return Birth(worker_command(settings), settings, *who, secrets)
@@ -163,14 +191,14 @@ class StickyService(Service):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         bounds = Bounds(
             settings.head_bytes,
-            settings.head_timeout,
+            settings.sniff_timeout,
             min(settings.sniff_limit, limit // 2),
             settings.sniff_overflow == "close",
         )
         return Sniffer(
             self._reactor,
             self._readiness,
-            self.fleet,
+            self._skew,
             resolver,
             settings.networks,
             proxied,
@@ -199,7 +227,10 @@ class StickyService(Service):
         """
         self._listening = True
         former = {} if self._inherited is None else self._inherited["ports"]
+        self._steer_by_kernel()
         for description, endpoint in self._endpoints:
+            if self.kernel is not None and description in self.kernel.groups:
+                continue
             if description in former:
                 self._listens(description, self._adopt(former.pop(description)))
                 continue
@@ -238,6 +269,24 @@ class StickyService(Service):
         self.privilegedStartService()
         self._listen_no_more()
 
+    def _steer_by_kernel(self) -> None:
+        steers = True
+        try:
+            if self._inherited is None:
+                groups = open_groups(self.settings, self._count, self.factory.accepted)
+            else:
+                groups, steers = resume_groups(self.settings, self._inherited["groups"])
+        except OperatorError:
+            self._listening = False
+            raise
+        if groups:
+            self.kernel = self.fleet.steering = KernelSteering(
+                self._reactor, self._readiness, groups, self.factory.accepted, steers
+            )
+        for description, group in groups.items():
+            host, port = group.sockets[0].getsockname()[:2]
+            self._say_listening(description, IPv4Address("TCP", host, port))
+
     def _adopt(self, plain: dict[str, int]) -> IListeningPort:
         port: IListeningPort = self._reactor.adoptStreamPort(
             plain["descriptor"], plain["family"], self.factory
@@ -261,10 +310,13 @@ class StickyService(Service):
             self._loops.append(loop)
             if self.running:
                 loop.start()
+        self._say_listening(description, port.getHost())
+
+    def _say_listening(self, description: str, address: object) -> None:
         self._log.info(
             "Sticky-session load balancer listening on {description} ({address})",
             description=description,
-            address=shown(port.getHost()),
+            address=shown(address),
         )
 
     @override
@@ -280,10 +332,13 @@ class StickyService(Service):
             self._log.warn("{warning}", warning=warning)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
-            self.fleet.start(self.settings.workers or usable_cpus(), self._life)
+            self.fleet.start(self._count, self._life)
             self._spawner.replenish()
         else:
             self._reap(inherited["unready"])
+            if self.stick is not None and inherited["stick"] is not None:
+                slots = len(inherited["fleet"]["slots"])
+                self.stick.place(slots, range(slots)).restore(inherited["stick"])
             self.fleet.resume(inherited["fleet"], self._life)
             # The workers run the former code.
             self.reload().addCallback(lambda _: self._resize_if_wanted())
@@ -322,6 +377,9 @@ class StickyService(Service):
         self._log.info("Stopping: requests under way may finish")
         for loop in self._loops:
             loop.stop()
+        if self.kernel is not None:
+            self.kernel.stop()
+            self.kernel = self.fleet.steering = None
         if self._sniffer is not None:
             self._sniffer.stop()
         waits = self._listen_no_more()
@@ -344,6 +402,8 @@ class StickyService(Service):
         """
         for loop in self._loops:
             loop.pause()
+        if self.kernel is not None:
+            self.kernel.pause()
 
     def proceed(self) -> None:
         """
@@ -351,6 +411,8 @@ class StickyService(Service):
         """
         for loop in self._loops:
             loop.start()
+        if self.kernel is not None:
+            self.kernel.proceed()
 
     @property
     def quiet(self) -> bool:
@@ -374,6 +436,8 @@ class StickyService(Service):
         fleet = self.fleet.to_plain()
         return {
             "ports": ports,
+            "groups": {} if self.kernel is None else self.kernel.to_plain(),
+            "stick": None if self.stick is None else self.stick.snapshot(),
             "fleet": fleet,
             "secret": self._secrets.own.hex(),
             "sniffed": [] if self._sniffer is None else self._sniffer.to_plain(),
@@ -396,9 +460,10 @@ class StickyService(Service):
         :return: fires with a line for each thing that was not done.
         """
         wanted = settings or self.settings
-        for name in changed(self.settings, wanted) & FIXED:
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays):
             self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
-        wanted = wanted.keeping(self.settings, FIXED)
+        wanted = wanted.keeping(self.settings, stays)
         self._log.info("Reloading")
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted

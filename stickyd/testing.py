@@ -101,6 +101,8 @@ class FakeWorker:
     :ivar stays: how often it was told to go on after all.
     :ivar sessions: the chunks that it adopted.
     :ivar connections: how many it says it has, of what it has acknowledged.
+    :ivar entrusted: the listening sockets that it was given; they stay open.
+    :ivar accepts: how often it was told to accept again.
     """
 
     def __init__(
@@ -118,10 +120,18 @@ class FakeWorker:
         self.stays = 0
         self.sessions: list[bytes] = []
         self.connections = 0
+        self.entrusted: list[Handoff] = []
+        self.accepts = 0
         self.quiet = True
 
     def to_plain(self) -> dict[str, Any]:
         return {"pid": self.pid}
+
+    def entrust(self, listener: Handoff) -> None:
+        self.entrusted.append(listener)
+
+    def accept(self) -> None:
+        self.accepts += 1
 
     def send(self, handoff: Handoff) -> bool:
         if len(self.in_flight) >= self.window:

@@ -18,6 +18,7 @@ from zope.interface.verify import verifyObject
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.serve.asgi import AsgiHost, AsgiOptions
 from stickyd.serve.asgi_http import HttpProtocol
+from stickyd.serve.http.limits import HTTPLimits
 from tests.hosting import LOOPS, Client, Visitors, a_loop, fired, run, some_turns, until
 
 if TYPE_CHECKING:
@@ -388,7 +389,7 @@ def test_limit_of_concurrency(scene: Scene) -> None:
     run(scene.loop, go())
 
 
-@options(keep_alive=0)
+@options(limits=HTTPLimits(idle=0))
 def test_silent_clients_are_closed(scene: Scene) -> None:
     """
     A client that never says anything does not keep its connection.

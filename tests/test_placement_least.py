@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from stickyd.errors import SettingError
 from stickyd.interfaces import IPlacement
-from stickyd.placement.least import LeastLoaded
+from stickyd.placement.least import LeastLoaded, Staying
 
 
 class World:
@@ -168,6 +168,67 @@ def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
     assert placement.slot_of(b"new") == 0
 
 
+def test_clients_of_a_slot_that_goes_move_where_their_sessions_go() -> None:
+    """
+    The clients of a slot that is drained move to their stand-ins, and do not move back.
+    """
+    world = World([0, 5, 9])
+    placement = world.placement()
+    assert placement.slot_of(b"alice") == 0
+    world.failed = {0}
+    placement.place(3, [1, 2])
+    moved = placement.slot_of(b"alice")
+    assert moved == Staying(3, [1, 2], 0).slot_of(b"alice")
+    assert placement.slot_of(b"bob") == 1
+    world.failed = set()
+    placement.place(3, [0, 1, 2])
+    assert placement.slot_of(b"alice") == moved
+    assert placement.slot_of(b"carol") == 0
+
+
+def test_clients_of_slots_that_stay_are_not_moved_by_a_resize() -> None:
+    """
+    A resize moves the clients of removed slots, to where the workers send their sessions.
+    """
+    world = World([0, 0, 0, 0])
+    placement = world.placement()
+    keys = [bytes([number]) for number in range(40)]
+    before = {key: placement.slot_of(key) for key in keys}
+    assert placement.place(2, [0, 1]) is placement
+    assert placement.slots == 2
+    between = {key: placement.slot_of(key) for key in keys}
+    for key in keys:
+        assert between[key] == Staying(2, [0, 1], before[key]).slot_of(key)
+    assert {between[key] for key in keys if before[key] >= 2} == {0, 1}
+    world.loads = [0, 0, -9, -9, -9, -9]
+    placement.place(6, range(6))
+    assert {key: placement.slot_of(key) for key in keys} == between
+    assert placement.slot_of(b"new") >= 2
+
+
+def test_moving_keeps_the_order_of_use_and_the_times() -> None:
+    """
+    Who moves is no newcomer: his time runs on from his last use.
+    """
+    world = World([0, 1])
+    placement = world.placement(seconds=60.0)
+    placement.slot_of(b"alice")
+    world.now += 20.0
+    placement.slot_of(b"bob")
+    placement.place(2, [1])
+    assert placement.snapshot() == [(b"alice".hex(), 1, 40.0), (b"bob".hex(), 1, 60.0)]
+
+
+def test_a_worker_keeps_its_clients_while_its_slot_stands() -> None:
+    """
+    A slot more, or another one less, moves nobody away from a worker.
+    """
+    assert Staying(5, [0, 2, 4], 2).slot_of(b"anybody") == 2
+    gone = Staying(5, [0, 2, 4], 3)
+    assert gone.slots == 5
+    assert {gone.slot_of(bytes([number])) for number in range(50)} == {0, 2, 4}
+
+
 def test_the_table_travels_as_json() -> None:
     """
     A restored placement remembers each client, its age and the order of use.
@@ -239,8 +300,9 @@ def test_refuses_to_shrink_to_nothing() -> None:
 
 def test_provides_iplacement() -> None:
     """
-    LeastLoaded keeps the contract of IPlacement.
+    Both ends' view of the placement keep the contract of IPlacement.
     """
+    assert verifyObject(IPlacement, Staying(3, [0, 1], 0))
     assert verifyObject(IPlacement, World([0, 0, 0]).placement())
 
 
@@ -303,6 +365,21 @@ class TableMachine(RuleBasedStateMachine):
         self.world.failed = {slot for slot in self.world.failed if slot < slots}
         self.table.resize(slots)
         self.model = [entry for entry in self.model if entry[1] < slots]
+
+    @rule(data=st.data(), slots=st.integers(1, 6))
+    def place(self, data: st.DataObject, slots: int) -> None:
+        """
+        Slots come and go, and clients of those that go move to their stand-ins.
+        """
+        self.prune()
+        self.world.loads = [*self.world.loads, *[0] * slots][:slots]
+        standing = sorted(data.draw(st.sets(st.integers(0, slots - 1), min_size=1)))
+        self.world.failed = set(range(slots)) - set(standing)
+        self.table.place(slots, standing)
+        self.model = [
+            (key, Staying(slots, standing, slot).slot_of(key), used)
+            for key, slot, used in self.model
+        ]
 
     @rule(data=st.data())
     def change_loads(self, data: st.DataObject) -> None:

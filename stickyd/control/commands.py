@@ -110,6 +110,12 @@ class Leave(amp.Command):
     requiresAnswer = False
 
 
+class Accept(amp.Command):
+    """
+    Primary to worker: your slot stands again, so accept from your listening sockets.
+    """
+
+
 class Stop(amp.Command):
     """
     Primary to worker: take no more, finish what is under way, exit.

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     Claim,
     ControlProtocol,
@@ -159,6 +161,7 @@ class WorkerProcess(ProcessProtocol):
         self._told_starved = -QUIET
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
+        self._entrusted: deque[Handoff] = deque()
         self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
@@ -347,6 +350,14 @@ class WorkerProcess(ProcessProtocol):
     def in_flight(self) -> Sized:
         return () if self._channel is None else self._channel.in_flight
 
+    def entrust(self, listener: Handoff) -> None:
+        self._entrusted.append(listener)
+        self.room()
+
+    def accept(self) -> None:
+        # Its death is what an error here would mean, and is told anyway.
+        self._control.callRemote(Accept).addErrback(lambda _: None)
+
     @property
     def _sent(self) -> int:
         return 0 if self._channel is None else self._channel.sent
@@ -358,7 +369,14 @@ class WorkerProcess(ProcessProtocol):
         return int(self.figures.get("connections", 0)) + coming
 
     def reclaim(self) -> list[Handoff]:
-        return [] if self._channel is None else self._channel.reclaim()
+        handoffs = [] if self._channel is None else self._channel.reclaim()
+        # The listening sockets were for this worker alone; its successor gets its own.
+        connections = [h for h in handoffs if h.purpose != Purpose.LISTENER]
+        for listener in (*self._entrusted, *handoffs):
+            if listener.purpose == Purpose.LISTENER:
+                os.close(listener.descriptor)
+        self._entrusted.clear()
+        return connections
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         slots, standing = placement or (0, ())
@@ -435,7 +453,9 @@ class WorkerProcess(ProcessProtocol):
             self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:
-        if self.slot is None:
+        if handoff.purpose == Purpose.LISTENER:
+            self._entrusted.append(handoff)
+        elif self.slot is None:
             self._fleet.deliver(handoff)
         else:
             self.slot.returned(handoff)
@@ -445,6 +465,8 @@ class WorkerProcess(ProcessProtocol):
             waiting, self._acknowledged = self._acknowledged, []
             for settled in waiting:
                 settled.callback(None)
+        while self._entrusted and self.send(self._entrusted[0]):
+            self._entrusted.popleft()
         if self.slot is not None:
             self.slot.room()
 

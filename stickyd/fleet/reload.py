@@ -83,6 +83,9 @@ class Changes:
     async def _resize(self, count: int) -> str:
         fleet = self._fleet
         before = len(fleet.members)
+        reason = fleet.steering.prepare(count) if fleet.steering is not None else ""
+        if reason:
+            return reason
         if count > before:
             reason = await self._grow(count)
             if reason:

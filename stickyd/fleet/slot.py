@@ -63,8 +63,16 @@ class Slot:
     _log = Logger()
 
     def __init__(
-        self, index: int, clock: IReactorTime, limits: QueueLimits, refusal: IRefusal
+        self,
+        index: int,
+        clock: IReactorTime,
+        limits: QueueLimits,
+        refusal: IRefusal,
+        occupied: Callable[[Slot], None] = lambda slot: None,
     ) -> None:
+        """
+        :param occupied: told when a worker begins to serve.
+        """
         self.index = index
         self.courier: IWorker | None = None
         self.queue: deque[Handoff] = deque()
@@ -74,6 +82,7 @@ class Slot:
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
+        self._occupied = occupied
         self._expiry: IDelayedCall | None = None
         self._when_settled: Callable[[], None] | None = None
 
@@ -157,6 +166,7 @@ class Slot:
         self.courier = worker
         self.heir = None
         self.failed = False
+        self._occupied(self)
         self.room()
 
     def vacate(self, unacknowledged: list[Handoff]) -> None:

@@ -5,6 +5,7 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.lifecycle import Lifecycle
-    from stickyd.interfaces import IPlacement, IRefusal
+    from stickyd.interfaces import IPlacement, IRefusal, ISteering
 
 
 class Member:
@@ -79,6 +80,8 @@ class Fleet:
     The slots, their workers, and the placement that chooses between them.
 
     :ivar members: the slots, by index.
+    :ivar place: makes the placement over a number of slots of which some stand.
+    :ivar steering: told where clients are placed, if the kernel places them too.
     :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
     :ivar resolver: places connections by a request that a worker has read; set by whoever
         knows ``--affinity``.
@@ -98,11 +101,12 @@ class Fleet:
         :param make_placement: makes the placement over a number of slots.
         """
         self.newcomers = LeastLoaded(
-            1, self._loads, clock.seconds, self.stands, claims.most, claims.seconds
+            1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
         )
         self.resolver: Resolver | None = None
         self.clock = clock
-        self._make_placement = make_placement
+        self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Standing, make_placement)
+        self.steering: ISteering | None = None
         self._queue = queue
         self._refusal = refusal
         self._make_life: Callable[[Slot], Life] | None = None
@@ -142,10 +146,14 @@ class Fleet:
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
         assert self._make_life is not None
-        slot = Slot(len(self.members), self.clock, self._queue, self._refusal)
+        slot = Slot(len(self.members), self.clock, self._queue, self._refusal, self._occupied)
         member = Member(slot, self._make_life(slot))
         self.members.append(member)
         return member
+
+    def _occupied(self, slot: Slot) -> None:
+        if self.steering is not None:
+            self.steering.occupied(slot)
 
     def remove(self, patience: float) -> None:
         """
@@ -210,7 +218,10 @@ class Fleet:
         """
         return 0 <= index < self.placed and self.members[index].slot.stands
 
-    def _loads(self) -> list[int]:
+    def loads(self) -> list[int]:
+        """
+        The load of each slot.
+        """
         return [member.slot.load for member in self.members]
 
     def _hold(self, handoff: Handoff) -> None:
@@ -253,10 +264,12 @@ class Fleet:
             self.newcomers.resize(placed)
         standing = self.standing()
         if standing:
-            self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
+            self._slot_of = self.place(self.placed, standing).slot_of
         else:
             self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
+        if self.steering is not None:
+            self.steering.placed(self.slots[: self.placed], standing)
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)

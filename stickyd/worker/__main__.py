@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     ControlProtocol,
     Leave,
@@ -31,7 +32,7 @@ from stickyd.control.commands import (
     Sessions,
     Stop,
 )
-from stickyd.errors import ApplicationError, StartFailed
+from stickyd.errors import OperatorError, StartFailed
 from stickyd.settings import Settings
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
@@ -109,7 +110,7 @@ class Worker(ControlProtocol):
             serving = self._serving = Serving(
                 self._reactor, decided, slot, self._send_sessions, self._end
             )
-        except ApplicationError as problem:
+        except OperatorError as problem:
             return self._refuse(str(problem))
         return serving.host.start().addCallbacks(
             begin, lambda failure: self._refuse(failure.getErrorMessage())
@@ -144,11 +145,16 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
-        retirement = self._serving.retirement
         if slots < 0:
-            retirement.stay()
+            self._serving.retirement.stay()
             return succeed({})
-        return retirement.release(slots, standing).addCallback(lambda _: {})
+        return self._serving.release(slots, standing).addCallback(lambda _: {})
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        assert self._serving is not None
+        self._serving.listening.accept()
+        return {}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
@@ -164,6 +170,8 @@ class Worker(ControlProtocol):
         if self._serving is not None:
             # A relieved worker may have been given longer than an orphan gets.
             self._serving.hurry(self._orphan.patience)
+            if self._beat is not None:
+                self._serving.listening.close_orphaned()
         self._end()
 
     def _end(self) -> None:
@@ -221,8 +229,8 @@ def check() -> int:
     from stickyd.worker.serving import Serving
 
     try:
-        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None)
-    except ApplicationError as problem:
+        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None).close()
+    except OperatorError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1
     return 0

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.address import presented
-from stickyd.handoff.frame import Flag
+from stickyd.handoff.frame import Flag, Purpose
 from stickyd.interfaces import IHandoffReceiver
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Adoption:
     The receiving end of a handoff.
 
     :ivar announce: tells the primary our window; the channel's, set once it exists.
-    :ivar adopted: how many connections were adopted so far.
+    :ivar listen: takes listening sockets; set as well.
+    :ivar adopted: how many handoffs were taken so far.
     """
 
     _log = Logger()
@@ -78,6 +79,7 @@ class Adoption:
         self.closing = False
         self.adopted = 0
         self.announce: Callable[[], None] = lambda: None
+        self.listen: Callable[[Handoff], None]
 
     def window(self) -> int:
         """
@@ -124,6 +126,15 @@ class Adoption:
         if self._divert(handoff):
             return
         self.adopted += 1
+        if handoff.purpose == Purpose.LISTENER:
+            self.listen(handoff)
+        else:
+            self.adopt(handoff)
+
+    def adopt(self, handoff: Handoff) -> None:
+        """
+        Serve a connection.
+        """
         host = handoff.host
         peer: IAddress
         if not host:

@@ -6,21 +6,25 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
-from stickyd.placement.choice import PLACEMENTS
+from stickyd.placement.choice import PLACEMENTS, placement_in_worker
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
+from stickyd.worker.edge import open_access_log
+from stickyd.worker.listening import Listening
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from socket import socket
 
     from twisted.internet.defer import Deferred
@@ -40,6 +44,7 @@ class Serving:
     :ivar host: serves connections.
     :ivar sessions: the sessions of this worker's clients.
     :ivar retirement: gives away what is not ours any more; once :meth:`open` was called.
+    :ivar listening: accepts where the kernel steers; likewise.
     """
 
     def __init__(
@@ -52,7 +57,8 @@ class Serving:
     ) -> None:
         """
         :param lost: called when the primary has closed the handoff channel.
-        :raises ApplicationError: if the application cannot be had.
+        :raises OperatorError: if the application, or a file that the settings name, cannot
+            be had.
         """
         self._reactor = reactor
         self._settings = settings
@@ -69,7 +75,8 @@ class Serving:
             reactor,
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
-        self.host = build_host(settings, reactor, self.sessions)
+        self._access_log = open_access_log(settings.access_log)
+        self.host = build_host(settings, reactor, self.sessions, self._access_log)
 
     def open(self, sock: socket) -> None:
         """
@@ -90,20 +97,41 @@ class Serving:
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
         )
-        self._adoption.announce = channel.announce
         self.retirement = Retirement(
             self.host,
             self.sessions,
             channel,
             self._send_sessions,
-            PLACEMENTS[self._settings.placement],
+            partial(placement_in_worker, self._settings.placement),
             self._slot,
         )
+        self.listening = Listening(
+            self._reactor,
+            readiness,
+            self._settings.affinity,
+            self._adoption,
+            self.retirement,
+            lambda slots: PLACEMENTS[self._settings.placement](slots).slot_of,
+        )
+        self._adoption.listen = self.listening.add
+
+        def announce() -> None:
+            channel.announce()
+            self.listening.look()
+
+        self._adoption.announce = announce
         channel.open()
 
     def _channel_lost(self) -> None:
         self.retirement.give_up()
         self._lost()
+
+    def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
+        """
+        Give away what is not ours by a new placement; see :meth:`Retirement.release`.
+        """
+        self.listening.released(slots, standing)
+        return self.retirement.release(slots, standing)
 
     def _returned(self, handoff: Any) -> None:
         self.retirement.returned(handoff)
@@ -113,12 +141,13 @@ class Serving:
 
     def figures(self) -> dict[str, float]:
         """
-        What a heartbeat tells: open and adopted connections, answered requests, resident
-        memory in bytes.
+        What a heartbeat tells: open connections, handoffs that were taken, connections
+        that we accepted ourselves, answered requests, resident memory in bytes.
         """
         return {
             "connections": self.host.connections,
             "adopted": self._adoption.adopted,
+            "accepted": self.listening.accepted,
             "requests": self.host.requests,
             "memory": resident_bytes(),
         }
@@ -129,6 +158,7 @@ class Serving:
 
         :return: fires when the worker may exit.
         """
+        self.listening.close()
         self._adoption.close()
         overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
@@ -140,7 +170,14 @@ class Serving:
             settled.addTimeout(LAST_SECONDS, self._reactor)
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
-        return self.host.drain().addCallback(drained)
+        return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
+
+    def close(self) -> None:
+        """
+        Close the access log.
+        """
+        if self._access_log is not None and self._access_log is not sys.stdout:
+            self._access_log.close()
 
     def hurry(self, patience: float) -> None:
         """
