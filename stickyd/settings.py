@@ -257,10 +257,33 @@ class Settings:
     )
     placement: str = _setting(
         "rendezvous",
-        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), or"
-        " modulo (as the Node.js program did: MD5 of the address).",
+        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), least (a"
+        " newcomer goes to the least loaded worker, and is remembered), or modulo (as the"
+        " Node.js program did: MD5 of the address).",
         "NAME",
-        choices=("rendezvous", "modulo"),
+        choices=("rendezvous", "least", "modulo"),
+    )
+    stick_limit: int = _setting(
+        65_536,
+        "How many clients the least placement remembers; those longest unseen make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    stick_timeout: float = _setting(
+        3600.0,
+        "How long it remembers a client after the last connection.",
+        "SECONDS",
+        kind=float,
+        least=0.1,
+    )
+    steering: str = _setting(
+        "handoff",
+        "Who accepts: handoff (the primary, which hands each connection over), kernel (the"
+        " workers, among which the kernel chooses by address; Linux, tcp: endpoints, affinity"
+        " ip and placement rendezvous only), or auto (kernel where that is possible).",
+        "MODE",
+        choices=("handoff", "kernel", "auto"),
     )
     learn_limit: int = _setting(
         65_536,
@@ -470,6 +493,12 @@ class Settings:
             )
         if self.http2 == "on" and not self.tls:
             raise SettingError("--http2 on needs --tls: HTTP/2 is agreed on in the TLS handshake")
+        for name in ("stick_limit", "stick_timeout"):
+            if getattr(self, name) != _DEFAULTS[name] and self.placement != "least":
+                raise SettingError(
+                    f"--{_spelt(name)} means nothing to the {self.placement} placement; it is for"
+                    " --placement least"
+                )
         self._check_affinity()
 
     @property
@@ -497,7 +526,8 @@ class Settings:
             )
         for name in ("path", "domain"):
             _check_cookie_attribute(name, getattr(self, f"cookie_{name}"))
-        if self.proxy_protocol == "on" and not self.networks:
+        networks = self.networks
+        if self.proxy_protocol == "on" and not networks:
             raise SettingError(
                 "--proxy-protocol on: nobody is trusted to say who the client is; name your"
                 " proxies with --trust, for example --trust 10.0.0.0/8"
@@ -615,7 +645,7 @@ FIXED = frozenset(
     {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
      "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
      "proxy_protocol", "head_bytes", "sniff_timeout", "sniff_limit", "sniff_overflow",
-     "learn_limit", "learn_timeout"}
+     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout"}
 )  # fmt: skip
 
 

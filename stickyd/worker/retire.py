@@ -12,18 +12,25 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.error import TimeoutError as TwistedTimeoutError
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Handoff
-from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
+    from twisted.python.failure import Failure
+
     from stickyd.handoff.channel import HandoffChannel
     from stickyd.interfaces import IHost, IPlacement
     from stickyd.sessions.registry import SessionRegistry
+
+
+#: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
+#: is finished here, while the others are served where they belong.
+REQUEST_SECONDS = 2.0
 
 
 class Retirement:
@@ -31,6 +38,7 @@ class Retirement:
     Gives away.
 
     :ivar slot: the slot that this worker occupies; -1 for a spare.
+    :ivar target_of: the slot of a key; ours, until we are told where the others' are.
     """
 
     _log = Logger()
@@ -41,24 +49,26 @@ class Retirement:
         sessions: SessionRegistry,
         channel: HandoffChannel,
         send_sessions: Callable[[int, bytes], Deferred[None]],
-        make_placement: Callable[[int], IPlacement],
+        place: Callable[[int, Sequence[int], int], IPlacement],
         slot: int,
     ) -> None:
         """
+        :param place: makes the placement over a number of slots of which some stand, as
+            far as the worker in one of them can know it.
         :param send_sessions: sends a chunk to the worker of a slot; fires when it has it.
         """
         self._host = host
         self._sessions = sessions
         self._channel = channel
         self._send_sessions = send_sessions
-        self._make_placement = make_placement
+        self._place = place
         self.slot = slot
         self._waiting: deque[Handoff] = deque()
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
         # Connections that wait for a walk.
         self._giving = 0
-        self._target_of: Callable[[bytes], int] = lambda key: self.slot
+        self.target_of: Callable[[bytes], int] = lambda key: self.slot
         self._everything = False
         self._settled: list[Deferred[None]] = []
 
@@ -69,18 +79,40 @@ class Retirement:
         :param slots: how many slots there are from now on; 0 to give everything to the
             successor in our own slot.
         :param standing: those of them that stand.
-        :return: fires when no request of a connection that goes is under way, and the
-            sessions are where they belong.  Requests that take longer are finished here,
-            and what they hold follows.
+        :return: fires when the sessions are where they belong, which is soon: requests
+            that take longer than :data:`REQUEST_SECONDS` are finished here, and what they
+            hold follows.
         """
         self._everything = slots == 0
         if slots:
-            self._target_of = Standing(self._make_placement, slots, standing).slot_of
+            self.target_of = self._place(slots, standing, self.slot).slot_of
         quiet = self._host.release(lambda handoff: self._goes(handoff.key), self._give)
+        quiet.addTimeout(REQUEST_SECONDS, self._sessions.clock)
+        quiet.addErrback(_expect_timeout)
         return quiet.addCallback(lambda _: self._carry_sessions()).addCallback(self._carry_late)
 
+    def divert(self, handoff: Handoff) -> bool:
+        """
+        Give a connection that has come too late straight to the successor.
+
+        :return: :obj:`False` if it is ours to serve.
+        """
+        if not self._everything:
+            return False
+        handoff.slot = self.slot
+        self._waiting.append(handoff)
+        self.room()
+        return True
+
+    def stay(self) -> None:
+        """
+        Give nothing away any more: there is no successor after all.
+        """
+        self._everything = False
+        self._target_of = lambda key: self.slot
+
     def _goes(self, key: bytes) -> bool:
-        return self._everything or self._target_of(key) != self.slot
+        return self._everything or self.target_of(key) != self.slot
 
     # sessions
 
@@ -117,13 +149,13 @@ class Retirement:
             target
             for batch in self._sessions.store.enumerate(256)
             for record in await batch
-            if (target := self._target_of(record.key)) != self.slot
+            if (target := self.target_of(record.key)) != self.slot
         }  # fmt: skip
         for target in targets:
             for chunk in self._sessions.export_batches(
                 lambda record, target=target: (
                     self._everything  # type: ignore[misc]
-                    or self._target_of(record.key) == target
+                    or self.target_of(record.key) == target
                 )
             ):
                 try:
@@ -159,10 +191,16 @@ class Retirement:
         handoff = Handoff(sock.detach(), came.host, came.port, came.key, unread, slot)
         self._giving += 1
         # The session that its last request used must be there before it is.
-        self._carry_sessions().addCallback(lambda _: self._pass_on(handoff))
+        self._carry_sessions().addCallback(lambda _: self._carried(handoff))
 
-    def _pass_on(self, handoff: Handoff) -> None:
+    def _carried(self, handoff: Handoff) -> None:
         self._giving -= 1
+        self.pass_on(handoff)
+
+    def pass_on(self, handoff: Handoff) -> None:
+        """
+        Send a connection to the primary, for whom it belongs to.
+        """
         self._waiting.append(handoff)
         self.room()
 
@@ -198,3 +236,15 @@ class Retirement:
         self._settled.append(gone)
         self.room()
         return gone
+
+    def give_up(self) -> None:
+        """
+        Called when the primary is dead: nobody will take what waits, or ask for sessions.
+        """
+        settled, self._settled = self._settled, []
+        for waiting in settled:
+            waiting.callback(None)
+
+
+def _expect_timeout(failure: Failure) -> None:
+    failure.trap(TwistedTimeoutError)

@@ -7,27 +7,34 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
-from stickyd.placement.choice import PLACEMENTS
+from stickyd.placement.choice import PLACEMENTS, placement_in_worker
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
 from stickyd.worker.edge import open_access_log
+from stickyd.worker.listening import Listening
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from socket import socket
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
 
     from stickyd.settings import Settings
+
+
+#: Seconds that a worker with nothing left to serve tries to give away the rest.
+LAST_SECONDS = 10.0
 
 
 class Serving:
@@ -37,6 +44,7 @@ class Serving:
     :ivar host: serves connections.
     :ivar sessions: the sessions of this worker's clients.
     :ivar retirement: gives away what is not ours any more; once :meth:`open` was called.
+    :ivar listening: accepts where the kernel steers; likewise.
     """
 
     def __init__(
@@ -57,6 +65,7 @@ class Serving:
         self._slot = slot
         self._send_sessions = send_sessions
         self._lost = lost
+        self._overdue: IDelayedCall | None = None
         self.sessions = SessionRegistry(
             MemorySessionStore(
                 reactor,
@@ -77,21 +86,52 @@ class Serving:
         """
         readiness = readiness_of(self._reactor)
         self._adoption = Adoption(
-            self._reactor, self.host, self._settings.window, self._lost, self._returned, self._room
+            self._reactor,
+            self.host,
+            self._settings.window,
+            self._channel_lost,
+            self._returned,
+            self._room,
+            lambda handoff: self.retirement.divert(handoff),
         )
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
         )
-        self._adoption.announce = channel.announce
         self.retirement = Retirement(
             self.host,
             self.sessions,
             channel,
             self._send_sessions,
-            PLACEMENTS[self._settings.placement],
+            partial(placement_in_worker, self._settings.placement),
             self._slot,
         )
+        self.listening = Listening(
+            self._reactor,
+            readiness,
+            self._settings.affinity,
+            self._adoption,
+            self.retirement,
+            lambda slots: PLACEMENTS[self._settings.placement](slots).slot_of,
+        )
+        self._adoption.listen = self.listening.add
+
+        def announce() -> None:
+            channel.announce()
+            self.listening.look()
+
+        self._adoption.announce = announce
         channel.open()
+
+    def _channel_lost(self) -> None:
+        self.retirement.give_up()
+        self._lost()
+
+    def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
+        """
+        Give away what is not ours by a new placement; see :meth:`Retirement.release`.
+        """
+        self.listening.released(slots, standing)
+        return self.retirement.release(slots, standing)
 
     def _returned(self, handoff: Any) -> None:
         self.retirement.returned(handoff)
@@ -101,12 +141,13 @@ class Serving:
 
     def figures(self) -> dict[str, float]:
         """
-        What a heartbeat tells: open and adopted connections, answered requests, resident
-        memory in bytes.
+        What a heartbeat tells: open connections, handoffs that were taken, connections
+        that we accepted ourselves, answered requests, resident memory in bytes.
         """
         return {
             "connections": self.host.connections,
             "adopted": self._adoption.adopted,
+            "accepted": self.listening.accepted,
             "requests": self.host.requests,
             "memory": resident_bytes(),
         }
@@ -117,15 +158,16 @@ class Serving:
 
         :return: fires when the worker may exit.
         """
+        self.listening.close()
         self._adoption.close()
-        overdue = self._reactor.callLater(patience, self.host.abort)
+        overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:
             if overdue.active():
                 overdue.cancel()
             settled = self.retirement.settled()
-            # The primary may be dead, and never take what we would give it.
-            settled.addTimeout(max(1.0, min(patience, 5.0)), self._reactor)
+            # The primary may be dead, or stuck, and never take what we would give it.
+            settled.addTimeout(LAST_SECONDS, self._reactor)
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
         return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
@@ -136,6 +178,16 @@ class Serving:
         """
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()
+
+    def hurry(self, patience: float) -> None:
+        """
+        Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
+        """
+        overdue = self._overdue
+        if overdue is None or not overdue.active():
+            return
+        if overdue.getTime() > self._reactor.seconds() + patience:
+            overdue.reset(patience)
 
 
 def resident_bytes() -> int:
