@@ -34,6 +34,7 @@ class Load:
     timeout_ms: int = 5000
     spread: str = "net"
     ledger: Path | None = None
+    carried: bool = False
 
     def arguments(self) -> list[str]:
         """
@@ -52,6 +53,8 @@ class Load:
             arguments.append(f"--requests={self.requests}")
         if self.ledger is not None:
             arguments.append(f"--ledger={self.ledger}")
+        if self.carried:
+            arguments.append("--carried")
         return [*arguments, f"127.0.0.1:{self.port}"]
 
 

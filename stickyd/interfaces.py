@@ -131,6 +131,12 @@ class IWorker(ICourier):
             their time; fails if the worker dies first.
         """
 
+    def stay() -> None:
+        """
+        Have it go on after all, and give nothing away any more: its successor has died
+        as it was about to take over.
+        """
+
     def adopt_sessions(chunk: bytes) -> Deferred[None]:
         """
         Have it take over sessions.
@@ -352,8 +358,8 @@ class IHost(Interface):
         :param goes: tells by the handoff of a connection whether it goes.
         :param give: takes its socket, the bytes that were read and not consumed, and its
             handoff; closes the socket.
-        :return: fires when no request of such a connection is under way; upgraded
-            connections (WebSocket) do not count, nor do those that cannot be given away.
+        :return: fires when no request of such a connection is under way whose response has
+            not begun: what it does to its session is known then.  It may be cancelled.
         """
 
     def drain() -> Deferred[None]:

@@ -51,7 +51,7 @@ from stickyd.placement.least import LeastLoaded
 from stickyd.settings import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from twisted.internet.interfaces import IListeningPort
     from twisted.python.failure import Failure
@@ -78,12 +78,18 @@ class StickyService(Service):
     _log = Logger()
 
     def __init__(
-        self, settings: Settings, reactor: Any = None, inherited: dict[str, Any] | None = None
+        self,
+        settings: Settings,
+        reactor: Any = None,
+        inherited: dict[str, Any] | None = None,
+        held: Collection[str] = (),
     ) -> None:
         """
         :param reactor: the global one by default.
         :param inherited: what the :meth:`to_plain` of a former self gave, if this process
             has replaced its code.
+        :param held: the endpoints that another process holds for us, if this one only
+            tries the code.
         :raises SettingError: if a setting means nothing to the part that it is for.
         """
         if reactor is None:
@@ -93,8 +99,12 @@ class StickyService(Service):
         self._secrets = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets.of(settings)
         self._readiness = readiness_of(reactor)
+        # A socket that we have already may have come by a way that is gone, as systemd's
+        # descriptors are.
+        had = held if inherited is None else inherited["ports"]
         self._endpoints = [
-            (description, parse_endpoint(reactor, description)) for description in settings.listen
+            (description, None if description in had else parse_endpoint(reactor, description))
+            for description in settings.listen
         ]
         if settings.steering == "kernel":
             require_kernel(settings)
@@ -224,19 +234,40 @@ class StickyService(Service):
             if description in former:
                 self._listens(description, self._adopt(former.pop(description)))
                 continue
+            assert endpoint is not None
             failures: list[Exception] = []
             listening = endpoint.listen(self.factory)
             listening.addCallback(partial(self._listens, description))
             listening.addErrback(partial(_note, failures))
             if failures:
                 listening.addErrback(lambda _: None)
-                for _, port in self._open:
-                    port.stopListening()
-                self._open, self._loops, self._listening = [], [], False
+                self._listen_no_more()
                 raise explain(description, failures[0])
             listening.addErrback(partial(self._fails_late, description))
         for left in former.values():
             os.close(left["descriptor"])
+
+    def _listen_no_more(self) -> list[Deferred[Any]]:
+        stopped = [maybeDeferred(port.stopListening) for _, port in self._open]
+        self._open, self._loops, self._listening = [], [], False
+        return stopped
+
+    @property
+    def descriptions(self) -> list[str]:
+        """
+        The endpoints that it listens on.
+        """
+        return [description for description, _ in self._open]
+
+    def try_listening(self) -> None:
+        """
+        Listen where nobody holds the socket for us, and stop at once.
+
+        :raises ListenError: if that cannot be.
+        """
+        self._endpoints = [(name, endpoint) for name, endpoint in self._endpoints if endpoint]
+        self.privilegedStartService()
+        self._listen_no_more()
 
     def _steer_by_kernel(self) -> None:
         steers = True
@@ -351,17 +382,17 @@ class StickyService(Service):
             self.kernel = self.fleet.steering = None
         if self._sniffer is not None:
             self._sniffer.stop()
-        waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for _, port in self._open]
-        self._open, self._loops, self._listening = [], [], False
+        waits = self._listen_no_more()
         waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))
         return gatherResults(waits).addCallback(lambda _: None)
 
     # a primary that replaces itself
 
-    def exclusively(self, act: Callable[[], object]) -> Deferred[None]:
+    def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
-        Act when no reload, resize or drain is under way.
+        Act when no reload, resize or drain is under way; none begins until what it
+        returns has fired.
         """
         return self._changes.exclusively(act)
 

@@ -98,6 +98,7 @@ class FakeWorker:
     :ivar stopped: the patience of each :meth:`stop`.
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
+    :ivar stays: how often it was told to go on after all.
     :ivar sessions: the chunks that it adopted.
     :ivar connections: how many it says it has, of what it has acknowledged.
     :ivar entrusted: the listening sockets that it was given; they stay open.
@@ -116,6 +117,7 @@ class FakeWorker:
         self.in_flight: list[Handoff] = []
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
+        self.stays = 0
         self.sessions: list[bytes] = []
         self.connections = 0
         self.entrusted: list[Handoff] = []
@@ -158,6 +160,9 @@ class FakeWorker:
         released: Deferred[None] = Deferred()
         self.releases.append((placement, released))
         return released
+
+    def stay(self) -> None:
+        self.stays += 1
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         self.sessions.append(chunk)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
@@ -157,7 +157,7 @@ class Rig:
             Birth(worker_command(self.settings), self.settings),
             cast("Any", self.returns),
             Backoff(1.0, 8.0, lambda: 1.0),
-            Recycling(0, 0, lambda: 0.0, lambda _: None),
+            Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
         )
         self.told: list[str] = []
         self.worker = self.spawn()

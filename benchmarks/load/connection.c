@@ -70,9 +70,11 @@ static void fail_with(struct run *run, struct connection *slot, int error)
 
 static void send_request(struct run *run, struct connection *slot)
 {
-    while (slot->sent < run->options.request_length) {
-        ssize_t sent = send(slot->descriptor, run->options.request + slot->sent,
-                            run->options.request_length - slot->sent, MSG_NOSIGNAL);
+    const char *request = run->options.request[slot->once];
+    size_t length = run->options.request_length[slot->once];
+    while (slot->sent < length) {
+        ssize_t sent = send(slot->descriptor, request + slot->sent, length - slot->sent,
+                            MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno == EAGAIN)        /* also: not connected yet */
@@ -93,6 +95,8 @@ void connection_open(struct run *run, struct connection *slot)
         return;
     slot->source = source_take(run);
     slot->served = 0;
+    slot->once = run->options.mode == MODE_CLOSE
+        || (run->options.mode == MODE_MIXED && run->opened % 2);
     begin_request(run, slot, CONNECTING);
     slot->descriptor = open_from(slot->source, &run->options.target);
     if (slot->descriptor < 0) {
@@ -128,7 +132,7 @@ static bool answered(struct run *run, struct connection *slot, bool at_eof)
     bool closes = slot->response.closes;
     if (at_eof) {
         leave(run, slot, true);
-    } else if (run->options.mode == MODE_CLOSE || closes) {
+    } else if (slot->once || closes) {
         slot->state = CLOSING;
         slot->since = now;
         return true;

@@ -55,7 +55,7 @@ uint64_t latency_quantile(const struct latency *latency, double fraction);
 
 /* ---- what one run consists of */
 
-enum mode { MODE_CLOSE, MODE_KEEPALIVE, MODE_IDLE };
+enum mode { MODE_CLOSE, MODE_KEEPALIVE, MODE_IDLE, MODE_MIXED };
 enum failure { REFUSED, RESET, TIMED_OUT, CUT_SHORT, STALE, BAD_STATUS, MALFORMED, OTHER,
                FAILURE_KINDS };
 enum state { VACANT, CONNECTING, SENDING, SENT, ANSWERING, CLOSING, RESTING, STATES };
@@ -78,6 +78,7 @@ struct connection {
     struct source *source;
     uint64_t since;             /* us: the request's beginning, or that of CLOSING or RESTING */
     unsigned long served;       /* responses on this connection */
+    bool once;                  /* one request only, which says so */
     size_t sent;
     struct response response;
 };
@@ -98,9 +99,10 @@ struct options {
     int timeout_ms;
     int idle;                   /* how many connections MODE_IDLE holds */
     bool websocket;
+    bool carried;               /* counts go on when another process answers */
     const char *ledger_path;
-    char request[4096];
-    size_t request_length;
+    char request[2][4096];      /* that of a connection for many, and for one */
+    size_t request_length[2];
 };
 
 struct run {

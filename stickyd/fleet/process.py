@@ -39,7 +39,7 @@ from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.output import OutputRelay
 from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
-from stickyd.handoff.frame import Purpose
+from stickyd.handoff.frame import Flag, Purpose
 from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
@@ -60,6 +60,12 @@ CONTROL_DESCRIPTOR = 4
 
 #: Seconds between a worker's deadline and its SIGKILL.
 KILL_AFTER = 2.0
+
+#: Seconds until a primary without a free descriptor looks again whether it has one.
+STARVED_SECONDS = 0.05
+
+#: Seconds between two lines in the log about that.
+QUIET = 10.0
 
 
 class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
@@ -151,6 +157,8 @@ class WorkerProcess(ProcessProtocol):
         self._patience: IDelayedCall | None = None
         self._verdict = ""
         self._is_ready = False
+        self._starved = False
+        self._told_starved = -QUIET
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
         self._entrusted: deque[Handoff] = deque()
@@ -239,10 +247,13 @@ class WorkerProcess(ProcessProtocol):
 
     def _make_channel(self, sock: socket.socket) -> HandoffChannel:
         channel = self._channel = HandoffChannel(
-            self._readiness, self._reactor, sock, self, lambda: self._birth.settings.window
+            self._readiness, self._reactor, sock, self, self._window
         )
         self.send = channel.send
         return channel
+
+    def _window(self) -> int:
+        return 0 if self._starved else self._birth.settings.window
 
     # a primary that replaces itself
 
@@ -377,6 +388,9 @@ class WorkerProcess(ProcessProtocol):
             lambda _: self._control.callRemote(Release, slots=slots, standing=list(standing))
         ).addCallback(lambda _: None)
 
+    def stay(self) -> None:
+        self._control.callRemote(Release, slots=-1, standing=[]).addErrback(lambda _: None)
+
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         slot = -1 if self.slot is None else self.slot.index
         answer: Deferred[None] = self._control.callRemote(Sessions, slot=slot, chunk=chunk)
@@ -432,6 +446,7 @@ class WorkerProcess(ProcessProtocol):
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
+        handoff.flags |= Flag.SERVED
         if handoff.purpose == Purpose.RESOLVE:
             self._fleet.resolve(handoff)
         else:
@@ -456,12 +471,25 @@ class WorkerProcess(ProcessProtocol):
             self.slot.room()
 
     def starved(self) -> None:
-        # A later one finds room, as each acknowledgement frees a descriptor of ours.
-        self._log.warn(
-            "No descriptor free to take a connection back from worker {pid}: raise the limit"
-            " of open files (ulimit -n, LimitNOFILE=)",
-            pid=self.pid,
-        )
+        # The window closes for a moment: each acknowledgement by another worker frees a
+        # descriptor of ours, and to take and refuse meanwhile would be to spin.
+        if self._starved:
+            return
+        self._starved = True
+        self._reactor.callLater(STARVED_SECONDS, self._fed)
+        now = self._reactor.seconds()
+        if now - self._told_starved >= QUIET:
+            self._told_starved = now
+            self._log.warn(
+                "No descriptor free to take a connection back from worker {pid}: raise the"
+                " limit of open files (ulimit -n, LimitNOFILE=)",
+                pid=self.pid,
+            )
+
+    def _fed(self) -> None:
+        self._starved = False
+        if self._channel is not None:
+            self._channel.announce()
 
     def lost(self) -> None:
         # Its process has ended, which processExited tells, or ends; one that has broken

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IDestination
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Slot:
             self._wait(handoff)
 
     def _wait(self, handoff: Handoff) -> None:
-        if len(self.queue) >= self._limits.length:
+        if len(self.queue) >= self._limits.length and not handoff.flags & Flag.SERVED:
             self._refusal.refuse(handoff, f"the queue of slot {self.index} is full")
             return
         if not handoff.deadline:
@@ -152,7 +153,8 @@ class Slot:
 
     def hold(self, heir: IWorker | None) -> None:
         """
-        Let newcomers wait until ``heir`` has what it needs to serve them.
+        Let newcomers wait until ``heir`` has what it needs to serve them, which may be the
+        worker that has served all the time, while it gives away what is not its own.
         """
         self.courier = None
         self.heir = heir

@@ -152,6 +152,7 @@ class AsgiHost:
             return
         protocol = self._make_protocol(handoff)
         LoopTransport(readiness, sock, peer, handoff.unread).start(protocol)
+        protocol.await_first_request()
 
     def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
         protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
@@ -193,7 +194,7 @@ class AsgiHost:
         return released
 
     def _look_departing(self) -> None:
-        if not self._departing:
+        if not any(connection.undecided for connection in self._departing):
             released, self._released = self._released, []
             for waiting in released:
                 waiting.callback(None)

@@ -74,9 +74,19 @@ class HttpProtocol(StrictProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        # uvicorn's own timer runs only after a response: a client that never sends
-        # anything would keep its descriptor for good.
-        self._await_request(self.limits.first if self._finishing else self.timeout_keep_alive)
+        if not isinstance(transport, LoopTransport):
+            self.await_first_request()
+
+    def await_first_request(self) -> None:
+        """
+        Close the connection if nothing comes on it.  Called once what had come before it
+        was adopted is read, since most requests have: a timer less for each.
+
+        uvicorn's own timer runs only after a response: a client that never sends anything
+        would keep its descriptor for good.
+        """
+        if self.scope is None and not self.transport.is_closing():
+            self._await_request(self.limits.first if self._finishing else self.timeout_keep_alive)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -129,6 +139,13 @@ class HttpProtocol(StrictProtocol):
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0
         )
+
+    @property
+    def undecided(self) -> bool:
+        """
+        Whether a request is under way that the application has not begun to answer.
+        """
+        return self._head_begun() or (self._answering() and not self.cycle.response_started)
 
     def detach(self) -> tuple[socket, bytes]:
         """

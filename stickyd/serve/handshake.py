@@ -44,6 +44,12 @@ class Handshake(Protocol):
         """
         self._make_channel = make_channel
 
+    def say_goodbye(self, code: int) -> bool:
+        """
+        Nobody has said anything yet.
+        """
+        return False
+
     def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
         """
         Make way for the channel.

@@ -378,6 +378,12 @@ class HTTP2Channel(H2Connection):
         """
         return self._draining and bool(self.streams)
 
+    def say_goodbye(self, code: int) -> bool:
+        """
+        WebSockets come over HTTP/1.1 only.
+        """
+        return False
+
     def release(self, take: object) -> None:
         """
         The TLS lives here, so the connection cannot be given away.

@@ -38,6 +38,13 @@ if TYPE_CHECKING:
     C = TypeVar("C", HTTPChannel, HTTP2Channel, Handshake)
 
 
+#: The code with which WebSockets end that a stop cuts off.
+SERVICE_RESTART = 1012
+
+#: Seconds that their clients get to take it.
+FAREWELL_SECONDS = 0.25
+
+
 @implementer(IHost)
 class ResourceHost:
     """
@@ -140,7 +147,7 @@ class ResourceHost:
             came = channel.came
             assert came is not None
             channel.release(lambda sock, unread, came=came: give(sock, unread, came))  # type: ignore[misc]
-        busy = {channel for channel in going if channel in self._channels and channel.busy}
+        busy = {c for c in going if c in self._channels and c.busy}
         quiet: Deferred[None] = Deferred()
         self._quiet.append((busy, quiet))
         self._look_for_quiet()
@@ -176,8 +183,16 @@ class ResourceHost:
 
     def abort(self) -> None:
         """
-        Reset every connection.
+        Reset every connection, but tell WebSockets before: 1012, *service restart* (RFC
+        6455, 7.4, and its registry).
         """
+        polite = [channel for channel in self._channels if channel.say_goodbye(SERVICE_RESTART)]
+        for channel in self._channels.difference(polite):
+            channel.abortConnection()
+        if polite:
+            self._readiness.call_later(FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
         for channel in list(self._channels):
             channel.abortConnection()
 

@@ -145,6 +145,9 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
+        if slots < 0:
+            self._serving.retirement.stay()
+            return succeed({})
         return self._serving.release(slots, standing).addCallback(lambda _: {})
 
     @Accept.responder
@@ -156,14 +159,19 @@ class Worker(ControlProtocol):
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
         self._patience = patience
+        if self._ending and self._serving is not None:
+            self._serving.hurry(patience)
         self._reactor.callLater(0, self._end)
         return {}
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if self._serving is not None and self._beat is not None:
-            self._serving.listening.close_orphaned()
+        if self._serving is not None:
+            # A relieved worker may have been given longer than an orphan gets.
+            self._serving.hurry(self._orphan.patience)
+            if self._beat is not None:
+                self._serving.listening.close_orphaned()
         self._end()
 
     def _end(self) -> None:
@@ -242,7 +250,8 @@ def main() -> int:
         return check()
     # Ctrl-C reaches the whole process group; the primary alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # All that the primary may have blocked as it started us.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()

@@ -56,12 +56,14 @@ class Adoption:
         lost: Callable[[], None],
         returned: Callable[[Handoff], None],
         room: Callable[[], None],
+        divert: Callable[[Handoff], bool] = lambda handoff: False,
     ) -> None:
         """
         :param window: how many connections may be on their way to us while we have room.
         :param lost: called when the primary has closed the channel.
         :param returned: called with a connection that we gave away and get back.
         :param room: called when the primary takes more of them.
+        :param divert: asked with each connection that comes, whether it has passed it on.
         """
         self._clock = clock
         self._host = host
@@ -69,6 +71,7 @@ class Adoption:
         self._lost = lost
         self._returned = returned
         self._room = room
+        self._divert = divert
         self._base = _open_descriptors()
         self._starved = False
         self._waiting = False
@@ -120,6 +123,8 @@ class Adoption:
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
+        if self._divert(handoff):
+            return
         self.adopted += 1
         if handoff.purpose == Purpose.LISTENER:
             self.listen(handoff)

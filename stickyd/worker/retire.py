@@ -12,6 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.error import TimeoutError as TwistedTimeoutError
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Handoff
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
+    from twisted.python.failure import Failure
+
     from stickyd.handoff.channel import HandoffChannel
     from stickyd.interfaces import IHost, IPlacement
     from stickyd.sessions.registry import SessionRegistry
+
+
+#: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
+#: is finished here, while the others are served where they belong.
+REQUEST_SECONDS = 2.0
 
 
 class Retirement:
@@ -71,15 +79,37 @@ class Retirement:
         :param slots: how many slots there are from now on; 0 to give everything to the
             successor in our own slot.
         :param standing: those of them that stand.
-        :return: fires when no request of a connection that goes is under way, and the
-            sessions are where they belong.  Requests that take longer are finished here,
-            and what they hold follows.
+        :return: fires when the sessions are where they belong, which is soon: requests
+            that take longer than :data:`REQUEST_SECONDS` are finished here, and what they
+            hold follows.
         """
         self._everything = slots == 0
         if slots:
             self.target_of = self._place(slots, standing, self.slot).slot_of
         quiet = self._host.release(lambda handoff: self._goes(handoff.key), self._give)
+        quiet.addTimeout(REQUEST_SECONDS, self._sessions.clock)
+        quiet.addErrback(_expect_timeout)
         return quiet.addCallback(lambda _: self._carry_sessions()).addCallback(self._carry_late)
+
+    def divert(self, handoff: Handoff) -> bool:
+        """
+        Give a connection that has come too late straight to the successor.
+
+        :return: :obj:`False` if it is ours to serve.
+        """
+        if not self._everything:
+            return False
+        handoff.slot = self.slot
+        self._waiting.append(handoff)
+        self.room()
+        return True
+
+    def stay(self) -> None:
+        """
+        Give nothing away any more: there is no successor after all.
+        """
+        self._everything = False
+        self._target_of = lambda key: self.slot
 
     def _goes(self, key: bytes) -> bool:
         return self._everything or self.target_of(key) != self.slot
@@ -206,3 +236,15 @@ class Retirement:
         self._settled.append(gone)
         self.room()
         return gone
+
+    def give_up(self) -> None:
+        """
+        Called when the primary is dead: nobody will take what waits, or ask for sessions.
+        """
+        settled, self._settled = self._settled, []
+        for waiting in settled:
+            waiting.callback(None)
+
+
+def _expect_timeout(failure: Failure) -> None:
+    failure.trap(TwistedTimeoutError)

@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
 
     from stickyd.settings import Settings
+
+
+#: Seconds that a worker with nothing left to serve tries to give away the rest.
+LAST_SECONDS = 10.0
 
 
 class Serving:
@@ -60,6 +65,7 @@ class Serving:
         self._slot = slot
         self._send_sessions = send_sessions
         self._lost = lost
+        self._overdue: IDelayedCall | None = None
         self.sessions = SessionRegistry(
             MemorySessionStore(
                 reactor,
@@ -80,7 +86,13 @@ class Serving:
         """
         readiness = readiness_of(self._reactor)
         self._adoption = Adoption(
-            self._reactor, self.host, self._settings.window, self._lost, self._returned, self._room
+            self._reactor,
+            self.host,
+            self._settings.window,
+            self._channel_lost,
+            self._returned,
+            self._room,
+            lambda handoff: self.retirement.divert(handoff),
         )
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
@@ -109,6 +121,10 @@ class Serving:
 
         self._adoption.announce = announce
         channel.open()
+
+    def _channel_lost(self) -> None:
+        self.retirement.give_up()
+        self._lost()
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -144,14 +160,14 @@ class Serving:
         """
         self.listening.close()
         self._adoption.close()
-        overdue = self._reactor.callLater(patience, self.host.abort)
+        overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:
             if overdue.active():
                 overdue.cancel()
             settled = self.retirement.settled()
-            # The primary may be dead, and never take what we would give it.
-            settled.addTimeout(max(1.0, min(patience, 5.0)), self._reactor)
+            # The primary may be dead, or stuck, and never take what we would give it.
+            settled.addTimeout(LAST_SECONDS, self._reactor)
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
         return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
@@ -162,6 +178,16 @@ class Serving:
         """
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()
+
+    def hurry(self, patience: float) -> None:
+        """
+        Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
+        """
+        overdue = self._overdue
+        if overdue is None or not overdue.active():
+            return
+        if overdue.getTime() > self._reactor.seconds() + patience:
+            overdue.reset(patience)
 
 
 def resident_bytes() -> int:

@@ -19,6 +19,8 @@ from tests.system.processes import all_end_within
 from tests.system.server import HANDED
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from tests.system.conftest import Start
     from tests.system.processes import all_end_within
 from tests.system.server import Server
@@ -50,7 +52,7 @@ class Visitors:
             for number in range(threads)
         ]
 
-    def __enter__(self) -> Visitors:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

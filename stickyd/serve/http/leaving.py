@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stickyd.serve.http.incoming import Incoming
-from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
+from stickyd.serve.http.outgoing import GONE, HEAD, LEAVING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +59,22 @@ class Leaving(Incoming):
         return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
 
     @property
+    def leaves(self) -> bool:
+        """
+        Whether it is given away as soon as it can be.
+        """
+        return self._leave is not None
+
+    @property
     def busy(self) -> bool:
         """
-        Whether a request is being received or answered after which the connection goes.
+        Whether a request is under way whose response has not begun: what it does to its
+        session is not saved yet.
         """
-        going = self._leave is not None or self._draining
-        return going and self._state not in (PASSING, CLOSING, GONE)
+        request = self._request
+        if request is None:
+            return bool(self._kept) or self._serving
+        return not request.startedWriting
 
     def detach(self) -> tuple[socket, bytes]:
         """
@@ -143,7 +153,4 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            if self._block is None and self.isSecure():
-                self._expect(self.shared.limits.first)
-            else:
-                self.loseConnection()
+            self.loseConnection()
