@@ -272,3 +272,60 @@ def test_what_the_kernel_cannot_do(
     auto = start(*MIRROR, "--steering", "auto", *arguments, listen=listen)
     auto.log.wait_for(f"Steering by handoff: .*{reason}")
     assert ask_once(auto.target).status == 200
+
+
+@pytest.mark.parametrize("steering", ["handoff", "kernel"])
+def test_upgrade_under_load_loses_nothing(steering: str, start: Start) -> None:
+    """
+    Each client's count goes on by one with each request while the primary replaces its
+    own code, whoever accepts; and a resize works as before.
+    """
+    server = start("--steering", steering, workers=2, listen=LISTEN)
+    with Visitors(server, SOURCES) as visitors:
+        visitors.wait()
+        os.kill(server.pid, signal.SIGUSR2)
+        server.log.wait_for("Reloaded: every worker is fresh", timeout=60)
+        visitors.wait()
+        os.kill(server.pid, signal.SIGTTIN)
+        server.log.wait_for("Resized from 2 to 3 slots", timeout=30)
+        visitors.wait()
+    assert not visitors.problems
+
+
+def test_least_spreads_newcomers_and_remembers_them(start: Start) -> None:
+    """
+    Newcomers go where the fewest are; each client comes back to its worker, also after
+    a reload and an upgrade, and keeps its count when its slot is removed.
+    """
+    server = start("--placement", "least", workers=3, listen=LISTEN)
+    sources = SOURCES[:30]
+    with ExitStack() as stack:
+        clients = {source: stack.enter_context(Client(server.target, source)) for source in sources}
+        slots = {
+            source: server.slot_of(client.ask().counted[0]) for source, client in clients.items()
+        }
+    assert sorted(slots.values()) == [0] * 10 + [1] * 10 + [2] * 10
+    hits = dict.fromkeys(sources, 1)
+
+    def all_stay(among: set[int]) -> None:
+        for source in sources:
+            pid, count = ask_once(server.target, source).counted
+            hits[source] += 1
+            assert count == hits[source], source
+            if slots[source] in among:
+                assert server.slot_of(pid) == slots[source]
+
+    for signum, line in (
+        (signal.SIGHUP, "Reloaded: every worker is fresh"),
+        (signal.SIGUSR2, "Reloaded: every worker is fresh"),
+    ):
+        mark = server.log.mark()
+        os.kill(server.pid, signum)
+        server.log.wait_for(line, since=mark, timeout=60)
+        all_stay({0, 1, 2})
+    os.kill(server.pid, signal.SIGTTOU)
+    server.log.wait_for("Resized from 3 to 2 slots", timeout=30)
+    all_stay({0, 1})
+    os.kill(server.pid, signal.SIGTTIN)
+    server.log.wait_for("Resized from 2 to 3 slots", timeout=30)
+    all_stay({0, 1})
