@@ -99,6 +99,7 @@ class FakeWorker:
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
     :ivar sessions: the chunks that it adopted.
+    :ivar places: what it was told of how clients are placed.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class FakeWorker:
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.sessions: list[bytes] = []
+        self.places: list[tuple[int, Sequence[int]]] = []
         self.quiet = True
 
     def to_plain(self) -> dict[str, Any]:
@@ -141,6 +143,9 @@ class FakeWorker:
         released: Deferred[None] = Deferred()
         self.releases.append((placement, released))
         return released
+
+    def place(self, slots: int, standing: Sequence[int]) -> None:
+        self.places.append((slots, standing))
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         self.sessions.append(chunk)

@@ -26,6 +26,7 @@ from stickyd.control.commands import (
     ControlProtocol,
     Leave,
     Occupy,
+    Place,
     Release,
     Serve,
     Sessions,
@@ -290,6 +291,7 @@ class WorkerProcess(ProcessProtocol):
             self._forget_patience()
             self._is_ready = True
             self._watchdog.start()
+            self.place(*self._fleet.places())
             self._log.info("Worker {pid} online", pid=self.pid)
             self._events.ready(self)
 
@@ -336,6 +338,11 @@ class WorkerProcess(ProcessProtocol):
         return settled.addCallback(
             lambda _: self._control.callRemote(Release, slots=slots, standing=list(standing))
         ).addCallback(lambda _: None)
+
+    def place(self, slots: int, standing: Sequence[int]) -> None:
+        # Before it is ready it has no connections; then it is told.
+        if self._is_ready and not self.ended and self._control.transport is not None:
+            self._control.callRemote(Place, slots=slots, standing=list(standing))
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         slot = -1 if self.slot is None else self.slot.index

@@ -94,6 +94,8 @@ class Flag(IntFlag):
     #: Host and port are what a trusted proxy said of the client, not the socket's own peer:
     #: the socket's family must be asked of the kernel, not read from the host.
     CLAIMED = 4
+    #: The last request was of a client whom no entry of ``--affinity`` knows.
+    NEWCOMER = 8
 
 
 class Handoff:

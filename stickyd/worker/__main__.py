@@ -26,6 +26,7 @@ from stickyd.control.commands import (
     ControlProtocol,
     Leave,
     Occupy,
+    Place,
     Release,
     Serve,
     Sessions,

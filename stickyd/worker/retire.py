@@ -8,22 +8,30 @@ the way that they came; sessions go in chunks on the control channel.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
-from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Handoff
+from stickyd.handoff.frame import BY_KEY, Flag
+from stickyd.placement.pin import home_of, pinned
 from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
-    from stickyd.handoff.channel import HandoffChannel
+    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IHost, IPlacement
     from stickyd.sessions.registry import SessionRegistry
+    from stickyd.worker.outbox import Outbox
+
+
+def identity_of(handoff: Handoff) -> bytes:
+    """
+    Say who the client is whose request came last, for :func:`stickyd.placement.pin.home_of`.
+    """
+    return handoff.key if handoff.slot == BY_KEY else pinned(handoff.slot, handoff.key)
 
 
 class Retirement:
@@ -39,7 +47,7 @@ class Retirement:
         self,
         host: IHost,
         sessions: SessionRegistry,
-        channel: HandoffChannel,
+        outbox: Outbox,
         send_sessions: Callable[[int, bytes], Deferred[None]],
         make_placement: Callable[[int], IPlacement],
         slot: int,
@@ -49,16 +57,14 @@ class Retirement:
         """
         self._host = host
         self._sessions = sessions
-        self._channel = channel
+        self._outbox = outbox
         self._send_sessions = send_sessions
         self._make_placement = make_placement
         self.slot = slot
-        self._waiting: deque[Handoff] = deque()
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
-        self._target_of: Callable[[bytes], int] = lambda key: self.slot
+        self._target_of: Callable[[bytes], int] = lambda identity: self.slot
         self._everything = False
-        self._settled: list[Deferred[None]] = []
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -73,12 +79,13 @@ class Retirement:
         """
         self._everything = slots == 0
         if slots:
-            self._target_of = Standing(self._make_placement, slots, standing).slot_of
-        quiet = self._host.release(lambda handoff: self._goes(handoff.key), self._give)
+            placed = Standing(self._make_placement, slots, standing)
+            self._target_of = lambda identity: home_of(identity, placed)
+        quiet = self._host.release(lambda came: self._goes(identity_of(came)), self._give)
         return quiet.addCallback(lambda _: self._carry_sessions()).addCallback(self._carry_late)
 
-    def _goes(self, key: bytes) -> bool:
-        return self._everything or self._target_of(key) != self.slot
+    def _goes(self, identity: bytes) -> bool:
+        return self._everything or self._target_of(identity) != self.slot
 
     # sessions
 
@@ -144,40 +151,17 @@ class Retirement:
     # connections
 
     def _give(self, sock: socket, unread: bytes, came: Handoff) -> None:
-        if len(unread) > MAX_UNREAD_BYTES:
-            self._log.warn(
-                "A connection of {host} is closed: {size} bytes of it wait to be read, more"
-                " than can be handed over",
-                host=came.host,
-                size=len(unread),
-            )
-            sock.close()
-            return
-        slot = self.slot if self._everything else BY_KEY
-        handoff = Handoff(sock.detach(), came.host, came.port, came.key, unread, slot)
-        # The session that its last request used must be there before it is.
-        self._carry_sessions().addCallback(lambda _: self._pass_on(handoff))
-
-    def _pass_on(self, handoff: Handoff) -> None:
-        self._waiting.append(handoff)
-        self.room()
-
-    def returned(self, handoff: Handoff) -> None:
-        """
-        Called with a connection that the primary had no descriptor free for.
-        """
-        self._waiting.appendleft(handoff)
-
-    def room(self) -> None:
-        """
-        Called when the primary takes more.
-        """
-        while self._waiting and self._channel.send(self._waiting[0]):
-            self._waiting.popleft()
-        if self._settled and not self._waiting and not self._channel.in_flight:
-            settled, self._settled = self._settled, []
-            for waiting in settled:
-                waiting.callback(None)
+        slot, flags = came.slot, 0
+        if self._everything:
+            # The slot has but another worker, so what was said of the next request holds.
+            flags = came.flags & Flag.PLACED
+        elif slot != BY_KEY:
+            # Its slot does not stand any more: it follows its session.
+            slot = self._target_of(identity_of(came))
+        handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
+        if handoff is not None:
+            # The session that its last request used must be there before it is.
+            self._carry_sessions().addCallback(lambda _: self._outbox.send(handoff))
 
     def settled(self) -> Deferred[None]:
         """
@@ -186,10 +170,4 @@ class Retirement:
         :return: fires when the primary has everything that was given away.
         """
         # The walk comes first: connections wait for it.
-        return self._carry_sessions().addCallback(lambda _: self._all_passed_on())
-
-    def _all_passed_on(self) -> Deferred[None]:
-        gone: Deferred[None] = Deferred()
-        self._settled.append(gone)
-        self.room()
-        return gone
+        return self._carry_sessions().addCallback(lambda _: self._outbox.when_empty())

@@ -17,6 +17,8 @@ from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
+from stickyd.worker.outbox import Outbox
+from stickyd.worker.rehome import OwnIds, Places, Rehoming
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:

@@ -1,0 +1,221 @@
+"""
+Rehoming: each request goes to the slot that owns its client, whatever connection it comes on.
+
+A reverse proxy sends many clients down one keep-alive connection.  So the worker asks of
+every request head, before the application sees it, whom it belongs to; if that is another
+slot, the connection goes there with the bytes from the start of that head.  Only what the
+worker cannot know goes back to the primary to be looked at: an id that another worker may
+have minted, and a client whom no entry knows, who would go to the least loaded slot.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stickyd.affinity.address import IpKey, TextKey
+from stickyd.affinity.sni import SniKey
+from stickyd.handoff.frame import BY_KEY, Flag, Purpose
+from stickyd.placement.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from socket import socket
+
+    from stickyd.affinity.http import Head
+    from stickyd.affinity.resolve import Resolver, Verdict
+    from stickyd.affinity.trust import Networks
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IPlacement
+    from stickyd.worker.outbox import Outbox
+
+    Take = Callable[[socket, bytes], object]
+
+#: How many ids a worker knows to be its own; of an older one it asks the primary again.
+MOST_IDS = 65536
+
+
+class Places:
+    """
+    What a worker knows of the slots.
+
+    :ivar slot: its own; -1 for a spare.
+    :ivar slots: how many there are; 0 until the primary has told.
+    """
+
+    def __init__(self, slot: int, make_placement: Callable[[int], IPlacement]) -> None:
+        self.slot = slot
+        self.slots = 0
+        self._make_placement = make_placement
+        self._stands: frozenset[int] = frozenset()
+        self._slot_of: Callable[[bytes], int] = lambda key: self.slot
+
+    def update(self, slots: int, standing: Sequence[int]) -> None:
+        """
+        Called when the primary tells how clients are placed from now on.
+
+        :param standing: of all slots, those that stand; if none does, nothing changes, as
+            there is no better place for anybody.
+        """
+        if standing:
+            self.slots = slots
+            self._stands = frozenset(standing)
+            self._slot_of = Standing(self._make_placement, slots, standing).slot_of
+
+    def stands(self, slot: int) -> bool:
+        """
+        Whether clients may be placed on a slot.
+        """
+        return slot in self._stands
+
+    def slot_of(self, key: bytes) -> int:
+        """
+        The slot that owns a key.
+        """
+        return self._slot_of(key)
+
+
+class OwnIds:
+    """
+    The learned ids whose clients belong here: those claimed, and those that the primary
+    has sent us.  Bounded; the longest unused are forgotten first.
+    """
+
+    def __init__(self, most: int = MOST_IDS) -> None:
+        self._most = most
+        self._ids: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, identifier: bytes) -> bool:
+        known = identifier in self._ids
+        if known:
+            self._ids.move_to_end(identifier)
+        return known
+
+    def add(self, identifier: bytes) -> None:
+        """
+        Note that an id is ours.
+        """
+        self._ids[identifier] = None
+        self._ids.move_to_end(identifier)
+        if len(self._ids) > self._most:
+            self._ids.popitem(last=False)
+
+
+class Rehoming:
+    """
+    Says of each request whether it is served here, and gives the connection away if not.
+
+    :ivar paused: serve everything here; while the server stops there is nowhere to go.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        places: Places,
+        own_ids: OwnIds,
+        outbox: Outbox,
+        trust: Networks,
+    ) -> None:
+        """
+        :param resolver: one that does not know the claims.
+        :param trust: whose connections carry many clients.
+        """
+        self._resolver = resolver
+        self._places = places
+        self._own_ids = own_ids
+        self._outbox = outbox
+        self._trust = trust
+        self.paused = False
+
+    @property
+    def needed(self) -> bool:
+        """
+        Whether a request can say anything that its connection does not.
+        """
+        return self._resolver.needs_head or self._resolver.needs_origin
+
+    def route(self, head: Head, came: Handoff) -> Take | None:
+        """
+        Say who shall have the connection.
+
+        :param head: of the request that has come.
+        :param came: the handoff that brought the connection; it is told whom the request
+            belongs to, so that sessions and a later release know.
+        :return: what takes the socket and the bytes from the start of the head;
+            :obj:`None` to have the request served here.
+        """
+        placed = came.flags & Flag.PLACED
+        came.flags &= ~Flag.PLACED
+        if self.paused or not self._places.slots:
+            return None
+        verdict = self._resolver.resolve(came.host, head)
+        if verdict.learned is not None:
+            return self._route_learned(verdict.learned, head, came, bool(placed))
+        if verdict.newcomer:
+            return self._route_newcomer(head, came, bool(placed))
+        came.flags &= ~Flag.NEWCOMER
+        if self._is_of_connection(verdict, came):
+            return None
+        return self._route_known(verdict, head, came, bool(placed))
+
+    def _is_of_connection(self, verdict: Verdict, came: Handoff) -> bool:
+        """
+        Whether a verdict rests on what the primary knew better: it saw the ClientHello.
+        """
+        if isinstance(verdict.entry, SniKey):
+            return True
+        by_address = isinstance(verdict.entry, (IpKey, TextKey))
+        return by_address and self._resolver.needs_hello and came.host not in self._trust
+
+    def _route_known(
+        self, verdict: Verdict, head: Head, came: Handoff, placed: bool
+    ) -> Take | None:
+        if verdict.slot is None:
+            assert verdict.key is not None
+            slot, key = BY_KEY, verdict.key
+            target = self._places.slot_of(key)
+        else:
+            target = slot = verdict.slot
+            key = self._resolver.address_key(came.host, head)
+        if target == self._places.slot:
+            came.slot, came.key = slot, key
+            return None
+        if placed:
+            # Somebody who knows the slots better, or later, than we do.
+            return None
+        return partial(self._give, came, slot, key)
+
+    def _route_learned(
+        self, identifier: bytes, head: Head, came: Handoff, placed: bool
+    ) -> Take | None:
+        if placed:
+            self._own_ids.add(identifier)
+        if identifier not in self._own_ids:
+            return partial(self._ask, came)
+        came.flags &= ~Flag.NEWCOMER
+        came.slot = self._places.slot
+        came.key = self._resolver.address_key(came.host, head)
+        return None
+
+    def _route_newcomer(self, head: Head, came: Handoff, placed: bool) -> Take | None:
+        # A client's own connection stays where it is; so does a proxy's, as long as it
+        # brings nobody else.  But once it has followed a known client, load did not
+        # choose this slot, and the busiest slots would get the most newcomers.
+        if not placed and not came.flags & Flag.NEWCOMER and came.host in self._trust:
+            return partial(self._ask, came)
+        came.flags |= Flag.NEWCOMER
+        came.slot, came.key = self._places.slot, b""
+        return None
+
+    def _give(self, came: Handoff, slot: int, key: bytes, sock: socket, unread: bytes) -> None:
+        handoff = self._outbox.pack(sock, unread, came, slot, key, Flag.PLACED)
+        if handoff is not None:
+            self._outbox.send(handoff)
+
+    def _ask(self, came: Handoff, sock: socket, unread: bytes) -> None:
+        handoff = self._outbox.pack(
+            sock, unread, came, BY_KEY, came.key, purpose=Purpose.RESOLVE
+        )
+        if handoff is not None:
+            self._outbox.send(handoff)
