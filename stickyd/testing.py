@@ -137,6 +137,7 @@ class FakeWorker:
 
     def reclaim(self) -> list[Handoff]:
         unacknowledged, self.in_flight = self.in_flight, []
+        self.window = 0  # the channel is closed
         return unacknowledged
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:

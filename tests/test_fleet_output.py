@@ -31,8 +31,8 @@ def relay_all(*pieces: bytes, flush: bool = False) -> list[LogEvent]:
     """
     What is told of pieces that arrive on standard error.
     """
-    relay = OutputRelay(5)
-    relay.pid = 1234
+    relay = OutputRelay()
+    relay.name = "worker 1234 slot 5"
     with told() as lines:
         for piece in pieces:
             relay.received(2, piece)
@@ -86,7 +86,7 @@ def test_streams_are_not_mixed() -> None:
     """
     A line on standard output is not torn by one on standard error.
     """
-    relay = OutputRelay(0)
+    relay = OutputRelay()
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"err\n")
@@ -130,6 +130,13 @@ def test_braces_are_not_a_format() -> None:
     assert formatEvent(line) == "[worker 1234 slot 5] {pid} {nothing} {"
 
 
+def test_bytes_that_are_no_text_are_shown_as_such() -> None:
+    """
+    Bytes that do not decode lose neither their line nor the sight of them.
+    """
+    assert texts(relay_all(b"<4>caf\xe9 \xff!\n")) == ["caf\ufffd \ufffd!"]
+
+
 def test_endless_line_is_told_in_parts() -> None:
     """
     A worker that writes without a newline fills the log, not the primary's memory.
@@ -150,7 +157,7 @@ def test_incomplete_line_is_told_at_the_end() -> None:
     """
     The last words of a dying worker need no newline, and are told once.
     """
-    relay = OutputRelay(0)
+    relay = OutputRelay()
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"<3>err")

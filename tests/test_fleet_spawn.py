@@ -24,15 +24,18 @@ from zope.interface.verify import verifyObject
 
 from stickyd.control.commands import Beat, ControlProtocol, Serve, Stop
 from stickyd.errors import StartFailed
-from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.spawn import (
+from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.process import (
     CONTROL_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
     KILL_AFTER,
-    Spawner,
+    Birth,
     WorkerProcess,
     describe_death,
 )
+from stickyd.fleet.recycle import Recycling
+from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings
@@ -102,6 +105,8 @@ class Reactor(MemoryReactorClock):
         executable: str,
         args: list[str],
         env: Mapping[str, str] | None,
+        uid: int | None,
+        gid: int | None,
         childFDs: dict[int, int | str],  # noqa: N803
     ) -> Process:
         if self.fork_error:
@@ -144,7 +149,12 @@ class Rig:
         self.returns = FakeDestination()
         self.slot = Slot(3, self.reactor, QueueLimits(10, 100.0), FakeRefusal())
         self.spawner = Spawner(
-            cast("Any", self.reactor), self.readiness, self.settings, self.returns
+            cast("Any", self.reactor),
+            self.readiness,
+            Birth(worker_command(self.settings), self.settings),
+            cast("Any", self.returns),
+            Backoff(1.0, 8.0, lambda: 1.0),
+            Recycling(0, 0, lambda: 0.0, lambda _: None),
         )
         self.told: list[str] = []
         self.worker = self.spawn()
@@ -236,7 +246,7 @@ def test_command_shows_the_slot_and_the_reactor(rig: Rig) -> None:
     """
     ((executable, arguments, env, _),) = rig.reactor.spawned
     assert arguments[0] == executable
-    assert arguments[1:] == ["-m", "stickyd.worker", "--slot", "3", "--reactor", "uvloop"]
+    assert arguments[1:] == ["-m", "stickyd.worker", "--reactor", "uvloop", "--slot", "3"]
     assert env is None
 
 
@@ -277,13 +287,14 @@ def test_worker_is_asked_to_serve(rig: Rig) -> None:
 
 def test_ready_is_told_once_it_serves(rig: Rig) -> None:
     """
-    Its answer makes it ready, and ends the time that it may take.
+    Its answer makes it ready, and ends the time that it may take to get so.
     """
     rig.flush()
     assert rig.told == []
     rig.ready()
     assert rig.told == ["ready"]
-    assert not rig.reactor.getDelayedCalls()
+    rig.reactor.advance(21)
+    assert rig.reactor.process.signals == []
 
 
 def test_slow_start_is_killed_and_told(rig: Rig) -> None:
@@ -478,16 +489,15 @@ def test_worker_that_stops_in_time_is_not_killed(rig: Rig) -> None:
     assert not rig.reactor.getDelayedCalls()
 
 
-def test_starting_worker_is_terminated(rig: Rig) -> None:
+def test_starting_worker_is_killed(rig: Rig) -> None:
     """
-    One that does not serve yet has nothing to finish: it gets a signal, and a moment.
+    One that does not serve yet has nothing to finish, and may be busy with an import.
     """
     rig.worker.stop(30.0)
-    assert rig.reactor.process.signals == [signal.SIGTERM]
-    rig.reactor.advance(KILL_AFTER)
-    assert rig.reactor.process.signals == [signal.SIGTERM, signal.SIGKILL]
+    assert rig.reactor.process.signals == [signal.SIGKILL]
     rig.die(KILLED)
     assert rig.told == ["died of signal 9 (SIGKILL)"]
+    assert not rig.reactor.getDelayedCalls()
 
 
 def test_stop_of_a_worker_that_has_exited_already(rig: Rig) -> None:

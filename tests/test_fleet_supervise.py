@@ -10,12 +10,35 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.slot import QueueLimits
+from stickyd.fleet.life import Life
+from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.supervise import Fleet
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
 from stickyd.placement.rendezvous import Rendezvous
+from stickyd.placement.standing import Standing
 from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeWorker
+
+
+def start(fleet: Fleet, spawner: FakeSpawner, count: int, most_crashes: int) -> None:
+    """
+    Start a fleet; back-off without jitter, 1 s doubling to 8 s.
+    """
+    backoff = Backoff(1.0, 8.0, lambda: 1.0)
+
+    def make_life(slot: Slot) -> Life:
+        return Life(
+            slot,
+            fleet.clock,
+            spawner,
+            backoff,
+            most_crashes,
+            300.0,
+            fleet.standing_changed,
+            fleet.ended,
+        )
+
+    fleet.start(count, make_life)
 
 
 class Rig:
@@ -27,8 +50,8 @@ class Rig:
         self.clock = Clock()
         self.refusal = FakeRefusal()
         self.spawner = FakeSpawner()
-        self.fleet = Fleet(self.clock, FakePlacement, count, QueueLimits(100, 1000.0), self.refusal)
-        self.fleet.start(self.spawner, Backoff(1.0, 8.0, lambda: 1.0), most_crashes)
+        self.fleet = Fleet(self.clock, FakePlacement, QueueLimits(100, 1000.0), self.refusal)
+        start(self.fleet, self.spawner, count, most_crashes)
         self.numbers = 0
 
     def worker(self, slot: int) -> FakeWorker:
@@ -145,15 +168,16 @@ def test_clients_of_standing_slots_stay_where_they_are() -> None:
     assert rig.worker(2).sent == theirs
 
 
-def test_named_slot_that_failed_has_a_stand_in_by_the_key() -> None:
+def test_named_slot_that_failed_counts_no_more() -> None:
     """
-    A connection for a failed slot is not lost for having been placed already.
+    A connection for a failed slot is placed by its key instead.
     """
     rig = Rig(count=3)
     rig.fail(1)
     rig.ready(0, 2)
-    handoff = rig.deliver(3, slot=1)
-    assert rig.worker(2).sent == [handoff]
+    handoffs = [rig.deliver(3, slot=1), rig.deliver(2, slot=1)]
+    assert rig.worker(0).sent == handoffs[:1]
+    assert rig.worker(2).sent == handoffs[1:]
 
 
 def test_failing_slot_passes_on_those_who_wait() -> None:
@@ -195,27 +219,33 @@ def test_all_failed_refuses_everybody() -> None:
     rig.fail(1)
     newcomer = rig.deliver(1)
     assert rig.reasons() == [
-        (waiting, "every slot has failed"),
-        (newcomer, "every slot has failed"),
+        (waiting, "no slot stands"),
+        (newcomer, "no slot stands"),
     ]
 
 
 def test_real_placement_of_the_standing_slots() -> None:
     """
-    With rendezvous hashing the stand-ins are chosen among as many as stand.
+    With rendezvous hashing the clients of standing slots stay, and the others are spread
+    over those that stand, as a worker would compute it.
     """
     clock, spawner = Clock(), FakeSpawner()
-    fleet = Fleet(clock, Rendezvous, 3, QueueLimits(100, 1000.0), FakeRefusal())
-    fleet.start(spawner, Backoff(1.0, 8.0, lambda: 1.0), 1)
+    fleet = Fleet(clock, Rendezvous, QueueLimits(100, 1000.0), FakeRefusal())
+    start(fleet, spawner, 3, 1)
     spawner.workers[0].died("exited with code 3")
     for worker in spawner.workers[1:]:
         worker.window = 1000
         worker.ready()
-    for number in range(60):
-        fleet.deliver(Handoff(number, "192.0.2.1", 1, b"k" + bytes([number]), slot=0))
-    chosen = [Rendezvous(2).slot_of(b"k" + bytes([number])) for number in range(60)]
-    assert len(spawner.workers[1].sent) == chosen.count(0) > 0
-    assert len(spawner.workers[2].sent) == chosen.count(1) > 0
+    stand_in = Standing(Rendezvous, 3, [1, 2]).slot_of
+    keys = [b"k" + bytes([number]) for number in range(60)]
+    for number, key in enumerate(keys):
+        fleet.deliver(Handoff(number, "192.0.2.1", 1, key))
+    for slot in (1, 2):
+        mine = [key for key in keys if Rendezvous(3).slot_of(key) == slot]
+        moved = [key for key in keys if Rendezvous(3).slot_of(key) == 0 and stand_in(key) == slot]
+        assert mine
+        assert moved
+        assert {handoff.key for handoff in spawner.workers[slot].sent} == {*mine, *moved}
 
 
 # the end
@@ -363,7 +393,7 @@ def test_stop_before_start_is_over_at_once() -> None:
     A fleet that never started has nothing to end.
     """
     clock = Clock()
-    fleet = Fleet(clock, FakePlacement, 2, QueueLimits(1, 1.0), FakeRefusal())
+    fleet = Fleet(clock, FakePlacement, QueueLimits(1, 1.0), FakeRefusal())
     fired: list[None] = []
     fleet.stop(10.0).addCallback(fired.append)
     assert fired == [None]
@@ -379,7 +409,7 @@ def test_fleet_can_be_started_again() -> None:
     rig.stop()
     for slot in (0, 1):
         rig.worker(slot).died("exited with code 0")
-    rig.fleet.start(rig.spawner, Backoff(1.0, 8.0, lambda: 1.0), 1)
+    start(rig.fleet, rig.spawner, 2, 1)
     rig.ready(0, 1)
     handoff = rig.deliver(1)
     assert rig.worker(1).sent == [handoff]

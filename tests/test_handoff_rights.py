@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import socket
 from collections.abc import Iterator
 
@@ -171,11 +170,12 @@ def test_full_socket_sends_nothing_of_a_message() -> None:
     """
     ours, theirs = channel_pair()
     sent = 0
-    while select.select([], [ours], [], 0)[1]:
-        send_rights(ours, b"x" * 500, 0)
+    for _ in range(10_000):
+        try:
+            send_rights(ours, b"x" * 500, 0)
+        except BlockingIOError:
+            break
         sent += 1
-    with pytest.raises(BlockingIOError):
-        send_rights(ours, b"x" * 500, 0)
     ours.close()
     sizes = []
     while (got := receive_rights(theirs, bytearray(1000)))[0]:
@@ -183,5 +183,5 @@ def test_full_socket_sends_nothing_of_a_message() -> None:
         (descriptor,) = got[2]
         os.close(descriptor)
     assert sizes == [500] * sent
-    assert sent > 0
+    assert 0 < sent < 10_000
     theirs.close()

@@ -7,13 +7,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
@@ -22,6 +22,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd import service as service_module
 from stickyd.errors import ListenError, SettingError
+from stickyd.listen.endpoint import explain
 from stickyd.placement.modulo import Modulo
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.service import StickyService
@@ -50,12 +51,29 @@ def reactor() -> Iterator[EPollReactor]:
         yield reactor
 
 
+class Spawner(FakeSpawner):
+    """
+    With the spares that a service asks for: none.
+    """
+
+    def replenish(self) -> None:
+        """
+        Have spares.
+        """
+
+    def stop(self) -> Deferred[None]:
+        """
+        Have none any more.
+        """
+        return succeed(None)
+
+
 @pytest.fixture
 def spawner(monkeypatch: pytest.MonkeyPatch) -> FakeSpawner:
     """
     In place of processes: keeps the workers that the service asks for.
     """
-    spawner = FakeSpawner()
+    spawner = Spawner()
     monkeypatch.setattr(service_module, "Spawner", lambda *_: spawner)
     return spawner
 
@@ -143,45 +161,58 @@ def test_affinity_that_means_nothing_is_refused(
 @pytest.mark.parametrize(
     ("placement", "expected"),
     [
-        ("rendezvous", Rendezvous(5).slot_of(socket.inet_aton("192.0.2.7"))),
-        ("modulo", Modulo(5).slot_of(b"192.0.2.7")),
+        ("rendezvous", lambda host: Rendezvous(5).slot_of(socket.inet_aton(host))),
+        ("modulo", lambda host: Modulo(5).slot_of(host.encode())),
     ],
 )
 def test_placement_and_key_belong_together(
-    reactor: EPollReactor, spawner: FakeSpawner, placement: str, expected: int
+    reactor: EPollReactor, spawner: FakeSpawner, placement: str, expected: Callable[[str], int]
 ) -> None:
     """
     Rendezvous hashes the packed address, modulo its text, and the settings choose.
     """
-    service = make(reactor, placement=placement, workers=5)
-    client, server = socket.socketpair()
-    service.factory.accepted(server.detach(), "192.0.2.7", 1)
-    assert [len(slot.queue) for slot in service.fleet.slots] == [
-        int(index == expected) for index in range(5)
+    service = make(reactor, listen=[], placement=placement, workers=5)
+    service.startService()
+    hosts = [f"192.0.2.{number}" for number in range(20)]
+    ends = [socket.socketpair() for _ in hosts]
+    for host, (_, server) in zip(hosts, ends, strict=True):
+        service.factory.accepted(server.detach(), host, 1)
+    slots = service.fleet.slots
+    assert [{handoff.host for handoff in slot.queue} for slot in slots] == [
+        {host for host in hosts if expected(host) == index} for index in range(5)
     ]
-    for handoff in service.fleet.slots[expected].release():
-        os.close(handoff.descriptor)
-    client.close()
+    end(reactor, service, spawner)
+    for client, _ in ends:
+        client.close()
 
 
-def test_queue_and_overflow_are_those_of_the_settings(reactor: EPollReactor) -> None:
+def test_queue_and_overflow_are_those_of_the_settings(
+    reactor: EPollReactor, spawner: FakeSpawner
+) -> None:
     """
     The newcomer past the queue's limit gets the answer that was chosen.
     """
-    service = make(reactor, workers=1, queue_limit=0, overflow="503")
+    service = make(reactor, listen=[], workers=1, queue_limit=0, overflow="503")
+    service.startService()
     client, server = socket.socketpair()
     service.factory.accepted(server.detach(), "192.0.2.7", 1)
     assert client.recv(1000).startswith(b"HTTP/1.1 503 ")
     client.close()
+    end(reactor, service, spawner)
     turn_until(reactor, lambda: not reactor.getDelayedCalls())
 
 
-def test_one_worker_for_each_cpu_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_for_each_cpu_by_default(
+    reactor: EPollReactor, spawner: FakeSpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     ``auto`` is as many as there are CPUs to use.
     """
     monkeypatch.setattr(service_module, "usable_cpus", lambda: 7)
-    assert len(make(MemoryReactorClock(), workers="auto").fleet.slots) == 7
+    service = make(reactor, workers="auto")
+    service.startService()
+    assert len(spawner.workers) == 7
+    end(reactor, service, spawner)
 
 
 # listening
@@ -364,7 +395,7 @@ def test_missing_address_and_rights_are_explained() -> None:
     """
 
     def explained(problem: Exception) -> str:
-        return str(service_module._explain("tcp:80", problem))
+        return str(explain("tcp:80", problem))
 
     refused = CannotListenError("", 80, OSError(errno.EACCES, "Permission denied"))
     assert "Permission denied: ports below 1024 need root" in explained(refused)

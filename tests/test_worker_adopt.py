@@ -34,7 +34,16 @@ class Rig:
         self.clock = Clock()
         self.host = FakeHost()
         self.lost: list[bool] = []
-        self.adoption = Adoption(self.clock, self.host, window, lambda: self.lost.append(True))
+        self.back: list[Handoff] = []
+        self.rooms: list[bool] = []
+        self.adoption = Adoption(
+            self.clock,
+            self.host,
+            window,
+            lambda: self.lost.append(True),
+            self.back.append,
+            lambda: self.rooms.append(True),
+        )
         self.announced: list[int] = []
         self.adoption.announce = lambda: self.announced.append(self.adoption.window())
 
@@ -114,9 +123,10 @@ def test_adopted_socket_is_the_connection(rig: Rig) -> None:
     handoff.unread = b"read before"
     os.set_blocking(handoff.descriptor, True)
     rig.adoption.received(handoff)
-    ((sock, _, unread),) = rig.host.adopted
+    ((sock, _, arrived),) = rig.host.adopted
     assert sock.fileno() == handoff.descriptor
-    assert unread == b"read before"
+    assert arrived is handoff
+    assert arrived.unread == b"read before"
     assert sock.recv(100) == b"still in it"
     assert not os.get_blocking(sock.fileno())
     assert rig.adoption.adopted == 1
@@ -230,9 +240,10 @@ def test_starved_worker_takes_nobody_for_a_moment(rig: Rig) -> None:
 
 def test_closing_worker_takes_nobody(rig: Rig) -> None:
     """
-    A worker that drains has no window, and does not look for one.
+    A worker that drains has no window, says so, and does not look for one.
     """
-    rig.adoption.closing = True
+    rig.adoption.close()
+    assert rig.announced == [0]
     assert rig.adoption.window() == 0
     assert not rig.clock.getDelayedCalls()
 
@@ -265,9 +276,11 @@ def test_dropped_descriptor_is_served_when_there_is_room_again(rig: Rig) -> None
         end.channel.reclaim()
 
 
-def test_worker_does_not_expect_connections_back(rig: Rig) -> None:
+def test_what_was_given_away_is_told_on(rig: Rig) -> None:
     """
-    What cannot happen is an error, not a connection that is silently kept.
+    A connection that comes back, and room for more of them, reach whoever gives away.
     """
-    with pytest.raises(AssertionError, match="passes no connection back"):
-        rig.adoption.returned(Handoff(0, "", 0, b""))
+    handoff = Handoff(0, "192.0.2.1", 1, b"key")
+    rig.adoption.returned(handoff)
+    rig.adoption.room()
+    assert (rig.back, rig.rooms) == ([handoff], [True])

@@ -4,6 +4,7 @@ What a worker writes to its standard error.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
+        # Python's own way to write at once would hide ours.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         timeout=60,
         check=True,
     )

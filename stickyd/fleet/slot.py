@@ -160,12 +160,14 @@ class Slot:
         """
         Put connections, oldest first, before those that wait.
 
-        They were accepted earlier, so the limit of the queue is not theirs.
+        They were accepted earlier, so the limit of the queue is not theirs, and they wait
+        no longer than those behind them: the first in the queue is always the first due.
         """
-        deadline = self._clock.seconds() + self._limits.patience
+        latest = self._clock.seconds() + self._limits.patience
         for handoff in reversed(handoffs):
-            if not handoff.deadline:
-                handoff.deadline = deadline
+            if self.queue:
+                latest = min(latest, self.queue[0].deadline)
+            handoff.deadline = min(handoff.deadline or latest, latest)
             self.queue.appendleft(handoff)
         self._watch_expiry()
 
@@ -196,9 +198,15 @@ class Slot:
     # the deadline of those that wait
 
     def _watch_expiry(self) -> None:
-        if self.queue and self._expiry is None:
-            wait = max(0.0, self.queue[0].deadline - self._clock.seconds())
-            self._expiry = self._clock.callLater(wait, self._expire)
+        if not self.queue:
+            return
+        due = self.queue[0].deadline
+        if self._expiry is None:
+            self._expiry = self._clock.callLater(
+                max(0.0, due - self._clock.seconds()), self._expire
+            )
+        elif due < self._expiry.getTime():
+            self._expiry.reset(max(0.0, due - self._clock.seconds()))
 
     def _expire(self) -> None:
         self._expiry = None

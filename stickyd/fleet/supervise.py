@@ -159,7 +159,7 @@ class Fleet:
                 self._hold(handoff)
                 return
             if self._slot_of is None:
-                self._refusal.refuse(handoff, "no slot stands")
+                self._refusal.refuse(handoff, "every slot has failed")
                 return
             index = self._slot_of(handoff.key)
         elif index >= self.placed or not self.members[index].slot.stands:
@@ -210,7 +210,7 @@ class Fleet:
             self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
         else:
             self._slot_of = None
-            self._log.critical("No slot stands: no connection can be served")
+            self._log.critical("Every slot has failed or is drained: no connection can be served")
         for member in self.members:
             life = member.life
             for worker in (life.worker, life.successor, *life.leaving):

@@ -160,11 +160,7 @@ class AcceptLoop:
         resets the connections that wait in it.
         """
         self._stopped = True
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-        else:
-            self._readiness.remove_reader(self._socket.fileno())
+        self.pause()
         for _ in range(socket.SOMAXCONN * 2):
             if not self._accept(BATCH):
                 break

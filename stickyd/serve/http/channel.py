@@ -24,34 +24,27 @@ from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
 from stickyd.serve.http.head import RequestError
-from stickyd.serve.http.incoming import Incoming
-from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
+from stickyd.serve.http.leaving import Leaving
+from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from socket import socket
-
     from twisted.python.failure import Failure
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.shared import Take
 
 
 @implementer(IProtocol, ITransport, IConsumer, IPushProducer, IDetachable, ILoggingContext)
-class HTTPChannel(Incoming):
+class HTTPChannel(Leaving):
     """
     Serves one connection.
 
     :ivar site: finds the resource of a request.
     :ivar factory: logs finished requests unless it is :obj:`None` or ``silent``.
     :ivar came: the handoff that brought the connection, if one did.
-    :ivar ended: called with the channel when its connection is over or was given away.
     """
 
     site: Any = None
     factory: Any = None
-    ended: Callable[[HTTPChannel], object] | None = None
-    connected = 0
     came: Handoff | None = None
 
     @property
@@ -81,9 +74,7 @@ class HTTPChannel(Incoming):
         shared.sweep.add(self)
         if shared.route is not None and hasattr(self._transport, "detach"):
             self._route = shared.route
-        register = getattr(self._transport, "registerProducer", None)
-        if register is not None:
-            register(self, True)
+        self._register_self(True)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """
@@ -123,22 +114,6 @@ class HTTPChannel(Incoming):
         Name the channel in log messages.
         """
         return type(self).__name__
-
-    def _forget(self) -> None:
-        """
-        Be over, for the timer and for the host.
-        """
-        self._state = GONE
-        self._request = self._successor = self._partial = None
-        self._kept = b""
-        self._pending = []
-        self.shared.sweep.discard(self)
-        if self._next_pull is not None:
-            self._next_pull.cancel()
-            self._next_pull = None
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
 
     # For requests.
 
@@ -182,16 +157,9 @@ class HTTPChannel(Incoming):
         if self._state == HEAD and self._partial is None:
             self._go_on()
         elif self._state in (HEAD, BODY, PASSING):
+            limits = self.shared.limits
             self._read_on()
-            self._expect(self._time_left())
-        else:
-            self.deadline = inf if self._state != CLOSING else self.deadline
-
-    def _time_left(self) -> float | None:
-        limits = self.shared.limits
-        if self._state == HEAD:
-            return limits.head
-        return limits.body if self._state == BODY else None
+            self._expect(limits.head if self._state == HEAD else limits.body)
 
     def _protocolUpgradeForWebsockets(self, protocol: Any) -> None:  # noqa: N802 - Twisted's name
         """
@@ -218,93 +186,10 @@ class HTTPChannel(Incoming):
         """
         self._refuse(RequestError(400, "malformed form"))
 
-    # For the worker.
-
-    @property
-    def idle(self) -> bool:
-        """
-        Whether the connection is between two requests and nothing is left to write.
-        """
-        return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
-
-    @property
-    def busy(self) -> bool:
-        """
-        Whether a request is being received or answered that can be given away after it.
-        """
-        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
-
-    def detach(self) -> tuple[socket, bytes]:
-        """
-        Give the connection away; see :class:`stickyd.interfaces.IDetachable`.
-
-        :raise RuntimeError: if it is not idle.
-        """
-        if not self.idle:
-            raise RuntimeError("Only an idle connection can be detached.")
-        unread = b"" if self._partial is None else bytes(self._partial)
-        sock, rest = self._detach()
-        self._forget()
-        return sock, unread + rest
-
-    def _detach(self) -> tuple[socket, bytes]:
-        self._unregister_self()
-        self.connected = 0
-        detached: tuple[socket, bytes] = self._transport.detach()
-        return detached
-
-    def _try_leave(self) -> None:
-        """
-        Give the connection to whom the route named, once all answers are on their way.
-        """
-        self._unregister_self()
-        if self._unsent():
-            self._expect(self.shared.limits.stall)
-            # As a pull producer we are asked for more when all is sent.
-            self._transport.registerProducer(self, False)
-            return
-        take = self._take
-        assert take is not None
-        sock, rest = self._detach()
-        unread = self._kept + rest
-        self._forget()
-        take(sock, unread)
-
-    def release(self, take: Take) -> None:
-        """
-        Give the connection away: now if it is idle, else when the response under way is
-        written or, at the latest, when the next head has come.  One that cannot be given
-        away, as its TLS lives here, is drained.
-        """
-        if not hasattr(self._transport, "detach"):
-            self.drain()
-            return
-        self._route = lambda _: take
-        self._leave = take
-        self._leave_if_idle()
-
-    def _leave_if_idle(self) -> None:
-        if self._leave is not None and self.idle:
-            take = self._leave
-            sock, unread = self.detach()
-            take(sock, unread)
-
-    def drain(self) -> None:
-        """
-        Close the connection now if it is idle, else after the response under way, which
-        says so if its head is not written yet.
-        """
-        if self._leave is not None:
-            # It is given away as soon as it can be, which is better than closed.
-            return
-        self._draining = True
-        self.persistent = False
-        if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
-
     def expire(self) -> None:
         """
-        Called by the sweep when the client has been too slow.
+        Called by the sweep when the client has been too slow.  While the application is
+        at work, or the protocol of an upgrade, that is no matter.
         """
         state = self._state
         if state in (CLOSING, LEAVING) or self._waiting:

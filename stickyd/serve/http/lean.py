@@ -250,14 +250,15 @@ class LeanRequest(Request):
             if stamped:
                 head += channel.shared.common()
         simple = self._simple
-        if simple is None:
-            typed = not stamped
-        else:
-            if length is None:
-                length = -1 if b"Content-Length" in simple else None
-            else:
+        typed = not stamped
+        empty = length == 0
+        if simple is not None:
+            if length is not None:
                 simple.pop(b"Content-Length", None)
-            typed = not stamped or b"Content-Type" in simple
+            elif b"Content-Length" in simple:
+                length = -1  # it stands there
+                empty = simple[b"Content-Length"] == b"0"
+            typed = typed or b"Content-Type" in simple
             for pair in simple.items():
                 head += b"%b: %b\r\n" % pair
         if length is None:
@@ -266,7 +267,7 @@ class LeanRequest(Request):
                 head += b"Transfer-Encoding: chunked\r\n"
         elif length >= 0:
             head += b"Content-Length: %d\r\n" % length
-        if not typed and length and self.defaultContentType is not None:
+        if not (typed or empty) and self.defaultContentType is not None:
             head += b"Content-Type: %b\r\n" % self.defaultContentType
         if not channel.persistent and version == HTTP_1_1:
             head += b"Connection: close\r\n"

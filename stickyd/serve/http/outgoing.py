@@ -54,6 +54,7 @@ class Outgoing:
     _waiting = False  # our transport is full
     _pending_bytes = 0
     _unsent_before = inf
+    _registered = False  # with our transport
     _wrote = False
     _reading = True
 
@@ -167,10 +168,16 @@ class Outgoing:
         self._read_on()
         half_close()
 
+    def _register_self(self, streaming: bool) -> None:
+        register = getattr(self._transport, "registerProducer", None)
+        if register is not None:
+            self._registered = True
+            register(self, streaming)
+
     def _unregister_self(self) -> None:
-        unregister = getattr(self._transport, "unregisterProducer", None)
-        if unregister is not None:
-            unregister()
+        if self._registered:
+            self._registered = False
+            self._transport.unregisterProducer()
 
     def _stop_delaying(self) -> None:
         # Nagle's algorithm holds back a second small write until the first is

@@ -1,0 +1,137 @@
+"""
+The end of a connection's stay: over, given away, or drained.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stickyd.serve.http.incoming import Incoming
+from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from stickyd.serve.http.shared import Take
+
+
+class Leaving(Incoming):
+    """
+    Gives the connection away, or lets it end, at the right moment.
+
+    :ivar connected: as of Twisted's protocols.
+    :ivar ended: called with the channel when its connection is over or was given away.
+    """
+
+    ended: Callable[[Any], object] | None = None
+    connected = 0
+
+    _asking = False
+
+    def _forget(self) -> None:
+        """
+        Be over, for the timer and for the host.
+        """
+        self._state = GONE
+        self._request = self._successor = self._partial = None
+        self._kept = b""
+        self._pending = []
+        self.shared.sweep.discard(self)
+        if self._next_pull is not None:
+            self._next_pull.cancel()
+            self._next_pull = None
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended(self)
+
+    @property
+    def idle(self) -> bool:
+        """
+        Whether the connection is between two requests and nothing is left to write.
+        """
+        return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
+
+    @property
+    def busy(self) -> bool:
+        """
+        Whether a request is being received or answered that can be given away after it.
+        """
+        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
+
+    def detach(self) -> tuple[socket, bytes]:
+        """
+        Give the connection away; see :class:`stickyd.interfaces.IDetachable`.
+
+        :raise RuntimeError: if it is not idle.
+        """
+        if not self.idle:
+            raise RuntimeError("Only an idle connection can be detached.")
+        unread = b"" if self._partial is None else bytes(self._partial)
+        sock, rest = self._detach()
+        self._forget()
+        return sock, unread + rest
+
+    def _detach(self) -> tuple[socket, bytes]:
+        self._unregister_self()
+        detached: tuple[socket, bytes] = self._transport.detach()
+        self.connected = 0
+        return detached
+
+    def _try_leave(self) -> None:
+        """
+        Give the connection to whom the route named, once all answers are sent.
+        """
+        if self._asking:
+            return
+        try:
+            sock, rest = self._detach()
+        except RuntimeError:
+            # Not all is sent.  As a pull producer we are asked for more when it is; and
+            # at once, to no purpose.
+            self._expect(self.shared.limits.stall)
+            self._asking = True
+            self._register_self(False)
+            self._asking = False
+            return
+        take = self._take
+        assert take is not None
+        unread = self._kept + rest
+        self._forget()
+        take(sock, unread)
+
+    def release(self, take: Take) -> None:
+        """
+        Give the connection away: now if it is between two requests, else when the
+        response under way is written.  One that cannot be given away, as its TLS lives
+        here, is drained.
+        """
+        if not hasattr(self._transport, "detach"):
+            self.drain()
+            return
+        self._route = lambda _: take
+        self._leave = take
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self._leave is None or self._state != HEAD or self._serving or self._kept:
+            return
+        self._state = LEAVING
+        self._take = self._leave
+        if self._partial is not None:
+            self._kept = bytes(self._partial)
+            self._partial = None
+        self._try_leave()
+
+    def drain(self) -> None:
+        """
+        Close the connection now if it is idle, else after the response under way, which
+        says so if its head is not written yet.
+        """
+        if self._leave is not None:
+            # It is given away as soon as it can be, which is better than closed.
+            return
+        self._draining = True
+        self.persistent = False
+        if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
+            self.loseConnection()
