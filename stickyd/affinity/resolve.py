@@ -35,6 +35,7 @@ key travels with its connection and is kept with its session, so it must have a 
 """
 
 _ANY_SLOT = 1 << 16
+_ANY_ADDRESS = IpKey()
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,14 @@ class Resolver:
         :raises ValueError: if ``host`` is no address.
         """
         return b"" if self._address is None else self._key_of_origin(self._address, host, head)
+
+    def fallback_key(self, host: str) -> bytes:
+        """
+        Give the key of a client of whom only the address will be known.
+
+        :raises ValueError: if ``host`` is no address.
+        """
+        return (self._address or _ANY_ADDRESS).key_of(host)
 
     # the entries
 

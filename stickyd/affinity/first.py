@@ -1,0 +1,87 @@
+"""
+The first bytes of a connection: a request's head, a ClientHello, or neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from stickyd.affinity.http import HeadReader, Protocol, protocol_of
+from stickyd.affinity.peek import Need, PeekError
+from stickyd.affinity.sni import parse_client_hello
+
+if TYPE_CHECKING:
+    from stickyd.affinity.http import Head
+    from stickyd.affinity.sni import Hello
+
+
+class TooLongError(PeekError):
+    """
+    A head is longer than is allowed; the worker, which has the same bound, answers.
+    """
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    What the first bytes are.
+
+    :ivar head: the head of the first request; None if it is not wanted, or if these are no
+        bytes of HTTP/1, or of no request that llhttp would let pass.
+    :ivar hello: the ClientHello; None likewise.
+    """
+
+    head: Head | None = None
+    hello: Hello | None = None
+
+
+NEITHER: Final = Seen()
+
+
+class FirstBytes:
+    """
+    Reads the first bytes of one connection.
+    """
+
+    def __init__(self, wants_head: bool, wants_hello: bool, head_bytes: int) -> None:
+        """
+        :param head_bytes: how long a head may be.
+        """
+        self._wants_head = wants_head
+        self._wants_hello = wants_hello
+        self._head_bytes = head_bytes
+        self._reader: HeadReader | None = None
+
+    def feed(self, seen: bytes) -> Need | Seen:
+        """
+        Read on.
+
+        :param seen: all bytes seen so far, beginning with those of the last call.
+        :raises TooLongError: if the head is longer than is allowed.
+        """
+        try:
+            return self._feed(seen)
+        except TooLongError:
+            raise
+        except PeekError:
+            return NEITHER
+
+    def _feed(self, seen: bytes) -> Need | Seen:
+        if self._reader is None:
+            protocol = protocol_of(seen)
+            if isinstance(protocol, Need):
+                return self._within(protocol, seen)
+            if protocol is Protocol.TLS and self._wants_hello:
+                hello = parse_client_hello(seen)
+                return hello if isinstance(hello, Need) else Seen(hello=hello)
+            if protocol is not Protocol.HTTP1 or not self._wants_head:
+                return NEITHER
+            self._reader = HeadReader()
+        head = self._reader.feed(seen)
+        return self._within(head, seen) if isinstance(head, Need) else Seen(head)
+
+    def _within(self, need: Need, seen: bytes) -> Need:
+        if len(seen) + need.more > self._head_bytes:
+            raise TooLongError(f"a head is longer than {self._head_bytes} bytes")
+        return need
