@@ -110,7 +110,7 @@ class IWorker(ICourier):
             their time; fails if the worker dies first.
         """
 
-    def place(slots: int, standing: Sequence[int]) -> None:
+    def tell_places(slots: int, standing: Sequence[int]) -> None:
         """
         Tell it how clients are placed from now on, so that it knows whom a request on a
         connection of its own belongs to.

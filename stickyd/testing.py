@@ -145,7 +145,7 @@ class FakeWorker:
         self.releases.append((placement, released))
         return released
 
-    def place(self, slots: int, standing: Sequence[int]) -> None:
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
         self.places.append((slots, standing))
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:

@@ -291,7 +291,7 @@ class WorkerProcess(ProcessProtocol):
             self._forget_patience()
             self._is_ready = True
             self._watchdog.start()
-            self.place(*self._fleet.places())
+            self.tell_places(*self._fleet.places())
             self._log.info("Worker {pid} online", pid=self.pid)
             self._events.ready(self)
 
@@ -339,7 +339,7 @@ class WorkerProcess(ProcessProtocol):
             lambda _: self._control.callRemote(Release, slots=slots, standing=list(standing))
         ).addCallback(lambda _: None)
 
-    def place(self, slots: int, standing: Sequence[int]) -> None:
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
         # Before it is ready it has no connections; then it is told.
         if self._is_ready and not self.ended and self._control.transport is not None:
             self._control.callRemote(Place, slots=slots, standing=list(standing))

@@ -215,7 +215,7 @@ class Fleet:
             life = member.life
             for worker in (life.worker, life.successor, *life.leaving):
                 if worker is not None:
-                    worker.place(self.placed, standing)
+                    worker.tell_places(self.placed, standing)
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)

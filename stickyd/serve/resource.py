@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.channel import HTTPChannel
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http.shared import Route
+    from stickyd.serve.reception import Reception
     from stickyd.sessions.registry import SessionRegistry
 
 
@@ -50,6 +51,7 @@ class ResourceHost:
         limits: HTTPLimits | None = None,
         access_log: TextIO | None = None,
         route: Route | None = None,
+        reception: Reception | None = None,
     ) -> None:
         """
         :param root: the tree.
@@ -61,9 +63,10 @@ class ResourceHost:
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
         :param route: see :class:`stickyd.serve.http.shared.Shared`.
+        :param reception: the same.
         """
         log = None if access_log is None else AccessLog(access_log, clock)
-        shared = Shared(clock, limits, route)
+        shared = Shared(clock, limits, route, reception=reception)
         self.site = (
             HTTPSite(root, shared, log)
             if sessions is None

@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from stickyd.control.commands import (
     Beat,
+    Claim,
     ControlProtocol,
     Leave,
     Occupy,
@@ -33,6 +34,7 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.errors import ApplicationError, StartFailed
+from stickyd.minted import desk
 from stickyd.settings import Settings
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
@@ -100,6 +102,7 @@ class Worker(ControlProtocol):
 
         def begin(_: object) -> dict[str, object]:
             serving.open(self._handoffs)
+            desk.open(self._reactor.callFromThread, serving.own_ids.claim_value)
             self._patience = self._orphan.patience = decided.stop_timeout
             self._beat = LoopingCall(self._tell_figures)
             self._beat.clock = self._reactor
@@ -108,7 +111,13 @@ class Worker(ControlProtocol):
 
         try:
             serving = self._serving = Serving(
-                self._reactor, decided, slot, self._send_sessions, self._end
+                self._reactor,
+                decided,
+                slot,
+                secrets,
+                self._send_sessions,
+                self._send_claims,
+                self._end,
             )
         except ApplicationError as problem:
             return self._refuse(str(problem))
@@ -131,10 +140,20 @@ class Worker(ControlProtocol):
         sent: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)
         return sent.addCallback(lambda _: None)
 
+    def _send_claims(self, identifiers: list[bytes]) -> Deferred[object]:
+        told: Deferred[object] = self.callRemote(Claim, identifiers=identifiers)
+        return told
+
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
         if self._serving is not None:
-            self._serving.retirement.slot = slot
+            self._serving.occupy(slot)
+        return {}
+
+    @Place.responder
+    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+        if self._serving is not None:
+            self._serving.places.update(slots, standing)
         return {}
 
     @Sessions.responder
@@ -145,6 +164,7 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
+        self._serving.places.update(slots, standing)
         return self._serving.retirement.release(slots, standing).addCallback(lambda _: {})
 
     @Stop.responder
@@ -213,7 +233,15 @@ def check() -> int:
     from stickyd.worker.serving import Serving
 
     try:
-        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None)
+        Serving(
+            reactor,
+            settings,
+            0,
+            [],
+            lambda slot, chunk: succeed(None),
+            lambda identifiers: succeed(None),
+            lambda: None,
+        )
     except ApplicationError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1

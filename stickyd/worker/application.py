@@ -22,6 +22,8 @@ from stickyd.worker.callables import asgi_objection, wsgi_objection
 
 if TYPE_CHECKING:
     from stickyd.interfaces import IHost
+    from stickyd.serve.http.shared import Route
+    from stickyd.serve.reception import Reception
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
 
@@ -158,16 +160,26 @@ def load_wsgi(name: str) -> Any:
     return found
 
 
-def build_host(settings: Settings, reactor: Any, sessions: SessionRegistry) -> IHost:
+def build_host(
+    settings: Settings,
+    reactor: Any,
+    sessions: SessionRegistry,
+    route: Route | None = None,
+    reception: Reception | None = None,
+) -> IHost:
     """
     Make the host that the settings ask for.
+
+    :param route: asked about every request of HTTP, see
+        :class:`stickyd.serve.http.shared.Shared`.
+    :param reception: receives every request of HTTP.
 
     :raises ApplicationError: if the application cannot be had.
     """
     kind, name = settings.application or ("", "")
     readiness = readiness_of(reactor)
     if kind in ("asgi", "asgi-factory"):
-        return _asgi_host(settings, f"--{kind}", name, reactor)
+        return _asgi_host(settings, f"--{kind}", name, reactor, route, reception)
     if kind == "wsgi":
         from stickyd.serve.wsgi import WsgiHost
 
@@ -178,6 +190,8 @@ def build_host(settings: Settings, reactor: Any, sessions: SessionRegistry) -> I
             settings.wsgi_threads,
             settings.root_path,
             sessions=sessions,
+            route=route,
+            reception=reception,
         )
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
@@ -187,10 +201,17 @@ def build_host(settings: Settings, reactor: Any, sessions: SessionRegistry) -> I
         root = _static_files(name)
     else:
         root = load_resource(name) if kind == "resource" else Counter(sessions)
-    return ResourceHost(root, reactor, readiness, sessions)
+    return ResourceHost(root, reactor, readiness, sessions, route=route, reception=reception)
 
 
-def _asgi_host(settings: Settings, option: str, name: str, reactor: Any) -> IHost:
+def _asgi_host(
+    settings: Settings,
+    option: str,
+    name: str,
+    reactor: Any,
+    route: Route | None,
+    reception: Reception | None,
+) -> IHost:
     try:
         from stickyd.serve.asgi import AsgiHost, AsgiOptions
     except ModuleNotFoundError as problem:
@@ -205,7 +226,7 @@ def _asgi_host(settings: Settings, option: str, name: str, reactor: Any) -> IHos
     )
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)
-    return AsgiHost(load_asgi(option, name), loop, f"{option} {name}", options)
+    return AsgiHost(load_asgi(option, name), loop, f"{option} {name}", options, route, reception)
 
 
 def _static_files(directory: str) -> Any:

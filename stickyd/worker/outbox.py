@@ -28,10 +28,18 @@ class Outbox:
 
     _log = Logger()
 
-    def __init__(self, channel: ICourier) -> None:
-        self._channel = channel
+    def __init__(self) -> None:
+        self._channel: ICourier | None = None
         self._waiting: deque[Handoff] = deque()
         self._emptied: list[Deferred[None]] = []
+
+    def open(self, channel: ICourier) -> None:
+        """
+        Begin to send.
+
+        :param channel: the way to the primary.
+        """
+        self._channel = channel
 
     def pack(
         self,
@@ -89,9 +97,12 @@ class Outbox:
         """
         Called when the primary takes more.
         """
-        while self._waiting and self._channel.send(self._waiting[0]):
+        channel = self._channel
+        if channel is None:
+            return
+        while self._waiting and channel.send(self._waiting[0]):
             self._waiting.popleft()
-        if self._emptied and not self._waiting and not self._channel.in_flight:
+        if self._emptied and not self._waiting and not channel.in_flight:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:
                 waiting.callback(None)

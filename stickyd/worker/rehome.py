@@ -10,9 +10,8 @@ have minted, and a client whom no entry knows, who would go to the least loaded 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.affinity.sni import SniKey
@@ -28,12 +27,11 @@ if TYPE_CHECKING:
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IPlacement
+    from stickyd.serve.http.head import RequestHead
+    from stickyd.worker.claims import OwnIds
     from stickyd.worker.outbox import Outbox
 
     Take = Callable[[socket, bytes], object]
-
-#: How many ids a worker knows to be its own; of an older one it asks the primary again.
-MOST_IDS = 65536
 
 
 class Places:
@@ -76,32 +74,6 @@ class Places:
         return self._slot_of(key)
 
 
-class OwnIds:
-    """
-    The learned ids whose clients belong here: those claimed, and those that the primary
-    has sent us.  Bounded; the longest unused are forgotten first.
-    """
-
-    def __init__(self, most: int = MOST_IDS) -> None:
-        self._most = most
-        self._ids: OrderedDict[bytes, None] = OrderedDict()
-
-    def __contains__(self, identifier: bytes) -> bool:
-        known = identifier in self._ids
-        if known:
-            self._ids.move_to_end(identifier)
-        return known
-
-    def add(self, identifier: bytes) -> None:
-        """
-        Note that an id is ours.
-        """
-        self._ids[identifier] = None
-        self._ids.move_to_end(identifier)
-        if len(self._ids) > self._most:
-            self._ids.popitem(last=False)
-
-
 class Rehoming:
     """
     Says of each request whether it is served here, and gives the connection away if not.
@@ -135,11 +107,11 @@ class Rehoming:
         """
         return self._resolver.needs_head or self._resolver.needs_origin
 
-    def route(self, head: Head, came: Handoff) -> Take | None:
+    def route(self, light: RequestHead, came: Handoff) -> Take | None:
         """
         Say who shall have the connection.
 
-        :param head: of the request that has come.
+        :param light: the head of the request that has come.
         :param came: the handoff that brought the connection; it is told whom the request
             belongs to, so that sessions and a later release know.
         :return: what takes the socket and the bytes from the start of the head;
@@ -149,11 +121,12 @@ class Rehoming:
         came.flags &= ~Flag.PLACED
         if self.paused or not self._places.slots:
             return None
+        head = cast("Head", light)  # it has the same attributes
         verdict = self._resolver.resolve(came.host, head)
         if verdict.learned is not None:
             return self._route_learned(verdict.learned, head, came, bool(placed))
         if verdict.newcomer:
-            return self._route_newcomer(head, came, bool(placed))
+            return self._route_newcomer(came, bool(placed))
         came.flags &= ~Flag.NEWCOMER
         if self._is_of_connection(verdict, came):
             return None
@@ -193,12 +166,13 @@ class Rehoming:
             self._own_ids.add(identifier)
         if identifier not in self._own_ids:
             return partial(self._ask, came)
+        self._own_ids.used(identifier)
         came.flags &= ~Flag.NEWCOMER
         came.slot = self._places.slot
         came.key = self._resolver.address_key(came.host, head)
         return None
 
-    def _route_newcomer(self, head: Head, came: Handoff, placed: bool) -> Take | None:
+    def _route_newcomer(self, came: Handoff, placed: bool) -> Take | None:
         # A client's own connection stays where it is; so does a proxy's, as long as it
         # brings nobody else.  But once it has followed a known client, load did not
         # choose this slot, and the busiest slots would get the most newcomers.
@@ -214,8 +188,6 @@ class Rehoming:
             self._outbox.send(handoff)
 
     def _ask(self, came: Handoff, sock: socket, unread: bytes) -> None:
-        handoff = self._outbox.pack(
-            sock, unread, came, BY_KEY, came.key, purpose=Purpose.RESOLVE
-        )
+        handoff = self._outbox.pack(sock, unread, came, BY_KEY, came.key, purpose=Purpose.RESOLVE)
         if handoff is not None:
             self._outbox.send(handoff)

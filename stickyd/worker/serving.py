@@ -9,20 +9,24 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.resolve import Resolver
+from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
 from stickyd.placement.choice import PLACEMENTS
+from stickyd.serve.reception import CookieAttributes, Reception
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
+from stickyd.worker.claims import OwnIds
 from stickyd.worker.outbox import Outbox
-from stickyd.worker.rehome import OwnIds, Places, Rehoming
+from stickyd.worker.rehome import Places, Rehoming
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from socket import socket
 
     from twisted.internet.defer import Deferred
@@ -44,16 +48,18 @@ class Serving:
         reactor: Any,
         settings: Settings,
         slot: int,
+        secrets: Sequence[bytes],
         send_sessions: Callable[[int, bytes], Deferred[None]],
+        send_claims: Callable[[list[bytes]], Deferred[object]],
         lost: Callable[[], None],
     ) -> None:
         """
+        :param secrets: what signs (the first) and verifies tokens; none if there are none.
         :param lost: called when the primary has closed the handoff channel.
         :raises ApplicationError: if the application cannot be had.
         """
         self._reactor = reactor
         self._settings = settings
-        self._slot = slot
         self._send_sessions = send_sessions
         self._lost = lost
         self.sessions = SessionRegistry(
@@ -65,7 +71,42 @@ class Serving:
             reactor,
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
-        self.host = build_host(settings, reactor, self.sessions)
+        self.places = Places(slot, PLACEMENTS[settings.placement])
+        self.own_ids = OwnIds(reactor, settings.keys, send_claims)
+        self._outbox = Outbox()
+        signer = Signer(secrets) if secrets else None
+        self._rehoming = Rehoming(
+            Resolver(settings.keys, signer, self.places.stands, settings.networks),
+            self.places,
+            self.own_ids,
+            self._outbox,
+            settings.networks,
+        )
+        self.host = build_host(
+            settings,
+            reactor,
+            self.sessions,
+            self._rehoming.route if self._rehoming.needed else None,
+            self._reception(signer),
+        )
+
+    def _reception(self, signer: Signer | None) -> Reception | None:
+        settings = self._settings
+        reception = Reception(
+            settings.keys,
+            signer,
+            lambda: self.places.slot,
+            self.own_ids.claim,
+            settings.networks,
+            CookieAttributes(
+                settings.cookie_path,
+                settings.cookie_domain,
+                settings.cookie_samesite,
+                settings.cookie_secure,
+                settings.cookie_max_age,
+            ),
+        )
+        return reception if reception.needed else None
 
     def open(self, sock: socket) -> None:
         """
@@ -75,27 +116,33 @@ class Serving:
         """
         readiness = readiness_of(self._reactor)
         self._adoption = Adoption(
-            self._reactor, self.host, self._settings.window, self._lost, self._returned, self._room
+            self._reactor,
+            self.host,
+            self._settings.window,
+            self._lost,
+            self._outbox.returned,
+            self._outbox.room,
         )
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
         )
         self._adoption.announce = channel.announce
+        self._outbox.open(channel)
         self.retirement = Retirement(
             self.host,
             self.sessions,
-            channel,
+            self._outbox,
             self._send_sessions,
             PLACEMENTS[self._settings.placement],
-            self._slot,
+            self.places.slot,
         )
         channel.open()
 
-    def _returned(self, handoff: Any) -> None:
-        self.retirement.returned(handoff)
-
-    def _room(self) -> None:
-        self.retirement.room()
+    def occupy(self, slot: int) -> None:
+        """
+        Called when a spare is given its slot.
+        """
+        self.places.slot = self.retirement.slot = slot
 
     def figures(self) -> dict[str, float]:
         """
@@ -116,6 +163,8 @@ class Serving:
         :return: fires when the worker may exit.
         """
         self._adoption.close()
+        # The others stop too, or will do without what is ours until we have given it away.
+        self._rehoming.paused = True
         overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:
