@@ -32,8 +32,11 @@ def _shown(default: Any) -> str:
 
 def _parameter(name: str) -> list[str | None]:
     rule, default = rules()[name]
-    shown = f" [default: {_NULL.get(name) or _shown(default)}]" if default != "" else ""
-    return [name, {"workers": "w"}.get(name), None, rule.help + shown]
+    # twistd's help has no place for what stands for the value, and a unit belongs there.
+    about = [rule.metavar]
+    if default != "":
+        about.append(f"default: {_NULL.get(name) or _shown(default)}")
+    return [name, {"workers": "w"}.get(name), None, f"{rule.help} [{', '.join(about)}]"]
 
 
 #: Options that may be given several times.

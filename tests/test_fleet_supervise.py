@@ -219,8 +219,8 @@ def test_all_failed_refuses_everybody() -> None:
     rig.fail(1)
     newcomer = rig.deliver(1)
     assert rig.reasons() == [
-        (waiting, "no slot stands"),
-        (newcomer, "no slot stands"),
+        (waiting, "every slot has failed"),
+        (newcomer, "every slot has failed"),
     ]
 
 

@@ -26,7 +26,8 @@ WORKER = ("worker", "serve", "sessions")
 
 #: Who may know whom.  A module's own entry is the first one that it is in.
 LAYERS = (
-    (("plugin",), (*FOUNDATION, *PRIMARY, "service", "options")),
+    (("control.signals", "control.notify"), (*FOUNDATION, *CHANNELS, "service")),
+    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service", "options")),
     (("options",), FOUNDATION),
     (("service",), (*FOUNDATION, *CHANNELS, *PRIMARY)),
     (FOUNDATION, FOUNDATION),

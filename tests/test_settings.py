@@ -73,7 +73,7 @@ def test_help_names_every_option_and_its_default() -> None:
     text = " ".join(str(Options()).split())
     for name in rules():
         assert f"--{name}=" in text
-    assert "[default: rendezvous]" in text
+    assert "[NAME, default: rendezvous]" in text
     assert "[default: tcp:3000]" in text
 
 

@@ -31,6 +31,8 @@ class Outbox:
     def __init__(self) -> None:
         self._channel: ICourier | None = None
         self._waiting: deque[Handoff] = deque()
+        # Those that will be sent as soon as something else is done.
+        self._expected = 0
         self._emptied: list[Deferred[None]] = []
 
     def open(self, channel: ICourier) -> None:
@@ -87,6 +89,18 @@ class Outbox:
         self._waiting.append(handoff)
         self.room()
 
+    def send_after(self, waiting: Deferred[None], handoff: Handoff) -> None:
+        """
+        Pass a connection on once ``waiting`` has fired, which must not fail.
+        """
+        self._expected += 1
+
+        def due(_: object) -> None:
+            self._expected -= 1
+            self.send(handoff)
+
+        waiting.addCallback(due)
+
     def returned(self, handoff: Handoff) -> None:
         """
         Called with a connection that the primary had no descriptor free for.
@@ -102,7 +116,8 @@ class Outbox:
             return
         while self._waiting and channel.send(self._waiting[0]):
             self._waiting.popleft()
-        if self._emptied and not self._waiting and not channel.in_flight:
+        under_way = self._expected or self._waiting or channel.in_flight
+        if self._emptied and not under_way:
             emptied, self._emptied = self._emptied, []
             for waiting in emptied:
                 waiting.callback(None)

@@ -161,7 +161,7 @@ class Retirement:
         handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
         if handoff is not None:
             # The session that its last request used must be there before it is.
-            self._carry_sessions().addCallback(lambda _: self._outbox.send(handoff))
+            self._outbox.send_after(self._carry_sessions(), handoff)
 
     def settled(self) -> Deferred[None]:
         """

@@ -106,6 +106,7 @@ class HTTPChannel(Holding):
         finally:
             if request is not None:
                 request.connectionLost(reason)
+            self._tell_ended()
 
     def logPrefix(self) -> str:  # noqa: N802 - Twisted's name
         """

@@ -31,7 +31,7 @@ class Leaving(Incoming):
 
     def _forget(self) -> None:
         """
-        Be over, for the timer and for the host.
+        Be over, for the timer.
         """
         self._state = GONE
         self._request = self._successor = self._partial = None
@@ -41,6 +41,12 @@ class Leaving(Incoming):
         if self._next_pull is not None:
             self._next_pull.cancel()
             self._next_pull = None
+
+    def _tell_ended(self) -> None:
+        """
+        Be over, for the host: when whoever is concerned has heard of it, since a host
+        whose last connection is over lets the worker exit.
+        """
         ended, self.ended = self.ended, None
         if ended is not None:
             ended(self)
@@ -70,6 +76,7 @@ class Leaving(Incoming):
         unread = b"" if self._partial is None else bytes(self._partial)
         sock, rest = self._detach()
         self._forget()
+        self._tell_ended()
         return sock, unread + rest
 
     def _detach(self) -> tuple[socket, bytes]:
@@ -99,6 +106,7 @@ class Leaving(Incoming):
         unread = self._kept + rest
         self._forget()
         take(sock, unread)
+        self._tell_ended()
 
     def release(self, take: Take) -> None:
         """
