@@ -99,6 +99,13 @@ class IWorker(ICourier):
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
 
+    load: int = Attribute(
+        """
+        About how many connections it has: those that it reported last, and those that
+        were sent since or are on their way.
+        """
+    )
+
     def release(placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         """
         Have it give away its idle connections, each other one after the request that is
@@ -185,6 +192,18 @@ class IFleet(IDestination):
 
         :return: as :meth:`IWorker.adopt_sessions`; fails at once if there is no such
             worker.
+        """
+
+    def claim(index: int, identifiers: Sequence[bytes]) -> None:
+        """
+        Remember that clients who send these ids belong to a slot.
+
+        :param identifiers: of :func:`stickyd.affinity.resolve.learned_id`.
+        """
+
+    def resolve(handoff: Handoff) -> None:
+        """
+        Take over a connection, and place it by the request in its ``unread``.
         """
 
 

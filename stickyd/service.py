@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 from contextlib import suppress
 from functools import partial
@@ -18,17 +19,20 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.affinity.address import parse_ip_key, parse_text_key
-from stickyd.errors import OperatorError, SettingError
+from stickyd.affinity.resolve import Resolver
+from stickyd.affinity.token import Signer
+from stickyd.errors import OperatorError
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
 from stickyd.fleet.identity import identity
 from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.life import Life
+from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.preflight import check_application
 from stickyd.fleet.process import Birth
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.reload import Changes
+from stickyd.fleet.secret import Secrets
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.fleet.supervise import Fleet
@@ -36,6 +40,7 @@ from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
+from stickyd.listen.sniff import Bounds, Sniffer
 from stickyd.placement.choice import PLACEMENTS
 from stickyd.settings import FIXED, MOST_WORKERS, changed
 
@@ -77,6 +82,8 @@ class StickyService(Service):
             from twisted.internet import reactor
         self.settings = settings
         self._reactor = reactor
+        self._secrets = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
+        secrets = self._secrets.of(settings)
         self._readiness = readiness_of(reactor)
         self._endpoints = [
             (description, parse_endpoint(reactor, description)) for description in settings.listen
@@ -86,6 +93,7 @@ class StickyService(Service):
             PLACEMENTS[settings.placement],
             QueueLimits(settings.queue_limit, settings.queue_timeout),
             Overflow(reactor, settings.overflow),
+            ClaimLimits(settings.learn_limit, settings.learn_timeout),
         )
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         # Not a secret: jitter only has to differ between slots.
@@ -99,12 +107,24 @@ class StickyService(Service):
         self._spawner = Spawner(
             reactor,
             self._readiness,
-            self._birth(settings),
+            self._birth(settings, secrets),
             self.fleet,
             self._backoff,
             self._recycling,
         )
-        self.factory = StickyFactory(self.fleet, _key_of(settings))
+        self._resolver = self.fleet.resolver = Resolver(
+            settings.keys,
+            Signer(secrets) if secrets else None,
+            self.fleet.stands,
+            settings.networks,
+            self.fleet.newcomers.known,
+        )
+        self._sniffer = self._make_sniffer()
+        self.factory = StickyFactory(
+            self.fleet,
+            self._resolver.fallback_key,
+            None if self._sniffer is None else self._sniffer.accepted,
+        )
         self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
         self._listening = False
@@ -120,8 +140,32 @@ class StickyService(Service):
         """
         return [port for _, port in self._open]
 
-    def _birth(self, settings: Settings) -> Birth:
-        return Birth(worker_command(settings), settings, *identity(settings.uid, settings.gid))
+    def _birth(self, settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
+        who = identity(settings.uid, settings.gid)
+        return Birth(worker_command(settings), settings, *who, secrets)
+
+    def _make_sniffer(self) -> Sniffer | None:
+        settings, resolver = self.settings, self._resolver
+        proxied = settings.proxy_protocol == "on"
+        if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
+            return None
+        # The descriptors of those who wait must leave some for those who do not.
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        bounds = Bounds(
+            settings.head_bytes,
+            settings.head_timeout,
+            min(settings.sniff_limit, limit // 2),
+            settings.sniff_overflow == "close",
+        )
+        return Sniffer(
+            self._reactor,
+            self._readiness,
+            self.fleet,
+            resolver,
+            settings.networks,
+            proxied,
+            bounds,
+        )
 
     def _life(self, slot: Slot) -> Life:
         settings = self.settings
@@ -201,6 +245,8 @@ class StickyService(Service):
             self.privilegedStartService()
         super().startService()
         self._log.info("Primary {pid} running", pid=os.getpid())
+        for warning in self.settings.keys.warnings:
+            self._log.warn("{warning}", warning=warning)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
             self.fleet.start(self.settings.workers or usable_cpus(), self._life)
@@ -210,6 +256,11 @@ class StickyService(Service):
             self.fleet.resume(inherited["fleet"], self._life)
             # The workers run the former code.
             self.reload().addCallback(lambda _: self._resize_if_wanted())
+            for each in inherited.get("sniffed", ()):
+                if self._sniffer is None:
+                    self.factory.accepted(each["descriptor"], each["host"], each["port"])
+                else:
+                    self._sniffer.resume(each)
         for loop in self._loops:
             loop.start()
 
@@ -240,6 +291,8 @@ class StickyService(Service):
         self._log.info("Stopping: requests under way may finish")
         for loop in self._loops:
             loop.stop()
+        if self._sniffer is not None:
+            self._sniffer.stop()
         waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for _, port in self._open]
         self._open, self._loops, self._listening = [], [], False
         waits.append(self._spawner.stop())
@@ -291,6 +344,8 @@ class StickyService(Service):
         return {
             "ports": ports,
             "fleet": fleet,
+            "secret": self._secrets.own.hex(),
+            "sniffed": [] if self._sniffer is None else self._sniffer.to_plain(),
             "unready": [
                 *(worker.pid for worker in self._spawner.spares),
                 *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),
@@ -317,8 +372,9 @@ class StickyService(Service):
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted
         )
+        checked.addCallback(lambda _: self._secrets.of(wanted))
         reloaded = checked.addCallbacks(
-            lambda _: self._reload_checked(wanted), self._not_reloaded
+            lambda secrets: self._reload_checked(wanted, secrets), self._not_reloaded
         ).addCallback(self._reloaded)
         return reloaded if self._on_reload is None else self._on_reload(reloaded)
 
@@ -330,9 +386,13 @@ class StickyService(Service):
         """
         self._on_reload = call
 
-    def _reload_checked(self, settings: Settings) -> Deferred[list[str]]:
+    def _reload_checked(
+        self, settings: Settings, secrets: tuple[bytes, ...]
+    ) -> Deferred[list[str]]:
         self.settings = settings
-        self._spawner.renew(self._birth(settings))
+        if secrets:
+            self._resolver.signer = Signer(secrets)
+        self._spawner.renew(self._birth(settings, secrets))
         return self._changes.reload()
 
     def _not_reloaded(self, failure: Failure) -> list[str]:
@@ -401,10 +461,3 @@ def _note(failures: list[Exception], failure: Failure) -> Failure:
     assert isinstance(failure.value, Exception)
     failures.append(failure.value)
     return failure
-
-
-def _key_of(settings: Settings) -> Callable[[str], bytes]:
-    if len(settings.affinity) != 1:
-        raise SettingError("--affinity: one entry, please: ip, ip/24 or ip/24/56")
-    parse = parse_text_key if settings.placement == "modulo" else parse_ip_key
-    return parse(settings.affinity[0]).key_of

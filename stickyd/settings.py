@@ -262,6 +262,20 @@ class Settings:
         "NAME",
         choices=("rendezvous", "modulo"),
     )
+    learn_limit: int = _setting(
+        65_536,
+        "How many ids of learn: entries are remembered; the least recently used make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    learn_timeout: float = _setting(
+        86400.0,
+        "How long each of them is, after the last connection that began with it.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
     worker_reactor: str = _setting(
         "uvloop",
         "The workers' event loop: uvloop, asyncio or epoll.",
@@ -523,7 +537,8 @@ def _check_root_path(path: str) -> None:
 FIXED = frozenset(
     {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
      "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
-     "proxy_protocol", "head_bytes", "head_timeout", "sniff_limit", "sniff_overflow"}
+     "proxy_protocol", "head_bytes", "head_timeout", "sniff_limit", "sniff_overflow",
+     "learn_limit", "learn_timeout"}
 )  # fmt: skip
 
 

@@ -100,6 +100,7 @@ class FakeWorker:
         test fires when it has.
     :ivar sessions: the chunks that it adopted.
     :ivar places: what it was told of how clients are placed.
+    :ivar connections: how many it says it has, of what it has acknowledged.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class FakeWorker:
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.sessions: list[bytes] = []
         self.places: list[tuple[int, Sequence[int]]] = []
+        self.connections = 0
         self.quiet = True
 
     def to_plain(self) -> dict[str, Any]:
@@ -127,6 +129,10 @@ class FakeWorker:
         self.sent.append(handoff)
         self.in_flight.append(handoff)
         return True
+
+    @property
+    def load(self) -> int:
+        return self.connections + len(self.in_flight)
 
     def acknowledge(self) -> None:
         """

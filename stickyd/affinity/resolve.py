@@ -92,6 +92,8 @@ class Resolver:
     :ivar needs_hello: whether an entry stands in a ClientHello.
     :ivar needs_origin: whether an entry is the address, which a trusted peer may state in
         a request.
+    :ivar fallback_key: gives the key of a client of whom no more than the address will be
+        known; raises :exc:`ValueError` if it is none.
     :ivar signer: may be replaced when the secrets are.
     """
 
@@ -116,6 +118,7 @@ class Resolver:
         self._owner_of = owner_of
         addresses = [key for key in affinity.keys if isinstance(key, (IpKey, TextKey))]
         self._address = addresses[0] if addresses else None
+        self.fallback_key = (self._address or _ANY_ADDRESS).key_of
         # Every client has an address, so what follows is never asked.
         end = affinity.keys.index(addresses[0]) + 1 if addresses else len(affinity.keys)
         self.needs_head = self.needs_hello = False
@@ -151,6 +154,15 @@ class Resolver:
                 return verdict
         return NEWCOMER
 
+    def handoff_key(self, verdict: Verdict, host: str, head: Head | None = None) -> bytes:
+        """
+        Give the key that a connection travels with: the verdict's, or what is left should
+        the slot that the verdict names be gone.
+        """
+        if verdict.key is not None:
+            return verdict.key
+        return b"" if verdict.newcomer else self.address_key(host, head)
+
     def address_key(self, host: str, head: Head | None = None) -> bytes:
         """
         Give the key of a client's address; empty if the address is no entry.
@@ -160,14 +172,6 @@ class Resolver:
         :raises ValueError: if ``host`` is no address.
         """
         return b"" if self._address is None else self._key_of_origin(self._address, host, head)
-
-    def fallback_key(self, host: str) -> bytes:
-        """
-        Give the key of a client of whom only the address will be known.
-
-        :raises ValueError: if ``host`` is no address.
-        """
-        return (self._address or _ANY_ADDRESS).key_of(host)
 
     # the entries
 

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from stickyd.control.commands import (
     Beat,
+    Claim,
     ControlProtocol,
     Leave,
     Occupy,
@@ -37,6 +38,7 @@ from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.output import OutputRelay
 from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.frame import Purpose
 from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
@@ -104,6 +106,13 @@ class _Control(ControlProtocol):
         self._worker.wants_to_leave()
         return {}
 
+    @Claim.responder
+    def claim(self, identifiers: list[bytes]) -> dict[str, object]:
+        slot = self._worker.slot
+        if slot is not None:  # a spare has no clients
+            self._fleet.claim(slot.index, identifiers)
+        return {}
+
     @Sessions.responder
     def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
         return self._fleet.adopt_sessions(slot, chunk).addCallback(lambda _: {})
@@ -146,6 +155,8 @@ class WorkerProcess(ProcessProtocol):
         self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
+        # What was sent by the time of those figures.
+        self._sent_before = 0
         self._output = OutputRelay()
         self._watchdog = Watchdog(reactor, birth.settings.hang_timeout, self)
         self._readiness = readiness
@@ -271,6 +282,7 @@ class WorkerProcess(ProcessProtocol):
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
         sock.setblocking(False)
         self._make_channel(sock).resume(plain["channel"])
+        self._sent_before = self._sent
         control = plain["control"]
         factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: self._control))
         os.set_blocking(control, False)
@@ -325,6 +337,16 @@ class WorkerProcess(ProcessProtocol):
     @property
     def in_flight(self) -> Sized:
         return () if self._channel is None else self._channel.in_flight
+
+    @property
+    def _sent(self) -> int:
+        return 0 if self._channel is None else self._channel.sent
+
+    @property
+    def load(self) -> int:
+        # What is on its way was mostly sent since the figures, so it is not added to that.
+        coming = max(self._sent - self._sent_before, len(self.in_flight))
+        return int(self.figures.get("connections", 0)) + coming
 
     def reclaim(self) -> list[Handoff]:
         return [] if self._channel is None else self._channel.reclaim()
@@ -392,13 +414,17 @@ class WorkerProcess(ProcessProtocol):
         Called with each heartbeat.
         """
         self.figures = figures
+        self._sent_before = self._sent
         self._watchdog.beat()
         self._events.beat(self)
 
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
-        self._fleet.deliver(handoff)
+        if handoff.purpose == Purpose.RESOLVE:
+            self._fleet.resolve(handoff)
+        else:
+            self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:
         if self.slot is None:

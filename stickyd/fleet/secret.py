@@ -25,11 +25,16 @@ _log = Logger()
 class Secrets:
     """
     Gives the secrets, at the start and again at each reload.
+
+    :ivar own: the one that is used without a file: the same for as long as the primary
+        lives, so that a reload loses no client.
     """
 
-    def __init__(self) -> None:
-        # For as long as the primary lives, so that a reload loses no client.
-        self._random = secrets.token_bytes(32)
+    def __init__(self, own: bytes = b"") -> None:
+        """
+        :param own: that of a former self of this process.
+        """
+        self.own = own or secrets.token_bytes(32)
 
     def of(self, settings: Settings) -> tuple[bytes, ...]:
         """
@@ -38,7 +43,7 @@ class Secrets:
         :return: nothing if no entry of ``--affinity`` needs a token.
         :raises SettingError: if the file cannot be read, or a secret in it can be guessed.
         """
-        found: tuple[bytes, ...] = (self._random,)
+        found: tuple[bytes, ...] = (self.own,)
         if settings.secret_file:
             # Even if nobody needs them: a mistake is better found now than on the day that
             # somebody does.

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IRefusal, IWorker
 
+#: What the load of a slot is taken for whose worker is not there (yet).
+UNSERVED = 1 << 32
+
 #: How often a connection is sent again to a worker that cannot receive its descriptor.
 MOST_REFUSALS = 3
 
@@ -122,6 +125,15 @@ class Slot:
                 handoff.deadline = self._clock.seconds() + self._limits.patience
             self.queue.insert(place, handoff)
             self._watch_expiry()
+
+    @property
+    def load(self) -> int:
+        """
+        About how many connections it has; a slot without a worker has too many for anybody
+        to be sent there who can as well go elsewhere.
+        """
+        courier = self.courier
+        return len(self.queue) + (UNSERVED if courier is None else courier.load)
 
     # from the lifecycle
 

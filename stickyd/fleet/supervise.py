@@ -14,16 +14,19 @@ from zope.interface import implementer
 from stickyd.errors import WorkerError
 from stickyd.fleet.life import Life
 from stickyd.fleet.lifecycle import new_lifecycle
+from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.interfaces import IFleet
+from stickyd.placement.least import LeastLoaded
 from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+    from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.lifecycle import Lifecycle
     from stickyd.interfaces import IPlacement, IRefusal
 
@@ -73,6 +76,9 @@ class Fleet:
     The slots, their workers, and the placement that chooses between them.
 
     :ivar members: the slots, by index.
+    :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
+    :ivar resolver: places connections by a request that a worker has read; set by whoever
+        knows ``--affinity``.
     """
 
     _log = Logger()
@@ -83,10 +89,15 @@ class Fleet:
         make_placement: Callable[[int], IPlacement],
         queue: QueueLimits,
         refusal: IRefusal,
+        claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
     ) -> None:
         """
         :param make_placement: makes the placement over a number of slots.
         """
+        self.newcomers = LeastLoaded(
+            1, self._loads, clock.seconds, self.stands, claims.most, claims.seconds
+        )
+        self.resolver: Resolver | None = None
         self.clock = clock
         self._make_placement = make_placement
         self._queue = queue
@@ -161,8 +172,12 @@ class Fleet:
             if self._slot_of is None:
                 self._refusal.refuse(handoff, "every slot has failed")
                 return
-            index = self._slot_of(handoff.key)
-        elif index >= self.placed or not self.members[index].slot.stands:
+            if handoff.key:
+                index = self._slot_of(handoff.key)
+            else:
+                # The worker is told, since nothing else says that the client belongs there.
+                index = handoff.slot = self.newcomers.least_loaded()
+        elif not self.stands(index):
             handoff.slot = BY_KEY
             self.deliver(handoff)
             return
@@ -170,6 +185,31 @@ class Fleet:
             self._refusal.refuse(handoff, "the server stops")
         else:
             self.members[index].slot.deliver(handoff)
+
+    def resolve(self, handoff: Handoff) -> None:
+        """
+        Place a connection by the request that a worker has read from it and could not
+        place; see :meth:`stickyd.interfaces.IFleet.resolve`.
+        """
+        assert self.resolver is not None
+        place_by_request(handoff, self.resolver)
+        self.deliver(handoff)
+
+    def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
+        """
+        Remember who owns ids; see :meth:`stickyd.interfaces.IFleet.claim`.
+        """
+        for identifier in identifiers:
+            self.newcomers.remember(identifier, index)
+
+    def stands(self, index: int) -> bool:
+        """
+        Whether there is such a slot, and clients may be placed on it.
+        """
+        return 0 <= index < self.placed and self.members[index].slot.stands
+
+    def _loads(self) -> list[int]:
+        return [member.slot.load for member in self.members]
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
@@ -205,6 +245,7 @@ class Fleet:
         """
         if placed is not None:
             self.placed = placed
+            self.newcomers.resize(placed)
         standing = self.standing()
         if standing:
             self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
@@ -269,7 +310,10 @@ class Fleet:
         The slots as JSON can carry them, with their workers.  A worker that is not ready
         is left to itself: it ends when it finds no primary, or is reaped.
         """
-        return {"slots": [member.to_plain() for member in self.members[: self.placed]]}
+        return {
+            "slots": [member.to_plain() for member in self.members[: self.placed]],
+            "claims": self.newcomers.snapshot(),
+        }
 
     def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], Life]) -> None:
         """
@@ -286,6 +330,8 @@ class Fleet:
         self.placed = len(self.members)
         for member, each in zip(self.members, plain["slots"], strict=True):
             member.resume(each)
+        self.newcomers.resize(self.placed)
+        self.newcomers.restore(plain.get("claims", ()))
         self.place_again()
 
     # the end

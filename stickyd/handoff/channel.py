@@ -146,6 +146,13 @@ class HandoffChannel:
         """
         return self._their_window - len(self.in_flight)
 
+    @property
+    def sent(self) -> int:
+        """
+        How many handoffs were sent so far.
+        """
+        return self._sequence
+
     def send(self, handoff: Handoff) -> bool:
         """
         Pass a connection on; see :meth:`stickyd.interfaces.ICourier.send`.

@@ -197,9 +197,7 @@ class Sniffer:
     def _deliver(self, conn: Connection, found: Seen) -> None:
         verdict = self._resolver.resolve(conn.host, found.head, found.hello)
         slot = BY_KEY if verdict.slot is None else verdict.slot
-        key = verdict.key
-        if key is None:
-            key = b"" if verdict.newcomer else self._resolver.address_key(conn.host, found.head)
+        key = self._resolver.handoff_key(verdict, conn.host, found.head)
         self._pass_on(conn, key, slot, 0 if found.head is None else Flag.PLACED)
 
     def _wait(self, conn: Connection, seen: int, more: int) -> None:
@@ -239,10 +237,7 @@ class Sniffer:
 
     def _pass_on(self, conn: Connection, key: bytes, slot: int, flags: int) -> None:
         self._room.forget(conn)
-        try:
-            conn.set_mark(1)
-        except OSError:
-            pass  # it was reset meanwhile, which the worker will find
+        conn.set_mark(1)
         if conn.claimed:
             flags |= Flag.CLAIMED
         self._destination.deliver(
@@ -274,12 +269,11 @@ class Sniffer:
             for conn in self._room
         ]
 
-    def resume(self, plain: list[dict[str, Any]]) -> None:
+    def resume(self, plain: dict[str, Any]) -> None:
         """
-        Go on with those who waited at a former self.
+        Go on with one who waited at a former self.
         """
-        for each in plain:
-            conn = Connection(each["descriptor"], each["peer"], each["port"], each["owes"])
-            conn.host, conn.claimed = each["host"], each["claimed"]
-            conn.forget_mark()
-            self._look(conn)
+        conn = Connection(plain["descriptor"], plain["peer"], plain["port"], plain["owes"])
+        conn.host, conn.claimed = plain["host"], plain["claimed"]
+        conn.forget_mark()
+        self._look(conn)

@@ -77,11 +77,10 @@ class Connection:
     def set_mark(self, mark: int) -> None:
         """
         Be readable from so many bytes on; an end of the connection counts in any case.
-
-        :raises OSError: if the kernel does not like it.
         """
         if mark != self._mark:
             self._mark = mark
+            # Linux has no reason to refuse it, not even for a connection that was reset.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
 
     def forget_mark(self) -> None:

@@ -101,6 +101,30 @@ class LeastLoaded:
         self._forget(now)
         return slot
 
+    def known(self, key: bytes) -> int | None:
+        """
+        Give the slot that the key is remembered on, for which this is a use of it.
+
+        :return: None if it is not remembered, or the slot is not available.
+        """
+        now = self._clock()
+        slot, expiry = self._table.get(key, (-1, now))
+        if expiry <= now or not self._available(slot):
+            return None
+        self.remember(key, slot)
+        return slot
+
+    def remember(self, key: bytes, slot: int) -> None:
+        """
+        Remember a key on a slot that somebody else chose.  A slot that there is not is
+        nothing to remember.
+        """
+        if 0 <= slot < self.slots:
+            now = self._clock()
+            self._table[key] = slot, now + self._seconds
+            self._table.move_to_end(key)
+            self._forget(now)
+
     def least_loaded(self) -> int:
         """
         Choose the slot of a newcomer, without remembering anything.

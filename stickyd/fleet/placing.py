@@ -1,0 +1,45 @@
+"""
+Placing those whose key alone does not say where they belong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stickyd.affinity.first import FirstBytes
+from stickyd.affinity.peek import Need
+from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Flag, Purpose
+from stickyd.placement.least import MOST_KEYS
+
+if TYPE_CHECKING:
+    from stickyd.affinity.resolve import Resolver
+    from stickyd.handoff.frame import Handoff
+
+
+@dataclass(frozen=True)
+class ClaimLimits:
+    """
+    How much is remembered of who has claimed what.
+
+    :ivar most: ids.
+    :ivar seconds: how long each is remembered after its last use.
+    """
+
+    most: int = MOST_KEYS
+    seconds: float = 86400.0
+
+
+def place_by_request(handoff: Handoff, resolver: Resolver) -> None:
+    """
+    Set the slot or the key of a connection by the request that a worker has read from it,
+    which stands in ``handoff.unread``.
+    """
+    # The worker has kept to its own bound, so ours need not be another one.
+    found = FirstBytes(True, False, MAX_UNREAD_BYTES).feed(handoff.unread)
+    head = None if isinstance(found, Need) else found.head
+    verdict = resolver.resolve(handoff.host, head)
+    handoff.key = resolver.handoff_key(verdict, handoff.host, head)
+    handoff.slot = BY_KEY if verdict.slot is None else verdict.slot
+    handoff.purpose = Purpose.CONNECTION
+    handoff.flags |= Flag.PLACED
