@@ -22,6 +22,8 @@ from zope.interface import implementer
 
 from stickyd.interfaces import IHost
 from stickyd.serve.asgi_http import HttpProtocol, OpenConnections
+from stickyd.serve.asgi_reception import receiving
+from stickyd.serve.asgi_route import RoutedProtocol
 from stickyd.serve.lifespan import Lifespan
 from stickyd.worker.transport_loop import LoopTransport
 
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.http.shared import Route
     from stickyd.serve.lifespan import AsgiApplication
+    from stickyd.serve.reception import Reception
 
 #: Seconds that clients get to take the WebSocket close frame, and applications to notice
 #: that their clients are gone, before they are cut off.
@@ -77,14 +81,21 @@ class AsgiHost:
         loop: asyncio.AbstractEventLoop,
         name: str = "the ASGI application",
         options: AsgiOptions | None = None,
+        route: Route | None = None,
+        reception: Reception | None = None,
     ) -> None:
         """
         :param loop: the worker's; it runs when connections come.
         :param name: the application, for errors.
+        :param route: see :class:`stickyd.serve.http.shared.Shared`.
+        :param reception: the same.
         """
         options = AsgiOptions() if options is None else options
+        self._route = route
         self._loop = loop
         self._lifespan = Lifespan(application, loop, name, options.lifespan)
+        if reception is not None:
+            application = receiving(application, reception)
         self._config = _configure(application, options)
         self._connections = OpenConnections(self._emptied)
         self._state = ServerState()
@@ -119,12 +130,16 @@ class AsgiHost:
         """
         Serve a connection; see :class:`IHost`.
         """
-        protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
+        protocol = self._make_protocol()
         protocol.came = handoff
         # An asyncio loop has all the methods of a readiness.
         LoopTransport(cast("IReadiness", self._loop), sock, peer, handoff.unread).start(protocol)
         if self._draining:
             protocol.finish_soon()
+
+    def _make_protocol(self) -> HttpProtocol:
+        parts = self._config, self._state, self._lifespan.state, self._loop
+        return HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
 
     def release(
         self,
