@@ -74,7 +74,10 @@ class FakeControl(ControlProtocol):
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
-    def serve(self, settings: str, slot: int, path: list[str]) -> Deferred[dict[str, object]]:
+    def serve(
+        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
+    ) -> Deferred[dict[str, object]]:
+        self.secrets = secrets
         self.served.append((Settings.from_json(settings), slot, path))
         return self.answer
 

@@ -100,7 +100,9 @@ def test_foreign_messages_are_named(data: bytes, complaint: str) -> None:
         frame.decode(data, len(data))
 
 
-@pytest.mark.parametrize("address", [b"192.0.2.1\0port", b"192.0.2.1:4000", b"h\x0012\x00local.abc"])
+@pytest.mark.parametrize(
+    "address", [b"192.0.2.1\0port", b"192.0.2.1:4000", b"h\x0012\x00local.abc"]
+)
 def test_malformed_address_is_refused(address: bytes) -> None:
     """
     An address without a port number is a frame error, not a crash.

@@ -72,6 +72,7 @@ class Worker:
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False
+        self.load = 0
         ours, theirs = channel_pair()
         self.primary = End(ours, 8)
         self.primary.channel._receiver = self
@@ -211,15 +212,16 @@ class Model(RuleBasedStateMachine):
 
     # what happens
 
-    @rule()
-    def client_connects(self) -> None:
+    @rule(count=st.integers(1, 4))
+    def clients_connect(self, count: int) -> None:
         """
-        A connection is accepted.
+        Connections are accepted.
         """
-        handoff, client = connection(str(len(self.clients)))
-        handoff.key = b"\0"
-        self.clients.append(client)
-        self.fleet.deliver(handoff)
+        for _ in range(count):
+            handoff, client = connection(str(len(self.clients)))
+            handoff.key = b"\0"
+            self.clients.append(client)
+            self.fleet.deliver(handoff)
 
     @precondition(lambda self: self.worker.alive and not self.worker.is_ready)
     @rule()
@@ -296,7 +298,7 @@ class Model(RuleBasedStateMachine):
             worker.primary.clock.advance(seconds)
             worker.end.clock.advance(seconds)
 
-    @precondition(lambda self: not self.stopping)
+    @precondition(lambda self: len(self.clients) > 6 and not self.stopping)
     @rule(patience=st.sampled_from([0.0, 2.0, 20.0]))
     def primary_stops(self, patience: float) -> None:
         """
@@ -404,12 +406,25 @@ class Model(RuleBasedStateMachine):
             self.time_passes(20.0)
             if self.stopped:
                 break
-        assert self.stopped == [None]
-        assert not self.clock.getDelayedCalls()
-        assert sorted(self.served() + self.refusal.refused) == list(range(len(self.clients)))
+        try:
+            assert self.stopped == [None]
+            assert not self.clock.getDelayedCalls()
+            assert sorted(self.served() + self.refusal.refused) == list(range(len(self.clients)))
+            assert len(open_sockets()) == len(self.before) + len(self.clients)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """
+        Leave nothing to the next example, whatever this one has leaked.
+        """
         for client in self.clients:
             client.close()
-        assert open_sockets() == self.before
+        for worker in self.workers:
+            worker.primary.socket.close()
+            worker.end.socket.close()
+        for descriptor in open_sockets() - self.before:
+            os.close(descriptor)
 
 
 def test_slot_keeps_every_connection_through_any_order_of_events() -> None:

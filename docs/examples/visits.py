@@ -11,11 +11,12 @@ reach the same one.  From this directory::
 from __future__ import annotations
 
 import os
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from twisted.web.resource import Resource
 from typing_extensions import override
+
+from stickyd.interfaces import ISessionData
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -24,21 +25,18 @@ if TYPE_CHECKING:
 class Visits(Resource):
     """
     Says how often the session that asks has been here.
+
+    What stands in ``ISessionData`` is carried along when another worker takes the session
+    over: at a reload, a resize, an upgrade.
     """
 
     isLeaf = True
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._visits: Counter[bytes] = Counter()
-
     @override
     def render(self, request: Request) -> bytes:
-        session = request.getSession()
-        if session.uid not in self._visits:
-            session.notifyOnExpire(lambda: self._visits.pop(session.uid))
-        self._visits[session.uid] += 1
-        return b"Visit %d, worker %d\n" % (self._visits[session.uid], os.getpid())
+        data = request.getSession(ISessionData)
+        data["visits"] = data.get("visits", 0) + 1
+        return b"Visit %d, worker %d\n" % (data["visits"], os.getpid())
 
 
 root = Visits()

@@ -449,8 +449,14 @@ class WorkerProcess(ProcessProtocol):
         )
 
     def lost(self) -> None:
-        # Its process has ended, or ends: processExited is what counts.
-        pass
+        # Its process has ended, which processExited tells, or ends; one that has broken
+        # the protocol must not go on without a channel.
+        self._reactor.callLater(KILL_AFTER, self._kill_if_alive)
+
+    def _kill_if_alive(self) -> None:
+        if not self.ended:
+            self._verdict = self._verdict or "closed its handoff channel"
+            self.kill(signal.SIGKILL)
 
     # ProcessProtocol
 

@@ -116,15 +116,12 @@ class Slot:
             )
         else:
             # First, but behind those that came back before it.
-            place = 0
-            for waiting in self.queue:
-                if not waiting.refusals or waiting.sequence > handoff.sequence:
-                    break
-                place += 1
-            if not handoff.deadline:
-                handoff.deadline = self._clock.seconds() + self._limits.patience
-            self.queue.insert(place, handoff)
-            self._watch_expiry()
+            before = []
+            while (
+                self.queue and self.queue[0].refusals and self.queue[0].sequence < handoff.sequence
+            ):
+                before.append(self.queue.popleft())
+            self.wait_first([*before, handoff])
 
     @property
     def load(self) -> int:

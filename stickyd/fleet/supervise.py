@@ -343,6 +343,10 @@ class Fleet:
         :param patience: seconds until what is still under way is cut off.
         :return: fires when no worker is left; never fails.
         """
+        if self._stopping is not None:
+            again: Deferred[None] = Deferred()
+            self._stopping.addCallback(again.callback)
+            return again
         stopping: Deferred[None] = Deferred()
         self._stopping = stopping
         deadline = self.clock.seconds() + patience

@@ -15,7 +15,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import uvicorn
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from uvicorn.server import ServerState
 from zope.interface import implementer
@@ -101,6 +101,8 @@ class AsgiHost:
         self._state = ServerState()
         self._state.connections = self._connections
         self._drained: list[Deferred[None]] = []
+        self._departing: set[HttpProtocol] = set()
+        self._released: list[Deferred[None]] = []
         self._draining = False
         self._given_up = False
         self._clock: asyncio.TimerHandle | None = None
@@ -112,19 +114,19 @@ class AsgiHost:
         """
         return len(self._connections)
 
+    @property
+    def requests(self) -> int:
+        """
+        How many requests were answered.
+        """
+        return self._state.total_requests
+
     def start(self) -> Deferred[None]:
         """
         Have the application start; see :class:`IHost`.
         """
         self._renew_date()
         return self._deferred(self._lifespan.startup())
-
-    @property
-    def requests(self) -> int:
-        """
-        How many requests the application was asked to answer.
-        """
-        return self._state.total_requests
 
     def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
@@ -133,7 +135,8 @@ class AsgiHost:
         protocol = self._make_protocol()
         protocol.came = handoff
         # An asyncio loop has all the methods of a readiness.
-        LoopTransport(cast("IReadiness", self._loop), sock, peer, handoff.unread).start(protocol)
+        readiness = cast("IReadiness", self._loop)
+        LoopTransport(readiness, sock, peer, handoff.unread).start(protocol)
         if self._draining:
             protocol.finish_soon()
 
@@ -142,22 +145,37 @@ class AsgiHost:
         return HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
 
     def release(
-        self,
-        goes: Callable[[Handoff], bool],
-        give: Callable[[socket, bytes, Handoff], None],
+        self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """
-        Give connections away; see :class:`IHost`.
+        Give connections away between two requests; see :class:`IHost`.
         """
-        going = [
-            connection
-            for connection in self._connections
-            if isinstance(connection, HttpProtocol) and goes(connection.came)
-        ]
-        for connection in going:
-            connection.release(give)
-        busy = [c.gone for c in going if c in self._connections and c.can_move]
-        return DeferredList(busy).addCallback(lambda _: None)
+
+        def depart(connection: HttpProtocol) -> None:
+            self._departing.discard(connection)
+            if connection.idle and goes(connection.came):
+                give(*connection.detach(), connection.came)
+            elif self._draining:
+                connection.shutdown()
+            self._look_departing()
+
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol) and goes(connection.came):
+                self._departing.add(connection)
+                if not connection.when_idle(depart):
+                    # On TLS, whose state cannot go along: it is closed instead.
+                    self._departing.discard(connection)
+                    connection.shutdown()
+        released: Deferred[None] = Deferred()
+        self._released.append(released)
+        self._look_departing()
+        return released
+
+    def _look_departing(self) -> None:
+        if not self._departing:
+            released, self._released = self._released, []
+            for waiting in released:
+                waiting.callback(None)
 
     def drain(self) -> Deferred[None]:
         """

@@ -2,20 +2,21 @@
 HTTP/1.1 for ASGI applications: uvicorn's protocol, able to finish well and to move.
 
 What of uvicorn's internals this module and :mod:`stickyd.serve.asgi` stand on:
-``HttpToolsProtocol``'s attributes ``transport``, ``scope`` (a new one when a request
-begins), ``cycle`` (made of that scope when its head is complete; ``response_complete``,
-``keep_alive``, ``more_body``), ``pipeline``, ``parser``, ``timeout_keep_alive_task`` and
-``connections``; that every protocol adds itself to ``ServerState.connections`` and takes
-itself out by ``discard`` or ``remove``; ``ServerState.tasks`` and ``default_headers``;
-and ``shutdown()`` of the WebSocket protocols.  A test holds them.
+``HttpToolsProtocol``'s attributes ``transport``, ``flow``, ``parser``, ``pipeline``,
+``connections``, ``timeout_keep_alive_task``, ``scope`` (a new one when a request begins)
+and ``cycle`` (made of that scope when its head is complete; ``response_complete``,
+``keep_alive``, ``body``, ``more_body``, ``on_response``); that every protocol adds itself to
+``ServerState.connections`` and takes itself out by ``discard`` or ``remove``;
+``ServerState.tasks``, ``total_requests`` and ``default_headers``; and ``shutdown()`` of
+the WebSocket protocols.  A test holds them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from zope.interface import implementer
 
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
 
-    Give = Callable[[socket, bytes, Handoff], None]
+
+#: Seconds until a connection that shall be given away is looked at again, while the client
+#: has not taken all of its answer.
+UNSENT_SECONDS = 0.1
 
 
 class OpenConnections(set[Any]):
@@ -67,10 +71,11 @@ class HttpProtocol(HttpToolsProtocol):
     cycle: Any
     parser: Any
 
+    #: How it came to us.
     came: Handoff
+
     _finishing = False  # the next response is the last
-    _give: Give | None = None
-    _gone: Deferred[None] | None = None
+    _departure: Callable[[HttpProtocol], object] | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -86,13 +91,40 @@ class HttpProtocol(HttpToolsProtocol):
         # uvicorn leaves the timer of a connection that was reset, and all that hangs on it.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        self._tell_gone()
+        self._depart()
 
     @override
     def on_headers_complete(self) -> None:
+        first = self.cycle is None
         super().on_headers_complete()
-        if self._finishing and self.cycle is not None:
+        if self.cycle is None:
+            return  # It asks for a WebSocket.
+        if first:
+            # An application that answers at once and a client that asks once never touch
+            # epoll so.
+            self.flow.pause_reading()
+            self.loop.call_soon(self._watch_client)
+        if self._departure is not None:
+            self.cycle.on_response = self._answered
+        elif self._finishing:
             self.cycle.keep_alive = False
+
+    def _watch_client(self) -> None:
+        # Else uvicorn has reasons of its own to pause, and resumes by itself.
+        if not self.pipeline and len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+
+    @override
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle is not None:
+            # uvicorn does not say so if the application has answered before.
+            self.cycle.more_body = False
+
+    @override
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._depart()
 
     def _head_begun(self) -> bool:
         """
@@ -104,15 +136,12 @@ class HttpProtocol(HttpToolsProtocol):
     def idle(self) -> bool:
         """
         Whether the connection is between two requests and nothing is left to write.
-
-        :obj:`False` too if the application has answered before the request's body was
-        whole, as nobody counts the rest of it; and on TLS.
+        Never on TLS.
         """
         cycle = self.cycle
         return (
             not self._head_begun()
             and (cycle is None or (cycle.response_complete and not cycle.more_body))
-            and not self.pipeline
             and isinstance(self.transport, LoopTransport)
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0
@@ -134,65 +163,58 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = None
         return detached
 
-    @property
-    def gone(self) -> Deferred[None]:
+    def when_idle(self, departure: Callable[[HttpProtocol], object]) -> bool:
         """
-        Fires when the connection is over, or given away.
-        """
-        if self._gone is None:
-            self._gone = Deferred()
-        return self._gone
+        Have a function called with us, once: as soon as we are idle, or over, or a
+        WebSocket.
 
-    def _tell_gone(self) -> None:
-        if self._gone is not None and not self._gone.called:
-            self._gone.callback(None)
+        :return: whether we can ever be idle; if not, nothing is called.
+        """
+        if not isinstance(self.transport, LoopTransport) or self.transport.is_closing():
+            return False
+        self._departure = departure
+        if self._answering():
+            self.cycle.on_response = self._answered
+        elif not self._head_begun():
+            self._look()
+        return True
 
-    @property
-    def can_move(self) -> bool:
-        """
-        Whether the connection could be given away between two requests.
-        """
-        return isinstance(self.transport, LoopTransport)
+    def _answered(self) -> None:
+        self.on_response_complete()
+        # What was written leaves in the next turn, before this call.
+        self.loop.call_soon(self._look)
 
-    def release(self, give: Give) -> None:
-        """
-        Give the connection away: now if it is idle, else after the response under way.
-        """
-        if not self.can_move:
-            self.shutdown()
+    def _look(self) -> None:
+        if self._departure is None or self._head_begun() or self._answering():
             return
-        self._give = give
-        self._leave_if_idle()
+        if self.idle:
+            self._depart()
+        elif not self.transport.is_closing():
+            # The client has not taken its answer yet, or has not sent all of its request.
+            self.loop.call_later(UNSENT_SECONDS, self._look)
 
-    def _leave_if_idle(self) -> None:
-        if self._give is not None and self.parser is not None and self.idle:
-            sock, unread = self.detach()
-            self._tell_gone()
-            self._give(sock, unread, self.came)
+    def _depart(self) -> None:
+        departure, self._departure = self._departure, None
+        if departure is not None:
+            departure(self)
 
-    @override
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._give is not None:
-            # A turn later: uvicorn may have bytes of the next request in hand.
-            self.loop.call_soon(self._leave_if_idle)
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     @override
     def shutdown(self) -> None:
         """
         Close the connection now if nothing is under way, else after the response, which
-        says ``Connection: close`` if its head is not written yet.
+        says ``Connection: close`` if its head is not written yet.  One that departs is
+        left alone.
         """
-        if self._give is not None and self.can_move:
-            # It is given away as soon as it can be, which is better than closed.
-            return
         self._finishing = True
-        if self._head_begun():
+        if self._departure is not None or self._head_begun():
             return
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
-        else:
+        if self._answering():
             self.cycle.keep_alive = False
+        else:
+            self.transport.close()
 
     def finish_soon(self) -> None:
         """

@@ -81,8 +81,6 @@ class Lifespan:
         """
         Have the application shut down.  What it raises is logged.
         """
-        if self._task is None or self._task.done():
-            return
         if self._phase is _Phase.SERVING:
             self._phase = _Phase.STOPPING
             self._stopping.set()

@@ -48,8 +48,10 @@ class ProtocolHost:
     Serves connections with the protocols of a factory.
 
     Nothing is known about them, so a drain closes only those whose protocol provides
-    :class:`IDetachable` and is idle just then; the others end when their protocol or
-    their client ends them, or at :meth:`abort`.
+    :class:`IDetachable` and is idle just then, and only those can be given away; the
+    others end when their protocol or their client ends them, or at :meth:`abort`.
+
+    :ivar requests: how many connections were served.
     """
 
     _log = Logger()
@@ -59,7 +61,6 @@ class ProtocolHost:
         self._readiness = readiness
         self._transports: set[CountedTransport] = set()
         self._drained: list[Deferred[None]] = []
-        #: How many connections got a protocol; what goes on in them is not ours to count.
         self.requests = 0
 
     @property
@@ -90,38 +91,41 @@ class ProtocolHost:
             hang_up(sock, False, False)
             sock.close()
             return
+        self.requests += 1
         transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
         transport.came = handoff
-        self.requests += 1
         transport.ended = self._end
         self._transports.add(transport)
         transport.start(protocol)
 
     def release(
-        self,
-        goes: Callable[[Handoff], bool],
-        give: Callable[[socket, bytes, Handoff], None],
+        self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """
-        Give away the connections whose protocol provides :class:`IDetachable` and is idle
-        just now; see :class:`IHost`.
+        Give away the connections that are known to be idle; the others cannot be.
         """
-        for transport in list(self._transports):
-            protocol = transport.protocol
-            if goes(transport.came) and IDetachable.providedBy(protocol) and protocol.idle:
-                sock, unread = protocol.detach()
-                self._end(transport)
+        for transport in self._idle():
+            if goes(transport.came):
+                # Before: it tells nobody that its connection has gone.
+                self._transports.discard(transport)
+                sock, unread = transport.protocol.detach()
                 give(sock, unread, transport.came)
+        self._look()
         return succeed(None)
+
+    def _idle(self) -> list[CountedTransport]:
+        return [
+            transport
+            for transport in self._transports
+            if IDetachable.providedBy(transport.protocol) and transport.protocol.idle
+        ]
 
     def drain(self) -> Deferred[None]:
         """
         Close the connections that are known to be idle, and wait for the others.
         """
-        for transport in list(self._transports):
-            protocol = transport.protocol
-            if IDetachable.providedBy(protocol) and protocol.idle:
-                transport.loseConnection()
+        for transport in self._idle():
+            transport.loseConnection()
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
         self._look()

@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from twisted.web.pages import notFound
 from twisted.web.static import File
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
+    from twisted.web.server import Request
 
 
 class StaticFiles(File):
@@ -25,6 +27,7 @@ class StaticFiles(File):
     """
 
     indexNames = ("index.html", "index.htm")  # type: ignore[assignment]  # noqa: N815 - Twisted's name; only iterated
+    childNotFound = notFound()  # type: ignore[assignment]  # noqa: N815 - any resource will do
     inside = ""
 
     def __init__(self, path: str, *arguments: Any) -> None:
@@ -34,6 +37,11 @@ class StaticFiles(File):
         super().__init__(path, *arguments)
         # What nobody knows is not a page: browsers would run the scripts in it.
         self.defaultType = "application/octet-stream"
+
+    @override
+    def getChild(self, path: bytes, request: Request) -> Any:
+        # The system calls refuse it, and Twisted has not thought of that.
+        return self.childNotFound if b"\0" in path else super().getChild(path, request)
 
     @override
     def directoryListing(self) -> IResource:

@@ -61,6 +61,8 @@ class ApplicationResource(WSGIResource):
             environ["SCRIPT_NAME"] = root_path + environ["SCRIPT_NAME"]
             # Other workers have this application too, each with the state of its own clients.
             environ["wsgi.multiprocess"] = True
+            # PEP 3333: never empty, as it is if the client's Host is.
+            environ["SERVER_NAME"] = environ["SERVER_NAME"] or "localhost"
             return application(environ, start_response)
 
         super().__init__(reactor, threads, run)
@@ -68,8 +70,7 @@ class ApplicationResource(WSGIResource):
     @override
     def render(self, request: Request) -> Any:
         if isinstance(request.getClientAddress(), UNIXAddress):
-            # Twisted asks for a host and a port, and PEP 3333 wants SERVER_NAME and
-            # SERVER_PORT never to be empty.
+            # Twisted asks for its host and port.
             request.client = IPv4Address("TCP", "", 0)
             request.host = IPv4Address("TCP", "localhost", 80)
         return super().render(request)

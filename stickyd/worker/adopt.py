@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.address import presented
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHandoffReceiver
 
 if TYPE_CHECKING:
@@ -126,8 +127,12 @@ class Adoption:
             family, peer = socket.AF_INET6, _peer(host, handoff.port)
         else:
             family, peer = socket.AF_INET, IPv4Address("TCP", host, handoff.port)
-        # All four given, so that Python need not ask the kernel three times.
-        sock = socket.socket(family, socket.SOCK_STREAM, 0, handoff.descriptor)
+        if handoff.flags & Flag.CLAIMED:
+            # The host is that of somebody behind a proxy, who may use another family.
+            sock = socket.socket(fileno=handoff.descriptor)
+        else:
+            # All four given, so that Python need not ask the kernel three times.
+            sock = socket.socket(family, socket.SOCK_STREAM, 0, handoff.descriptor)
         sock.setblocking(False)
         self._host.adopt(sock, peer, handoff)
 

@@ -230,8 +230,6 @@ def _asgi_host(
 
 
 def _static_files(directory: str) -> Any:
-    from stickyd.serve.static import StaticFiles
-
     path = os.path.abspath(directory)
     try:
         os.listdir(path)
@@ -239,4 +237,6 @@ def _static_files(directory: str) -> Any:
         raise ApplicationError(
             f"--static {directory}: cannot serve the directory {path}: {problem.strerror}"
         ) from None
+    from stickyd.serve.static import StaticFiles
+
     return StaticFiles(path)

@@ -80,7 +80,7 @@ class Reading(Producing):
         raw = head[line_end + 2 :]
         block = self._block
         if block is None or raw != block.raw or version is not block.version:
-            block = self._block = FieldBlock(raw, version, limits)
+            block = self._block = self.shared.field_block(raw, version)
         if self._route is not None and self.came is not None:
             take = self._route(RequestHead(method, target, block.pairs), self.came)
             if take is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import version
 
+from stickyd.serve.http.head import FieldBlock
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.sweep import Sweep
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
     Take = Callable[[socket, bytes], object]
     Route = Callable[[RequestHead, Handoff], Take | None]
+
+
+#: How many field blocks are remembered, and how large each may be: about 1 MB at most.
+REMEMBERED_BLOCKS = 256
+REMEMBERED_BYTES = 1024
 
 
 class Shared:
@@ -62,9 +68,27 @@ class Shared:
         self.server = server
         self._wall_clock = wall_clock
         self._second = -1
+        self._blocks: dict[bytes, FieldBlock] = {}
         self._date = b""
         self._common = b""
         self._success = b""
+
+    def field_block(self, raw: bytes, version: bytes) -> FieldBlock:
+        """
+        Parse the fields of a head, or remember how they were parsed: a client that comes
+        on a new connection for each request sends the same bytes as before.
+
+        :raises RequestError: if they are not what RFC 9112 allows.
+        """
+        blocks = self._blocks
+        block = blocks.get(raw)
+        if block is None or block.version is not version:
+            block = FieldBlock(raw, version, self.limits)
+            if len(raw) <= REMEMBERED_BYTES:
+                if len(blocks) >= REMEMBERED_BLOCKS:
+                    blocks.clear()
+                blocks[raw] = block
+        return block
 
     def success(self) -> bytes:
         """

@@ -1,0 +1,41 @@
+"""
+python-socketio: its sessions live in one worker's memory, over several requests.
+"""
+# mypy: disable-error-code="untyped-decorator"
+# (python-socketio has no annotations of its own.)
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import socketio
+
+sio = socketio.AsyncServer(async_mode="asgi")
+app = socketio.ASGIApp(sio)
+
+
+@sio.event
+async def remember(sid: str, word: str) -> int:
+    """
+    Keep a word for this client.
+    """
+    async with sio.session(sid) as session:
+        session.setdefault("words", []).append(word)
+    return os.getpid()
+
+
+@sio.event
+async def recall(sid: str) -> Any:
+    """
+    Tell all his words.
+    """
+    return (await sio.get_session(sid)).get("words", [])
+
+
+@sio.event
+async def shout(sid: str, word: str) -> None:
+    """
+    Send a word to everybody who is connected to this worker.
+    """
+    await sio.emit("heard", word)

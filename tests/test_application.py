@@ -1,0 +1,302 @@
+"""
+From the settings to a host: what is found, and what an operator reads otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.protocol import Factory, Protocol
+from twisted.web.resource import Resource
+
+from stickyd.errors import ApplicationError, SettingError
+from stickyd.serve.asgi import AsgiHost
+from stickyd.serve.protocol import ProtocolHost
+from stickyd.serve.resource import ResourceHost
+from stickyd.serve.wsgi import WsgiHost
+from stickyd.sessions.memory import MemorySessionStore
+from stickyd.sessions.registry import SessionRegistry
+from stickyd.settings import Settings
+from stickyd.worker.application import build_host
+from tests.hosting import a_reactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from stickyd.interfaces import IHost
+
+HERE = __name__
+
+
+# what the options name
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None:
+    """
+    An ASGI 3 application.
+    """
+
+
+class Asgi:
+    """
+    The same as an object.
+    """
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """
+        Serve.
+        """
+
+
+class Awaitable:
+    """
+    The same as a class whose instances are awaited.
+    """
+
+    def __init__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scope = scope
+
+    def __await__(self) -> Any:
+        yield
+
+
+class Asgi2:
+    """
+    An ASGI 2 application.
+    """
+
+    def __call__(self, scope: Any) -> Any:
+        """
+        Make what serves.
+        """
+
+
+def decorated(scope: Any, receive: Any, send: Any) -> Any:
+    """
+    A plain function that returns what is awaited.
+    """
+    return asgi(scope, receive, send)
+
+
+def wsgi(environ: Any, start_response: Any) -> Any:
+    """
+    A WSGI application.
+    """
+
+
+def make_asgi() -> Asgi:
+    """
+    Make an ASGI application.
+    """
+    return Asgi()
+
+
+async def make_asgi_later() -> Asgi:
+    """
+    Make it where nobody can wait for it.
+    """
+    return Asgi()
+
+
+def make_nothing() -> None:
+    """
+    Make no application.
+    """
+
+
+def fail() -> None:
+    """
+    Make an error.
+    """
+    raise ValueError("not today")
+
+
+async def handler(request: Any) -> None:
+    """
+    Something of a framework, and not an application.
+    """
+
+
+asgi_object, asgi2_object = Asgi(), Asgi2()
+asgi_partial = functools.partial(asgi)
+factory = Factory.forProtocol(Protocol)
+root = Resource()
+number = 5
+
+
+def make_factory() -> Factory[Protocol]:
+    """
+    Make a protocol factory.
+    """
+    return factory
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., IHost]]:
+    """
+    Build a host of settings.
+    """
+    with a_reactor() as reactor:
+        sessions = SessionRegistry(MemorySessionStore(reactor), reactor)
+        yield lambda **given: build_host(Settings.read(given), reactor, sessions)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "kind"),
+    [
+        ("resource", "root", ResourceHost),
+        ("resource", "Resource", ResourceHost),
+        ("asgi", "asgi", AsgiHost),
+        ("asgi", "asgi_object", AsgiHost),
+        ("asgi", "asgi_partial", AsgiHost),
+        ("asgi", "decorated", AsgiHost),
+        ("asgi", "Awaitable", AsgiHost),
+        ("asgi_factory", "make_asgi", AsgiHost),
+        ("asgi_factory", "Asgi", AsgiHost),
+        ("wsgi", "wsgi", WsgiHost),
+        ("protocol", "factory", ProtocolHost),
+        ("protocol", "make_factory", ProtocolHost),
+        ("protocol", "Factory", ProtocolHost),
+    ],
+)
+def test_builds_the_host_of_its_option(
+    build: Callable[..., IHost], option: str, name: str, kind: type
+) -> None:
+    """
+    Each option leads to its host, whatever form the application has.
+    """
+    assert type(build(**{option: f"{HERE}:{name}"})) is kind
+
+
+def test_serves_the_demonstration_otherwise(build: Callable[..., IHost]) -> None:
+    """
+    Without an application there is a host too.
+    """
+    assert type(build()) is ResourceHost
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "says"),
+    [
+        ("asgi", "wsgi", "as WSGI applications do: write --wsgi instead"),
+        ("asgi", "asgi2_object", "as ASGI 2 applications do: wrap it in asgiref"),
+        ("asgi", "Asgi2", "is a class: give an instance of it, or make one by --asgi-factory"),
+        ("asgi", "make_asgi", "write --asgi-factory instead"),
+        ("asgi", "handler", "does not take (scope, receive, send)"),
+        ("asgi", "number", "int cannot be called"),
+        ("asgi", "nothing", "has no attribute 'nothing'"),
+        ("asgi_factory", "make_asgi_later", "not function"),
+        ("asgi_factory", "make_nothing", "NoneType cannot be called"),
+        ("asgi_factory", "fail", "calling it failed: ValueError: not today"),
+        ("asgi_factory", "number", "not int"),
+        ("wsgi", "asgi", "as ASGI applications are: write --asgi instead"),
+        ("wsgi", "asgi_object", "write --asgi instead"),
+        ("wsgi", "make_asgi", "keep what it makes in a variable"),
+        ("wsgi", "asgi2_object", "does not take (environ, start_response)"),
+        ("wsgi", "number", "int cannot be called"),
+        ("protocol", "Protocol", "is a protocol, not its factory; name Factory.forProtocol("),
+        ("protocol", "number", "int is no IProtocolFactory"),
+        ("protocol", "make_nothing", "NoneType is no IProtocolFactory"),
+        ("protocol", "fail", "calling it failed: ValueError: not today"),
+        ("resource", "number", "int is no twisted.web IResource"),
+        ("resource", "fail", "calling it failed: ValueError: not today"),
+    ],
+)
+def test_says_what_is_wrong(build: Callable[..., IHost], option: str, name: str, says: str) -> None:
+    """
+    One line names the option, what it names, and what is wrong with that.
+    """
+    with pytest.raises(ApplicationError) as refused:
+        build(**{option: f"{HERE}:{name}"})
+    said = str(refused.value)
+    assert said.startswith(f"--{option.replace('_', '-')} {HERE}:{name}: ")
+    assert says in said
+    assert "\n" not in said
+
+
+def test_missing_uvicorn_is_told(
+    build: Callable[..., IHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Without uvicorn the line says what to install.
+    """
+    for module in [name for name in sys.modules if name.startswith("stickyd.serve.asgi")]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "uvicorn"]:
+        monkeypatch.delitem(sys.modules, module)
+
+    class Nowhere:
+        """
+        Finds no uvicorn, as if it were not installed.
+        """
+
+        @staticmethod
+        def find_spec(name: str, *rest: object) -> None:
+            if name == "uvicorn":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(sys, "meta_path", [Nowhere, *sys.meta_path])
+    with pytest.raises(ApplicationError, match=r"needs? uvicorn.*pip install 'stickyd\[asgi\]'"):
+        build(asgi=f"{HERE}:asgi")
+
+
+def test_missing_directory_is_told(build: Callable[..., IHost], tmp_path: Path) -> None:
+    """
+    A directory that is not there, or is none, is one line.
+    """
+    file = tmp_path / "file"
+    file.touch()
+    for path, cause in ((tmp_path / "none", "No such file"), (file, "Not a directory")):
+        with pytest.raises(ApplicationError) as refused:
+            build(static=str(path))
+        assert str(refused.value).startswith(f"--static {path}: cannot serve the directory")
+        assert cause in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"asgi": "a:b", "wsgi": "c:d"}, "--asgi and --wsgi: only one application"),
+        (
+            {"resource": "a:b", "static": "x", "protocol": "c:d"},
+            "--resource and --static and --protocol: only one",
+        ),
+        ({"asgi": "a:b", "worker_reactor": "epoll"}, "--worker-reactor uvloop or asyncio"),
+        ({"asgi_factory": "a:b", "worker_reactor": "epoll"}, "--asgi-factory: ASGI"),
+        ({"wsgi": "a:b", "lifespan": "on"}, "--lifespan means nothing to --wsgi; it is for"),
+        ({"static": "x", "root_path": "/a"}, "--root-path means nothing to --static"),
+        ({"wsgi_threads": "3"}, "--wsgi-threads means nothing to the demonstration"),
+        ({"asgi": "a:b", "root_path": "a"}, "with a slash before and none behind"),
+        ({"asgi": "a:b", "root_path": "/a/"}, "with a slash before and none behind"),
+        ({"wsgi": "a:b", "root_path": "/ä"}, "write it in ASCII"),
+        ({"asgi": "a:b", "lifespan": "maybe"}, "known: auto, on, off"),
+    ],
+)
+def test_settings_that_contradict_each_other(given: dict[str, str], says: str) -> None:
+    """
+    Options that cannot go together are told before anything is imported.
+    """
+    with pytest.raises(SettingError) as refused:
+        Settings.read(given)
+    assert says in str(refused.value)
+
+
+def test_settings_that_go_together() -> None:
+    """
+    Each option is accepted with the applications that it is for.
+    """
+    for given in (
+        {"asgi": "a:b", "root_path": "/a/b", "lifespan": "off", "limit_concurrency": "5"},
+        {"asgi_factory": "a:b", "ws_max_size": "100", "worker_reactor": "asyncio"},
+        {"wsgi": "a:b", "wsgi_threads": "3", "root_path": "/a", "worker_reactor": "epoll"},
+        {"protocol": "a:b", "worker_reactor": "epoll"},
+    ):
+        settings = Settings.read(given)
+        (kind, value), *_ = given.items()
+        assert settings.application == (kind.replace("_", "-"), value)
+        assert Settings.from_json(settings.to_json()) == settings
+    assert Settings().application is None

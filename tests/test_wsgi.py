@@ -1,0 +1,223 @@
+"""
+WSGI applications in threads of their own.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.internet.address import UNIXAddress
+from zope.interface.verify import verifyObject
+
+from stickyd.handoff.readiness import readiness_of
+from stickyd.interfaces import IHost
+from stickyd.serve.wsgi import WsgiHost
+from tests.hosting import LOOPS, Client, Visitors, a_reactor, fired, logged, run, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+class Application:
+    """
+    Answers as the path says, and writes down what it is given.
+
+    :ivar gate: what ``/held`` waits for, in its thread.
+    """
+
+    def __init__(self) -> None:
+        self.environs: list[Mapping[str, Any]] = []
+        self.gate = threading.Event()
+        self.arrived: list[str] = []
+        self.left: list[str] = []
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: Callable[..., Any]
+    ) -> list[bytes]:
+        self.environs.append(environ)
+        body = b"%d" % len(environ["wsgi.input"].read())
+        path = environ["PATH_INFO"]
+        if path == "/boom":
+            raise ValueError("boom")
+        if path == "/held":
+            self.arrived.append(path)
+            self.gate.wait()
+            self.left.append(path)
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+
+class Scene:
+    """
+    An application in its host, started.
+    """
+
+    def __init__(self, reactor: Any, visitors: Visitors) -> None:
+        self.loop = reactor._asyncioEventloop
+        self.application = Application()
+        self.host = WsgiHost(self.application, reactor, readiness_of(reactor), 2, "/shop")
+        self.visitors = visitors
+        self.stopped = False
+        run(self.loop, fired(self.host.start()))
+
+    def visit(self) -> Client:
+        return self.visitors.visit(self.host)
+
+    def end(self) -> None:
+        """
+        Let everybody go, and stop.
+        """
+        self.application.gate.set()
+
+        async def finish() -> None:
+            await fired(self.host.drain())
+            await fired(self.host.stop())
+
+        if not self.stopped:
+            run(self.loop, finish())
+
+
+@pytest.fixture(params=LOOPS)
+def scene(request: Any) -> Iterator[Scene]:
+    """
+    The application in its host, on each kind of loop.
+    """
+    visitors = Visitors()
+    with a_reactor(request.param) as reactor:
+        scene = Scene(reactor, visitors)
+        yield scene
+        visitors.close()
+        scene.end()
+
+
+def test_is_a_host(scene: Scene) -> None:
+    """
+    It has all that a host must have.
+    """
+    assert verifyObject(IHost, scene.host)
+
+
+def test_answers(scene: Scene) -> None:
+    """
+    Requests are answered, bodies arrive, and the environment tells who and where.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        assert (await client.ask("/a%20b?c=d")).body == b"0"
+        await client.send("POST / HTTP/1.1\r\nHost: x:81\r\nContent-Length: 300000\r\n\r\n")
+        await client.send(bytes(300000))
+        assert (await client.response()).body == b"300000"
+        first = scene.application.environs[0]
+        assert (first["REMOTE_ADDR"], first["REMOTE_PORT"]) == (
+            client.name[0],
+            str(client.name[1]),
+        )
+        assert (first["SCRIPT_NAME"], first["PATH_INFO"]) == ("/shop", "/a b")
+        assert first["QUERY_STRING"] == "c=d"
+        assert first["wsgi.multiprocess"]
+        assert first["wsgi.multithread"]
+
+    run(scene.loop, go())
+
+
+def test_serves_unix_sockets(scene: Scene) -> None:
+    """
+    A client without an address gets an empty one; the server's name is never empty.
+    """
+
+    async def go() -> None:
+        handoff = scene.visit().handoff
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        scene.host.adopt(theirs, UNIXAddress(None), handoff)
+        client = Client(ours, handoff)
+        try:
+            for head in ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"):
+                await client.send(head)
+                assert (await client.response()).status == 200
+                environ = scene.application.environs[-1]
+                assert environ["REMOTE_ADDR"] == ""
+                assert (environ["SERVER_NAME"], environ["SERVER_PORT"]) == ("localhost", "80")
+        finally:
+            ours.close()
+
+    run(scene.loop, go())
+
+
+def test_exception_is_a_500_and_a_log_line(scene: Scene) -> None:
+    """
+    An application that raises gives 500 and its traceback in the log; others are served.
+    """
+
+    async def go() -> None:
+        assert (await scene.visit().ask("/boom")).status == 500
+        assert (await scene.visit().ask()).status == 200
+
+    with logged() as events:
+        run(scene.loop, go())
+    failures = [event["log_failure"] for event in events if "log_failure" in event]
+    assert [failure.getErrorMessage() for failure in failures] == ["boom"]
+
+
+def test_threads_are_as_many_as_allowed(scene: Scene) -> None:
+    """
+    Of three requests two are handled at a time, and the loop is free all the while.
+    """
+
+    async def go() -> None:
+        clients = [scene.visit() for _ in range(3)]
+        for client in clients:
+            await client.request("/held")
+        await until(lambda: len(scene.application.arrived) == 2)
+        await until(lambda: scene.host.requests == 3)
+        assert len(scene.application.arrived) == 2
+        scene.application.gate.set()
+        for client in clients:
+            assert (await client.response()).status == 200
+
+    run(scene.loop, go())
+
+
+def test_stop_waits_for_threads(scene: Scene) -> None:
+    """
+    What an application does for a client who has left is finished before the stop is.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/held")
+        await until(lambda: scene.application.arrived)
+        client.close()
+        await fired(scene.host.drain())
+        stopped = scene.host.stop()
+        assert not stopped.called
+        scene.application.gate.set()
+        await fired(stopped)
+        assert scene.application.left == ["/held"]
+        scene.stopped = True
+
+    run(scene.loop, go())
+
+
+def test_abort_waits_for_no_thread(scene: Scene) -> None:
+    """
+    After an abort the stop does not wait for an application that does not return.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/held")
+        await until(lambda: scene.application.arrived)
+        scene.host.abort()
+        await fired(scene.host.drain())
+        await fired(scene.host.stop())
+        assert not scene.application.left
+        scene.stopped = True
+        assert all(thread.daemon for thread in scene.host._threads.threads)
+
+    run(scene.loop, go())
