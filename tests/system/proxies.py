@@ -1,0 +1,140 @@
+"""
+HAProxy and nginx in front of a server, as operators put them there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_HAPROXY = """
+global
+    maxconn 100
+defaults
+    mode {mode}
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+{defaults}
+frontend public
+    bind fd@{listener}
+    default_backend sticky
+backend sticky
+    server sticky {target} {options}
+"""
+
+_NGINX = """
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 100; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/a;
+    proxy_temp_path {directory}/b;
+    fastcgi_temp_path {directory}/c;
+    uwsgi_temp_path {directory}/d;
+    scgi_temp_path {directory}/e;
+    upstream sticky {{ server {target}; keepalive 4; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://sticky;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+}}
+"""
+
+
+class Proxy:
+    """
+    A proxy that runs until the ``with`` ends.
+
+    :ivar target: where its clients connect.
+    """
+
+    def __init__(self, command: list[str], listener: socket.socket, log: Path) -> None:
+        """
+        :param listener: the socket that it is handed, so that there is no race for its port.
+        """
+        self.target: tuple[str, int] = listener.getsockname()
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(listener.fileno(),),
+                # To nginx these are the sockets that a former nginx has left open.
+                env={**os.environ, "NGINX": f"{listener.fileno()};"},
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def haproxy(
+    directory: Path, target: tuple[str, int], mode: str, options: str = "", defaults: str = ""
+) -> Proxy:
+    """
+    Start HAProxy.
+
+    :param mode: ``tcp`` or ``http``.
+    :param options: of the server line, such as ``send-proxy``.
+    :param defaults: more lines of the defaults.
+    """
+    config = directory / "haproxy.cfg"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        config.write_text(
+            _HAPROXY.format(
+                mode=mode,
+                defaults=defaults,
+                listener=listener.fileno(),
+                target=f"{target[0]}:{target[1]}",
+                options=options,
+            )
+        )
+        command = ["/usr/sbin/haproxy", "-db", "-f", str(config)]
+        return Proxy(command, listener, directory / "haproxy.log")
+
+
+def nginx(directory: Path, target: tuple[str, int]) -> Proxy:
+    """
+    Start nginx, which says who its clients are in ``X-Forwarded-For``.
+    """
+    config = directory / "nginx.conf"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        config.write_text(
+            _NGINX.format(
+                directory=directory,
+                target=f"{target[0]}:{target[1]}",
+                port=listener.getsockname()[1],
+            )
+        )
+        command = ["/usr/sbin/nginx", "-e", "stderr", "-p", str(directory), "-c", str(config)]
+        return Proxy(command, listener, directory / "nginx.log")
