@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from stickyd.errors import WorkerError
 from stickyd.interfaces import (
     IDestination,
+    IFleet,
     IHandoffReceiver,
     IHost,
     IPlacement,
@@ -71,6 +73,38 @@ class FakeDestination:
         Close every descriptor that was delivered.
         """
         for handoff in self.delivered:
+            os.close(handoff.descriptor)
+
+
+@implementer(IFleet)
+class FakeFleet(FakeDestination):
+    """
+    Keeps what it is told; every slot of two stands, and none keeps sessions.
+
+    :ivar resolved: what it was to place by its request; open, like ``delivered``.
+    :ivar claims: slot and ids of each claim.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resolved: list[Handoff] = []
+        self.claims: list[tuple[int, Sequence[bytes]]] = []
+
+    def places(self) -> tuple[int, list[int]]:
+        return 2, [0, 1]
+
+    def resolve(self, handoff: Handoff) -> None:
+        self.resolved.append(handoff)
+
+    def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
+        self.claims.append((index, identifiers))
+
+    def adopt_sessions(self, index: int, chunk: bytes) -> Deferred[None]:
+        return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
+
+    def close(self) -> None:
+        super().close()
+        for handoff in self.resolved:
             os.close(handoff.descriptor)
 
 

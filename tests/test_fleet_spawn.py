@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import Beat, ControlProtocol, Serve, Stop
+from stickyd.control.commands import Beat, ControlProtocol, Place, Serve, Stop
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
@@ -39,7 +39,7 @@ from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings
-from stickyd.testing import FakeDestination, FakeReadiness, FakeRefusal
+from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
 from tests.channels import End, connection, open_sockets
 
 EXITED = Failure(ProcessDone(None))
@@ -71,6 +71,7 @@ class FakeControl(ControlProtocol):
         super().__init__()
         self.served: list[tuple[Settings, int, list[str]]] = []
         self.stopped: list[float] = []
+        self.places: list[tuple[int, list[int]]] = []
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -80,6 +81,11 @@ class FakeControl(ControlProtocol):
         self.secrets = secrets
         self.served.append((Settings.from_json(settings), slot, path))
         return self.answer
+
+    @Place.responder
+    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+        self.places.append((slots, standing))
+        return {}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
@@ -149,13 +155,13 @@ class Rig:
         self.reactor = Reactor()
         self.readiness = FakeReadiness(self.reactor)
         self.settings = Settings.read({"start_timeout": 20.0, **settings})
-        self.returns = FakeDestination()
+        self.returns = FakeFleet()
         self.slot = Slot(3, self.reactor, QueueLimits(10, 100.0), FakeRefusal())
         self.spawner = Spawner(
             cast("Any", self.reactor),
             self.readiness,
             Birth(worker_command(self.settings), self.settings),
-            cast("Any", self.returns),
+            self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(0, 0, lambda: 0.0, lambda _: None),
         )
@@ -298,6 +304,18 @@ def test_ready_is_told_once_it_serves(rig: Rig) -> None:
     assert rig.told == ["ready"]
     rig.reactor.advance(21)
     assert rig.reactor.process.signals == []
+
+
+def test_worker_knows_the_places_when_it_is_ready(rig: Rig) -> None:
+    """
+    Before it is ready it is told nothing; then how clients are placed, and each change.
+    """
+    rig.flush()
+    rig.worker.tell_places(9, [8])
+    rig.ready()
+    rig.worker.tell_places(3, [0, 2])
+    rig.flush()
+    assert rig.reactor.control.places == [(2, [0, 1]), (3, [0, 2])]
 
 
 def test_slow_start_is_killed_and_told(rig: Rig) -> None:

@@ -54,7 +54,8 @@ class RoutedProtocol(HttpProtocol):
         ours = self._ours_of(data)
         if ours:
             super().data_received(ours)
-        self._leave_if_idle()
+        if self._unread and self._departure is None:
+            self.when_idle(RoutedProtocol._leave)
 
     def _ours_of(self, data: bytes) -> bytes:
         """
@@ -79,57 +80,29 @@ class RoutedProtocol(HttpProtocol):
         ours.append(data)
         return b"".join(ours)
 
-    @property
-    def idle(self) -> bool:
-        """
-        Whether the connection is between two requests and nothing is left to write.
-        """
-        cycle = self.cycle
-        return (
-            not self._splitter.opaque
-            and not self._splitter.in_body
-            and not self._head_begun()
-            and (cycle is None or cycle.response_complete)
-            and not self.pipeline
-            and self.can_move
-            and not self.transport.is_closing()
-            and self.transport.get_write_buffer_size() == 0
-        )
-
     @override
     def detach(self) -> tuple[socket, bytes]:
-        partial = self._splitter.partial
         sock, unread = super().detach()
-        return sock, partial + unread
+        return sock, self._splitter.partial + self._unread + unread
 
     @override
-    def _leave_if_idle(self) -> None:
-        if self._take is None:
-            super()._leave_if_idle()
-            return
-        if self.parser is None or self.transport.is_closing():
-            return
-        if self.idle:
-            sock, rest = self.detach()
-            self._tell_gone()
-            self._take(sock, self._unread + rest)
-        elif self._answered():
-            self.transport.call_when_sent(self._leave_if_idle)
+    def _depart(self) -> None:
+        # Whoever else waited for us to be idle may have let us stay.
+        super()._depart()
+        self._leave(self)
 
-    def _answered(self) -> bool:
-        return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
-
-    @override
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._take is not None and self._give is None:
-            # A turn later: uvicorn is in the middle of writing.
-            self.loop.call_soon(self._leave_if_idle)
+    @staticmethod
+    def _leave(connection: HttpProtocol) -> None:
+        """
+        Give the connection to whom the route named, unless it is over.
+        """
+        assert isinstance(connection, RoutedProtocol)
+        if connection._take is not None and connection.parser is not None and connection.idle:
+            sock, unread = connection.detach()
+            connection._take(sock, unread)
 
     @override
     def shutdown(self) -> None:
-        if self._take is not None:
-            return
         if self._splitter.partial:
             self._finishing = True
             return

@@ -16,7 +16,7 @@ from stickyd.worker.transport_core import SocketCore
 from stickyd.worker.transport_output import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from twisted.internet.interfaces import IAddress
     from twisted.python.failure import Failure
@@ -48,7 +48,6 @@ class LoopTransport(SocketCore, asyncio.Transport):
     _high = HIGH_WATER
     _congesting = False  # the protocol was told to pause
     _half_closing = False
-    _when_sent: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -122,12 +121,8 @@ class LoopTransport(SocketCore, asyncio.Transport):
 
     def _decongest(self) -> None:
         self._congesting = False
-        self._attend()
+        self._attention = self.disconnecting or self._half_closing
         self._call(self.protocol.resume_writing)
-
-    def _attend(self) -> None:
-        waiting = self._when_sent is not None
-        self._attention = waiting or self.disconnecting or self._half_closing
 
     def _keep(self, sent: int) -> None:
         super()._keep(sent)
@@ -138,24 +133,10 @@ class LoopTransport(SocketCore, asyncio.Transport):
     def _emptied(self) -> None:
         if self._congesting:
             self._decongest()
-        elif self._when_sent is not None:
-            callback, self._when_sent = self._when_sent, None
-            self._attend()
-            self._readiness.call_soon(callback)
-            if self._attention:
-                self._await_empty()
         elif self.disconnecting:
             self._end(connectionDone)
         else:
             self._shut_output()
-
-    def call_when_sent(self, callback: Callable[[], object]) -> None:
-        """
-        Call once the kernel has taken all that was written, never from inside this call.
-        If the connection ends before, nobody is called.
-        """
-        self._when_sent = callback
-        self._await_empty()
 
     # Reading.
 

@@ -278,7 +278,7 @@ def test_behind_haproxy_that_speaks_http(start: Start, tmp_path: Path) -> None:
 
 def test_behind_nginx(start: Start, tmp_path: Path) -> None:
     """
-    nginx's X-Forwarded-For says who its clients are; it keeps its connections alive.
+    Nginx's X-Forwarded-For says who its clients are; it keeps its connections alive.
     """
     server = start(*MIRROR, "--trust", "127.0.0.1", workers=WORKERS)
     with nginx(tmp_path, server.target) as proxy:
