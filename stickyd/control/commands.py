@@ -82,7 +82,8 @@ class Sessions(amp.Command):
 
 class Place(amp.Command):
     """
-    Primary to worker, when it is ready and after each change: how clients are placed.
+    Primary to worker, before it gets connections and after each change: how clients are
+    placed.
 
     ``slots``: how many there are.  ``standing``: those of them that stand.
     """
@@ -91,7 +92,6 @@ class Place(amp.Command):
         (b"slots", amp.Integer()),
         (b"standing", amp.ListOf(amp.Integer())),
     ]
-    requiresAnswer = False
 
 
 class Claim(amp.Command):

@@ -149,6 +149,7 @@ class WorkerProcess(ProcessProtocol):
         self.slot = slot
         self._patience: IDelayedCall | None = None
         self._verdict = ""
+        self._serves = False
         self._is_ready = False
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
@@ -288,7 +289,7 @@ class WorkerProcess(ProcessProtocol):
         os.set_blocking(control, False)
         self._reactor.adoptStreamConnection(control, socket.AF_UNIX, factory)
         os.close(control)
-        self._is_ready = True
+        self._serves = self._is_ready = True
         self._watchdog.start()
         self._process = InheritedProcess(
             self._readiness,
@@ -299,11 +300,19 @@ class WorkerProcess(ProcessProtocol):
         )
 
     def _serving(self, _: object) -> None:
+        # Before it gets a connection it must know whom the requests on it belong to.
+        if not self.ended:
+            self._serves = True
+            slots, standing = self._fleet.places()
+            told = self._control.callRemote(Place, slots=slots, standing=standing)
+            # If it dies now, that is told elsewhere.
+            told.addCallbacks(self._knows, lambda _: None)
+
+    def _knows(self, _: object) -> None:
         if not self.ended:
             self._forget_patience()
             self._is_ready = True
             self._watchdog.start()
-            self.tell_places(*self._fleet.places())
             self._log.info("Worker {pid} online", pid=self.pid)
             self._events.ready(self)
 
@@ -329,6 +338,7 @@ class WorkerProcess(ProcessProtocol):
         self.slot, self._events = slot, events
         self._output.name = f"worker {self.pid} {self.place}"
         self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.place)
+        self.tell_places(*self._fleet.places())
         # Its death is what an error here would mean, and is told anyway.
         self._control.callRemote(Occupy, slot=slot.index).addErrback(lambda _: None)
 
@@ -362,9 +372,9 @@ class WorkerProcess(ProcessProtocol):
         ).addCallback(lambda _: None)
 
     def tell_places(self, slots: int, standing: Sequence[int]) -> None:
-        # Before it is ready it has no connections; then it is told.
-        if self._is_ready and not self.ended and self._control.transport is not None:
-            self._control.callRemote(Place, slots=slots, standing=list(standing))
+        if self._serves and not self.ended:
+            told = self._control.callRemote(Place, slots=slots, standing=list(standing))
+            told.addErrback(lambda _: None)  # its death is told elsewhere
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         slot = -1 if self.slot is None else self.slot.index

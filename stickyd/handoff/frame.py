@@ -94,8 +94,6 @@ class Flag(IntFlag):
     #: Host and port are what a trusted proxy said of the client, not the socket's own peer:
     #: the socket's family must be asked of the kernel, not read from the host.
     CLAIMED = 4
-    #: The last request was of a client whom no entry of ``--affinity`` knows.
-    NEWCOMER = 8
 
 
 class Handoff:
@@ -116,6 +114,8 @@ class Handoff:
     :ivar flags: of :class:`Flag`.
     :ivar local: host and port that the client connected to, where the descriptor itself
         cannot tell; else :obj:`None`.
+    :ivar newcomer: of the last request, if no entry of ``--affinity`` knows its client: the
+        host that a trusted proxy named, or nothing; else :obj:`None`.  It is never sent.
     :ivar sequence: its number on the channel that carries it; 0 before it was sent.
     :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
         has not waited.
@@ -129,6 +129,7 @@ class Handoff:
         "host",
         "key",
         "local",
+        "newcomer",
         "port",
         "purpose",
         "refusals",
@@ -158,6 +159,7 @@ class Handoff:
         self.purpose = purpose
         self.flags = flags
         self.local = local
+        self.newcomer: str | None = None
         self.sequence = 0
         self.deadline = 0.0
         self.refusals = 0

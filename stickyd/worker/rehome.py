@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from stickyd.affinity.address import IpKey, TextKey
+from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.sni import SniKey
 from stickyd.handoff.frame import BY_KEY, Flag, Purpose
 from stickyd.placement.standing import Standing
@@ -126,8 +127,8 @@ class Rehoming:
         if verdict.learned is not None:
             return self._route_learned(verdict.learned, head, came, bool(placed))
         if verdict.newcomer:
-            return self._route_newcomer(came, bool(placed))
-        came.flags &= ~Flag.NEWCOMER
+            return self._route_newcomer(head, came, bool(placed))
+        came.newcomer = None
         if self._is_of_connection(verdict, came):
             return None
         return self._route_known(verdict, head, came, bool(placed))
@@ -167,18 +168,20 @@ class Rehoming:
         if identifier not in self._own_ids:
             return partial(self._ask, came)
         self._own_ids.used(identifier)
-        came.flags &= ~Flag.NEWCOMER
+        came.newcomer = None
         came.slot = self._places.slot
         came.key = self._resolver.address_key(came.host, head)
         return None
 
-    def _route_newcomer(self, came: Handoff, placed: bool) -> Take | None:
-        # A client's own connection stays where it is; so does a proxy's, as long as it
-        # brings nobody else.  But once it has followed a known client, load did not
-        # choose this slot, and the busiest slots would get the most newcomers.
-        if not placed and not came.flags & Flag.NEWCOMER and came.host in self._trust:
-            return partial(self._ask, came)
-        came.flags |= Flag.NEWCOMER
+    def _route_newcomer(self, head: Head, came: Handoff, placed: bool) -> Take | None:
+        # A client's own connection stays where it is, but a proxy's brings others, and
+        # nothing but the last request of somebody else has led it here.
+        client = ""
+        if came.host in self._trust:
+            client = origin_of(came.host, head.headers, self._trust).client or ""
+            if not placed and (not client or client != came.newcomer):
+                return partial(self._ask, came)
+        came.newcomer = client
         came.slot, came.key = self._places.slot, b""
         return None
 

@@ -33,7 +33,8 @@ backend sticky
 
 _NGINX = """
 daemon off;
-master_process off;
+master_process on;
+worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
 events {{ worker_connections 100; }}
@@ -90,7 +91,8 @@ class Proxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.kill()
+        # Not killed: nginx has a child.
+        self._process.terminate()
         self._process.wait()
 
 

@@ -8,7 +8,9 @@ import json
 import signal
 import socket
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from contextlib import closing
+from http.client import HTTPResponse
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,7 +21,6 @@ from tests.system.placing import rendezvous, source_address
 from tests.system.proxies import nginx
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
     from pathlib import Path
 
     from tests.system.conftest import Start
@@ -65,6 +66,51 @@ def ask(client: Client, *fields: str, path: str = "/", body: str = "") -> dict[s
     """
     client.socket.sendall(request(*fields, path=path, body=body))
     return heard(client)[0]
+
+
+class Answers:
+    """
+    The answers to requests that were sent without waiting, one after the other.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._file = client.socket.makefile("rb")
+
+    def makefile(self, mode: str) -> Any:
+        """
+        Called by each :class:`HTTPResponse`, which would read the next one's beginning
+        into a buffer of its own, and closes what it got.
+        """
+        return _Unclosed(self._file)
+
+    def next(self) -> dict[str, Any]:
+        """
+        Read the next answer whole.
+        """
+        response = HTTPResponse(cast("Any", self))
+        response.begin()
+        body = response.read()
+        assert response.status == 200, (response.status, body)
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def close(self) -> None:
+        """
+        Read no more.
+        """
+        self._file.close()
+
+
+class _Unclosed:
+    """
+    A file that others cannot close.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda: None) if name == "close" else getattr(self._file, name)
 
 
 def ask_anew(target: tuple[str, int], *fields: str, path: str = "/") -> dict[str, Any]:
@@ -130,7 +176,8 @@ def test_pipelined_requests_go_home_in_order(kind: str, start: Start) -> None:
             for number, user in enumerate(users)
         )
         client.socket.sendall(whole)
-        answers = [heard(client)[0] for _ in users]
+        with closing(Answers(client)) as reader:
+            answers = [reader.next() for _ in users]
     assert [answer["slot"] for answer in answers] == [HOMES[user] for user in users]
     assert [answer["id"] for answer in answers] == [str(number) for number in range(len(users))]
 
@@ -150,7 +197,8 @@ def test_chunked_bodies_end_where_they_end(kind: str, start: Start) -> None:
     with Client(server.target) as client:
         for start_of_piece in range(0, len(whole), 37):
             client.socket.sendall(whole[start_of_piece : start_of_piece + 37])
-        assert [heard(client)[0]["slot"] for _ in users] == [HOMES[user] for user in users]
+        with closing(Answers(client)) as reader:
+            assert [reader.next()["slot"] for _ in users] == [HOMES[user] for user in users]
 
 
 @every_kind
