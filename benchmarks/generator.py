@@ -34,6 +34,8 @@ class Load:
     timeout_ms: int = 5000
     spread: str = "net"
     ledger: Path | None = None
+    carried: bool = False
+    think_ms: int = 0
 
     def arguments(self) -> list[str]:
         """
@@ -46,12 +48,15 @@ class Load:
             f"--seconds={self.seconds}",
             f"--per-connection={self.per_connection}",
             f"--timeout-ms={self.timeout_ms}",
+            f"--think-ms={self.think_ms}",
             f"--spread={self.spread}",
         ]
         if self.requests is not None:
             arguments.append(f"--requests={self.requests}")
         if self.ledger is not None:
             arguments.append(f"--ledger={self.ledger}")
+        if self.carried:
+            arguments.append("--carried")
         return [*arguments, f"127.0.0.1:{self.port}"]
 
 

@@ -99,6 +99,20 @@ class IWorker(ICourier):
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
 
+    def entrust(listener: Handoff) -> None:
+        """
+        Have it accept from a listening socket by itself, until it is released.
+
+        :param listener: its purpose says so; the worker closes its descriptor, or has the
+            acknowledgement close it.
+        """
+
+    def accept() -> None:
+        """
+        Have it accept again from the listening sockets that it was entrusted with, which
+        it ceased to do when it was told that its slot does not stand.
+        """
+
     load: int = Attribute(
         """
         About how many connections it has: those that it reported last, and those that
@@ -124,6 +138,12 @@ class IWorker(ICourier):
 
         :param slots: how many slots there are.
         :param standing: those of them that stand.
+        """
+
+    def stay() -> None:
+        """
+        Have it go on after all, and give nothing away any more: its successor has died
+        as it was about to take over.
         """
 
     def adopt_sessions(chunk: bytes) -> Deferred[None]:
@@ -204,6 +224,32 @@ class IFleet(IDestination):
     def resolve(handoff: Handoff) -> None:
         """
         Take over a connection, and place it by the request in its ``unread``.
+        """
+
+
+class ISteering(Interface):
+    """
+    Told by the fleet what the kernel must know to steer as the fleet places.
+    """
+
+    def prepare(slots: int) -> str:
+        """
+        Make sure that there can be so many slots, before anything moves.
+
+        :return: an empty text, or the reason why there cannot.
+        """
+
+    def placed(slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        """
+        Follow: clients are placed by these slots from now on.
+
+        :param slots: by index; no others get clients.
+        :param standing: the indices of those that stand, ascending.
+        """
+
+    def occupied(slot: Slot) -> None:
+        """
+        Give the worker that has begun to serve a slot what it accepts from.
         """
 
 
@@ -326,8 +372,8 @@ class IHost(Interface):
         :param goes: tells by the handoff of a connection whether it goes.
         :param give: takes its socket, the bytes that were read and not consumed, and its
             handoff; closes the socket.
-        :return: fires when no request of such a connection is under way; upgraded
-            connections (WebSocket) do not count, nor do those that cannot be given away.
+        :return: fires when no request of such a connection is under way whose response has
+            not begun: what it does to its session is known then.  It may be cancelled.
         """
 
     def drain() -> Deferred[None]:

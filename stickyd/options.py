@@ -40,7 +40,7 @@ def _parameter(name: str) -> list[str | None]:
 
 
 #: Options that may be given several times.
-_REPEATABLE = ("listen", "trust")
+_REPEATABLE = ("listen", "tls", "trust")
 
 
 class Options(usage.Options):
@@ -74,6 +74,7 @@ class Options(usage.Options):
         super().__init__()
         self.settings = Settings()
         self._listen: list[str] = []
+        self._tls: list[str] = []
         self._trust: list[str] = []
         self._arguments: list[str] = []
 
@@ -81,6 +82,11 @@ class Options(usage.Options):
         self._listen.append(endpoint)
 
     opt_listen.__doc__ = f"{rules()['listen'][0].help} [default: tcp:3000]"
+
+    def opt_tls(self, pair: str) -> None:
+        self._tls.append(pair)
+
+    opt_tls.__doc__ = rules()["tls"][0].help
 
     def opt_trust(self, networks: str) -> None:
         self._trust += networks.split(",")
@@ -136,6 +142,8 @@ class Options(usage.Options):
         command_line = {name: self[name] for name in rules() if self.get(name) is not None}
         if self._listen:
             command_line["listen"] = self._listen
+        if self._tls:
+            command_line["tls"] = self._tls
         if self._trust:
             command_line["trust"] = self._trust
         given.update(read_some(command_line, "--"))

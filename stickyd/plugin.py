@@ -17,11 +17,12 @@ from stickyd.control.notify import ServiceManager
 from stickyd.control.signals import Signals
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
-from stickyd.fleet.upgrade import PREFLIGHT, Upgrade, take_inherited
+from stickyd.fleet.upgrade import Upgrade, take_inherited, take_preflight
 from stickyd.options import Options
 from stickyd.service import StickyService
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["Options", "makeService"]
@@ -38,13 +39,16 @@ def makeService(options: Options) -> MultiService:
     _explain_operator_errors()
     _raise_descriptor_limit()
     inherited = take_inherited(os.environ)  # type: ignore[arg-type]  # a mapping like any
+    held = take_preflight(os.environ)
     try:
-        sticky = StickyService(options.settings, inherited=inherited)
+        sticky = StickyService(options.settings, inherited=inherited, held=held or ())
         if inherited is None:
             check_application(options.settings)
+        if held is not None:
+            sticky.try_listening()
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
-    if options["check"] or PREFLIGHT in os.environ:
+    if options["check"] or held is not None:
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
     together = MultiService()
@@ -57,17 +61,26 @@ def makeService(options: Options) -> MultiService:
     return together
 
 
-def _forget_pid(options: Options) -> None:
+def _forget_pid(options: Options) -> Callable[[], None]:
     """
     Remove twistd's pid file, if it is ours.
+
+    :return: writes it again.
     """
     twistd: Any = options.parent
     path = Path("twistd.pid" if twistd is None else twistd["pidfile"] or os.devnull)
     try:
-        if path.read_text().strip() == str(os.getpid()):
+        text = path.read_text()
+        if text.strip() == str(os.getpid()):
             path.unlink()
+            return partial(_write, path, text)
     except OSError:
         pass  # there is none
+    return lambda: None
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
 
 
 def _explain_operator_errors() -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.threads import deferToThreadPool
@@ -36,16 +37,21 @@ from stickyd.fleet.secret import Secrets
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.fleet.supervise import Fleet
+from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
+from stickyd.listen.kernel import KernelSteering
+from stickyd.listen.opening import open_groups, require_kernel, resume_groups
 from stickyd.listen.overflow import Overflow
-from stickyd.listen.port import AcceptLoop, StickyFactory, plain_socket
+from stickyd.listen.port import StickyFactory, plain_socket
+from stickyd.listen.skew import SkewWatch
 from stickyd.listen.sniff import Bounds, Sniffer
-from stickyd.placement.choice import PLACEMENTS
-from stickyd.settings import FIXED, MOST_WORKERS, changed
+from stickyd.placement.choice import LEAST, PLACEMENTS
+from stickyd.placement.least import LeastLoaded
+from stickyd.settings import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from twisted.internet.interfaces import IListeningPort
     from twisted.python.failure import Failure
@@ -65,17 +71,25 @@ class StickyService(Service):
     :ivar factory: a protocol factory for an endpoint of your own; what it accepts is
         served like everything else.
     :ivar fleet: the slots.
+    :ivar kernel: keeps the kernel in step with the fleet, if the kernel steers.
+    :ivar stick: the table of the ``least`` placement, if that places.
     """
 
     _log = Logger()
 
     def __init__(
-        self, settings: Settings, reactor: Any = None, inherited: dict[str, Any] | None = None
+        self,
+        settings: Settings,
+        reactor: Any = None,
+        inherited: dict[str, Any] | None = None,
+        held: Collection[str] = (),
     ) -> None:
         """
         :param reactor: the global one by default.
         :param inherited: what the :meth:`to_plain` of a former self gave, if this process
             has replaced its code.
+        :param held: the endpoints that another process holds for us, if this one only
+            tries the code.
         :raises SettingError: if a setting means nothing to the part that it is for.
         """
         if reactor is None:
@@ -85,16 +99,27 @@ class StickyService(Service):
         self._secrets = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets.of(settings)
         self._readiness = readiness_of(reactor)
+        # A socket that we have already may have come by a way that is gone, as systemd's
+        # descriptors are.
+        had = held if inherited is None else inherited["ports"]
         self._endpoints = [
-            (description, parse_endpoint(reactor, description)) for description in settings.listen
+            (description, None if description in had else parse_endpoint(reactor, description))
+            for description in settings.listen
         ]
+        if settings.steering == "kernel":
+            require_kernel(settings)
+        self._count = settings.workers or usable_cpus()
         self.fleet = Fleet(
             reactor,
-            PLACEMENTS[settings.placement],
+            PLACEMENTS.get(settings.placement, PLACEMENTS["rendezvous"]),
             QueueLimits(settings.queue_limit, settings.queue_timeout),
-            Overflow(reactor, settings.overflow),
+            Overflow(reactor, settings.refusal),
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
         )
+        self.stick: LeastLoaded | None = None
+        if settings.placement == LEAST:
+            self.stick = self._remember_clients()
+        self.kernel: KernelSteering | None = None
         self._changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         # Not a secret: jitter only has to differ between slots.
         self._recycling = Recycling(
@@ -119,9 +144,10 @@ class StickyService(Service):
             settings.networks,
             self.fleet.newcomers.known,
         )
+        self._skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)
         self._sniffer = self._make_sniffer()
         self.factory = StickyFactory(
-            self.fleet,
+            self._skew,
             self._resolver.fallback_key,
             None if self._sniffer is None else self._sniffer.accepted,
         )
@@ -140,6 +166,18 @@ class StickyService(Service):
         """
         return [port for _, port in self._open]
 
+    def _remember_clients(self) -> LeastLoaded:
+        stick = LeastLoaded(
+            self._count,
+            self.fleet.loads,
+            self._reactor.seconds,
+            self.fleet.stands,
+            self.settings.stick_limit,
+            self.settings.stick_timeout,
+        )
+        self.fleet.place = stick.place
+        return stick
+
     def _birth(self, settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
         who = identity(settings.uid, settings.gid)
         return Birth(worker_command(settings), settings, *who, secrets)
@@ -153,14 +191,14 @@ class StickyService(Service):
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         bounds = Bounds(
             settings.head_bytes,
-            settings.head_timeout,
+            settings.sniff_timeout,
             min(settings.sniff_limit, limit // 2),
             settings.sniff_overflow == "close",
         )
         return Sniffer(
             self._reactor,
             self._readiness,
-            self.fleet,
+            self._skew,
             resolver,
             settings.networks,
             proxied,
@@ -189,23 +227,65 @@ class StickyService(Service):
         """
         self._listening = True
         former = {} if self._inherited is None else self._inherited["ports"]
+        self._steer_by_kernel()
         for description, endpoint in self._endpoints:
+            if self.kernel is not None and description in self.kernel.groups:
+                continue
             if description in former:
                 self._listens(description, self._adopt(former.pop(description)))
                 continue
+            assert endpoint is not None
             failures: list[Exception] = []
             listening = endpoint.listen(self.factory)
             listening.addCallback(partial(self._listens, description))
             listening.addErrback(partial(_note, failures))
             if failures:
                 listening.addErrback(lambda _: None)
-                for _, port in self._open:
-                    port.stopListening()
-                self._open, self._loops, self._listening = [], [], False
+                self._listen_no_more()
                 raise explain(description, failures[0])
             listening.addErrback(partial(self._fails_late, description))
         for left in former.values():
             os.close(left["descriptor"])
+
+    def _listen_no_more(self) -> list[Deferred[Any]]:
+        stopped = [maybeDeferred(port.stopListening) for _, port in self._open]
+        self._open, self._loops, self._listening = [], [], False
+        return stopped
+
+    @property
+    def descriptions(self) -> list[str]:
+        """
+        The endpoints that it listens on.
+        """
+        return [description for description, _ in self._open]
+
+    def try_listening(self) -> None:
+        """
+        Listen where nobody holds the socket for us, and stop at once.
+
+        :raises ListenError: if that cannot be.
+        """
+        self._endpoints = [(name, endpoint) for name, endpoint in self._endpoints if endpoint]
+        self.privilegedStartService()
+        self._listen_no_more()
+
+    def _steer_by_kernel(self) -> None:
+        steers = True
+        try:
+            if self._inherited is None:
+                groups = open_groups(self.settings, self._count, self.factory.accepted)
+            else:
+                groups, steers = resume_groups(self.settings, self._inherited["groups"])
+        except OperatorError:
+            self._listening = False
+            raise
+        if groups:
+            self.kernel = self.fleet.steering = KernelSteering(
+                self._reactor, self._readiness, groups, self.factory.accepted, steers
+            )
+        for description, group in groups.items():
+            host, port = group.sockets[0].getsockname()[:2]
+            self._say_listening(description, IPv4Address("TCP", host, port))
 
     def _adopt(self, plain: dict[str, int]) -> IListeningPort:
         port: IListeningPort = self._reactor.adoptStreamPort(
@@ -230,10 +310,13 @@ class StickyService(Service):
             self._loops.append(loop)
             if self.running:
                 loop.start()
+        self._say_listening(description, port.getHost())
+
+    def _say_listening(self, description: str, address: object) -> None:
         self._log.info(
             "Sticky-session load balancer listening on {description} ({address})",
             description=description,
-            address=shown(port.getHost()),
+            address=shown(address),
         )
 
     @override
@@ -249,10 +332,13 @@ class StickyService(Service):
             self._log.warn("{warning}", warning=warning)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
-            self.fleet.start(self.settings.workers or usable_cpus(), self._life)
+            self.fleet.start(self._count, self._life)
             self._spawner.replenish()
         else:
             self._reap(inherited["unready"])
+            if self.stick is not None and inherited["stick"] is not None:
+                slots = len(inherited["fleet"]["slots"])
+                self.stick.place(slots, range(slots)).restore(inherited["stick"])
             self.fleet.resume(inherited["fleet"], self._life)
             # The workers run the former code.
             self.reload().addCallback(lambda _: self._resize_if_wanted())
@@ -291,19 +377,22 @@ class StickyService(Service):
         self._log.info("Stopping: requests under way may finish")
         for loop in self._loops:
             loop.stop()
+        if self.kernel is not None:
+            self.kernel.stop()
+            self.kernel = self.fleet.steering = None
         if self._sniffer is not None:
             self._sniffer.stop()
-        waits: list[Deferred[Any]] = [maybeDeferred(port.stopListening) for _, port in self._open]
-        self._open, self._loops, self._listening = [], [], False
+        waits = self._listen_no_more()
         waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))
         return gatherResults(waits).addCallback(lambda _: None)
 
     # a primary that replaces itself
 
-    def exclusively(self, act: Callable[[], object]) -> Deferred[None]:
+    def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
-        Act when no reload, resize or drain is under way.
+        Act when no reload, resize or drain is under way; none begins until what it
+        returns has fired.
         """
         return self._changes.exclusively(act)
 
@@ -313,6 +402,8 @@ class StickyService(Service):
         """
         for loop in self._loops:
             loop.pause()
+        if self.kernel is not None:
+            self.kernel.pause()
 
     def proceed(self) -> None:
         """
@@ -320,6 +411,8 @@ class StickyService(Service):
         """
         for loop in self._loops:
             loop.start()
+        if self.kernel is not None:
+            self.kernel.proceed()
 
     @property
     def quiet(self) -> bool:
@@ -343,6 +436,8 @@ class StickyService(Service):
         fleet = self.fleet.to_plain()
         return {
             "ports": ports,
+            "groups": {} if self.kernel is None else self.kernel.to_plain(),
+            "stick": None if self.stick is None else self.stick.snapshot(),
             "fleet": fleet,
             "secret": self._secrets.own.hex(),
             "sniffed": [] if self._sniffer is None else self._sniffer.to_plain(),
@@ -365,9 +460,10 @@ class StickyService(Service):
         :return: fires with a line for each thing that was not done.
         """
         wanted = settings or self.settings
-        for name in changed(self.settings, wanted) & FIXED:
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays):
             self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
-        wanted = wanted.keeping(self.settings, FIXED)
+        wanted = wanted.keeping(self.settings, stays)
         self._log.info("Reloading")
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), check_application, wanted

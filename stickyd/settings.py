@@ -232,13 +232,13 @@ class Settings:
     )
     head_bytes: int = _setting(
         32768,
-        "How long the head of a request may be; the longer get 431.",
+        "How long the head of a request may be, request line and fields; past it 431.",
         "BYTES",
         kind=int,
         least=64,
         most=65536,
     )
-    head_timeout: float = _setting(
+    sniff_timeout: float = _setting(
         10.0,
         "How long the primary waits for the first bytes that it needs to place a connection.",
         "SECONDS",
@@ -257,10 +257,33 @@ class Settings:
     )
     placement: str = _setting(
         "rendezvous",
-        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), or"
-        " modulo (as the Node.js program did: MD5 of the address).",
+        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), least (a"
+        " newcomer goes to the least loaded worker, and is remembered), or modulo (as the"
+        " Node.js program did: MD5 of the address).",
         "NAME",
-        choices=("rendezvous", "modulo"),
+        choices=("rendezvous", "least", "modulo"),
+    )
+    stick_limit: int = _setting(
+        65_536,
+        "How many clients the least placement remembers; those longest unseen make room.",
+        "N",
+        kind=int,
+        least=1,
+    )
+    stick_timeout: float = _setting(
+        3600.0,
+        "How long it remembers a client after the last connection.",
+        "SECONDS",
+        kind=float,
+        least=0.1,
+    )
+    steering: str = _setting(
+        "handoff",
+        "Who accepts: handoff (the primary, which hands each connection over), kernel (the"
+        " workers, among which the kernel chooses by address; Linux, tcp: endpoints, affinity"
+        " ip and placement rendezvous only), or auto (kernel where that is possible).",
+        "MODE",
+        choices=("handoff", "kernel", "auto"),
     )
     learn_limit: int = _setting(
         65_536,
@@ -298,10 +321,61 @@ class Settings:
     )
     queue_timeout: float = _setting(30.0, "How long each of them may wait.", "SECONDS", kind=float)
     overflow: str = _setting(
-        "503",
-        "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset.",
+        "auto",
+        "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset;"
+        " auto is 503, but close with --tls or --protocol, whose clients could not read it.",
         "ANSWER",
-        choices=("503", "close", "reset"),
+        choices=("auto", "503", "close", "reset"),
+    )
+    tls: tuple[str, ...] = _setting(
+        (),
+        "Serve over TLS with the certificate, its chain and its key in these PEM files; the key"
+        " may stand in the first one too. Repeatable: a client gets the one for the host that it"
+        " asks for, else the first.",
+        "CERTIFICATE[,KEY]",
+        kind=tuple,
+    )
+    http2: str = _setting(
+        "auto",
+        "Whether TLS clients are offered HTTP/2: on, off, or auto (if it is installed: pip"
+        " install 'stickyd[http2]'). ASGI applications are served over HTTP/1.1.",
+        "MODE",
+        choices=("auto", "on", "off"),
+    )
+    head_fields: int = _setting(
+        128, "The most fields in a request head; past it 431.", "N", kind=int, least=1
+    )
+    body_bytes: int = _setting(
+        1 << 30,
+        "The longest request body, in bytes; past it 413. 0 is no limit.",
+        "N",
+        kind=int,
+    )
+    idle_timeout: float = _setting(
+        75.0,
+        "How long a connection may stay open without a request.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
+    head_timeout: float = _setting(
+        20.0,
+        "How long a request head may take from its first byte to its last; past it 408.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
+    body_timeout: float = _setting(
+        60.0,
+        "How long a client may pause inside a request body; past it 408.",
+        "SECONDS",
+        kind=float,
+        least=1,
+    )
+    access_log: str = _setting(
+        "",
+        "Append a line for each request to this file, in the combined format; - is the log.",
+        "PATH",
     )
     start_timeout: float = _setting(
         60.0, "How long a worker may take to get ready.", "SECONDS", kind=float, least=0.1
@@ -412,7 +486,29 @@ class Settings:
                 " uvloop or asyncio instead of epoll"
             )
         _check_root_path(self.root_path)
+        if self.tls and self.overflow == "503":
+            raise SettingError(
+                "--overflow 503 is plain HTTP, which a TLS client cannot read; with --tls write"
+                " --overflow close or reset"
+            )
+        if self.http2 == "on" and not self.tls:
+            raise SettingError("--http2 on needs --tls: HTTP/2 is agreed on in the TLS handshake")
+        for name in ("stick_limit", "stick_timeout"):
+            if getattr(self, name) != _DEFAULTS[name] and self.placement != "least":
+                raise SettingError(
+                    f"--{_spelt(name)} means nothing to the {self.placement} placement; it is for"
+                    " --placement least"
+                )
         self._check_affinity()
+
+    @property
+    def refusal(self) -> str:
+        """
+        What ``overflow`` comes down to: ``503``, ``close`` or ``reset``.
+        """
+        if self.overflow != "auto":
+            return self.overflow
+        return "close" if self.tls or self.protocol else "503"
 
     def _check_affinity(self) -> None:
         kinds = {type(key) for key in self.keys.keys}
@@ -430,7 +526,8 @@ class Settings:
             )
         for name in ("path", "domain"):
             _check_cookie_attribute(name, getattr(self, f"cookie_{name}"))
-        if self.proxy_protocol == "on" and not self.networks:
+        networks = self.networks
+        if self.proxy_protocol == "on" and not networks:
             raise SettingError(
                 "--proxy-protocol on: nobody is trusted to say who the client is; name your"
                 " proxies with --trust, for example --trust 10.0.0.0/8"
@@ -500,8 +597,18 @@ _KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
 
 _ASGI = ("--asgi", "--asgi-factory")
 
+_RESOURCES = ("--resource", "--wsgi", "--static", "the demonstration")
+_HTTP = (*_ASGI, *_RESOURCES)
+
 #: The settings that only some kinds of applications understand.
 _OF_ONE_KIND = {
+    "http2": _RESOURCES,
+    "head_fields": _HTTP,
+    "body_bytes": _HTTP,
+    "idle_timeout": _HTTP,
+    "head_timeout": _HTTP,
+    "body_timeout": _HTTP,
+    "access_log": _HTTP,
     "root_path": (*_ASGI, "--wsgi"),
     "lifespan": _ASGI,
     "limit_concurrency": _ASGI,
@@ -537,9 +644,20 @@ def _check_root_path(path: str) -> None:
 FIXED = frozenset(
     {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
      "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
-     "proxy_protocol", "head_bytes", "head_timeout", "sniff_limit", "sniff_overflow",
-     "learn_limit", "learn_timeout"}
+     "proxy_protocol", "head_bytes", "sniff_timeout", "sniff_limit", "sniff_overflow",
+     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout"}
 )  # fmt: skip
+
+
+#: What a reload cannot change between some and none: clients cannot speak both on one port.
+_ALL_OR_NONE = frozenset({"tls", "http2"})
+
+
+def fixed(former: Settings, wanted: Settings) -> frozenset[str]:
+    """
+    The names of the settings that a reload must leave as they are.
+    """
+    return FIXED if bool(former.tls) == bool(wanted.tls) else FIXED | _ALL_OR_NONE
 
 
 def changed(former: Settings, wanted: Settings) -> set[str]:

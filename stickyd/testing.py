@@ -132,9 +132,12 @@ class FakeWorker:
     :ivar stopped: the patience of each :meth:`stop`.
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
+    :ivar stays: how often it was told to go on after all.
     :ivar sessions: the chunks that it adopted.
     :ivar places: what it was told of how clients are placed.
     :ivar connections: how many it says it has, of what it has acknowledged.
+    :ivar entrusted: the listening sockets that it was given; they stay open.
+    :ivar accepts: how often it was told to accept again.
     """
 
     def __init__(
@@ -149,13 +152,22 @@ class FakeWorker:
         self.in_flight: list[Handoff] = []
         self.stopped: list[float] = []
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
+        self.stays = 0
         self.sessions: list[bytes] = []
         self.places: list[tuple[int, Sequence[int]]] = []
         self.connections = 0
+        self.entrusted: list[Handoff] = []
+        self.accepts = 0
         self.quiet = True
 
     def to_plain(self) -> dict[str, Any]:
         return {"pid": self.pid}
+
+    def entrust(self, listener: Handoff) -> None:
+        self.entrusted.append(listener)
+
+    def accept(self) -> None:
+        self.accepts += 1
 
     def send(self, handoff: Handoff) -> bool:
         if len(self.in_flight) >= self.window:
@@ -187,6 +199,9 @@ class FakeWorker:
 
     def tell_places(self, slots: int, standing: Sequence[int]) -> None:
         self.places.append((slots, standing))
+
+    def stay(self) -> None:
+        self.stays += 1
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         self.sessions.append(chunk)

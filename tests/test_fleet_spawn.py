@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import Beat, ControlProtocol, Place, Serve, Stop
+from stickyd.control.commands import Beat, Claim, ControlProtocol, Place, Serve, Stop
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
@@ -36,7 +36,7 @@ from stickyd.fleet.process import (
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.spawn import Spawner, worker_command
-from stickyd.handoff.frame import Handoff
+from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings
 from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
@@ -44,6 +44,9 @@ from tests.channels import End, connection, open_sockets
 
 EXITED = Failure(ProcessDone(None))
 KILLED = Failure(ProcessTerminated(None, signal.SIGKILL, 9))
+
+
+SECRETS = (b"the secret that signs", b"a former secret of ours")
 
 
 class Process:
@@ -60,6 +63,24 @@ class Process:
         if self.exited:
             raise ProcessExitedAlready
         self.signals.append(signalID)
+
+
+class FakeFleet(FakeDestination):
+    """
+    Keeps what it is told.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims: list[tuple[int, list[bytes]]] = []
+        self.resolved: list[Handoff] = []
+
+    def claim(self, index: int, identifiers: list[bytes]) -> None:
+        self.claims.append((index, identifiers))
+
+    def resolve(self, handoff: Handoff) -> None:
+        self.delivered.append(handoff)
+        self.resolved.append(handoff)
 
 
 class FakeControl(ControlProtocol):
@@ -160,10 +181,10 @@ class Rig:
         self.spawner = Spawner(
             cast("Any", self.reactor),
             self.readiness,
-            Birth(worker_command(self.settings), self.settings),
+            Birth(worker_command(self.settings), self.settings, secrets=SECRETS),
             self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
-            Recycling(0, 0, lambda: 0.0, lambda _: None),
+            Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
         )
         self.told: list[str] = []
         self.worker = self.spawn()
@@ -292,6 +313,16 @@ def test_worker_is_asked_to_serve(rig: Rig) -> None:
     assert slot == 3
     assert path
     assert "" not in path
+
+
+def test_secrets_are_told_and_not_shown(rig: Rig) -> None:
+    """
+    They go over the control channel; neither the command line nor a repr has them.
+    """
+    rig.flush()
+    assert rig.reactor.control.secrets == list(SECRETS)
+    shown = repr(rig.spawner.birth) + str(rig.reactor.spawned)
+    assert SECRETS[0].decode() not in shown
 
 
 def test_ready_is_told_once_it_serves(rig: Rig) -> None:
@@ -558,6 +589,53 @@ def test_figures_are_those_of_the_last_beat(rig: Rig) -> None:
         rig.reactor.control.callRemote(Beat, figures=f'{{"connections": 1, "adopted": {adopted}}}')
         rig.flush()
     assert rig.worker.figures == {"connections": 1, "adopted": 2}
+
+
+def test_load_counts_what_came_since_the_last_beat(rig: Rig) -> None:
+    """
+    Nothing is counted twice: neither what is on its way and was just sent, nor what a
+    heartbeat has told already.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    rig.ready()
+    end.channel.open()
+    rig.turn()
+    clients = []
+    for _ in range(2):
+        handoff, client = connection("x")
+        clients.append(client)
+        assert rig.worker.send(handoff)
+    assert (len(rig.worker.in_flight), rig.worker.load) == (2, 2)
+    rig.turn()
+    assert (len(rig.worker.in_flight), rig.worker.load) == (0, 2)
+    rig.reactor.control.callRemote(Beat, figures='{"connections": 2}')
+    rig.flush()
+    assert rig.worker.load == 2
+    for client in clients:
+        client.close()
+
+
+def test_claims_and_what_is_to_be_resolved_reach_the_fleet(rig: Rig) -> None:
+    """
+    A worker claims for its own slot; a connection that it cannot place is resolved.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    rig.ready()
+    rig.reactor.control.callRemote(Claim, identifiers=[b"a", b"b"])
+    rig.flush()
+    assert rig.returns.claims == [(3, [b"a", b"b"])]
+    end.channel.open()
+    rig.turn()
+    for purpose in (Purpose.CONNECTION, Purpose.RESOLVE):
+        handoff, client = connection("x")
+        handoff.purpose = purpose
+        assert end.channel.send(handoff)
+        rig.turn()
+        client.close()
+    assert [handoff.purpose for handoff in rig.returns.delivered] == [1, 3]
+    assert [handoff.purpose for handoff in rig.returns.resolved] == [3]
 
 
 def test_connections_travel_to_the_worker(rig: Rig) -> None:

@@ -67,7 +67,7 @@ def test_overflow_is_a_refusal() -> None:
     It is what slots expect, and its answers are those of the setting.
     """
     assert verifyObject(IRefusal, Overflow(Clock(), "503"))
-    assert rules()["overflow"][0].choices == ANSWERS
+    assert rules()["overflow"][0].choices == ("auto", *ANSWERS)
 
 
 def test_answer_says_its_own_length() -> None:

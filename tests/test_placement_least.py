@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from stickyd.errors import SettingError
 from stickyd.interfaces import IPlacement
-from stickyd.placement.least import LeastLoaded
+from stickyd.placement.least import LeastLoaded, Staying
 
 
 class World:
@@ -147,6 +147,50 @@ def test_if_every_slot_has_failed_the_loads_decide() -> None:
     assert world.placement().slot_of(b"alice") == 1
 
 
+def test_client_that_somebody_else_placed_is_remembered() -> None:
+    """
+    Until his time is over; to look him up is a use of it, and places nobody.
+    """
+    world = World([0, 0])
+    placement = world.placement()
+    assert placement.known(b"alice") is None
+    placement.remember(b"alice", 1)
+    world.now += 59
+    assert placement.known(b"alice") == 1
+    world.now += 59
+    assert (placement.known(b"alice"), placement.slot_of(b"alice"), len(placement)) == (1, 1, 1)
+    world.now += 60
+    assert placement.known(b"alice") is None
+
+
+def test_client_of_a_slot_that_is_not_there_is_not_known() -> None:
+    """
+    Be it that it has failed, or that there never was one.
+    """
+    world = World([0, 0])
+    placement = world.placement()
+    placement.remember(b"alice", 1)
+    for slot in (2, -1):
+        placement.remember(b"bob", slot)
+    assert (placement.known(b"bob"), len(placement)) == (None, 1)
+    world.failed = {1}
+    assert placement.known(b"alice") is None
+    world.failed = set()
+    assert placement.known(b"alice") == 1
+
+
+def test_the_longest_unused_claim_makes_room() -> None:
+    """
+    What is remembered for others is bounded like the rest.
+    """
+    placement = World([0, 0]).placement(most_keys=2)
+    for key in (b"a", b"b"):
+        placement.remember(key, 0)
+    assert placement.known(b"a") == 0
+    placement.remember(b"c", 1)
+    assert [placement.known(key) for key in (b"a", b"b", b"c")] == [0, None, 1]
+
+
 def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
     """
     Clients of slots that stay are not moved by a resize in either direction.
@@ -166,6 +210,67 @@ def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
     world.loads = [0]
     placement.resize(1)
     assert placement.slot_of(b"new") == 0
+
+
+def test_clients_of_a_slot_that_goes_move_where_their_sessions_go() -> None:
+    """
+    The clients of a slot that is drained move to their stand-ins, and do not move back.
+    """
+    world = World([0, 5, 9])
+    placement = world.placement()
+    assert placement.slot_of(b"alice") == 0
+    world.failed = {0}
+    placement.place(3, [1, 2])
+    moved = placement.slot_of(b"alice")
+    assert moved == Staying(3, [1, 2], 0).slot_of(b"alice")
+    assert placement.slot_of(b"bob") == 1
+    world.failed = set()
+    placement.place(3, [0, 1, 2])
+    assert placement.slot_of(b"alice") == moved
+    assert placement.slot_of(b"carol") == 0
+
+
+def test_clients_of_slots_that_stay_are_not_moved_by_a_resize() -> None:
+    """
+    A resize moves the clients of removed slots, to where the workers send their sessions.
+    """
+    world = World([0, 0, 0, 0])
+    placement = world.placement()
+    keys = [bytes([number]) for number in range(40)]
+    before = {key: placement.slot_of(key) for key in keys}
+    assert placement.place(2, [0, 1]) is placement
+    assert placement.slots == 2
+    between = {key: placement.slot_of(key) for key in keys}
+    for key in keys:
+        assert between[key] == Staying(2, [0, 1], before[key]).slot_of(key)
+    assert {between[key] for key in keys if before[key] >= 2} == {0, 1}
+    world.loads = [0, 0, -9, -9, -9, -9]
+    placement.place(6, range(6))
+    assert {key: placement.slot_of(key) for key in keys} == between
+    assert placement.slot_of(b"new") >= 2
+
+
+def test_moving_keeps_the_order_of_use_and_the_times() -> None:
+    """
+    Who moves is no newcomer: his time runs on from his last use.
+    """
+    world = World([0, 1])
+    placement = world.placement(seconds=60.0)
+    placement.slot_of(b"alice")
+    world.now += 20.0
+    placement.slot_of(b"bob")
+    placement.place(2, [1])
+    assert placement.snapshot() == [(b"alice".hex(), 1, 40.0), (b"bob".hex(), 1, 60.0)]
+
+
+def test_a_worker_keeps_its_clients_while_its_slot_stands() -> None:
+    """
+    A slot more, or another one less, moves nobody away from a worker.
+    """
+    assert Staying(5, [0, 2, 4], 2).slot_of(b"anybody") == 2
+    gone = Staying(5, [0, 2, 4], 3)
+    assert gone.slots == 5
+    assert {gone.slot_of(bytes([number])) for number in range(50)} == {0, 2, 4}
 
 
 def test_the_table_travels_as_json() -> None:
@@ -239,8 +344,9 @@ def test_refuses_to_shrink_to_nothing() -> None:
 
 def test_provides_iplacement() -> None:
     """
-    LeastLoaded keeps the contract of IPlacement.
+    Both ends' view of the placement keep the contract of IPlacement.
     """
+    assert verifyObject(IPlacement, Staying(3, [0, 1], 0))
     assert verifyObject(IPlacement, World([0, 0, 0]).placement())
 
 
@@ -303,6 +409,21 @@ class TableMachine(RuleBasedStateMachine):
         self.world.failed = {slot for slot in self.world.failed if slot < slots}
         self.table.resize(slots)
         self.model = [entry for entry in self.model if entry[1] < slots]
+
+    @rule(data=st.data(), slots=st.integers(1, 6))
+    def place(self, data: st.DataObject, slots: int) -> None:
+        """
+        Slots come and go, and clients of those that go move to their stand-ins.
+        """
+        self.prune()
+        self.world.loads = [*self.world.loads, *[0] * slots][:slots]
+        standing = sorted(data.draw(st.sets(st.integers(0, slots - 1), min_size=1)))
+        self.world.failed = set(range(slots)) - set(standing)
+        self.table.place(slots, standing)
+        self.model = [
+            (key, Staying(slots, standing, slot).slot_of(key), used)
+            for key, slot, used in self.model
+        ]
 
     @rule(data=st.data())
     def change_loads(self, data: st.DataObject) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stickyd.affinity.address import IpKey, TextKey
 from stickyd.errors import SettingError
 from stickyd.options import Options
 from stickyd.settings import Settings, rules
@@ -85,7 +86,10 @@ def test_help_names_every_option_and_its_default() -> None:
         (("--workers", "0"), "--workers: '0' is not a whole number from 1 to 256"),
         (("--workers", "x"), "--workers: 'x' is not a whole number from 1 to 256"),
         (("--workers", "257"), "--workers: '257' is not a whole number from 1 to 256"),
-        (("--placement", "rendevous"), "did you mean 'rendezvous'? known: rendezvous, modulo"),
+        (
+            ("--placement", "rendevous"),
+            "did you mean 'rendezvous'? known: rendezvous, least, modulo",
+        ),
         (("--stop-timeout", "-1"), "--stop-timeout: '-1' is not a number of seconds of at least 0"),
         (("--stop-timeout", "nan"), "--stop-timeout: 'nan' is not a number of seconds"),
         (("--wrokers", "4"), "option --wrokers not recognized"),
@@ -100,6 +104,58 @@ def test_bad_command_line_gets_one_line(arguments: tuple[str, ...], line: str) -
     said = complaint(*arguments)
     assert said.startswith("stickyd: ")
     assert line in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--affinity", "coookie:a"), "did you mean cookie? Write for example cookie:stickyd"),
+        (("--affinity", "ip/24/56/1"), "is not an ip key; write ip, ip/24"),
+        (("--affinity", "header:X User"), "'X User' is not a name of a header"),
+        (("--trust", "10.0.0.1/8"), "write 10.0.0.0/8 for the network"),
+        (("--proxy-protocol", "on"), "name your proxies with --trust"),
+        (("--proxy-protocol", "yes"), "'yes' is unknown; known: off, on"),
+        (("--cookie-path", "/a"), "--cookie-path means nothing without a cookie"),
+        (("--affinity", "cookie:a", "--cookie-path", "a"), "write /a"),
+        (("--affinity", "cookie:a", "--cookie-domain", "a;b"), "cannot stand in a Set-Cookie"),
+        (
+            ("--affinity", "cookie:a", "--cookie-samesite", "none", "--cookie-secure", "never"),
+            "browsers drop such a cookie",
+        ),
+        (("--head-bytes", "63"), "is not a whole number from 64 to 65536"),
+    ],
+)
+def test_bad_affinity_gets_one_line(arguments: tuple[str, ...], line: str) -> None:
+    """
+    So does each mistake about who clients are and who is believed.
+    """
+    assert line in complaint(*arguments)
+
+
+def test_lists_are_taken_apart(tmp_path: Path) -> None:
+    """
+    On the command line a list is one text, or several options; in a file it may be a list.
+    """
+    line = parse(
+        "--affinity", r"path:/(a{1\,2}),ip", "--trust", "10.0.0.0/8,::1", "--trust", "unix"
+    )
+    assert line.affinity == ("path:/(a{1,2})", "ip")
+    assert line.trust == ("10.0.0.0/8", "::1", "unix")
+    file = parse(
+        *toml(tmp_path, "affinity = ['path:/(a{1,2})', 'ip']\ntrust = '10.0.0.0/8,::1,unix'")
+    )
+    assert file == line
+    assert Settings.from_json(line.to_json()) == line
+    assert "10.0.0.7" in line.networks
+    assert str(line.keys) == r"path:/(a{1\,2}),ip/32/64"
+
+
+def test_address_counts_as_the_placement_has_it() -> None:
+    """
+    The Node program hashes the address as text.
+    """
+    keys = [parse("--placement", name).keys.keys[0] for name in ("rendezvous", "modulo")]
+    assert [type(key) for key in keys] == [IpKey, TextKey]
 
 
 def toml(tmp_path: Path, text: str) -> tuple[str, str]:

@@ -116,6 +116,15 @@ class Worker:
     def release(self, placement: object) -> Deferred[None]:
         raise AssertionError("nothing was given away")
 
+    def stay(self) -> None:
+        raise AssertionError("the model has no reloads")
+
+    def entrust(self, listener: Handoff) -> None:
+        raise AssertionError("the model has no listeners")
+
+    def accept(self) -> None:
+        raise AssertionError("the model has no listeners")
+
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         raise AssertionError("there are no sessions")
 

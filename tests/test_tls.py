@@ -271,7 +271,7 @@ def test_resumption(server: Server, tmp_path: Path, version: ssl.TLSVersion, nam
     """
     A client that comes back resumes its session, whichever certificate it got.
 
-    After a reload it cannot, and shakes hands in full.
+    With another server of the same certificates it cannot, and shakes hands in full.
     """
     pairs = [write_certificate(tmp_path, "a", "a.test"), write_certificate(tmp_path, "b", "b.test")]
     tls = ServerTls(server.clock, pairs)
@@ -293,45 +293,9 @@ def test_resumption(server: Server, tmp_path: Path, version: ssl.TLSVersion, nam
     for _ in range(3):
         reused, session = visit(session)
         assert reused
-    tls.reload()
+    tls = ServerTls(server.clock, pairs)
     reused, session = visit(session)
     assert not reused
-
-
-def test_reload(server: Server, tmp_path: Path) -> None:
-    """
-    New connections get the new certificate; those that are open work on.
-    """
-    pair = write_certificate(tmp_path, "a", "old.test")
-    tls = ServerTls(server.clock, [pair])
-    old = server.connect(tls, Recorder(echo), client_context())
-    old.shake_hands()
-    write_certificate(tmp_path, "a", "new.test")
-    tls.reload()
-    new = server.connect(tls, Recorder(echo), client_context())
-    new.shake_hands()
-    assert new.certificate_names() == ["new.test"]
-    for client in (old, new):
-        client.send(b"still here")
-        assert client.read(10) == b"still here"
-        client.close()
-    server.drive.turns()
-
-
-def test_bad_reload_changes_nothing(server: Server, tmp_path: Path) -> None:
-    """
-    A file that went bad is refused, and the certificates stay what they were.
-    """
-    good = write_certificate(tmp_path, "a", "a.test")
-    tls = ServerTls(server.clock, [good])
-    Path(good.split(",")[0]).write_text("nonsense")
-    with pytest.raises(SettingError):
-        tls.reload()
-    client = server.connect(tls, Recorder(), client_context())
-    client.shake_hands()
-    assert client.certificate_names() == ["a.test"]
-    client.close()
-    server.drive.turns()
 
 
 def test_one_file_for_both(tmp_path: Path) -> None:

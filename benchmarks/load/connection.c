@@ -36,7 +36,8 @@ static void leave(struct run *run, struct connection *slot, bool reset)
         close(slot->descriptor);
     }
     slot->descriptor = -1;
-    slot->state = VACANT;
+    slot->state = run->options.think_ms && slot->served ? RESTING : VACANT;
+    slot->since = now_us();
     if (slot->source)
         source_give_back(run, slot->source);
     slot->source = NULL;
@@ -70,9 +71,11 @@ static void fail_with(struct run *run, struct connection *slot, int error)
 
 static void send_request(struct run *run, struct connection *slot)
 {
-    while (slot->sent < run->options.request_length) {
-        ssize_t sent = send(slot->descriptor, run->options.request + slot->sent,
-                            run->options.request_length - slot->sent, MSG_NOSIGNAL);
+    const char *request = run->options.request[slot->once];
+    size_t length = run->options.request_length[slot->once];
+    while (slot->sent < length) {
+        ssize_t sent = send(slot->descriptor, request + slot->sent, length - slot->sent,
+                            MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno == EAGAIN)        /* also: not connected yet */
@@ -93,6 +96,8 @@ void connection_open(struct run *run, struct connection *slot)
         return;
     slot->source = source_take(run);
     slot->served = 0;
+    slot->once = run->options.mode == MODE_CLOSE
+        || (run->options.mode == MODE_MIXED && run->opened % 2);
     begin_request(run, slot, CONNECTING);
     slot->descriptor = open_from(slot->source, &run->options.target);
     if (slot->descriptor < 0) {
@@ -128,11 +133,16 @@ static bool answered(struct run *run, struct connection *slot, bool at_eof)
     bool closes = slot->response.closes;
     if (at_eof) {
         leave(run, slot, true);
-    } else if (run->options.mode == MODE_CLOSE || closes) {
+    } else if (slot->once || closes) {
         slot->state = CLOSING;
         slot->since = now;
         return true;
     } else if (slot->served < run->options.per_connection && wanted(run)) {
+        if (run->options.think_ms) {
+            slot->state = THINKING;
+            slot->since = now;
+            return false;
+        }
         begin_request(run, slot, SENDING);
         send_request(run, slot);
     } else {
@@ -189,6 +199,13 @@ static void read_response(struct run *run, struct connection *slot)
     }
 }
 
+/* An edge may be told of after what caused it was read. */
+static bool is_silent(const struct connection *slot)
+{
+    char byte;
+    return recv(slot->descriptor, &byte, 1, MSG_PEEK) < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 void connection_event(struct run *run, struct connection *slot, uint32_t events)
 {
     int error = 0;
@@ -204,6 +221,8 @@ void connection_event(struct run *run, struct connection *slot, uint32_t events)
         send_request(run, slot);
     if (!(events & ~(uint32_t)EPOLLOUT))
         return;                 /* writable only: a recv would be in vain */
+    if (slot->state == THINKING && !is_silent(slot))
+        begin_request(run, slot, SENT);     /* lost before it was sent: nobody waits for it */
     if (slot->state == SENT || slot->state == ANSWERING || slot->state == CLOSING)
         read_response(run, slot);
 }
@@ -212,9 +231,17 @@ void connection_event(struct run *run, struct connection *slot, uint32_t events)
 void connection_tick(struct run *run, struct connection *slot, uint64_t now)
 {
     uint64_t passed = now > slot->since ? now - slot->since : 0;
+    uint64_t think = (uint64_t)run->options.think_ms * 1000;
     if (slot->state == RESTING) {
-        if (passed > REST_US || run->ending)
+        if (passed > (think > REST_US ? think : REST_US) || run->ending)
             slot->state = VACANT;
+    } else if (slot->state == THINKING) {
+        if (!wanted(run)) {
+            leave(run, slot, false);
+        } else if (passed > think) {
+            begin_request(run, slot, SENDING);
+            send_request(run, slot);
+        }
     } else if (slot->state == CLOSING) {
         if (passed > EOF_WAIT_US) {
             run->no_eof++;

@@ -50,8 +50,8 @@ static void give_up(struct crowd *crowd, struct idler *idler, enum failure kind)
 static void send_rest(struct crowd *crowd, struct idler *idler)
 {
     const struct options *options = &crowd->run->options;
-    ssize_t sent = send(idler->descriptor, options->request + idler->sent,
-                        options->request_length - idler->sent, MSG_NOSIGNAL);
+    ssize_t sent = send(idler->descriptor, options->request[0] + idler->sent,
+                        options->request_length[0] - idler->sent, MSG_NOSIGNAL);
     if (sent < 0 && errno == EAGAIN)
         return;
     if (sent < 0) {
@@ -59,7 +59,7 @@ static void send_rest(struct crowd *crowd, struct idler *idler)
         return;
     }
     idler->sent += (size_t)sent;
-    if (idler->sent == options->request_length)
+    if (idler->sent == options->request_length[0])
         idler->state = SENT;
 }
 

@@ -42,7 +42,8 @@ static void refuse(const char *format, ...)
 
 static const char usage[] =
     "load [OPTIONS] 127.0.0.1:PORT\n"
-    "  --mode close|keepalive|idle  one request a connection; many; none after the first (close)\n"
+    "  --mode close|keepalive|idle|mixed  one request a connection; many; none after the first;\n"
+    "                      one and many in turns (close)\n"
     "  --connections N     requests under way at once, or, idle: handshakes at once (64)\n"
     "  --sources N         addresses to speak from, at least as many as connections (256)\n"
     "  --spread net|host   each source in a /24 of its own, or all in one (net)\n"
@@ -50,8 +51,10 @@ static const char usage[] =
     "  --requests N        begin no more than N requests\n"
     "  --per-connection N  keepalive: requests on one connection (200)\n"
     "  --timeout-ms N      how long one request may take (5000)\n"
+    "  --think-ms N        how long a connection is silent between two requests (0)\n"
     "  --idle N            idle: how many connections to hold (1000)\n"
     "  --websocket         idle: upgrade them to WebSocket\n"
+    "  --carried           a count goes on when another process answers: hold it to that\n"
     "  --path PATH         what to ask for (/)\n"
     "  --ledger FILE       write a line for every failure, move and wrong count\n";
 
@@ -101,22 +104,23 @@ static void read_target(struct options *options, const char *text)
 
 static void write_request(struct options *options, const char *target, const char *path)
 {
-    const char *extra = "";
-    if (options->mode == MODE_CLOSE)
-        extra = "Connection: close\r\n";
-    else if (options->mode == MODE_IDLE && options->websocket)
-        extra = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    int length = snprintf(options->request, sizeof options->request,
-                          "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, target, extra);
-    if (length < 0 || (size_t)length >= sizeof options->request)
-        refuse("--path is too long");
-    options->request_length = (size_t)length;
+    const char *extra[2] = { "", "Connection: close\r\n" };
+    if (options->mode == MODE_IDLE && options->websocket)
+        extra[0] = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (int once = 0; once < 2; once++) {
+        size_t room = sizeof options->request[once];
+        int length = snprintf(options->request[once], room, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n",
+                              path, target, extra[once]);
+        if (length < 0 || (size_t)length >= room)
+            refuse("--path is too long");
+        options->request_length[once] = (size_t)length;
+    }
 }
 
 static void read_options(struct options *options, int argc, char **argv)
 {
-    static const char *const modes[] = { "close", "keepalive", "idle", NULL };
+    static const char *const modes[] = { "close", "keepalive", "idle", "mixed", NULL };
     static const char *const spreads[] = { "net", "host", NULL };
     static const struct option names[] = {
         { "mode", 1, NULL, 'm' },           { "connections", 1, NULL, 'c' },
@@ -125,6 +129,7 @@ static void read_options(struct options *options, int argc, char **argv)
         { "per-connection", 1, NULL, 'k' }, { "timeout-ms", 1, NULL, 't' },
         { "idle", 1, NULL, 'i' },           { "websocket", 0, NULL, 'w' },
         { "path", 1, NULL, 'p' },           { "ledger", 1, NULL, 'l' },
+        { "carried", 0, NULL, 'C' },        { "think-ms", 1, NULL, 'T' },
         { "help", 0, NULL, 'h' },           { NULL, 0, NULL, 0 },
     };
     const char *path = "/";
@@ -142,6 +147,8 @@ static void read_options(struct options *options, int argc, char **argv)
         case 't': options->timeout_ms = (int)number(name, optarg, 1, 600000); break;
         case 'i': options->idle = (int)number(name, optarg, 1, 1000000); break;
         case 'w': options->websocket = true; break;
+        case 'T': options->think_ms = (int)number(name, optarg, 0, 600000); break;
+        case 'C': options->carried = true; break;
         case 'p': path = optarg; break;
         case 'l': options->ledger_path = optarg; break;
         case 'h': fputs(usage, stdout); exit(0);

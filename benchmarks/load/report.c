@@ -13,6 +13,12 @@ const char *const failure_names[FAILURE_KINDS] = {
 const char *const state_names[STATES] = {
     [VACANT] = "vacant", [CONNECTING] = "connect", [SENDING] = "sending", [SENT] = "sent",
     [ANSWERING] = "partial", [CLOSING] = "closing", [RESTING] = "resting",
+    [THINKING] = "thinking",
+};
+
+static const char *const mode_names[] = {
+    [MODE_CLOSE] = "close", [MODE_KEEPALIVE] = "keepalive", [MODE_IDLE] = "idle",
+    [MODE_MIXED] = "mixed",
 };
 
 static void ledger_begin(struct run *run, const char *event, const struct source *source)
@@ -102,7 +108,7 @@ void report(const struct run *run)
     printf("{\"mode\":\"%s\",\"seconds\":%.6f,\"begun\":%lu,\"answered\":%lu,\"failed\":%lu,"
            "\"opened\":%lu,\"no_eof\":%lu,\"trailing\":%lu,\"interrupted\":%s,"
            "\"per_second\":%.1f,\"cpu_seconds\":%.6f",
-           run->options.mode == MODE_CLOSE ? "close" : "keepalive", seconds, run->begun,
+           mode_names[run->options.mode], seconds, run->begun,
            run->answered, run->failed, run->opened, run->no_eof, run->trailing,
            interrupted ? "true" : "false",
            seconds > 0 ? (double)run->answered_in_time / seconds : 0.0, cpu_seconds());

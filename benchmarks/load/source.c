@@ -106,7 +106,8 @@ void source_answered(struct run *run, struct source *source, struct response *re
         run->moves++;
         source->moved = true;
         ledger_answer(run, "moved", source, pid, hits);
-    } else if (source->seen) {
+    }
+    if (source->seen && (run->options.carried || source->pid == pid)) {
         run->order_checked++;
         if (hits <= source->hits || hits > source->hits + 1 + source->unsure) {
             run->order_wrong++;

@@ -60,7 +60,8 @@ class Release(amp.Command):
 
     Answered when what goes away is gone, but for requests under way.
 
-    ``slots``: how many there are from now on; 0 to give everything to the successor.
+    ``slots``: how many there are from now on; 0 to give everything to the successor; -1 to
+    give nothing any more, as the successor has died.
     ``standing``: those of them that stand.
     """
 
@@ -121,6 +122,12 @@ class Leave(amp.Command):
     """
 
     requiresAnswer = False
+
+
+class Accept(amp.Command):
+    """
+    Primary to worker: your slot stands again, so accept from your listening sockets.
+    """
 
 
 class Stop(amp.Command):

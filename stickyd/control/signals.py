@@ -82,6 +82,8 @@ class Signals(Service):
 
         for signum in actions:
             signal.signal(signum, note)
+        # A former self has blocked them, so that none would hit us unprepared.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
 
     def _act(self, action: Callable[[], object], signum: int) -> None:
         if self.running:

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 #: A worker that served this many seconds was sound: its death costs its successor no delay.
 SOUND_SECONDS = 5.0
 
-#: Seconds that a flip waits for requests under way; what takes longer is finished by the
-#: old worker while the new one serves already.
-FLIP_SECONDS = 2.0
+#: Seconds that newcomers wait for a worker to give away what it can.  The worker waits for
+#: no request that long (:data:`stickyd.worker.retire.REQUEST_SECONDS`), so this is for one
+#: whose reactor is stuck.
+FLIP_SECONDS = 10.0
 
 
 @dataclass
@@ -197,16 +198,17 @@ class Life:
         self.leaving.append(worker)
         worker.stop(self.patience)
 
-    def lose_both(self, machine: Lifecycle, cause: str) -> None:
+    def take_back(self, cause: str) -> None:
         """
-        Start anew: the successor died as it took over, and the old worker, which has
-        given away what it had, cannot go on as if nothing were.
+        Have the old worker go on, as its successor died when it took over.  It has what
+        it had not given away yet; connections come back to it; the sessions that the
+        successor had already are lost with it.
         """
         self.flip = None
-        self.dismiss(self.take_worker())
-        self.worker, self.successor = self.successor, None
-        self.back_off(machine, cause)
-        self.report("the fresh worker died as it took over")
+        if self.worker is not None:
+            self.worker.stay()
+            self.slot.occupy(self.worker)
+        self.drop_successor(cause)
 
     def drop_successor(self, cause: str) -> None:
         """
@@ -243,11 +245,17 @@ class Life:
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
+        self.hurry(patience)
+        self.report("the slot is being stopped")
+        self._check_gone(machine)
+
+    def hurry(self, patience: float) -> None:
+        """
+        Have all workers end within so many seconds.
+        """
         for worker in (self.worker, self.successor, *self.leaving):
             if worker is not None:
                 worker.stop(patience)
-        self.report("the slot is being stopped")
-        self._check_gone(machine)
 
     def lay_to_rest(self, machine: Lifecycle, worker: IWorker, cause: str) -> None:
         """

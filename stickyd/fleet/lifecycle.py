@@ -212,9 +212,9 @@ def _build() -> Callable[[Life], Lifecycle]:
     def keep(machine: Lifecycle, life: Life, cause: str) -> None:
         life.drop_successor(cause)
 
-    @flipping.upon(Lifecycle.successor_died).to(backing_off)
-    def lose_both(machine: Lifecycle, life: Life, cause: str) -> None:
-        life.lose_both(machine, cause)
+    @flipping.upon(Lifecycle.successor_died).to(serving)
+    def take_back(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.take_back(cause)
 
     @relieving.upon(Lifecycle.died).to(starting)
     def follow(machine: Lifecycle, life: Life, cause: str) -> None:

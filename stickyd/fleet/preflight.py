@@ -24,7 +24,7 @@ def check_application(settings: Settings) -> None:
 
     :raises ApplicationError: if it cannot be imported or is not what its option says.
     """
-    if settings.application is None:
+    if settings.application is None and not settings.tls and not settings.access_log:
         return
     try:
         outcome = subprocess.run(

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     Claim,
     ControlProtocol,
@@ -38,7 +40,7 @@ from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.output import OutputRelay
 from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
-from stickyd.handoff.frame import Purpose
+from stickyd.handoff.frame import Flag, Purpose
 from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
@@ -59,6 +61,12 @@ CONTROL_DESCRIPTOR = 4
 
 #: Seconds between a worker's deadline and its SIGKILL.
 KILL_AFTER = 2.0
+
+#: Seconds until a primary without a free descriptor looks again whether it has one.
+STARVED_SECONDS = 0.05
+
+#: Seconds between two lines in the log about that.
+QUIET = 10.0
 
 
 class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
@@ -151,8 +159,11 @@ class WorkerProcess(ProcessProtocol):
         self._verdict = ""
         self._serves = False
         self._is_ready = False
+        self._starved = False
+        self._told_starved = -QUIET
         self.ended = False
         self._acknowledged: list[Deferred[None]] = []
+        self._entrusted: deque[Handoff] = deque()
         self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
@@ -238,10 +249,13 @@ class WorkerProcess(ProcessProtocol):
 
     def _make_channel(self, sock: socket.socket) -> HandoffChannel:
         channel = self._channel = HandoffChannel(
-            self._readiness, self._reactor, sock, self, lambda: self._birth.settings.window
+            self._readiness, self._reactor, sock, self, self._window
         )
         self.send = channel.send
         return channel
+
+    def _window(self) -> int:
+        return 0 if self._starved else self._birth.settings.window
 
     # a primary that replaces itself
 
@@ -348,6 +362,14 @@ class WorkerProcess(ProcessProtocol):
     def in_flight(self) -> Sized:
         return () if self._channel is None else self._channel.in_flight
 
+    def entrust(self, listener: Handoff) -> None:
+        self._entrusted.append(listener)
+        self.room()
+
+    def accept(self) -> None:
+        # Its death is what an error here would mean, and is told anyway.
+        self._control.callRemote(Accept).addErrback(lambda _: None)
+
     @property
     def _sent(self) -> int:
         return 0 if self._channel is None else self._channel.sent
@@ -359,7 +381,14 @@ class WorkerProcess(ProcessProtocol):
         return int(self.figures.get("connections", 0)) + coming
 
     def reclaim(self) -> list[Handoff]:
-        return [] if self._channel is None else self._channel.reclaim()
+        handoffs = [] if self._channel is None else self._channel.reclaim()
+        # The listening sockets were for this worker alone; its successor gets its own.
+        connections = [h for h in handoffs if h.purpose != Purpose.LISTENER]
+        for listener in (*self._entrusted, *handoffs):
+            if listener.purpose == Purpose.LISTENER:
+                os.close(listener.descriptor)
+        self._entrusted.clear()
+        return connections
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         slots, standing = placement or (0, ())
@@ -375,6 +404,9 @@ class WorkerProcess(ProcessProtocol):
         if self._serves and not self.ended:
             told = self._control.callRemote(Place, slots=slots, standing=list(standing))
             told.addErrback(lambda _: None)  # its death is told elsewhere
+
+    def stay(self) -> None:
+        self._control.callRemote(Release, slots=-1, standing=[]).addErrback(lambda _: None)
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         slot = -1 if self.slot is None else self.slot.index
@@ -431,13 +463,16 @@ class WorkerProcess(ProcessProtocol):
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
+        handoff.flags |= Flag.SERVED
         if handoff.purpose == Purpose.RESOLVE:
             self._fleet.resolve(handoff)
         else:
             self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:
-        if self.slot is None:
+        if handoff.purpose == Purpose.LISTENER:
+            self._entrusted.append(handoff)
+        elif self.slot is None:
             self._fleet.deliver(handoff)
         else:
             self.slot.returned(handoff)
@@ -447,16 +482,31 @@ class WorkerProcess(ProcessProtocol):
             waiting, self._acknowledged = self._acknowledged, []
             for settled in waiting:
                 settled.callback(None)
+        while self._entrusted and self.send(self._entrusted[0]):
+            self._entrusted.popleft()
         if self.slot is not None:
             self.slot.room()
 
     def starved(self) -> None:
-        # A later one finds room, as each acknowledgement frees a descriptor of ours.
-        self._log.warn(
-            "No descriptor free to take a connection back from worker {pid}: raise the limit"
-            " of open files (ulimit -n, LimitNOFILE=)",
-            pid=self.pid,
-        )
+        # The window closes for a moment: each acknowledgement by another worker frees a
+        # descriptor of ours, and to take and refuse meanwhile would be to spin.
+        if self._starved:
+            return
+        self._starved = True
+        self._reactor.callLater(STARVED_SECONDS, self._fed)
+        now = self._reactor.seconds()
+        if now - self._told_starved >= QUIET:
+            self._told_starved = now
+            self._log.warn(
+                "No descriptor free to take a connection back from worker {pid}: raise the"
+                " limit of open files (ulimit -n, LimitNOFILE=)",
+                pid=self.pid,
+            )
+
+    def _fed(self) -> None:
+        self._starved = False
+        if self._channel is not None:
+            self._channel.announce()
 
     def lost(self) -> None:
         # Its process has ended, which processExited tells, or ends; one that has broken

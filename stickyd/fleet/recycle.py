@@ -11,11 +11,17 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
+
     from stickyd.fleet.process import WorkerProcess
 
 #: The part of ``--max-requests`` by which workers differ, so that slots that started
 #: together are not replaced together.
 JITTER = 0.1
+
+
+#: Heartbeats until a worker whose successor could not start is tried to be replaced again.
+PAUSE_BEATS = 30
 
 
 class Recycling:
@@ -30,21 +36,23 @@ class Recycling:
         most_requests: int,
         most_memory: int,
         random: Callable[[], float],
-        reload: Callable[[int], object],
+        reload: Callable[[int], Deferred[list[str]]],
     ) -> None:
         """
         :param most_requests: about how many requests a worker answers; 0 for no limit.
         :param most_memory: how many bytes it may have resident; 0 for no limit.
         :param random: gives a number in [0, 1).
-        :param reload: reloads a slot.
+        :param reload: reloads a slot; fires with the reasons why it was not done.
         """
         self._most_requests = most_requests
         self._most_memory = most_memory
         self._random = random
         self._reload = reload
-        # The limit of each worker, by pid; and those that are being replaced.
+        # The limit of each worker, by pid; those that are being replaced; and how many
+        # heartbeats those serve on whose successor did not start.
         self._limits: dict[int, float] = {}
         self._told: set[int] = set()
+        self._kept: dict[int, int] = {}
 
     def seen(self, worker: WorkerProcess) -> None:
         """
@@ -54,6 +62,9 @@ class Recycling:
         if not (self._most_requests or self._most_memory) or worker.pid in self._told:
             return
         if slot is None or getattr(slot.courier, "pid", 0) != worker.pid:
+            return
+        if self._kept.get(worker.pid, 0):
+            self._kept[worker.pid] -= 1
             return
         limit = self._limits.setdefault(
             worker.pid, self._most_requests * (1.0 + JITTER * self._random())
@@ -80,11 +91,19 @@ class Recycling:
             slot=worker.slot.index,
             why=why,
         )
-        self._reload(worker.slot.index)
+        self._reload(worker.slot.index).addCallback(self._reloaded, worker.pid)
+
+    def _reloaded(self, problems: list[str], pid: int) -> None:
+        for problem in problems:
+            self._log.error("Not replaced: {problem}", problem=problem)
+        if problems and pid in self._told:
+            self._told.discard(pid)
+            self._kept[pid] = PAUSE_BEATS
 
     def forget(self, pid: int) -> None:
         """
         Called when a worker has ended.
         """
         self._limits.pop(pid, None)
+        self._kept.pop(pid, None)
         self._told.discard(pid)

@@ -6,10 +6,9 @@ Each is a sequence of steps over slots, and one goes on at a time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
-from twisted.internet.error import TimeoutError as TwistedTimeoutError
 from twisted.logger import Logger
 
 from stickyd.fleet.life import FLIP_SECONDS
@@ -35,12 +34,13 @@ class Changes:
         self._patience = patience
         self._turn = DeferredLock()
 
-    def exclusively(self, act: Callable[[], object]) -> Deferred[None]:
+    def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
-        Act when no change is under way.  No change begins before the ``act`` has had a
-        chance to replace the process; when it returns, changes go on.
+        Act when no change is under way.  None begins until what ``act`` returns has fired.
+
+        :return: fires, or fails, as that does.
         """
-        return self._turn.run(act).addCallback(lambda _: None)
+        return self._turn.run(act)
 
     # reload
 
@@ -83,6 +83,9 @@ class Changes:
     async def _resize(self, count: int) -> str:
         fleet = self._fleet
         before = len(fleet.members)
+        reason = fleet.steering.prepare(count) if fleet.steering is not None else ""
+        if reason:
+            return reason
         if count > before:
             reason = await self._grow(count)
             if reason:
@@ -164,16 +167,33 @@ class Changes:
         """
         fleet = self._fleet
         fleet.hold()
+        giving = [(m.slot, m.slot.courier) for m in members if m.slot.courier is not None]
         releases = []
-        for member in members:
-            worker = member.slot.courier
-            if worker is not None:
-                released = worker.release((placed, standing))
-                released.addTimeout(FLIP_SECONDS, fleet.clock)
-                releases.append(released)
-        outcomes = await DeferredList(releases, consumeErrors=True)
-        for success, outcome in outcomes:
-            problem: Any = outcome
-            if not success and not problem.check(TwistedTimeoutError):
-                self._log.info("A worker ended while it gave away sessions")
+        for slot, worker in giving:
+            # What waits may not be its own any more, so nothing goes to it meanwhile.
+            slot.hold(worker)
+            releases.append(self._within_reason(worker.release((placed, standing))))
+        await DeferredList(releases)
+        for slot, worker in giving:
+            if slot.heir is worker:
+                fleet.hold_first(slot.release())
+                slot.occupy(worker)
         fleet.place_again(placed)
+
+    def _within_reason(self, released: Deferred[None]) -> Deferred[None]:
+        """
+        :return: fires when ``released`` has fired or failed, or after a while; it is not
+            cancelled then, so a worker that is late still hears of it.
+        """
+        waiting: Deferred[None] = Deferred()
+
+        def go_on(_: object = None) -> None:
+            if not waiting.called:
+                waiting.callback(None)
+
+        overdue = self._fleet.clock.callLater(FLIP_SECONDS, go_on)
+        released.addErrback(
+            lambda _: self._log.info("A worker ended while it gave away what it had")
+        ).addCallback(go_on)
+        waiting.addCallback(lambda _: overdue.cancel() if overdue.active() else None)
+        return waiting

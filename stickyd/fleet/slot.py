@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IDestination
 
 if TYPE_CHECKING:
@@ -62,8 +63,16 @@ class Slot:
     _log = Logger()
 
     def __init__(
-        self, index: int, clock: IReactorTime, limits: QueueLimits, refusal: IRefusal
+        self,
+        index: int,
+        clock: IReactorTime,
+        limits: QueueLimits,
+        refusal: IRefusal,
+        occupied: Callable[[Slot], None] = lambda slot: None,
     ) -> None:
+        """
+        :param occupied: told when a worker begins to serve.
+        """
         self.index = index
         self.courier: IWorker | None = None
         self.queue: deque[Handoff] = deque()
@@ -73,6 +82,7 @@ class Slot:
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
+        self._occupied = occupied
         self._expiry: IDelayedCall | None = None
         self._when_settled: Callable[[], None] | None = None
 
@@ -85,7 +95,7 @@ class Slot:
             self._wait(handoff)
 
     def _wait(self, handoff: Handoff) -> None:
-        if len(self.queue) >= self._limits.length:
+        if len(self.queue) >= self._limits.length and not handoff.flags & Flag.SERVED:
             self._refusal.refuse(handoff, f"the queue of slot {self.index} is full")
             return
         if not handoff.deadline:
@@ -143,7 +153,8 @@ class Slot:
 
     def hold(self, heir: IWorker | None) -> None:
         """
-        Let newcomers wait until ``heir`` has what it needs to serve them.
+        Let newcomers wait until ``heir`` has what it needs to serve them, which may be the
+        worker that has served all the time, while it gives away what is not its own.
         """
         self.courier = None
         self.heir = heir
@@ -155,6 +166,7 @@ class Slot:
         self.courier = worker
         self.heir = None
         self.failed = False
+        self._occupied(self)
         self.room()
 
     def vacate(self, unacknowledged: list[Handoff]) -> None:

@@ -5,6 +5,7 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -16,7 +17,7 @@ from stickyd.fleet.life import Life
 from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.handoff.frame import BY_KEY, Handoff
+from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IFleet
 from stickyd.placement.least import LeastLoaded
 from stickyd.placement.standing import Standing
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.lifecycle import Lifecycle
-    from stickyd.interfaces import IPlacement, IRefusal
+    from stickyd.interfaces import IPlacement, IRefusal, ISteering
 
 
 class Member:
     """
     A slot of the fleet, with its workers and the machine that rules them.
+
+    :ivar ended: whether it has become empty after a stop.
     """
 
     def __init__(self, slot: Slot, life: Life) -> None:
         self.slot = slot
         self.life = life
         self.lifecycle: Lifecycle = new_lifecycle(life)
+        self.ended = False
 
     def to_plain(self) -> dict[str, Any]:
         """
@@ -76,6 +80,8 @@ class Fleet:
     The slots, their workers, and the placement that chooses between them.
 
     :ivar members: the slots, by index.
+    :ivar place: makes the placement over a number of slots of which some stand.
+    :ivar steering: told where clients are placed, if the kernel places them too.
     :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
     :ivar resolver: places connections by a request that a worker has read; set by whoever
         knows ``--affinity``.
@@ -95,11 +101,12 @@ class Fleet:
         :param make_placement: makes the placement over a number of slots.
         """
         self.newcomers = LeastLoaded(
-            1, self._loads, clock.seconds, self.stands, claims.most, claims.seconds
+            1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
         )
         self.resolver: Resolver | None = None
         self.clock = clock
-        self._make_placement = make_placement
+        self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Standing, make_placement)
+        self.steering: ISteering | None = None
         self._queue = queue
         self._refusal = refusal
         self._make_life: Callable[[Slot], Life] | None = None
@@ -111,7 +118,6 @@ class Fleet:
         self._stopping: Deferred[None] | None = None
         self._overdue: IDelayedCall | None = None
         self._leaving: list[Member] = []
-        self._ended: set[int] = set()
 
     @property
     def slots(self) -> list[Slot]:
@@ -128,7 +134,7 @@ class Fleet:
         :param make_life: equips a slot.
         """
         self._make_life = make_life
-        self.members, self._leaving, self._ended = [], [], set()
+        self.members, self._leaving = [], []
         for _ in range(count):
             self.add()
         self.place_again(count)
@@ -140,11 +146,14 @@ class Fleet:
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
         assert self._make_life is not None
-        self._ended.discard(len(self.members))
-        slot = Slot(len(self.members), self.clock, self._queue, self._refusal)
+        slot = Slot(len(self.members), self.clock, self._queue, self._refusal, self._occupied)
         member = Member(slot, self._make_life(slot))
         self.members.append(member)
         return member
+
+    def _occupied(self, slot: Slot) -> None:
+        if self.steering is not None:
+            self.steering.occupied(slot)
 
     def remove(self, patience: float) -> None:
         """
@@ -181,10 +190,11 @@ class Fleet:
             handoff.slot = BY_KEY
             self.deliver(handoff)
             return
-        if index in self._ended:
+        member = self.members[index]
+        if member.ended:
             self._refusal.refuse(handoff, "the server stops")
         else:
-            self.members[index].slot.deliver(handoff)
+            member.slot.deliver(handoff)
 
     def resolve(self, handoff: Handoff) -> None:
         """
@@ -208,12 +218,15 @@ class Fleet:
         """
         return 0 <= index < self.placed and self.members[index].slot.stands
 
-    def _loads(self) -> list[int]:
+    def loads(self) -> list[int]:
+        """
+        The load of each slot.
+        """
         return [member.slot.load for member in self.members]
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
-        if len(self._held) >= self._queue.length:
+        if len(self._held) >= self._queue.length and not handoff.flags & Flag.SERVED:
             self._refusal.refuse(handoff, "too many connections wait for a resize")
         else:
             self._held.append(handoff)
@@ -224,6 +237,15 @@ class Fleet:
         """
         if self._held is None:
             self._held = deque()
+
+    def hold_first(self, handoffs: Sequence[Handoff]) -> None:
+        """
+        Let connections wait, oldest first, before those that are held already.
+        """
+        assert self._held is not None
+        for handoff in reversed(handoffs):
+            handoff.slot = BY_KEY
+            self._held.appendleft(handoff)
 
     def standing(self) -> list[int]:
         """
@@ -248,7 +270,7 @@ class Fleet:
             self.newcomers.resize(placed)
         standing = self.standing()
         if standing:
-            self._slot_of = Standing(self._make_placement, self.placed, standing).slot_of
+            self._slot_of = self.place(self.placed, standing).slot_of
         else:
             self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
@@ -257,6 +279,8 @@ class Fleet:
             for worker in (life.worker, life.successor, *life.leaving):
                 if worker is not None:
                     worker.tell_places(self.placed, standing)
+        if self.steering is not None:
+            self.steering.placed(self.slots[: self.placed], standing)
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)
@@ -322,7 +346,7 @@ class Fleet:
         :param plain: what its :meth:`to_plain` gave.
         """
         self._make_life = make_life
-        self.members, self._leaving, self._ended = [], [], set()
+        self.members, self._leaving = [], []
         for each in plain["slots"]:
             member = self.add()
             member.slot.drained = each["drained"]
@@ -360,6 +384,9 @@ class Fleet:
                 self._refuse_all(member.slot)
                 member.lifecycle.stop(0.0)
 
+        for member in self._leaving:
+            # They were given longer by the resize that took their slot away.
+            member.life.hurry(patience)
         overdue = self._overdue = self.clock.callLater(patience, cut_off)
         for member in list(self.members):
             if member.slot.courier is None and member.slot.heir is None:
@@ -376,13 +403,19 @@ class Fleet:
         """
         Called by a slot that has become empty.
         """
-        self._refuse_all(slot)
-        self._leaving = [member for member in self._leaving if member.slot is not slot]
-        self._ended.add(slot.index)
+        if self._stopping is None:
+            self.give_up_waiting(slot)
+        else:
+            self._refuse_all(slot)
+        # By identity: a slot that a resize took away may end when another has its number.
+        for member in (*self.members, *self._leaving):
+            if member.slot is slot:
+                member.ended = True
+        self._leaving = [member for member in self._leaving if not member.ended]
         self._look_whether_ended()
 
     def _look_whether_ended(self) -> None:
-        running = any(member.slot.index not in self._ended for member in self.members)
+        running = any(not member.ended for member in self.members)
         if self._stopping is None or running or self._leaving:
             return
         if self._overdue is not None and self._overdue.active():

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -36,8 +38,21 @@ if TYPE_CHECKING:
 #: Names the descriptor of the state, for the successor.
 INHERIT = "STICKYD_INHERIT"
 
-#: Has a process check everything as if it were to start, and exit.
+#: Has a process check everything as if it were to start, and exit.  A JSON list of the
+#: endpoints that its parent listens on already.
 PREFLIGHT = "STICKYD_PREFLIGHT"
+
+#: The signals by which a primary is told what to do; see :mod:`stickyd.control.signals`.
+COMMANDS = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR2,
+        signal.SIGTERM,
+        signal.SIGINT,
+    }
+)
 
 #: Of the state; a successor of another version refuses it before it does any harm.
 VERSION = 1
@@ -63,6 +78,17 @@ def take_inherited(environment: dict[str, str]) -> dict[str, Any] | None:
         file.seek(0)
         state: dict[str, Any] = json.load(file)
     return state
+
+
+def take_preflight(environment: Mapping[str, str]) -> list[str] | None:
+    """
+    The endpoints that the parent listens on, if this process only tries the code.
+
+    :param environment: ``os.environ``.
+    """
+    text = environment.get(PREFLIGHT)
+    descriptions: list[str] | None = None if text is None else json.loads(text)
+    return descriptions
 
 
 def command_line(
@@ -120,14 +146,15 @@ class Upgrade:
         reactor: Any,
         sticky: StickyService,
         directory: str,
-        forget_pid: Callable[[], None],
+        forget_pid: Callable[[], Callable[[], None]],
         execute: Callable[[str, list[str], Mapping[str, str]], object] = os.execve,
     ) -> None:
         """
         :param directory: where the process was started, to which relative paths in its
             command line refer.
         :param forget_pid: removes the pid file, as twistd refuses to start where it finds
-            one with the id of a living process, its own included.
+            one with the id of a living process, its own included; returns what writes it
+            again.
         """
         self._reactor = reactor
         self._sticky = sticky
@@ -148,13 +175,17 @@ class Upgrade:
         checked = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._preflight)
         checked.addCallback(lambda _: self._sticky.exclusively(self._wait_for_the_moment))
         checked.addErrback(self._failed)
+        checked.addCallback(self._over)
+
+    def _over(self, _: object) -> None:
+        self._under_way = False
 
     def _preflight(self) -> None:
         command = command_line(sys.executable, sys.orig_argv[1:], ["--pidfile="], os.devnull)
         try:
             outcome = subprocess.run(  # noqa: S603 (our own command line)
                 command,
-                env={**os.environ, PREFLIGHT: "1"},
+                env={**os.environ, PREFLIGHT: json.dumps(self._sticky.descriptions)},
                 cwd=self._directory,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -171,7 +202,6 @@ class Upgrade:
             raise OperatorError(lines[-1] if lines else f"exit code {outcome.returncode}")
 
     def _failed(self, failure: Failure) -> None:
-        self._under_way = False
         if failure.check(OperatorError) is None:
             self._log.failure("Not upgraded", failure)
         else:
@@ -179,24 +209,39 @@ class Upgrade:
                 "Not upgraded, nothing has changed: {reason}", reason=failure.getErrorMessage()
             )
 
-    def _wait_for_the_moment(self) -> None:
+    def _wait_for_the_moment(self) -> Deferred[None]:
+        """
+        :return: fires, with the reason as its failure, when there is no upgrade: until
+            then nobody else may change the fleet.
+        """
         self._sticky.pause()
-        self._look(self._reactor.seconds() + LONGEST)
+        stays: Deferred[None] = Deferred()
+        self._look(stays, self._reactor.seconds() + LONGEST)
+        return stays
 
-    def _look(self, deadline: float) -> None:
-        if self._sticky.quiet:
-            self._go()
-        elif self._reactor.seconds() < deadline:
-            self._reactor.callLater(LOOK, self._look, deadline)
+    def _look(self, stays: Deferred[None], deadline: float) -> None:
+        if not self._sticky.quiet:
+            if self._reactor.seconds() < deadline:
+                self._reactor.callLater(LOOK, self._look, stays, deadline)
+                return
+            problem: Exception = OperatorError("a worker does not answer")
         else:
-            self._stay("a worker does not answer")
-
-    def _stay(self, reason: str) -> None:
-        self._under_way = False
+            try:
+                self._go()
+            except (OSError, OperatorError) as reason:
+                problem = reason
+            else:
+                return
         self._sticky.proceed()
-        self._log.error("Not upgraded, nothing has changed: {reason}", reason=reason)
+        stays.errback(problem)
 
     def _go(self) -> None:
+        """
+        Become the new code.
+
+        :raises OSError: if that cannot be; nothing has changed then.
+        :raises OperatorError: the same.
+        """
         state = {"version": VERSION, **self._sticky.to_plain()}
         with tempfile.TemporaryFile("w+") as file:
             json.dump(state, file)
@@ -206,13 +251,17 @@ class Upgrade:
                 os.set_inheritable(descriptor, True)
             command = command_line(sys.executable, sys.orig_argv[1:], [], "twistd.log")
             self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
-            self._forget_pid()
             here = os.getcwd()
+            # A signal that comes before the new code listens would end the process.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
+            remember_pid = self._forget_pid()
             try:
                 os.chdir(self._directory)
                 self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})
-            except OSError as problem:
+            except OSError:
                 os.chdir(here)
+                remember_pid()
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 for descriptor in inherited:
                     os.set_inheritable(descriptor, False)
-                self._stay(str(problem))
+                raise

@@ -27,6 +27,10 @@ class Watchdog:
     Watches the heartbeats of one worker, which its own reactor sends: a worker that is
     busy but gives its reactor a turn now and then is alive.
 
+    A primary that was itself suspended, or whose clock was set, finds all workers late at
+    once while their heartbeats wait to be read: so the first look that finds one late only
+    leads to a second.
+
     :ivar verdict: what it did the worker to death for, for the log.
     """
 
@@ -66,8 +70,13 @@ class Watchdog:
 
     def _look(self) -> None:
         left = self._last + self._timeout - self._clock.seconds()
-        if left > 0:
-            self._next = self._clock.callLater(left, self._look)
+        # A clock that was set back must not put the next look off for as long.
+        wait = min(left, self._timeout) if left > 0 else min(STEP, self._timeout / 4)
+        self._next = self._clock.callLater(wait, self._look if left > 0 else self._look_again)
+
+    def _look_again(self) -> None:
+        if self._clock.seconds() - self._last < self._timeout:
+            self._look()
             return
         self.verdict = f"hung: no heartbeat for {self._timeout:g} s"
         self._log.error(
@@ -81,6 +90,15 @@ class Watchdog:
         self._next = self._clock.callLater(STEP, self._terminate)
 
     def _terminate(self) -> None:
+        if self._clock.seconds() - self._last <= STEP:
+            self._log.info(
+                "Worker {pid} ({place}) is back, and stays",
+                pid=self._worker.pid,
+                place=self._worker.place,
+            )
+            self.verdict = ""
+            self._look()
+            return
         self._worker.kill(signal.SIGTERM)
         self._next = self._clock.callLater(STEP, self._kill)
 

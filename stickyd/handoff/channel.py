@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 #: How many messages one wake-up reads, so that a flood leaves room for other work.
 BATCH = 64
 
+#: What a send to an end that has closed fails with (unix(7)).
+CLOSED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+
 #: Seconds until a send that the kernel refused for want of memory or of in-flight
 #: descriptors is tried again: nothing wakes us when there is room.
 RETRY_SECONDS = 0.01
@@ -90,6 +93,10 @@ class HandoffChannel:
         self._owed: deque[bytes] = deque()
         self._waiting_for_room = False
         self._writing = False
+        self._paying_later = False
+        # Reading pauses; reading is over.
+        self._resting = False
+        self._at_end = False
         self._open = True
 
     def open(self) -> None:
@@ -171,7 +178,7 @@ class HandoffChannel:
         except OSError as problem:
             if problem.errno in SHORTAGES:
                 self._wait_a_moment()
-            elif problem.errno not in (errno.EPIPE, errno.ECONNRESET):
+            elif problem.errno not in CLOSED:
                 self._log.error("A connection could not be passed on: {problem}", problem=problem)
                 self._wait_a_moment()
             # A dead receiver is reported by its EOF, and reclaim() follows.
@@ -220,7 +227,8 @@ class HandoffChannel:
                 self._start_writing()
                 return
             except OSError as problem:
-                if problem.errno in SHORTAGES:
+                if problem.errno not in CLOSED and not self._paying_later:
+                    self._paying_later = True
                     self._clock.callLater(RETRY_SECONDS, self._pay_if_open)
                 # Else the other end has closed.  What it did not hear to be taken it may
                 # still serve, so we must not: reclaim() decides, when it is surely dead.
@@ -232,6 +240,7 @@ class HandoffChannel:
                 self._receiver.received(handoff)
 
     def _pay_if_open(self) -> None:
+        self._paying_later = False
         if self._open:
             self._pay()
 
@@ -245,6 +254,7 @@ class HandoffChannel:
             self._owe_ack()
             self._pay()
         if not alive and self._open:
+            self._at_end = True
             self._readiness.remove_reader(self._socket.fileno())
             self._receiver.lost()
 
@@ -263,6 +273,9 @@ class HandoffChannel:
                 # The other end died with unread messages of ours.  The kernel says so
                 # once; what it had sent before is still there to be read.
                 continue
+            except OSError as problem:
+                self._pause_reading(problem)
+                return True
             if not size:
                 return False
             try:
@@ -275,6 +288,22 @@ class HandoffChannel:
                 )
                 return False
         return True
+
+    def _pause_reading(self, problem: OSError) -> None:
+        """
+        Look away for a moment: the socket stays readable, so to go on would be to spin.
+        """
+        if problem.errno not in SHORTAGES:
+            self._log.error("A handoff channel could not be read: {problem}", problem=problem)
+        if self._open and not self._resting:
+            self._resting = True
+            self._readiness.remove_reader(self._socket.fileno())
+            self._clock.callLater(RETRY_SECONDS, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        self._resting = False
+        if self._open and not self._at_end:
+            self._readiness.add_reader(self._socket.fileno(), self._readable)
 
     def _message(self, size: int, flags: int, descriptors: list[int]) -> None:
         kind, sequence, window = decode(self._buffer, size)

@@ -94,6 +94,8 @@ class Flag(IntFlag):
     #: Host and port are what a trusted proxy said of the client, not the socket's own peer:
     #: the socket's family must be asked of the kernel, not read from the host.
     CLAIMED = 4
+    #: A worker has had it and given it back: the limits of queues are for newcomers.
+    SERVED = 8
 
 
 class Handoff:
@@ -185,6 +187,7 @@ class Handoff:
                 setattr(handoff, name, plain[name])
         handoff.key = bytes.fromhex(plain["key"])
         handoff.unread = bytes.fromhex(plain["unread"])
+        handoff.local = plain["local"] and tuple(plain["local"])
         return handoff
 
     def __repr__(self) -> str:

@@ -16,11 +16,12 @@ import errno
 import socket
 import sys
 from array import array
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from struct import pack
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from stickyd.errors import ListenError, SettingError
+from stickyd.listen.endpoint import explain
 from stickyd.placement.bpf import compile_program
 from stickyd.placement.rendezvous import Rendezvous
 
@@ -58,8 +59,8 @@ def require_steerable(endpoint: str, placement: IPlacement, platform: str = sys.
     kind = endpoint.partition(":")[0]
     if not platform.startswith("linux"):
         reason = f"it needs Linux, and this is {platform}"
-    elif kind != "tcp" and not endpoint.isdecimal():
-        reason = f"it needs a tcp: endpoint, and {endpoint!r} is none"
+    elif kind not in ("tcp", "tcp6") and not endpoint.isdecimal():
+        reason = f"it needs a tcp: or tcp6: endpoint, and {endpoint!r} is none"
     elif not isinstance(placement, Rendezvous):
         reason = (
             "the kernel can compute the rendezvous placement only, "
@@ -162,6 +163,25 @@ class SteeredGroup:
         """
         return tuple(self._members[self.slots :])
 
+    def prepare(self, slots: int) -> None:
+        """
+        Do what can go wrong in a :meth:`resize`: open the sockets that it needs, which are
+        among :attr:`retired` until then, and have the kernel look at the program.
+
+        :raises SettingError: as :meth:`resize`.
+        :raises ListenError: as :meth:`resize`.  The group is then as it was.
+        """
+        program = compile_program(slots, self._ipv4_prefix, self._ipv6_prefix)
+        with socket.socket(self._members[0].family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
+            _attach(trial, program)
+        before = len(self._members)
+        try:
+            _add_members(self._members, slots, self._backlog)
+        except BaseException:
+            _close_from_tail(self._members, before)
+            raise
+
     def resize(self, slots: int) -> None:
         """
         Add or remove slots at the tail.  No connection is lost either way.
@@ -214,9 +234,24 @@ class SteeredGroup:
             listener.shutdown(socket.SHUT_RD)
         _close_from_tail(self._members, self.slots)
 
+    def withdraw(self, deliver: Deliver) -> None:
+        """
+        Stop listening, with workers' copies too, and close.
+
+        :param deliver: takes what is queued; for want of descriptors some may be reset.
+        """
+        while self._members:
+            with suppress(OSError):
+                for connection, peer in queued(self._members[-1]):
+                    deliver(connection, peer)
+            # From the tail, so that those before keep their numbers; what the program
+            # chooses beyond them the kernel gives to one of them.
+            self._members[-1].shutdown(socket.SHUT_RD)
+            self._members.pop().close()
+
     def close(self) -> None:
         """
-        Close the primary's copies, as when it stops.  Workers' copies go on listening.
+        Close the primary's copies.  Workers' copies go on listening.
         """
         _close_from_tail(self._members, 0)
 
@@ -242,9 +277,7 @@ def _listening_socket(address: Any, backlog: int, *, shared: bool) -> socket.soc
             listener.listen(backlog)
             on_failure.pop_all()
     except OSError as error:
-        raise ListenError(
-            f"cannot listen on {address[0]}, port {address[1]}: {error.strerror}"
-        ) from error
+        raise explain(f"{address[0]}, port {address[1]}", error) from error
     return listener
 
 

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from stickyd.errors import SettingError
 from stickyd.interfaces import IPlacement
+from stickyd.placement.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,10 @@ class LeastLoaded:
 
     The table is bounded in size and in time.  Both bounds fall on the key that was
     longest unused, so a flood of new keys can push out others, but cannot grow it.
+
+    When a slot goes, the workers must know where its clients are from now on, as their
+    sessions go there: so these need not become newcomers (:meth:`resize`), but can each
+    have a stand-in that follows from the key and the slots that stand (:meth:`place`).
     """
 
     def __init__(
@@ -152,6 +157,25 @@ class LeastLoaded:
         kept = ((key, entry) for key, entry in self._table.items() if entry[0] < slots)
         self._table = OrderedDict(kept)
 
+    def place(self, slots: int, standing: Sequence[int]) -> LeastLoaded:
+        """
+        Change the slots, and move the clients of those that do not stand any more to their
+        stand-ins, for good: where :class:`Staying` has the workers send their sessions.
+
+        :param slots: how many there are, at least 1.
+        :param standing: those that stand, at least one, ascending.
+        :return: this placement.
+        :raises SettingError: if there is no slot.
+        """
+        _require_slots(slots)
+        self.slots = slots
+        stays = frozenset(standing)
+        stand_in = stand_ins(standing)
+        for key, (slot, expiry) in self._table.items():
+            if slot not in stays:
+                self._table[key] = stand_in(key), expiry
+        return self
+
     def snapshot(self) -> Snapshot:
         """
         Give what is remembered, to be kept over a reload or an upgrade.
@@ -183,6 +207,39 @@ class LeastLoaded:
             if expiry > now and len(self._table) <= self._most_keys:
                 return
             del self._table[key]
+
+
+def stand_ins(standing: Sequence[int]) -> Callable[[bytes], int]:
+    """
+    Give the function from the key of a client whose slot has gone to its new slot.
+    """
+    choose = Rendezvous(len(standing)).slot_of
+    return lambda key: standing[choose(key)]
+
+
+@implementer(IPlacement)
+class Staying:
+    """
+    The ``least`` placement as far as a worker can know it: who is here belongs here, as
+    long as the worker's slot stands, and else to a stand-in.
+
+    :ivar slots: how many slots there are.
+    """
+
+    def __init__(self, slots: int, standing: Sequence[int], own: int) -> None:
+        """
+        :param standing: the slots that stand, at least one, ascending.
+        :param own: the worker's slot.
+        """
+        self.slots = slots
+        self._own = own
+        self._move = None if own in standing else stand_ins(standing)
+
+    def slot_of(self, key: bytes) -> int:
+        """
+        Give the slot of a client that this worker has; see :class:`IPlacement`.
+        """
+        return self._own if self._move is None else self._move(key)
 
 
 def _require_slots(slots: int) -> None:

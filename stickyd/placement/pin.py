@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stickyd.placement.standing import Standing
+    from collections.abc import Callable
 
 #: Text of a client begins with it only if he sends a NUL byte, and then he harms himself.
 _MARK = b"\0slot "
@@ -27,15 +27,16 @@ def pinned(slot: int, key: bytes) -> bytes:
     return b"%b%d %b" % (_MARK, slot, key)
 
 
-def home_of(identity: bytes, standing: Standing) -> int:
+def home_of(identity: bytes, slot_of: Callable[[bytes], int], stands: Callable[[int], bool]) -> int:
     """
     Find the slot of a client.
 
-    :param standing: how clients are placed.
+    :param slot_of: gives the slot of a key.
+    :param stands: whether clients may be placed on a slot.
     """
     if not identity.startswith(_MARK):
-        return standing.slot_of(identity)
+        return slot_of(identity)
     digits, _, key = identity[len(_MARK) :].partition(b" ")
-    if digits.isdigit() and int(digits) in standing.standing:
+    if digits.isdigit() and stands(int(digits)):
         return int(digits)
-    return standing.slot_of(key or identity)
+    return slot_of(key or identity)

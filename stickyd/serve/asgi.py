@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -21,10 +21,14 @@ from uvicorn.server import ServerState
 from zope.interface import implementer
 
 from stickyd.interfaces import IHost
+from stickyd.serve.asgi_access import LoggedApplication
 from stickyd.serve.asgi_http import HttpProtocol, OpenConnections
+from stickyd.serve.asgi_reading import FOREVER
 from stickyd.serve.asgi_reception import receiving
 from stickyd.serve.asgi_route import RoutedProtocol
+from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.lifespan import Lifespan
+from stickyd.worker.transport import SocketTransport
 from stickyd.worker.transport_loop import LoopTransport
 
 if TYPE_CHECKING:
@@ -35,9 +39,12 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.http.access_log import AccessLog
     from stickyd.serve.http.shared import Route
     from stickyd.serve.lifespan import AsgiApplication
     from stickyd.serve.reception import Reception
+    from stickyd.serve.tls import ServerTls
+    from stickyd.serve.tls_loop import TlsLoopProtocol
 
 #: Seconds that clients get to take the WebSocket close frame, and applications to notice
 #: that their clients are gone, before they are cut off.
@@ -55,16 +62,14 @@ class AsgiOptions:
     :ivar limit_concurrency: more connections or running requests than this in one worker
         get 503; 0 is no limit.
     :ivar ws_max_size: the longest WebSocket message, in bytes.
-    :ivar keep_alive: seconds without a request until a connection is closed.
-    :ivar access_log: write a line for each request to the logger ``uvicorn.access``.
+    :ivar limits: the bounds of requests and times.
     """
 
     root_path: str = ""
     lifespan: str = "auto"
     limit_concurrency: int = 0
     ws_max_size: int = 16 * 1024 * 1024
-    keep_alive: int = 75
-    access_log: bool = False
+    limits: HTTPLimits = field(default_factory=HTTPLimits)
 
 
 @implementer(IHost)
@@ -81,22 +86,33 @@ class AsgiHost:
         loop: asyncio.AbstractEventLoop,
         name: str = "the ASGI application",
         options: AsgiOptions | None = None,
+        tls: ServerTls | None = None,
+        access_log: AccessLog | None = None,
         route: Route | None = None,
         reception: Reception | None = None,
     ) -> None:
         """
         :param loop: the worker's; it runs when connections come.
         :param name: the application, for errors.
+        :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
+        :param access_log: where to write about requests; closed by :meth:`stop`.
         :param route: see :class:`stickyd.serve.http.shared.Shared`.
         :param reception: the same.
         """
         options = AsgiOptions() if options is None else options
-        self._route = route
         self._loop = loop
+        self._route = route
         self._lifespan = Lifespan(application, loop, name, options.lifespan)
+        self._limits = options.limits
+        self._access_log = access_log
+        if access_log is not None:
+            application = LoggedApplication(application, access_log)
         if reception is not None:
+            # Before the log, which so knows the client as the application does.
             application = receiving(application, reception)
         self._config = _configure(application, options)
+        self._tls = tls
+        self._handshakes: set[TlsLoopProtocol] = set()
         self._connections = OpenConnections(self._emptied)
         self._state = ServerState()
         self._state.connections = self._connections
@@ -112,7 +128,7 @@ class AsgiHost:
         """
         How many connections are open.
         """
-        return len(self._connections)
+        return len(self._connections) + len(self._handshakes)
 
     @property
     def requests(self) -> int:
@@ -132,17 +148,37 @@ class AsgiHost:
         """
         Serve a connection; see :class:`IHost`.
         """
-        protocol = self._make_protocol()
-        protocol.came = handoff
         # An asyncio loop has all the methods of a readiness.
         readiness = cast("IReadiness", self._loop)
+        if self._tls is not None:
+            # Not asked for what it imports unless there is TLS.
+            from stickyd.serve.tls_loop import TlsLoopProtocol
+
+            handshake = TlsLoopProtocol(
+                lambda: self._make_protocol(handoff), self._handshake_settled
+            )
+            self._handshakes.add(handshake)
+            tls = self._tls.accept(lambda _: handshake)
+            SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
+            return
+        protocol = self._make_protocol(handoff)
         LoopTransport(readiness, sock, peer, handoff.unread).start(protocol)
+        protocol.await_first_request()
+
+    def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
+        parts = self._config, self._state, self._lifespan.state, self._loop
+        protocol = (
+            HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
+        )
+        protocol.came = handoff
+        protocol.limits = self._limits
         if self._draining:
             protocol.finish_soon()
+        return protocol
 
-    def _make_protocol(self) -> HttpProtocol:
-        parts = self._config, self._state, self._lifespan.state, self._loop
-        return HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
+    def _handshake_settled(self, handshake: TlsLoopProtocol) -> None:
+        self._handshakes.discard(handshake)
+        self._emptied()
 
     def release(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
@@ -172,7 +208,7 @@ class AsgiHost:
         return released
 
     def _look_departing(self) -> None:
-        if not self._departing:
+        if not any(connection.undecided for connection in self._departing):
             released, self._released = self._released, []
             for waiting in released:
                 waiting.callback(None)
@@ -189,6 +225,8 @@ class AsgiHost:
         for connection in list(self._connections):
             if isinstance(connection, HttpProtocol):
                 connection.shutdown()
+        for handshake in self._handshakes:
+            handshake.transport.hurry()
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
         self._look()
@@ -200,6 +238,8 @@ class AsgiHost:
         7.4, and its registry).  What is not over a moment later is cut off, and what the
         application still does is cancelled.
         """
+        for handshake in list(self._handshakes):
+            handshake.transport.abortConnection()
         for connection in list(self._connections):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
@@ -226,6 +266,8 @@ class AsgiHost:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+        if self._access_log is not None:
+            self._access_log.close()
         return self._deferred(self._lifespan.shutdown())
 
     def _deferred(self, coroutine: Any) -> Deferred[None]:
@@ -242,7 +284,7 @@ class AsgiHost:
             self._loop.call_soon(self._look)
 
     def _look(self) -> None:
-        if self._connections:
+        if self.connections:
             return
         running = [task for task in self._state.tasks if not task.done()]
         if running and not self._given_up:
@@ -262,7 +304,8 @@ def _configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Co
     if logger.level == logging.NOTSET:
         # Its lines at INFO are one for each WebSocket; and without a level of its own
         # it formats two more for each connection, which nobody sees.
-        logger.setLevel(logging.INFO if options.access_log else logging.WARNING)
+        logger.setLevel(logging.WARNING)
+    idle = options.limits.idle
     config = uvicorn.Config(
         # uvicorn calls whatever it is given, without arguments, to see whether that is
         # the application or makes it; for a factory it does not guess.
@@ -274,13 +317,14 @@ def _configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Co
         ws_max_size=options.ws_max_size,
         lifespan=cast("Literal['auto', 'on', 'off']", options.lifespan),
         log_config=None,
-        access_log=options.access_log,
+        access_log=False,
         # Whom to believe is decided once, by our own --trust; uvicorn would believe
         # everybody on 127.0.0.1.
         proxy_headers=False,
         root_path=options.root_path,
         limit_concurrency=options.limit_concurrency or None,
-        timeout_keep_alive=options.keep_alive,
+        # A number of seconds, whole or not.
+        timeout_keep_alive=cast("int", FOREVER if idle is None else idle),
         workers=1,  # or it would read WEB_CONCURRENCY
     )
     config.load()

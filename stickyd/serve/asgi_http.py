@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
+from stickyd.serve.asgi_reading import StrictProtocol
 from stickyd.worker.transport_loop import LoopTransport
 
 if TYPE_CHECKING:
@@ -60,16 +60,10 @@ class OpenConnections(set[Any]):
 
 
 @implementer(IDetachable)
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(StrictProtocol):
     """
     One HTTP connection.
     """
-
-    # None at first, and the parser at the end; uvicorn does not say so.
-    transport: Any
-    scope: Any
-    cycle: Any
-    parser: Any
 
     #: How it came to us.
     came: Handoff
@@ -80,16 +74,22 @@ class HttpProtocol(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
-        # uvicorn's own timer runs only after a response: a client that never sends
-        # anything would keep its descriptor for good.
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        if not isinstance(transport, LoopTransport):
+            self.await_first_request()
+
+    def await_first_request(self) -> None:
+        """
+        Close the connection if nothing comes on it.  Called once what had come before it
+        was adopted is read, since most requests have: a timer less for each.
+
+        uvicorn's own timer runs only after a response: a client that never sends anything
+        would keep its descriptor for good.
+        """
+        if self.scope is None and not self.transport.is_closing():
+            self._await_request(self.limits.first if self._finishing else self.timeout_keep_alive)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        # uvicorn leaves the timer of a connection that was reset, and all that hangs on it.
-        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self._depart()
 
@@ -113,13 +113,6 @@ class HttpProtocol(HttpToolsProtocol):
         # Else uvicorn has reasons of its own to pause, and resumes by itself.
         if not self.pipeline and len(self.cycle.body) <= HIGH_WATER_LIMIT:
             self.flow.resume_reading()
-
-    @override
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if self.cycle is not None:
-            # uvicorn does not say so if the application has answered before.
-            self.cycle.more_body = False
 
     @override
     def handle_websocket_upgrade(self) -> None:
@@ -146,6 +139,13 @@ class HttpProtocol(HttpToolsProtocol):
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0
         )
+
+    @property
+    def undecided(self) -> bool:
+        """
+        Whether a request is under way that the application has not begun to answer.
+        """
+        return self._head_begun() or (self._answering() and not self.cycle.response_started)
 
     def detach(self) -> tuple[socket, bytes]:
         """
@@ -213,6 +213,10 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self._answering():
             self.cycle.keep_alive = False
+        elif self.cycle is None and self.scheme == "https":
+            # The client has just shaken hands, and its request may be on its way: it would
+            # take a close for a failure.
+            self._await_request(self.limits.first)
         else:
             self.transport.close()
 

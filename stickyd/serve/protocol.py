@@ -4,7 +4,7 @@ The host for any Twisted protocol: services that do not speak HTTP.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.tls import ServerTls
 
 
 class CountedTransport(SocketTransport):
@@ -33,6 +34,7 @@ class CountedTransport(SocketTransport):
 
     ended: Callable[[CountedTransport], object]
     came: Handoff
+    served: Any  # the factory's protocol, which on TLS is not this transport's own
 
     @override
     def _lost(self, reason: Failure) -> None:
@@ -56,8 +58,14 @@ class ProtocolHost:
 
     _log = Logger()
 
-    def __init__(self, factory: IProtocolFactory, readiness: IReadiness) -> None:
+    def __init__(
+        self, factory: IProtocolFactory, readiness: IReadiness, tls: ServerTls | None = None
+    ) -> None:
+        """
+        :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
+        """
         self._factory = factory
+        self._tls = tls
         self._readiness = readiness
         self._transports: set[CountedTransport] = set()
         self._drained: list[Deferred[None]] = []
@@ -94,21 +102,27 @@ class ProtocolHost:
         self.requests += 1
         transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
         transport.came = handoff
+        transport.served = protocol
         transport.ended = self._end
         self._transports.add(transport)
-        transport.start(protocol)
+        transport.start(protocol if self._tls is None else self._tls.accept(lambda _: protocol))
 
     def release(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """
-        Give away the connections that are known to be idle; the others cannot be.
+        Give away the connections that are known to be idle; the others cannot be.  On TLS
+        none can be, and those that are idle are closed.
         """
         for transport in self._idle():
-            if goes(transport.came):
+            if not goes(transport.came):
+                continue
+            if self._tls is not None:
+                self._close(transport)
+            else:
                 # Before: it tells nobody that its connection has gone.
                 self._transports.discard(transport)
-                sock, unread = transport.protocol.detach()
+                sock, unread = transport.served.detach()
                 give(sock, unread, transport.came)
         self._look()
         return succeed(None)
@@ -117,15 +131,19 @@ class ProtocolHost:
         return [
             transport
             for transport in self._transports
-            if IDetachable.providedBy(transport.protocol) and transport.protocol.idle
+            if IDetachable.providedBy(transport.served) and transport.served.idle
         ]
+
+    def _close(self, transport: CountedTransport) -> None:
+        # On TLS in good order too, which is an exchange above the transport.
+        (transport if self._tls is None else transport.protocol).loseConnection()
 
     def drain(self) -> Deferred[None]:
         """
         Close the connections that are known to be idle, and wait for the others.
         """
         for transport in self._idle():
-            transport.loseConnection()
+            self._close(transport)
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
         self._look()

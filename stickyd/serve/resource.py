@@ -4,12 +4,13 @@ The host for a tree of twisted.web resources.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from stickyd.interfaces import IHost
+from stickyd.serve.handshake import Handshake
 from stickyd.serve.http.access_log import AccessLog
 from stickyd.serve.http.shared import Shared
 from stickyd.serve.http.site import HTTPSite
@@ -29,14 +30,26 @@ if TYPE_CHECKING:
     from stickyd.serve.http.channel import HTTPChannel
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http.shared import Route
+    from stickyd.serve.http2 import HTTP2Channel
     from stickyd.serve.reception import Reception
+    from stickyd.serve.tls import ServerTls
     from stickyd.sessions.registry import SessionRegistry
+
+    Connection = HTTPChannel | HTTP2Channel | Handshake
+    C = TypeVar("C", HTTPChannel, HTTP2Channel, Handshake)
+
+
+#: The code with which WebSockets end that a stop cuts off.
+SERVICE_RESTART = 1012
+
+#: Seconds that their clients get to take it.
+FAREWELL_SECONDS = 0.25
 
 
 @implementer(IHost)
 class ResourceHost:
     """
-    Serves a tree of resources over HTTP/1.1.
+    Serves a tree of resources over HTTP/1.1, and over HTTP/2 if TLS offers it.
 
     :ivar site: what requests know as ``request.site``; its sessions and
         ``displayTracebacks`` are twisted.web's.
@@ -52,6 +65,7 @@ class ResourceHost:
         access_log: TextIO | None = None,
         route: Route | None = None,
         reception: Reception | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         """
         :param root: the tree.
@@ -64,6 +78,7 @@ class ResourceHost:
             format; flushed by :meth:`stop`, closed by the caller.
         :param route: see :class:`stickyd.serve.http.shared.Shared`.
         :param reception: the same.
+        :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         """
         log = None if access_log is None else AccessLog(access_log, clock)
         shared = Shared(clock, limits, route, reception=reception)
@@ -73,9 +88,10 @@ class ResourceHost:
             else StickySite(root, shared, log, sessions)
         )
         self._readiness = readiness
-        self._channels: set[HTTPChannel] = set()
+        self._tls = tls
+        self._channels: set[Connection] = set()
         self._drained: list[Deferred[None]] = []
-        self._quiet: list[tuple[set[HTTPChannel], Deferred[None]]] = []
+        self._quiet: list[tuple[set[Connection], Deferred[None]]] = []
 
     @property
     def connections(self) -> int:
@@ -101,9 +117,25 @@ class ResourceHost:
         """
         Serve a connection; see :class:`IHost`.
         """
-        channel = self.make_channel()
-        channel.came = handoff
-        SocketTransport(self._readiness, sock, peer, handoff.unread).start(channel)
+        transport = SocketTransport(self._readiness, sock, peer, handoff.unread)
+        if self._tls is None:
+            channel = self.make_channel()
+            channel.came = handoff
+            transport.start(channel)
+        else:
+            handshake = self._counted(Handshake(self._make_channel_for))
+            handshake.came = handoff
+            transport.start(self._tls.accept(lambda _: handshake))
+
+    def _make_channel_for(self, protocol: bytes | None) -> Connection:
+        """
+        Make the channel for what a handshake has agreed on.
+        """
+        if protocol == b"h2":
+            from stickyd.serve.http2 import HTTP2Channel  # which needs packages of its own
+
+            return self._counted(HTTP2Channel(self.site))
+        return self.make_channel()
 
     def release(
         self,
@@ -118,7 +150,7 @@ class ResourceHost:
             came = channel.came
             assert came is not None
             channel.release(lambda sock, unread, came=came: give(sock, unread, came))  # type: ignore[misc]
-        busy = {channel for channel in going if channel in self._channels and channel.busy}
+        busy = {c for c in going if c in self._channels and c.busy}
         quiet: Deferred[None] = Deferred()
         self._quiet.append((busy, quiet))
         self._look_for_quiet()
@@ -133,7 +165,9 @@ class ResourceHost:
         """
         Make a channel, and count it until its connection is over or given away.
         """
-        channel = self.site.make_channel()
+        return self._counted(self.site.make_channel())
+
+    def _counted(self, channel: C) -> C:
         channel.ended = self._end
         self._channels.add(channel)
         return channel
@@ -152,8 +186,16 @@ class ResourceHost:
 
     def abort(self) -> None:
         """
-        Reset every connection.
+        Reset every connection, but tell WebSockets before: 1012, *service restart* (RFC
+        6455, 7.4, and its registry).
         """
+        polite = [channel for channel in self._channels if channel.say_goodbye(SERVICE_RESTART)]
+        for channel in self._channels.difference(polite):
+            channel.abortConnection()
+        if polite:
+            self._readiness.call_later(FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
         for channel in list(self._channels):
             channel.abortConnection()
 
@@ -164,7 +206,7 @@ class ResourceHost:
         self.site.stopFactory()
         return succeed(None)
 
-    def _end(self, channel: HTTPChannel) -> None:
+    def _end(self, channel: Connection) -> None:
         self._channels.discard(channel)
         if self._quiet:
             for busy, _ in self._quiet:

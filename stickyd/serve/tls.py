@@ -33,6 +33,11 @@ HANDSHAKE_SECONDS = 30.0
 A client that has not finished its handshake by then is thrown out.
 """
 
+HURRY_SECONDS = 5.0
+"""
+The same, while the worker waits for its last connections to end.
+"""
+
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls:
@@ -54,20 +59,10 @@ class ServerTls:
             raise SettingError(
                 "TLS: no certificate; write CERTIFICATE.pem or CERTIFICATE.pem,KEY.pem"
             )
-        self._pairs = tuple(pairs)
-        self._protocols = (b"h2", b"http/1.1") if http2 else (b"http/1.1",)
-        self._certificates = self._load()
+        protocols = (b"h2", b"http/1.1") if http2 else (b"http/1.1",)
+        self._certificates = _load(pairs, protocols)
         self._clock = clock
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
-
-    def reload(self) -> None:
-        """
-        Read the files again.  New connections get the new certificates; old ones live on.
-
-        :raise SettingError: if a file is not what it should be; all certificates then
-            stay what they were.
-        """
-        self._certificates = self._load()
 
     def accept(self, build: Callable[[ITransport], IProtocol]) -> TlsTransport:
         """
@@ -82,18 +77,19 @@ class ServerTls:
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._certificates[0].context, None)
 
-    def _load(self) -> tuple[Certificate, ...]:
-        certificates = tuple(load_certificate(pair, self._protocols) for pair in self._pairs)
 
-        def choose(connection: SSL.Connection) -> None:
-            name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
-            for certificate in certificates:
-                if certificate.serves(name):
-                    connection.set_context(certificate.context)
-                    return
+def _load(pairs: Sequence[str], protocols: Sequence[bytes]) -> tuple[Certificate, ...]:
+    certificates = tuple(load_certificate(pair, protocols) for pair in pairs)
 
-        certificates[0].context.set_tlsext_servername_callback(choose)
-        return certificates
+    def choose(connection: SSL.Connection) -> None:
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        for certificate in certificates:
+            if certificate.serves(name):
+                connection.set_context(certificate.context)
+                return
+
+    certificates[0].context.set_tlsext_servername_callback(choose)
+    return certificates
 
 
 class TlsTransport(BufferingTLSTransport):
@@ -113,6 +109,15 @@ class TlsTransport(BufferingTLSTransport):
         self._build = build
         self._handshake_clock = clock
 
+    def __getattr__(self, name: str) -> Any:
+        """
+        Give what the plain transport has, as Twisted's wrappers do, but not its detach():
+        the socket is of no use to anybody without the state of its TLS.
+        """
+        if name == "detach":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
     @override
     def makeConnection(self, transport: ITransport) -> None:
         self.transport = transport
@@ -121,6 +126,15 @@ class TlsTransport(BufferingTLSTransport):
             HANDSHAKE_SECONDS, self._check_handshake
         )
         super().makeConnection(transport)
+
+    def hurry(self) -> None:
+        """
+        Give a handshake that is under way only :data:`HURRY_SECONDS` more.
+        """
+        deadline = self._handshake_deadline
+        left = deadline.getTime() - self._handshake_clock.seconds() if deadline.active() else 0
+        if left > HURRY_SECONDS:
+            deadline.reset(HURRY_SECONDS)
 
     def _check_handshake(self) -> None:
         if self.getHandle().get_peer_finished() is None:

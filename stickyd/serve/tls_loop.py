@@ -32,13 +32,19 @@ class TlsLoopProtocol(Protocol):
 
     transport: Any  # TlsTransport, whose methods are not annotated
 
-    def __init__(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        make_protocol: Callable[[], asyncio.Protocol],
+        settled: Callable[[TlsLoopProtocol], object] = lambda _: None,
+    ) -> None:
         """
         Serve one connection.
 
         :param make_protocol: makes the asyncio protocol.
+        :param settled: called once: when there is one, or never will be.
         """
         self._make_protocol = make_protocol
+        self._settled = settled
         self._loop_transport: TlsLoopTransport | None = None
 
     def handshakeCompleted(self) -> None:
@@ -47,6 +53,7 @@ class TlsLoopProtocol(Protocol):
             self._loop_transport = TlsLoopTransport(self.transport, protocol)
             self.transport.registerProducer(self, True)
             protocol.connection_made(self._loop_transport)
+            self._settled(self)
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -55,7 +62,9 @@ class TlsLoopProtocol(Protocol):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._loop_transport is not None:
+        if self._loop_transport is None:
+            self._settled(self)
+        else:
             error: Any = reason.value
             self._loop_transport.closing = True
             self._loop_transport.protocol.connection_lost(

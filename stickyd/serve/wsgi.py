@@ -72,7 +72,7 @@ class ApplicationResource(WSGIResource):
         if isinstance(request.getClientAddress(), UNIXAddress):
             # Twisted asks for its host and port.
             request.client = IPv4Address("TCP", "", 0)
-            request.host = IPv4Address("TCP", "localhost", 80)
+            request.host = IPv4Address("TCP", "localhost", 443 if request.isSecure() else 80)
         return super().render(request)
 
 

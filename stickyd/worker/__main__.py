@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.control.commands import (
+    Accept,
     Beat,
     Claim,
     ControlProtocol,
@@ -33,7 +34,7 @@ from stickyd.control.commands import (
     Sessions,
     Stop,
 )
-from stickyd.errors import ApplicationError, StartFailed
+from stickyd.errors import OperatorError, StartFailed
 from stickyd.minted import desk
 from stickyd.settings import Settings
 from stickyd.worker.log import begin_logging
@@ -119,7 +120,7 @@ class Worker(ControlProtocol):
                 self._send_claims,
                 self._end,
             )
-        except ApplicationError as problem:
+        except OperatorError as problem:
             return self._refuse(str(problem))
         return serving.host.start().addCallbacks(
             begin, lambda failure: self._refuse(failure.getErrorMessage())
@@ -147,7 +148,7 @@ class Worker(ControlProtocol):
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
         if self._serving is not None:
-            self._serving.occupy(slot)
+            self._serving.retirement.slot = slot
         return {}
 
     @Place.responder
@@ -164,18 +165,33 @@ class Worker(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
-        self._serving.places.update(slots, standing)
-        return self._serving.retirement.release(slots, standing).addCallback(lambda _: {})
+        if slots < 0:
+            self._serving.retirement.stay()
+            return succeed({})
+        return self._serving.release(slots, standing).addCallback(lambda _: {})
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        assert self._serving is not None
+        self._serving.listening.accept()
+        return {}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
         self._patience = patience
+        if self._ending and self._serving is not None:
+            self._serving.hurry(patience)
         self._reactor.callLater(0, self._end)
         return {}
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        if self._serving is not None:
+            # A relieved worker may have been given longer than an orphan gets.
+            self._serving.hurry(self._orphan.patience)
+            if self._beat is not None:
+                self._serving.listening.close_orphaned()
         self._end()
 
     def _end(self) -> None:
@@ -241,8 +257,8 @@ def check() -> int:
             lambda slot, chunk: succeed(None),
             lambda identifiers: succeed(None),
             lambda: None,
-        )
-    except ApplicationError as problem:
+        ).close()
+    except OperatorError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1
     return 0
@@ -262,7 +278,8 @@ def main() -> int:
         return check()
     # Ctrl-C reaches the whole process group; the primary alone decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # All that the primary may have blocked as it started us.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.address import presented
-from stickyd.handoff.frame import Flag
+from stickyd.handoff.frame import Flag, Purpose
 from stickyd.interfaces import IHandoffReceiver
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ class Adoption:
     The receiving end of a handoff.
 
     :ivar announce: tells the primary our window; the channel's, set once it exists.
-    :ivar adopted: how many connections were adopted so far.
+    :ivar listen: takes listening sockets; set as well.
+    :ivar adopted: how many handoffs were taken so far.
     """
 
     _log = Logger()
@@ -55,12 +56,14 @@ class Adoption:
         lost: Callable[[], None],
         returned: Callable[[Handoff], None],
         room: Callable[[], None],
+        divert: Callable[[Handoff], bool] = lambda handoff: False,
     ) -> None:
         """
         :param window: how many connections may be on their way to us while we have room.
         :param lost: called when the primary has closed the channel.
         :param returned: called with a connection that we gave away and get back.
         :param room: called when the primary takes more of them.
+        :param divert: asked with each connection that comes, whether it has passed it on.
         """
         self._clock = clock
         self._host = host
@@ -68,6 +71,7 @@ class Adoption:
         self._lost = lost
         self._returned = returned
         self._room = room
+        self._divert = divert
         self._base = _open_descriptors()
         self._starved = False
         self._waiting = False
@@ -75,6 +79,7 @@ class Adoption:
         self.closing = False
         self.adopted = 0
         self.announce: Callable[[], None] = lambda: None
+        self.listen: Callable[[Handoff], None]
 
     def window(self) -> int:
         """
@@ -118,7 +123,18 @@ class Adoption:
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
+        if self._divert(handoff):
+            return
         self.adopted += 1
+        if handoff.purpose == Purpose.LISTENER:
+            self.listen(handoff)
+        else:
+            self.adopt(handoff)
+
+    def adopt(self, handoff: Handoff) -> None:
+        """
+        Serve a connection.
+        """
         host = handoff.host
         peer: IAddress
         if not host:

@@ -17,13 +17,18 @@ from twisted.web.resource import IResource
 from stickyd.errors import ApplicationError
 from stickyd.handoff.readiness import readiness_of
 from stickyd.serve.counter import Counter
+from stickyd.serve.http.access_log import AccessLog
 from stickyd.serve.resource import ResourceHost
 from stickyd.worker.callables import asgi_objection, wsgi_objection
+from stickyd.worker.edge import http_limits, server_tls
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from stickyd.interfaces import IHost
     from stickyd.serve.http.shared import Route
     from stickyd.serve.reception import Reception
+    from stickyd.serve.tls import ServerTls
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
 
@@ -164,44 +169,48 @@ def build_host(
     settings: Settings,
     reactor: Any,
     sessions: SessionRegistry,
+    access_log: TextIO | None = None,
     route: Route | None = None,
     reception: Reception | None = None,
 ) -> IHost:
     """
     Make the host that the settings ask for.
 
+    :param access_log: where to write about requests; remains the caller's.
     :param route: asked about every request of HTTP, see
         :class:`stickyd.serve.http.shared.Shared`.
     :param reception: receives every request of HTTP.
-
     :raises ApplicationError: if the application cannot be had.
+    :raises SettingError: if a certificate cannot.
     """
     kind, name = settings.application or ("", "")
     readiness = readiness_of(reactor)
+    tls = server_tls(settings, reactor)
     if kind in ("asgi", "asgi-factory"):
-        return _asgi_host(settings, f"--{kind}", name, reactor, route, reception)
+        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log, route, reception)
+    if kind == "protocol":
+        from stickyd.serve.protocol import ProtocolHost
+
+        return ProtocolHost(load_protocol(name), readiness, tls)
+    http: dict[str, Any] = {
+        "sessions": sessions,
+        "limits": http_limits(settings),
+        "access_log": access_log,
+        "tls": tls,
+        "route": route,
+        "reception": reception,
+    }
     if kind == "wsgi":
         from stickyd.serve.wsgi import WsgiHost
 
         return WsgiHost(
-            load_wsgi(name),
-            reactor,
-            readiness,
-            settings.wsgi_threads,
-            settings.root_path,
-            sessions=sessions,
-            route=route,
-            reception=reception,
+            load_wsgi(name), reactor, readiness, settings.wsgi_threads, settings.root_path, **http
         )
-    if kind == "protocol":
-        from stickyd.serve.protocol import ProtocolHost
-
-        return ProtocolHost(load_protocol(name), readiness)
     if kind == "static":
         root = _static_files(name)
     else:
         root = load_resource(name) if kind == "resource" else Counter(sessions)
-    return ResourceHost(root, reactor, readiness, sessions, route=route, reception=reception)
+    return ResourceHost(root, reactor, readiness, **http)
 
 
 def _asgi_host(
@@ -209,6 +218,8 @@ def _asgi_host(
     option: str,
     name: str,
     reactor: Any,
+    tls: ServerTls | None,
+    access_log: TextIO | None,
     route: Route | None,
     reception: Reception | None,
 ) -> IHost:
@@ -222,11 +233,18 @@ def _asgi_host(
             " pip install 'stickyd[asgi]'"
         ) from None
     options = AsgiOptions(
-        settings.root_path, settings.lifespan, settings.limit_concurrency, settings.ws_max_size
+        settings.root_path,
+        settings.lifespan,
+        settings.limit_concurrency,
+        settings.ws_max_size,
+        http_limits(settings),
     )
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)
-    return AsgiHost(load_asgi(option, name), loop, f"{option} {name}", options, route, reception)
+    log = None if access_log is None else AccessLog(access_log, reactor)
+    return AsgiHost(
+        load_asgi(option, name), loop, f"{option} {name}", options, tls, log, route, reception
+    )
 
 
 def _static_files(directory: str) -> Any:

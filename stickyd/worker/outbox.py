@@ -122,6 +122,14 @@ class Outbox:
             for waiting in emptied:
                 waiting.callback(None)
 
+    def give_up(self) -> None:
+        """
+        Called when the primary is dead: nobody will take what waits.
+        """
+        emptied, self._emptied = self._emptied, []
+        for waiting in emptied:
+            waiting.callback(None)
+
     def when_empty(self) -> Deferred[None]:
         """
         Wait until the primary has everything.

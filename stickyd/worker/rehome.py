@@ -17,62 +17,21 @@ from stickyd.affinity.address import IpKey, TextKey
 from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.sni import SniKey
 from stickyd.handoff.frame import BY_KEY, Flag, Purpose
-from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from socket import socket
 
     from stickyd.affinity.http import Head
     from stickyd.affinity.resolve import Resolver, Verdict
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IPlacement
     from stickyd.serve.http.head import RequestHead
     from stickyd.worker.claims import OwnIds
     from stickyd.worker.outbox import Outbox
+    from stickyd.worker.places import Places
 
     Take = Callable[[socket, bytes], object]
-
-
-class Places:
-    """
-    What a worker knows of the slots.
-
-    :ivar slot: its own; -1 for a spare.
-    :ivar slots: how many there are; 0 until the primary has told.
-    """
-
-    def __init__(self, slot: int, make_placement: Callable[[int], IPlacement]) -> None:
-        self.slot = slot
-        self.slots = 0
-        self._make_placement = make_placement
-        self._stands: frozenset[int] = frozenset()
-        self._slot_of: Callable[[bytes], int] = lambda key: self.slot
-
-    def update(self, slots: int, standing: Sequence[int]) -> None:
-        """
-        Called when the primary tells how clients are placed from now on.
-
-        :param standing: of all slots, those that stand; if none does, nothing changes, as
-            there is no better place for anybody.
-        """
-        if standing:
-            self.slots = slots
-            self._stands = frozenset(standing)
-            self._slot_of = Standing(self._make_placement, slots, standing).slot_of
-
-    def stands(self, slot: int) -> bool:
-        """
-        Whether clients may be placed on a slot.
-        """
-        return slot in self._stands
-
-    def slot_of(self, key: bytes) -> int:
-        """
-        The slot that owns a key.
-        """
-        return self._slot_of(key)
 
 
 class Rehoming:

@@ -11,20 +11,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.error import TimeoutError as TwistedTimeoutError
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import BY_KEY, Flag
-from stickyd.placement.pin import home_of, pinned
-from stickyd.placement.standing import Standing
+from stickyd.placement.pin import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
+    from twisted.python.failure import Failure
+
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IHost, IPlacement
+    from stickyd.interfaces import IHost
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.worker.outbox import Outbox
+    from stickyd.worker.places import Places
+
+#: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
+#: is finished here, while the others are served where they belong.
+REQUEST_SECONDS = 2.0
 
 
 def identity_of(handoff: Handoff) -> bytes:
@@ -38,7 +45,7 @@ class Retirement:
     """
     Gives away.
 
-    :ivar slot: the slot that this worker occupies; -1 for a spare.
+    :ivar target_of: the slot of an identity; ours, until we are told where the others' are.
     """
 
     _log = Logger()
@@ -49,8 +56,7 @@ class Retirement:
         sessions: SessionRegistry,
         outbox: Outbox,
         send_sessions: Callable[[int, bytes], Deferred[None]],
-        make_placement: Callable[[int], IPlacement],
-        slot: int,
+        places: Places,
     ) -> None:
         """
         :param send_sessions: sends a chunk to the worker of a slot; fires when it has it.
@@ -59,12 +65,22 @@ class Retirement:
         self._sessions = sessions
         self._outbox = outbox
         self._send_sessions = send_sessions
-        self._make_placement = make_placement
-        self.slot = slot
+        self._places = places
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
-        self._target_of: Callable[[bytes], int] = lambda identity: self.slot
+        self.target_of: Callable[[bytes], int] = lambda identity: self.slot
         self._everything = False
+
+    @property
+    def slot(self) -> int:
+        """
+        The slot that this worker occupies; -1 for a spare.
+        """
+        return self._places.slot
+
+    @slot.setter
+    def slot(self, slot: int) -> None:
+        self._places.occupy(slot)
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -73,19 +89,39 @@ class Retirement:
         :param slots: how many slots there are from now on; 0 to give everything to the
             successor in our own slot.
         :param standing: those of them that stand.
-        :return: fires when no request of a connection that goes is under way, and the
-            sessions are where they belong.  Requests that take longer are finished here,
-            and what they hold follows.
+        :return: fires when the sessions are where they belong, which is soon: requests
+            that take longer than :data:`REQUEST_SECONDS` are finished here, and what they
+            hold follows.
         """
         self._everything = slots == 0
         if slots:
-            placed = Standing(self._make_placement, slots, standing)
-            self._target_of = lambda identity: home_of(identity, placed)
+            self._places.update(slots, standing)
+            self.target_of = self._places.home_of
         quiet = self._host.release(lambda came: self._goes(identity_of(came)), self._give)
+        quiet.addTimeout(REQUEST_SECONDS, self._sessions.clock)
+        quiet.addErrback(_expect_timeout)
         return quiet.addCallback(lambda _: self._carry_sessions()).addCallback(self._carry_late)
 
+    def divert(self, handoff: Handoff) -> bool:
+        """
+        Give a connection that has come too late straight to the successor.
+
+        :return: :obj:`False` if it is ours to serve.
+        """
+        if not self._everything:
+            return False
+        self._outbox.send(handoff)
+        return True
+
+    def stay(self) -> None:
+        """
+        Give nothing away any more: there is no successor after all.
+        """
+        self._everything = False
+        self.target_of = lambda identity: self.slot
+
     def _goes(self, identity: bytes) -> bool:
-        return self._everything or self._target_of(identity) != self.slot
+        return self._everything or self.target_of(identity) != self.slot
 
     # sessions
 
@@ -122,13 +158,13 @@ class Retirement:
             target
             for batch in self._sessions.store.enumerate(256)
             for record in await batch
-            if (target := self._target_of(record.key)) != self.slot
+            if (target := self.target_of(record.key)) != self.slot
         }  # fmt: skip
         for target in targets:
             for chunk in self._sessions.export_batches(
                 lambda record, target=target: (
                     self._everything  # type: ignore[misc]
-                    or self._target_of(record.key) == target
+                    or self.target_of(record.key) == target
                 )
             ):
                 try:
@@ -157,7 +193,7 @@ class Retirement:
             flags = came.flags & Flag.PLACED
         elif slot != BY_KEY:
             # Its slot does not stand any more: it follows its session.
-            slot = self._target_of(identity_of(came))
+            slot = self.target_of(identity_of(came))
         handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
         if handoff is not None:
             # The session that its last request used must be there before it is.
@@ -171,3 +207,7 @@ class Retirement:
         """
         # The walk comes first: connections wait for it.
         return self._carry_sessions().addCallback(lambda _: self._outbox.when_empty())
+
+
+def _expect_timeout(failure: Failure) -> None:
+    failure.trap(TwistedTimeoutError)

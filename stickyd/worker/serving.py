@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
 from stickyd.worker.claims import OwnIds
+from stickyd.worker.edge import open_access_log
+from stickyd.worker.listening import Listening
 from stickyd.worker.outbox import Outbox
-from stickyd.worker.rehome import Places, Rehoming
+from stickyd.worker.places import Places
+from stickyd.worker.rehome import Rehoming
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:
@@ -30,8 +34,13 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IDelayedCall
 
     from stickyd.settings import Settings
+
+
+#: Seconds that a worker with nothing left to serve tries to give away the rest.
+LAST_SECONDS = 10.0
 
 
 class Serving:
@@ -41,6 +50,7 @@ class Serving:
     :ivar host: serves connections.
     :ivar sessions: the sessions of this worker's clients.
     :ivar retirement: gives away what is not ours any more; once :meth:`open` was called.
+    :ivar listening: accepts where the kernel steers; likewise.
     """
 
     def __init__(
@@ -56,12 +66,14 @@ class Serving:
         """
         :param secrets: what signs (the first) and verifies tokens; none if there are none.
         :param lost: called when the primary has closed the handoff channel.
-        :raises ApplicationError: if the application cannot be had.
+        :raises OperatorError: if the application, or a file that the settings name, cannot
+            be had.
         """
         self._reactor = reactor
         self._settings = settings
         self._send_sessions = send_sessions
         self._lost = lost
+        self._overdue: IDelayedCall | None = None
         self.sessions = SessionRegistry(
             MemorySessionStore(
                 reactor,
@@ -71,7 +83,8 @@ class Serving:
             reactor,
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
-        self.places = Places(slot, PLACEMENTS[settings.placement])
+        self._access_log = open_access_log(settings.access_log)
+        self.places = Places(slot, settings.placement)
         self.own_ids = OwnIds(reactor, settings.keys, send_claims)
         self._outbox = Outbox()
         signer = Signer(secrets) if secrets else None
@@ -86,6 +99,7 @@ class Serving:
             settings,
             reactor,
             self.sessions,
+            self._access_log,
             self._rehoming.route if self._rehoming.needed else None,
             self._reception(signer),
         )
@@ -119,39 +133,56 @@ class Serving:
             self._reactor,
             self.host,
             self._settings.window,
-            self._lost,
+            self._channel_lost,
             self._outbox.returned,
             self._outbox.room,
+            lambda handoff: self.retirement.divert(handoff),
         )
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
         )
-        self._adoption.announce = channel.announce
         self._outbox.open(channel)
         self.retirement = Retirement(
-            self.host,
-            self.sessions,
-            self._outbox,
-            self._send_sessions,
-            PLACEMENTS[self._settings.placement],
-            self.places.slot,
+            self.host, self.sessions, self._outbox, self._send_sessions, self.places
         )
+        self.listening = Listening(
+            self._reactor,
+            readiness,
+            self._settings.affinity,
+            self._adoption,
+            self.retirement,
+            self._outbox,
+            lambda slots: PLACEMENTS[self._settings.placement](slots).slot_of,
+        )
+        self._adoption.listen = self.listening.add
+
+        def announce() -> None:
+            channel.announce()
+            self.listening.look()
+
+        self._adoption.announce = announce
         channel.open()
 
-    def occupy(self, slot: int) -> None:
+    def _channel_lost(self) -> None:
+        self._outbox.give_up()
+        self._lost()
+
+    def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
-        Called when a spare is given its slot.
+        Give away what is not ours by a new placement; see :meth:`Retirement.release`.
         """
-        self.places.slot = self.retirement.slot = slot
+        self.listening.released(slots, standing)
+        return self.retirement.release(slots, standing)
 
     def figures(self) -> dict[str, float]:
         """
-        What a heartbeat tells: open and adopted connections, answered requests, resident
-        memory in bytes.
+        What a heartbeat tells: open connections, handoffs that were taken, connections
+        that we accepted ourselves, answered requests, resident memory in bytes.
         """
         return {
             "connections": self.host.connections,
             "adopted": self._adoption.adopted,
+            "accepted": self.listening.accepted,
             "requests": self.host.requests,
             "memory": resident_bytes(),
         }
@@ -162,20 +193,38 @@ class Serving:
 
         :return: fires when the worker may exit.
         """
+        self.listening.close()
         self._adoption.close()
-        # The others stop too, or will do without what is ours until we have given it away.
+        # The others stop too, or do without us.
         self._rehoming.paused = True
-        overdue = self._reactor.callLater(patience, self.host.abort)
+        overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:
             if overdue.active():
                 overdue.cancel()
             settled = self.retirement.settled()
-            # The primary may be dead, and never take what we would give it.
-            settled.addTimeout(max(1.0, min(patience, 5.0)), self._reactor)
+            # The primary may be dead, or stuck, and never take what we would give it.
+            settled.addTimeout(LAST_SECONDS, self._reactor)
             return settled.addErrback(lambda _: None).addCallback(lambda _: self.host.stop())
 
-        return self.host.drain().addCallback(drained)
+        return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
+
+    def close(self) -> None:
+        """
+        Close the access log.
+        """
+        if self._access_log is not None and self._access_log is not sys.stdout:
+            self._access_log.close()
+
+    def hurry(self, patience: float) -> None:
+        """
+        Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
+        """
+        overdue = self._overdue
+        if overdue is None or not overdue.active():
+            return
+        if overdue.getTime() > self._reactor.seconds() + patience:
+            overdue.reset(patience)
 
 
 def resident_bytes() -> int:

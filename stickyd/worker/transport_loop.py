@@ -181,5 +181,6 @@ class LoopTransport(SocketCore, asyncio.Transport):
         if name == "peername":
             return name_of(self._peer)
         if name == "sockname":
-            return name_of(self._address())
+            # uvicorn asks for every connection: without an address object in between.
+            return self.socket.getsockname() if self._host is None else name_of(self._host)
         return default if self._more is None else self._more.get(name, default)

@@ -33,7 +33,6 @@ backend sticky
 
 _NGINX = """
 daemon off;
-master_process on;
 worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
@@ -91,7 +90,7 @@ class Proxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Not killed: nginx has a child.
+        # By SIGTERM, or a child of nginx would be left.
         self._process.terminate()
         self._process.wait()
 

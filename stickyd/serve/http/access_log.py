@@ -63,13 +63,38 @@ class AccessLog:
         Write a line about a request, soon.
         """
         address: Any = request.getClientAddress()
-        host = address.host if isinstance(address, (IPv4Address, IPv6Address)) else "-"
+        self.write(
+            address.host if isinstance(address, (IPv4Address, IPv6Address)) else "",
+            request.method,
+            request.uri,
+            request.clientproto,
+            request.code,
+            request.sentLength,
+            request.getHeader(b"referer"),
+            request.getHeader(b"user-agent"),
+        )
+
+    def write(
+        self,
+        host: str,
+        method: bytes,
+        target: bytes,
+        version: bytes,
+        status: int,
+        sent: int,
+        referer: bytes | None,
+        agent: bytes | None,
+    ) -> None:
+        """
+        Write a line, soon.
+
+        :param host: the client's address, or nothing.
+        :param sent: bytes of the response's body.
+        """
         line = (
-            f"{host} - - [{self._timestamp()}] "
-            f'"{_safe(request.method)} {_safe(request.uri)} {_safe(request.clientproto)}" '
-            f"{request.code} {request.sentLength or '-'} "
-            f'"{_safe(request.getHeader(b"referer"))}" '
-            f'"{_safe(request.getHeader(b"user-agent"))}"\n'
+            f"{host or '-'} - - [{self._timestamp()}] "
+            f'"{_safe(method)} {_safe(target)} {_safe(version)}" '
+            f'{status} {sent or "-"} "{_safe(referer)}" "{_safe(agent)}"\n'
         )
         self._lines.append(line)
         self._size += len(line)

@@ -181,6 +181,23 @@ class HTTPChannel(Holding):
             # Not at once: the caller has yet to write its answer.
             self.shared.clock.callLater(0, self._pass_on_later)
 
+    def say_goodbye(self, code: int) -> bool:
+        """
+        Close a WebSocket with a reason.
+
+        :param code: as of RFC 6455, section 7.4.
+        :return: :obj:`False` if this is none, or it is closing already.
+        """
+        # What twisted.web.websocket calls a WebSocketTransport; any other upgrade has
+        # words that we do not know.
+        if self._state != PASSING or not hasattr(self._successor, "sendTextMessage"):
+            return False
+        try:
+            self._successor.loseConnection(code)
+        except Exception:  # noqa: BLE001 - wsproto refuses to say it twice
+            return False
+        return True
+
     def _pass_on_later(self) -> None:
         if self._state == PASSING:
             self._pass_on()

@@ -38,11 +38,11 @@ _CHECKED_FIELDS = frozenset(
 )
 
 _TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_is_token = re.compile(_TCHAR + rb"+").fullmatch
-_is_target = re.compile(rb"[\x21-\x7e]+").fullmatch
+is_token = re.compile(_TCHAR + rb"+").fullmatch
+is_target = re.compile(rb"[\x21-\x7e]+").fullmatch
 _is_version = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
 # RFC 3986 section 3.2.2 and 3.2.3, without userinfo; empty as RFC 9112 section 3.2 has it.
-_is_host = re.compile(
+is_host = re.compile(
     rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*(?::[0-9]*)?"
     rb"|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?"
     rb"|\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+\](?::[0-9]*)?"
@@ -147,7 +147,7 @@ class FieldBlock:
                 raise RequestError(400, "more than one Host")
             if self.version is HTTP_1_1 and limits.host_required:
                 raise RequestError(400, "no Host")
-        elif not _is_host(hosts[0]):
+        elif not is_host(hosts[0]):
             raise RequestError(400, "invalid Host")
         if self._codings:
             if self.version is HTTP_1_0:
@@ -197,11 +197,11 @@ def parse_request_line(line: bytes, limits: HTTPLimits) -> tuple[bytes, bytes, b
         raise RequestError(505, "unknown HTTP version")
     else:
         raise RequestError(400, "malformed HTTP version")
-    if method not in _KNOWN_METHODS and not _is_token(method):
+    if method not in _KNOWN_METHODS and not is_token(method):
         raise RequestError(400, "malformed method")
     if len(target) > limits.target_bytes:
         raise RequestError(414, "target too long")
-    if not _is_target(target):
+    if not is_target(target):
         raise RequestError(400, "malformed target")
     return method, target, version
 
@@ -221,7 +221,7 @@ def resolve_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if match is None:
         raise RequestError(400, "unknown form of target")
     authority, rest = match.groups()
-    if not authority or authority[:1] == b":" or not _is_host(authority):
+    if not authority or authority[:1] == b":" or not is_host(authority):
         raise RequestError(400, "invalid authority in target")
     if not rest and method == b"OPTIONS":
         return b"*", authority  # RFC 9112 section 3.2.4
@@ -235,7 +235,7 @@ def _refusal(raw: bytes, error: HttpParserError) -> RequestError:
     codings = _codings(b"\r\n" + raw)
     if len(codings) == 1 and str(error) == "Request has invalid `Transfer-Encoding`":
         tokens = [token.strip(b" \t").lower() for token in codings[0].split(b",")]
-        if b"chunked" not in tokens and all(_is_token(token) for token in tokens):
+        if b"chunked" not in tokens and all(is_token(token) for token in tokens):
             # RFC 9112 section 6.1: a coding that we do not understand.
             return RequestError(501, "unknown transfer coding")
     return RequestError(400, str(error))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stickyd.serve.http.incoming import Incoming
-from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
+from stickyd.serve.http.outgoing import GONE, HEAD, LEAVING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,9 +61,13 @@ class Leaving(Incoming):
     @property
     def busy(self) -> bool:
         """
-        Whether a request is being received or answered that can be given away after it.
+        Whether a request is under way whose response has not begun: what it does to its
+        session is not saved yet.
         """
-        return self._leave is not None and self._state not in (PASSING, CLOSING, GONE)
+        request = self._request
+        if request is None:
+            return bool(self._kept) or self._serving
+        return not request.startedWriting
 
     def detach(self) -> tuple[socket, bytes]:
         """

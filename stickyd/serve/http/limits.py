@@ -27,6 +27,8 @@ class HTTPLimits:
     :ivar stall: while the client takes nothing of what fills the write buffer: aborted.
     :ivar linger: how long input is still read and dropped after a close of ours, so that
         the client gets the answer and not a reset.
+    :ivar first: how long a TLS connection that shall be closed still has for its first
+        request: the client has just shaken hands, and would take a close for a failure.
     :ivar host_required: whether HTTP/1.1 requests without ``Host`` get 400, as RFC 9112
         section 3.2 demands.  Some health checks know no better.
     """
@@ -41,6 +43,7 @@ class HTTPLimits:
     body: float | None = 60.0
     stall: float | None = 300.0
     linger: float = 5.0
+    first: float = 2.0
     host_required: bool = True
 
     def __post_init__(self) -> None:

@@ -172,7 +172,8 @@ class Request(LeanRequest, server.Request):
 
     @override
     def processingFailed(self, reason: Failure) -> Failure:
-        if not self._ours or not (self.startedWriting or self.finished or self._disconnected):
+        ours = self._ours or hasattr(self._connection(), "shared")  # a stream of HTTP/2
+        if not ours or not (self.startedWriting or self.finished or self._disconnected):
             failure: Failure = super().processingFailed(reason)
             return failure
         self._log.failure("", failure=reason)

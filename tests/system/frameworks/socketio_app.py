@@ -11,7 +11,8 @@ from typing import Any
 
 import socketio
 
-sio = socketio.AsyncServer(async_mode="asgi")
+# The server's stop waits for the last polls, each of which ends by a ping.
+sio = socketio.AsyncServer(async_mode="asgi", ping_interval=1)
 app = socketio.ASGIApp(sio)
 
 
