@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from stickyd.serve.asgi_http import HttpProtocol
-from stickyd.serve.http.limits import HTTPLimits
+from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.splitting import RequestSplitter
 
 if TYPE_CHECKING:
+    import asyncio
     from socket import socket
 
     from stickyd.serve.http.shared import Route, Take
 
 #: What is read of a connection that waits to leave.
 _READ_AHEAD = 16384
-
-# uvicorn serves requests without Host.
-_LIMITS = HTTPLimits(host_required=False)
 
 
 class RoutedProtocol(HttpProtocol):
@@ -42,7 +40,11 @@ class RoutedProtocol(HttpProtocol):
         """
         super().__init__(*arguments)
         self._route = route
-        self._splitter = RequestSplitter(_LIMITS)
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        self._splitter = RequestSplitter(self.limits)
+        super().connection_made(transport)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -54,8 +56,17 @@ class RoutedProtocol(HttpProtocol):
         ours = self._ours_of(data)
         if ours:
             super().data_received(ours)
+        if self._splitter.partial:
+            self._watch_partial()
         if self._unread and self._departure is None:
             self.when_idle(RoutedProtocol._leave)
+
+    def _watch_partial(self) -> None:
+        self._unset_keepalive_if_required()
+        if self._head_timer is None and self.limits.head is not None:
+            self._head_timer = self.loop.call_later(
+                self.limits.head, self._refuse, RequestError(408, "too slow")
+            )
 
     def _ours_of(self, data: bytes) -> bytes:
         """
@@ -83,6 +94,7 @@ class RoutedProtocol(HttpProtocol):
     @override
     def detach(self) -> tuple[socket, bytes]:
         sock, unread = super().detach()
+        self._stop_timers()
         return sock, self._splitter.partial + self._unread + unread
 
     @override
