@@ -35,6 +35,7 @@ class Load:
     spread: str = "net"
     ledger: Path | None = None
     carried: bool = False
+    think_ms: int = 0
 
     def arguments(self) -> list[str]:
         """
@@ -47,6 +48,7 @@ class Load:
             f"--seconds={self.seconds}",
             f"--per-connection={self.per_connection}",
             f"--timeout-ms={self.timeout_ms}",
+            f"--think-ms={self.think_ms}",
             f"--spread={self.spread}",
         ]
         if self.requests is not None:

@@ -86,7 +86,10 @@ def test_help_names_every_option_and_its_default() -> None:
         (("--workers", "0"), "--workers: '0' is not a whole number from 1 to 256"),
         (("--workers", "x"), "--workers: 'x' is not a whole number from 1 to 256"),
         (("--workers", "257"), "--workers: '257' is not a whole number from 1 to 256"),
-        (("--placement", "rendevous"), "did you mean 'rendezvous'? known: rendezvous, least, mod"),
+        (
+            ("--placement", "rendevous"),
+            "did you mean 'rendezvous'? known: rendezvous, least, modulo",
+        ),
         (("--stop-timeout", "-1"), "--stop-timeout: '-1' is not a number of seconds of at least 0"),
         (("--stop-timeout", "nan"), "--stop-timeout: 'nan' is not a number of seconds"),
         (("--wrokers", "4"), "option --wrokers not recognized"),

@@ -36,7 +36,8 @@ static void leave(struct run *run, struct connection *slot, bool reset)
         close(slot->descriptor);
     }
     slot->descriptor = -1;
-    slot->state = VACANT;
+    slot->state = run->options.think_ms && slot->served ? RESTING : VACANT;
+    slot->since = now_us();
     if (slot->source)
         source_give_back(run, slot->source);
     slot->source = NULL;
@@ -137,6 +138,11 @@ static bool answered(struct run *run, struct connection *slot, bool at_eof)
         slot->since = now;
         return true;
     } else if (slot->served < run->options.per_connection && wanted(run)) {
+        if (run->options.think_ms) {
+            slot->state = THINKING;
+            slot->since = now;
+            return false;
+        }
         begin_request(run, slot, SENDING);
         send_request(run, slot);
     } else {
@@ -193,6 +199,13 @@ static void read_response(struct run *run, struct connection *slot)
     }
 }
 
+/* An edge may be told of after what caused it was read. */
+static bool is_silent(const struct connection *slot)
+{
+    char byte;
+    return recv(slot->descriptor, &byte, 1, MSG_PEEK) < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
 void connection_event(struct run *run, struct connection *slot, uint32_t events)
 {
     int error = 0;
@@ -208,6 +221,8 @@ void connection_event(struct run *run, struct connection *slot, uint32_t events)
         send_request(run, slot);
     if (!(events & ~(uint32_t)EPOLLOUT))
         return;                 /* writable only: a recv would be in vain */
+    if (slot->state == THINKING && !is_silent(slot))
+        begin_request(run, slot, SENT);     /* lost before it was sent: nobody waits for it */
     if (slot->state == SENT || slot->state == ANSWERING || slot->state == CLOSING)
         read_response(run, slot);
 }
@@ -216,9 +231,17 @@ void connection_event(struct run *run, struct connection *slot, uint32_t events)
 void connection_tick(struct run *run, struct connection *slot, uint64_t now)
 {
     uint64_t passed = now > slot->since ? now - slot->since : 0;
+    uint64_t think = (uint64_t)run->options.think_ms * 1000;
     if (slot->state == RESTING) {
-        if (passed > REST_US || run->ending)
+        if (passed > (think > REST_US ? think : REST_US) || run->ending)
             slot->state = VACANT;
+    } else if (slot->state == THINKING) {
+        if (!wanted(run)) {
+            leave(run, slot, false);
+        } else if (passed > think) {
+            begin_request(run, slot, SENDING);
+            send_request(run, slot);
+        }
     } else if (slot->state == CLOSING) {
         if (passed > EOF_WAIT_US) {
             run->no_eof++;

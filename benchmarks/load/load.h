@@ -58,7 +58,8 @@ uint64_t latency_quantile(const struct latency *latency, double fraction);
 enum mode { MODE_CLOSE, MODE_KEEPALIVE, MODE_IDLE, MODE_MIXED };
 enum failure { REFUSED, RESET, TIMED_OUT, CUT_SHORT, STALE, BAD_STATUS, MALFORMED, OTHER,
                FAILURE_KINDS };
-enum state { VACANT, CONNECTING, SENDING, SENT, ANSWERING, CLOSING, RESTING, STATES };
+enum state { VACANT, CONNECTING, SENDING, SENT, ANSWERING, CLOSING, RESTING, THINKING,
+             STATES };
 
 extern const char *const failure_names[FAILURE_KINDS];
 extern const char *const state_names[STATES];
@@ -76,7 +77,8 @@ struct connection {
     int descriptor;             /* -1: none */
     enum state state;
     struct source *source;
-    uint64_t since;             /* us: the request's beginning, or that of CLOSING or RESTING */
+    uint64_t since;             /* us: the request's beginning, or that of CLOSING, RESTING,
+                                   THINKING */
     unsigned long served;       /* responses on this connection */
     bool once;                  /* one request only, which says so */
     size_t sent;
@@ -97,6 +99,7 @@ struct options {
     unsigned long requests;     /* begin no more than these; 0: no bound but the time */
     unsigned long per_connection;
     int timeout_ms;
+    int think_ms;               /* between the requests of a slot */
     int idle;                   /* how many connections MODE_IDLE holds */
     bool websocket;
     bool carried;               /* counts go on when another process answers */

@@ -51,6 +51,7 @@ static const char usage[] =
     "  --requests N        begin no more than N requests\n"
     "  --per-connection N  keepalive: requests on one connection (200)\n"
     "  --timeout-ms N      how long one request may take (5000)\n"
+    "  --think-ms N        how long a connection is silent between two requests (0)\n"
     "  --idle N            idle: how many connections to hold (1000)\n"
     "  --websocket         idle: upgrade them to WebSocket\n"
     "  --carried           a count goes on when another process answers: hold it to that\n"
@@ -128,7 +129,7 @@ static void read_options(struct options *options, int argc, char **argv)
         { "per-connection", 1, NULL, 'k' }, { "timeout-ms", 1, NULL, 't' },
         { "idle", 1, NULL, 'i' },           { "websocket", 0, NULL, 'w' },
         { "path", 1, NULL, 'p' },           { "ledger", 1, NULL, 'l' },
-        { "carried", 0, NULL, 'C' },
+        { "carried", 0, NULL, 'C' },        { "think-ms", 1, NULL, 'T' },
         { "help", 0, NULL, 'h' },           { NULL, 0, NULL, 0 },
     };
     const char *path = "/";
@@ -146,6 +147,7 @@ static void read_options(struct options *options, int argc, char **argv)
         case 't': options->timeout_ms = (int)number(name, optarg, 1, 600000); break;
         case 'i': options->idle = (int)number(name, optarg, 1, 1000000); break;
         case 'w': options->websocket = true; break;
+        case 'T': options->think_ms = (int)number(name, optarg, 0, 600000); break;
         case 'C': options->carried = true; break;
         case 'p': path = optarg; break;
         case 'l': options->ledger_path = optarg; break;

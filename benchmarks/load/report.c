@@ -13,6 +13,7 @@ const char *const failure_names[FAILURE_KINDS] = {
 const char *const state_names[STATES] = {
     [VACANT] = "vacant", [CONNECTING] = "connect", [SENDING] = "sending", [SENT] = "sent",
     [ANSWERING] = "partial", [CLOSING] = "closing", [RESTING] = "resting",
+    [THINKING] = "thinking",
 };
 
 static const char *const mode_names[] = {

@@ -59,13 +59,6 @@ class Leaving(Incoming):
         return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
 
     @property
-    def leaves(self) -> bool:
-        """
-        Whether it is given away as soon as it can be.
-        """
-        return self._leave is not None
-
-    @property
     def busy(self) -> bool:
         """
         Whether a request is under way whose response has not begun: what it does to its
