@@ -16,6 +16,7 @@ FAKES = [
     (interfaces.IPlacement, lambda: testing.FakePlacement(3)),
     (interfaces.IDestination, testing.FakeDestination),
     (interfaces.IRefusal, testing.FakeRefusal),
+    (interfaces.ISteering, testing.FakeSteering),
     (interfaces.IWorker, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ICourier, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ISpawner, testing.FakeSpawner),
