@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.error import TimeoutError as TwistedTimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Handoff
@@ -247,4 +247,4 @@ class Retirement:
 
 
 def _expect_timeout(failure: Failure) -> None:
-    failure.trap(TwistedTimeoutError)
+    failure.trap(DeferredTimeoutError)
