@@ -576,7 +576,6 @@ def test_drain_finishes_what_is_under_way() -> None:
     wire = begun(later)
     first = wire.ask()
     wire.channel.drain()
-    assert wire.channel.busy
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, 2**31 - 1)]
     warning = wire.transport.value()
     wire.transport.clear()
@@ -592,18 +591,31 @@ def test_drain_finishes_what_is_under_way() -> None:
     wire.feed(wire.client.data_to_send())
     assert len(wire.requests) == 2
     for request in wire.requests:
-        assert wire.channel.busy
         assert not wire.closed
         request.write(b"done")
         request.finish()
         for _ in range(5):
             wire.clock.advance(0)
-    assert not wire.channel.busy
-    assert wire.closed
+    assert wire.transport.disconnecting
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, third)]
     wire.exchange()
+    assert not wire.channel.busy
     assert wire.body(first) == wire.body(second) == b"done"
     assert wire.told(StreamReset, third)[0].error_code == ErrorCodes.REFUSED_STREAM
+
+
+def test_busy_until_the_response_has_begun() -> None:
+    """
+    A connection counts as busy as long as a request of it has no response.
+    """
+    wire = begun(later)
+    wire.ask()
+    wire.ask()
+    said = [wire.channel.busy]
+    for request in wire.requests:
+        request.write(b"begun")
+        said.append(wire.channel.busy)
+    assert said == [True, True, False]
 
 
 def test_idle_connection_drains_at_once() -> None:
