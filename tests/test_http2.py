@@ -312,6 +312,16 @@ def test_body_and_big_response() -> None:
     assert wire.body(stream) == b"0123456789" * 30_000
 
 
+def test_response_as_large_as_the_window() -> None:
+    """
+    The end of a response needs no room in the window.
+    """
+    wire = begun(lambda request: b"x" * 65_535)
+    stream = wire.ask()
+    assert len(wire.body(stream)) == 65_535
+    assert wire.told(StreamEnded, stream)
+
+
 def test_failure_in_the_middle_looks_like_one() -> None:
     """
     A response that breaks off is ended by RST_STREAM with an error, not as if it were whole.
@@ -736,8 +746,11 @@ def test_minted_ids_wait_for_the_primary(leaves: bool) -> None:
     if leaves:
         wire.client.reset_stream(stream)
         wire.exchange()
+    failures: list[Failure] = []
     claims.known.callback(None)
+    claims.known.addErrback(failures.append)
     wire.exchange()
+    assert failures == []
     assert wire.body(stream) == (b"" if leaves else b"first second")
     assert not wire.closed
 
