@@ -22,7 +22,15 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import Accept, Beat, Claim, ControlProtocol, Serve, Stop
+from stickyd.control.commands import (
+    Accept,
+    Beat,
+    Claim,
+    ControlProtocol,
+    Place,
+    Serve,
+    Stop,
+)
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
@@ -39,7 +47,7 @@ from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings
-from stickyd.testing import FakeDestination, FakeReadiness, FakeRefusal
+from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
 from tests.channels import End, connection, open_sockets
 
 EXITED = Failure(ProcessDone(None))
@@ -72,24 +80,6 @@ class Process:
         self.signals.append(signalID)
 
 
-class FakeFleet(FakeDestination):
-    """
-    Keeps what it is told.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.claims: list[tuple[int, list[bytes]]] = []
-        self.resolved: list[Handoff] = []
-
-    def claim(self, index: int, identifiers: list[bytes]) -> None:
-        self.claims.append((index, identifiers))
-
-    def resolve(self, handoff: Handoff) -> None:
-        self.delivered.append(handoff)
-        self.resolved.append(handoff)
-
-
 class FakeControl(ControlProtocol):
     """
     A worker's end of the control channel; it answers when the test says.
@@ -100,6 +90,7 @@ class FakeControl(ControlProtocol):
         self.served: list[tuple[Settings, int, list[str]]] = []
         self.stopped: list[float] = []
         self.accepts = 0
+        self.places: list[tuple[int, list[int]]] = []
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -113,6 +104,11 @@ class FakeControl(ControlProtocol):
     @Accept.responder
     def accept(self) -> dict[str, object]:
         self.accepts += 1
+        return {}
+
+    @Place.responder
+    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+        self.places.append((slots, standing))
         return {}
 
     @Stop.responder
@@ -189,7 +185,7 @@ class Rig:
             cast("Any", self.reactor),
             self.readiness,
             Birth(worker_command(self.settings), self.settings, secrets=SECRETS),
-            cast("Any", self.returns),
+            self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
         )
@@ -342,6 +338,18 @@ def test_ready_is_told_once_it_serves(rig: Rig) -> None:
     assert rig.told == ["ready"]
     rig.reactor.advance(21)
     assert rig.reactor.process.signals == []
+
+
+def test_worker_knows_the_places_when_it_is_ready(rig: Rig) -> None:
+    """
+    Before it is ready it is told nothing; then how clients are placed, and each change.
+    """
+    rig.flush()
+    rig.worker.tell_places(9, [8])
+    rig.ready()
+    rig.worker.tell_places(3, [0, 2])
+    rig.flush()
+    assert rig.reactor.control.places == [(2, [0, 1]), (3, [0, 2])]
 
 
 def test_slow_start_is_killed_and_told(rig: Rig) -> None:
@@ -629,7 +637,7 @@ def test_claims_and_what_is_to_be_resolved_reach_the_fleet(rig: Rig) -> None:
         assert end.channel.send(handoff)
         rig.turn()
         client.close()
-    assert [handoff.purpose for handoff in rig.returns.delivered] == [1, 3]
+    assert [handoff.purpose for handoff in rig.returns.delivered] == [1]
     assert [handoff.purpose for handoff in rig.returns.resolved] == [3]
 
 

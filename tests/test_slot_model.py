@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -124,6 +125,9 @@ class Worker:
 
     def accept(self) -> None:
         raise AssertionError("the model has no listeners")
+
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
+        raise AssertionError("the model has one slot, and no request that is another's")
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         raise AssertionError("there are no sessions")

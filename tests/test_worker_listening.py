@@ -45,15 +45,23 @@ class Adopting:
 
 class Retiring:
     """
-    Stands for the retirement: keeps what goes to the primary.
+    Stands for the retirement: knows our slot.
     """
 
     def __init__(self) -> None:
         self.slot = -1
         self.target_of: Any = lambda key: self.slot
+
+
+class Outgoing:
+    """
+    Stands for the outbox: keeps what goes to the primary.
+    """
+
+    def __init__(self) -> None:
         self.passed_on: list[Handoff] = []
 
-    def pass_on(self, handoff: Handoff) -> None:
+    def send(self, handoff: Handoff) -> None:
         """
         Send one on.
         """
@@ -74,6 +82,7 @@ class Rig:
         self.readiness = FakeReadiness(self.clock)
         self.adoption = Adopting()
         self.retirement = Retiring()
+        self.outbox = Outgoing()
         self.clients: list[socket.socket] = []
         self.listening = Listening(
             self.clock,
@@ -81,6 +90,7 @@ class Rig:
             ["ip"],
             cast("Any", self.adoption),
             cast("Any", self.retirement),
+            cast("Any", self.outbox),
             lambda slots: Rendezvous(slots).slot_of,
         )
 
@@ -126,7 +136,7 @@ class Rig:
         """
         The addresses of those that went to the primary.
         """
-        return [handoff.host for handoff in self.retirement.passed_on]
+        return [handoff.host for handoff in self.outbox.passed_on]
 
 
 @pytest.fixture
@@ -138,7 +148,7 @@ def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
     rig.listening.close()
-    for handoff in (*rig.adoption.adopted, *rig.retirement.passed_on):
+    for handoff in (*rig.adoption.adopted, *rig.outbox.passed_on):
         socket.socket(fileno=handoff.descriptor).close()
     for sock in (*rig.clients, rig.listener):
         sock.close()

@@ -24,6 +24,8 @@ from stickyd.interfaces import IHost
 from stickyd.serve.asgi_access import LoggedApplication
 from stickyd.serve.asgi_http import HttpProtocol, OpenConnections
 from stickyd.serve.asgi_reading import FOREVER
+from stickyd.serve.asgi_reception import receiving
+from stickyd.serve.asgi_route import RoutedProtocol
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.lifespan import Lifespan
 from stickyd.worker.transport import SocketTransport
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
     from stickyd.serve.http.access_log import AccessLog
+    from stickyd.serve.http.shared import Route
     from stickyd.serve.lifespan import AsgiApplication
+    from stickyd.serve.reception import Reception
     from stickyd.serve.tls import ServerTls
     from stickyd.serve.tls_loop import TlsLoopProtocol
 
@@ -84,22 +88,29 @@ class AsgiHost:
         options: AsgiOptions | None = None,
         tls: ServerTls | None = None,
         access_log: AccessLog | None = None,
+        route: Route | None = None,
+        reception: Reception | None = None,
     ) -> None:
         """
         :param loop: the worker's; it runs when connections come.
         :param name: the application, for errors.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         :param access_log: where to write about requests; closed by :meth:`stop`.
+        :param route: see :class:`stickyd.serve.http.shared.Shared`.
+        :param reception: the same.
         """
         options = AsgiOptions() if options is None else options
         self._loop = loop
+        self._route = route
         self._lifespan = Lifespan(application, loop, name, options.lifespan)
         self._limits = options.limits
         self._access_log = access_log
-        self._config = _configure(
-            application if access_log is None else LoggedApplication(application, access_log),
-            options,
-        )
+        if access_log is not None:
+            application = LoggedApplication(application, access_log)
+        if reception is not None:
+            # Before the log, which so knows the client as the application does.
+            application = receiving(application, reception)
+        self._config = _configure(application, options)
         self._tls = tls
         self._handshakes: set[TlsLoopProtocol] = set()
         self._connections = OpenConnections(self._emptied)
@@ -155,7 +166,10 @@ class AsgiHost:
         protocol.await_first_request()
 
     def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
-        protocol = HttpProtocol(self._config, self._state, self._lifespan.state, self._loop)
+        parts = self._config, self._state, self._lifespan.state, self._loop
+        protocol = (
+            HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
+        )
         protocol.came = handoff
         protocol.limits = self._limits
         if self._draining:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http.shared import Route
     from stickyd.serve.http2 import HTTP2Channel
+    from stickyd.serve.reception import Reception
     from stickyd.serve.tls import ServerTls
     from stickyd.sessions.registry import SessionRegistry
 
@@ -63,6 +64,7 @@ class ResourceHost:
         limits: HTTPLimits | None = None,
         access_log: TextIO | None = None,
         route: Route | None = None,
+        reception: Reception | None = None,
         tls: ServerTls | None = None,
     ) -> None:
         """
@@ -75,10 +77,11 @@ class ResourceHost:
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
         :param route: see :class:`stickyd.serve.http.shared.Shared`.
+        :param reception: the same.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         """
         log = None if access_log is None else AccessLog(access_log, clock)
-        shared = Shared(clock, limits, route)
+        shared = Shared(clock, limits, route, reception=reception)
         self.site = (
             HTTPSite(root, shared, log)
             if sessions is None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from stickyd.interfaces import IReadiness
     from stickyd.worker.adopt import Adoption
+    from stickyd.worker.outbox import Outbox
     from stickyd.worker.retire import Retirement
 
 
@@ -39,6 +40,7 @@ class Listening:
         affinity: Sequence[str],
         adoption: Adoption,
         retirement: Retirement,
+        outbox: Outbox,
         slot_of: Callable[[int], Callable[[bytes], int]],
     ) -> None:
         """
@@ -50,6 +52,7 @@ class Listening:
         self._affinity = affinity
         self._adoption = adoption
         self._retirement = retirement
+        self._outbox = outbox
         self._slot_of = slot_of
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
@@ -87,7 +90,7 @@ class Listening:
             self.accepted += 1
             self._adoption.adopt(handoff)
         else:
-            self._retirement.pass_on(handoff)
+            self._outbox.send(handoff)
 
     def look(self) -> None:
         """

@@ -121,7 +121,7 @@ class Leaving(Incoming):
         if not hasattr(self._transport, "detach"):
             self.drain()
             return
-        self._route = lambda _: take
+        self._route = lambda head, came: take
         self._leave = take
         self._leave_if_idle()
 
