@@ -249,6 +249,10 @@ class FakeSpawner:
     def __init__(self) -> None:
         self.workers: list[FakeWorker] = []
         self.spare = False
+        self.wanting: list[Callable[[], bool]] = []
+
+    def call_when_spare(self, call: Callable[[], bool]) -> None:
+        self.wanting.append(call)
 
     def spawn(
         self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]

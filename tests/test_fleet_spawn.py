@@ -22,15 +22,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import (
-    Accept,
-    Beat,
-    Claim,
-    ControlProtocol,
-    Place,
-    Serve,
-    Stop,
-)
+from stickyd.control.commands import Accept, Beat, Claim, ControlProtocol, Place, Serve, Stop
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
@@ -89,8 +81,8 @@ class FakeControl(ControlProtocol):
         super().__init__()
         self.served: list[tuple[Settings, int, list[str]]] = []
         self.stopped: list[float] = []
-        self.accepts = 0
         self.places: list[tuple[int, list[int]]] = []
+        self.accepts = 0
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -101,14 +93,14 @@ class FakeControl(ControlProtocol):
         self.served.append((Settings.from_json(settings), slot, path))
         return self.answer
 
-    @Accept.responder
-    def accept(self) -> dict[str, object]:
-        self.accepts += 1
-        return {}
-
     @Place.responder
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
         self.places.append((slots, standing))
+        return {}
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        self.accepts += 1
         return {}
 
     @Stop.responder

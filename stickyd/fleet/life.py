@@ -164,6 +164,14 @@ class Life:
         delay = 0.0 if self.spawner.spare else self.backoff.delay(self.failures - 1)
         self.bury(cause, f"next start in {delay:.2f} s" if delay else "next start now")
         self.retry = self.clock.callLater(delay, machine.retry)
+        if delay:
+            self.spawner.call_when_spare(self._hasten)
+
+    def _hasten(self) -> bool:
+        if self.retry is None:
+            return False
+        self.retry.reset(0)
+        return True
 
     # reload
 

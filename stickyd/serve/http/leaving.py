@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stickyd.serve.http.incoming import Incoming
-from stickyd.serve.http.outgoing import GONE, HEAD, LEAVING
+from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,8 @@ class Leaving(Incoming):
         session is not saved yet.
         """
         request = self._request
+        if self._state in (PASSING, CLOSING, GONE):
+            return False
         if request is None:
             return bool(self._kept) or self._serving
         return not request.startedWriting
