@@ -210,6 +210,11 @@ class Model(RuleBasedStateMachine):
         self.workers.append(Worker(self, slot, ready, died))
         return self.workers[-1]
 
+    def call_when_spare(self, call: object) -> None:
+        """
+        There are no spares; see :class:`ISpawner`.
+        """
+
     def resume(self, slot: Slot, ready: object, died: object, plain: object) -> Worker:
         """
         Nothing is resumed here; see :class:`ISpawner`.
