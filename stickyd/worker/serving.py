@@ -20,7 +20,7 @@ from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
-from stickyd.worker.claims import OwnIds
+from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
 from stickyd.worker.edge import open_access_log
 from stickyd.worker.listening import Listening
 from stickyd.worker.outbox import Outbox
@@ -84,13 +84,16 @@ class Serving:
         )
         self._access_log = open_access_log(settings.access_log)
         self.places = Places(slot, settings.placement)
-        self.own_ids = OwnIds(reactor, settings.keys, send_claims)
+        self.own_ids = OwnIds(
+            reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
+        )
         self._outbox = Outbox()
         signer = Signer(secrets) if secrets else None
         self._rehoming = Rehoming(
             Resolver(settings.keys, signer, self.places.stands, settings.networks),
             self.places,
             self.own_ids,
+            OwnKeys(reactor),
             self._outbox,
             settings.networks,
         )

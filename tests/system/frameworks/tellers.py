@@ -2,7 +2,7 @@
 Applications of each kind that tell, in JSON, who a client seems to be, and mint ids.
 
 ``/mint`` sets a new id in the header ``X-Id`` and the cookie ``id``; ``/claim`` claims one
-that is told in the body alone.
+that is told in the body alone; ``/large`` answers at length.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from twisted.web.server import NOT_DONE_YET
 import stickyd
 from tests.system.apps import own_slot
 
+#: Characters more than a transport or a socket holds.
+LARGE = 3_000_000
+
 _numbers = itertools.count()
 
 
@@ -29,11 +32,13 @@ def new_id() -> str:
     return f"id-{os.getpid()}-{next(_numbers)}"
 
 
-def told(host: object, secure: bool, identifier: str | None) -> bytes:
+def told(host: object, secure: bool, identifier: str | None, path: str = "") -> bytes:
     """
     Say what the application sees.
     """
     seen = {"slot": own_slot(), "host": host, "secure": secure, "id": identifier}
+    if path == "/large":
+        seen["padding"] = "p" * LARGE
     return json.dumps(seen).encode()
 
 
@@ -58,7 +63,7 @@ class Teller(Resource):
             request.setHeader("X-Id", seen)
             request.addCookie("id", seen, path="/")
         host = getattr(request.getClientAddress(), "host", None)
-        return told(host, request.isSecure(), seen)
+        return told(host, request.isSecure(), seen, request.path.decode())
 
     async def _claim(self, request: Any, identifier: str) -> None:
         await stickyd.claim(identifier)
@@ -99,7 +104,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": told(host, secure, seen)})
+    await send({"type": "http.response.body", "body": told(host, secure, seen, scope["path"])})
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -116,4 +121,5 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         seen = new_id()
         stickyd.claim(seen).wait()
     start_response("200 OK", headers)
-    return [told(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] == "https", seen)]
+    secure = environ["wsgi.url_scheme"] == "https"
+    return [told(environ["REMOTE_ADDR"], secure, seen, environ["PATH_INFO"])]
