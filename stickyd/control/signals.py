@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.errors import OperatorError
+from stickyd.fleet.upgrade import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +61,12 @@ class Signals(Service):
         self._upgrade = upgrade
 
     @override
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        # The first workers are about to start: a signal meanwhile waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
+
+    @override
     def startService(self) -> None:
         super().startService()
         # The reactor installs its own handlers when it begins to run, over any others.
@@ -82,7 +89,6 @@ class Signals(Service):
 
         for signum in actions:
             signal.signal(signum, note)
-        # A former self has blocked them, so that none would hit us unprepared.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
 
     def _act(self, action: Callable[[], object], signum: int) -> None:

@@ -220,19 +220,34 @@ class Upgrade:
         return stays
 
     def _look(self, stays: Deferred[None], deadline: float) -> None:
-        if not self._sticky.quiet:
-            if self._reactor.seconds() < deadline:
-                self._reactor.callLater(LOOK, self._look, stays, deadline)
-                return
-            problem: Exception = OperatorError("a worker does not answer")
+        if self._sticky.quiet:
+            # From here on signals wait for the new code; those that have come already are
+            # acted on in this turn.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
+            self._reactor.callLater(0, self._look_again, stays, deadline, before)
+        elif self._reactor.seconds() < deadline:
+            self._reactor.callLater(LOOK, self._look, stays, deadline)
+        else:
+            self._stay(stays, OperatorError("a worker does not answer"))
+
+    def _look_again(
+        self, stays: Deferred[None], deadline: float, before: set[signal.Signals]
+    ) -> None:
+        if not self._sticky.running:
+            self._stay(stays, OperatorError("the server stops"))
+        elif not self._sticky.quiet:
+            self._reactor.callLater(LOOK, self._look, stays, deadline)
         else:
             try:
                 self._go()
-            except (OSError, OperatorError) as reason:
-                problem = reason
-            else:
-                return
-        self._sticky.proceed()
+            except (OSError, OperatorError) as problem:
+                self._stay(stays, problem)
+        # There is no way back from a successful exec, so this is for all the others.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _stay(self, stays: Deferred[None], problem: Exception) -> None:
+        if self._sticky.running:
+            self._sticky.proceed()
         stays.errback(problem)
 
     def _go(self) -> None:
@@ -252,8 +267,6 @@ class Upgrade:
             command = command_line(sys.executable, sys.orig_argv[1:], [], "twistd.log")
             self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
             here = os.getcwd()
-            # A signal that comes before the new code listens would end the process.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
             remember_pid = self._forget_pid()
             try:
                 os.chdir(self._directory)
@@ -261,7 +274,6 @@ class Upgrade:
             except OSError:
                 os.chdir(here)
                 remember_pid()
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 for descriptor in inherited:
                     os.set_inheritable(descriptor, False)
                 raise
