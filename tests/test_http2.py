@@ -581,11 +581,13 @@ def test_drain_finishes_what_is_under_way() -> None:
     wire.feed(wire.client.data_to_send())
     assert len(wire.requests) == 2
     for request in wire.requests:
+        assert wire.channel.busy
         assert not wire.closed
         request.write(b"done")
         request.finish()
         for _ in range(5):
             wire.clock.advance(0)
+    assert not wire.channel.busy
     assert wire.closed
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, third)]
     wire.exchange()

@@ -435,9 +435,10 @@ class HTTP2Channel(H2Connection):
     @property
     def busy(self) -> bool:
         """
-        Whether requests are being received or answered after which the connection goes.
+        Whether a request is under way whose response has not begun: what it does to its
+        session is not saved yet.
         """
-        return self._draining and bool(self.streams)
+        return any(not stream._request.startedWriting for stream in self.streams.values())
 
     def say_goodbye(self, code: int) -> bool:
         """

@@ -154,4 +154,7 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
+            if self._block is None and self.isSecure():
+                self._expect(self.shared.limits.first)
+            else:
+                self.loseConnection()
