@@ -587,8 +587,7 @@ def test_drain_finishes_what_is_under_way() -> None:
         request.finish()
         for _ in range(5):
             wire.clock.advance(0)
-    assert not wire.channel.busy
-    assert wire.closed
+    assert (wire.channel.busy, bool(wire.closed)) == (False, True)
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, third)]
     wire.exchange()
     assert wire.body(first) == wire.body(second) == b"done"

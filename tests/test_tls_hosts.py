@@ -239,7 +239,7 @@ def scene(request: Any, tmp_path: Path, given: dict[str, Any]) -> Iterator[Scene
         made.end()
 
 
-def of_kinds(*kinds: str) -> Any:
+def of_kinds(*kinds: str) -> pytest.MarkDecorator:
     """
     Run a test with these kinds of hosts.
     """
