@@ -131,6 +131,15 @@ class IWorker(ICourier):
             their time; fails if the worker dies first.
         """
 
+    def tell_places(slots: int, standing: Sequence[int]) -> None:
+        """
+        Tell it how clients are placed from now on, so that it knows whom a request on a
+        connection of its own belongs to.
+
+        :param slots: how many slots there are.
+        :param standing: those of them that stand.
+        """
+
     def stay() -> None:
         """
         Have it go on after all, and give nothing away any more: its successor has died
@@ -191,6 +200,11 @@ class IFleet(IDestination):
     """
     All slots, as a worker needs to know them.
     """
+
+    def places() -> tuple[int, list[int]]:
+        """
+        How clients are placed: how many slots there are, and those of them that stand.
+        """
 
     def adopt_sessions(index: int, chunk: bytes) -> Deferred[None]:
         """

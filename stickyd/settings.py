@@ -526,7 +526,8 @@ class Settings:
             )
         for name in ("path", "domain"):
             _check_cookie_attribute(name, getattr(self, f"cookie_{name}"))
-        if self.proxy_protocol == "on" and not self.networks:
+        networks = self.networks
+        if self.proxy_protocol == "on" and not networks:
             raise SettingError(
                 "--proxy-protocol on: nobody is trusted to say who the client is; name your"
                 " proxies with --trust, for example --trust 10.0.0.0/8"

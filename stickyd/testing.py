@@ -13,17 +13,20 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
+from stickyd.errors import WorkerError
 from stickyd.interfaces import (
     IDestination,
+    IFleet,
     IHandoffReceiver,
     IHost,
     IPlacement,
     IReadiness,
     IRefusal,
     ISpawner,
+    ISteering,
     IWorker,
 )
 
@@ -74,6 +77,38 @@ class FakeDestination:
             os.close(handoff.descriptor)
 
 
+@implementer(IFleet)
+class FakeFleet(FakeDestination):
+    """
+    Keeps what it is told; every slot of two stands, and none keeps sessions.
+
+    :ivar resolved: what it was to place by its request; open, like ``delivered``.
+    :ivar claims: slot and ids of each claim.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resolved: list[Handoff] = []
+        self.claims: list[tuple[int, Sequence[bytes]]] = []
+
+    def places(self) -> tuple[int, list[int]]:
+        return 2, [0, 1]
+
+    def resolve(self, handoff: Handoff) -> None:
+        self.resolved.append(handoff)
+
+    def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
+        self.claims.append((index, identifiers))
+
+    def adopt_sessions(self, index: int, chunk: bytes) -> Deferred[None]:
+        return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
+
+    def close(self) -> None:
+        super().close()
+        for handoff in self.resolved:
+            os.close(handoff.descriptor)
+
+
 @implementer(IRefusal)
 class FakeRefusal:
     """
@@ -100,6 +135,7 @@ class FakeWorker:
         test fires when it has.
     :ivar stays: how often it was told to go on after all.
     :ivar sessions: the chunks that it adopted.
+    :ivar places: what it was told of how clients are placed.
     :ivar connections: how many it says it has, of what it has acknowledged.
     :ivar entrusted: the listening sockets that it was given; they stay open.
     :ivar accepts: how often it was told to accept again.
@@ -119,6 +155,7 @@ class FakeWorker:
         self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
         self.stays = 0
         self.sessions: list[bytes] = []
+        self.places: list[tuple[int, Sequence[int]]] = []
         self.connections = 0
         self.entrusted: list[Handoff] = []
         self.accepts = 0
@@ -161,6 +198,9 @@ class FakeWorker:
         self.releases.append((placement, released))
         return released
 
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
+        self.places.append((slots, standing))
+
     def stay(self) -> None:
         self.stays += 1
 
@@ -170,6 +210,34 @@ class FakeWorker:
 
     def stop(self, patience: float) -> None:
         self.stopped.append(patience)
+
+
+@implementer(ISteering)
+class FakeSteering:
+    """
+    Keeps what the fleet tells.
+
+    :ivar refusal: why no other number of slots can be, or empty.
+    :ivar prepared: the numbers of slots that it was asked for.
+    :ivar placements: each placement: how many slots, and which of them stand.
+    :ivar occupations: the indices of slots that a worker began to serve, in order.
+    """
+
+    def __init__(self) -> None:
+        self.refusal = ""
+        self.prepared: list[int] = []
+        self.placements: list[tuple[int, list[int]]] = []
+        self.occupations: list[int] = []
+
+    def prepare(self, slots: int) -> str:
+        self.prepared.append(slots)
+        return self.refusal
+
+    def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        self.placements.append((len(slots), list(standing)))
+
+    def occupied(self, slot: Slot) -> None:
+        self.occupations.append(slot.index)
 
 
 @implementer(ISpawner)

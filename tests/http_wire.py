@@ -15,6 +15,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 
+from stickyd.handoff.frame import Handoff
 from stickyd.serve.http import HTTPChannel, HTTPLimits, HTTPSite, Shared
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ class Wire:
         self.site = HTTPSite(root, shared)
         self.channel: HTTPChannel = self.site.buildProtocol(None)
         self.transport: Any = WireTransport() if transport is None else transport
+        self.channel.came = Handoff(-1, "192.0.2.1", 1, b"key")
         self.channel.makeConnection(self.transport)
 
     def feed(self, data: bytes) -> None:

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import Beat, ControlProtocol, Serve, Stop
+from stickyd.control.commands import Accept, Beat, Claim, ControlProtocol, Place, Serve, Stop
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
@@ -36,14 +36,24 @@ from stickyd.fleet.process import (
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.spawn import Spawner, worker_command
-from stickyd.handoff.frame import Handoff
+from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings
-from stickyd.testing import FakeDestination, FakeReadiness, FakeRefusal
+from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
 from tests.channels import End, connection, open_sockets
 
 EXITED = Failure(ProcessDone(None))
 KILLED = Failure(ProcessTerminated(None, signal.SIGKILL, 9))
+
+
+SECRETS = (b"the secret that signs", b"a former secret of ours")
+
+
+def listener() -> Handoff:
+    """
+    A listening socket on its way.
+    """
+    return Handoff(socket.socket().detach(), "", 0, b"", b"3", 3, Purpose.LISTENER)
 
 
 class Process:
@@ -71,6 +81,8 @@ class FakeControl(ControlProtocol):
         super().__init__()
         self.served: list[tuple[Settings, int, list[str]]] = []
         self.stopped: list[float] = []
+        self.places: list[tuple[int, list[int]]] = []
+        self.accepts = 0
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -80,6 +92,16 @@ class FakeControl(ControlProtocol):
         self.secrets = secrets
         self.served.append((Settings.from_json(settings), slot, path))
         return self.answer
+
+    @Place.responder
+    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+        self.places.append((slots, standing))
+        return {}
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        self.accepts += 1
+        return {}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
@@ -149,13 +171,13 @@ class Rig:
         self.reactor = Reactor()
         self.readiness = FakeReadiness(self.reactor)
         self.settings = Settings.read({"start_timeout": 20.0, **settings})
-        self.returns = FakeDestination()
+        self.returns = FakeFleet()
         self.slot = Slot(3, self.reactor, QueueLimits(10, 100.0), FakeRefusal())
         self.spawner = Spawner(
             cast("Any", self.reactor),
             self.readiness,
-            Birth(worker_command(self.settings), self.settings),
-            cast("Any", self.returns),
+            Birth(worker_command(self.settings), self.settings, secrets=SECRETS),
+            self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
         )
@@ -288,6 +310,16 @@ def test_worker_is_asked_to_serve(rig: Rig) -> None:
     assert "" not in path
 
 
+def test_secrets_are_told_and_not_shown(rig: Rig) -> None:
+    """
+    They go over the control channel; neither the command line nor a repr has them.
+    """
+    rig.flush()
+    assert rig.reactor.control.secrets == list(SECRETS)
+    shown = repr(rig.spawner.birth) + str(rig.reactor.spawned)
+    assert SECRETS[0].decode() not in shown
+
+
 def test_ready_is_told_once_it_serves(rig: Rig) -> None:
     """
     Its answer makes it ready, and ends the time that it may take to get so.
@@ -298,6 +330,18 @@ def test_ready_is_told_once_it_serves(rig: Rig) -> None:
     assert rig.told == ["ready"]
     rig.reactor.advance(21)
     assert rig.reactor.process.signals == []
+
+
+def test_worker_knows_the_places_when_it_is_ready(rig: Rig) -> None:
+    """
+    Before it is ready it is told nothing; then how clients are placed, and each change.
+    """
+    rig.flush()
+    rig.worker.tell_places(9, [8])
+    rig.ready()
+    rig.worker.tell_places(3, [0, 2])
+    rig.flush()
+    assert rig.reactor.control.places == [(2, [0, 1]), (3, [0, 2])]
 
 
 def test_slow_start_is_killed_and_told(rig: Rig) -> None:
@@ -542,6 +586,53 @@ def test_figures_are_those_of_the_last_beat(rig: Rig) -> None:
     assert rig.worker.figures == {"connections": 1, "adopted": 2}
 
 
+def test_load_counts_what_came_since_the_last_beat(rig: Rig) -> None:
+    """
+    Nothing is counted twice: neither what is on its way and was just sent, nor what a
+    heartbeat has told already.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    rig.ready()
+    end.channel.open()
+    rig.turn()
+    clients = []
+    for _ in range(2):
+        handoff, client = connection("x")
+        clients.append(client)
+        assert rig.worker.send(handoff)
+    assert (len(rig.worker.in_flight), rig.worker.load) == (2, 2)
+    rig.turn()
+    assert (len(rig.worker.in_flight), rig.worker.load) == (0, 2)
+    rig.reactor.control.callRemote(Beat, figures='{"connections": 2}')
+    rig.flush()
+    assert rig.worker.load == 2
+    for client in clients:
+        client.close()
+
+
+def test_claims_and_what_is_to_be_resolved_reach_the_fleet(rig: Rig) -> None:
+    """
+    A worker claims for its own slot; a connection that it cannot place is resolved.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    rig.ready()
+    rig.reactor.control.callRemote(Claim, identifiers=[b"a", b"b"])
+    rig.flush()
+    assert rig.returns.claims == [(3, [b"a", b"b"])]
+    end.channel.open()
+    rig.turn()
+    for purpose in (Purpose.CONNECTION, Purpose.RESOLVE):
+        handoff, client = connection("x")
+        handoff.purpose = purpose
+        assert end.channel.send(handoff)
+        rig.turn()
+        client.close()
+    assert [handoff.purpose for handoff in rig.returns.delivered] == [1]
+    assert [handoff.purpose for handoff in rig.returns.resolved] == [3]
+
+
 def test_connections_travel_to_the_worker(rig: Rig) -> None:
     """
     What the slot delivers is received at the other end, and acknowledged.
@@ -585,6 +676,73 @@ def test_returned_connection_goes_back_to_its_slot(rig: Rig) -> None:
     rig.worker.returned(handoff)
     assert list(rig.slot.queue) == [handoff]
     rig.slot.release()
+
+
+def test_listening_socket_is_sent_when_there_is_room(rig: Rig) -> None:
+    """
+    It waits for the worker's window like a connection, beside the slot's queue, and our
+    copy is closed when the worker has it.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    before = len(open_sockets())
+    rig.slot.occupy(rig.worker)
+    rig.worker.entrust(listener())
+    assert not rig.worker.quiet
+    assert not rig.slot.queue
+    end.channel.open()
+    rig.turn()
+    (got,) = end.received()
+    assert (got.purpose, got.unread) == (Purpose.LISTENER, b"3")
+    assert len(open_sockets()) == before + 1
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_listening_socket_is_nothing_to_replay(sent: bool, rig: Rig) -> None:
+    """
+    Of a worker that dies, neither what it was not sent nor what it did not take is kept;
+    its connections are.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    before = open_sockets()
+    rig.worker.entrust(listener())
+    expected = []
+    if sent:
+        end.channel.open()
+        rig._turn_ours()
+        handoff, client = connection("x")
+        client.close()
+        assert rig.worker.send(handoff)
+        expected.append(handoff)
+    assert len(rig.worker.in_flight) == 2 * sent
+    assert rig.worker.reclaim() == expected
+    for handoff in expected:
+        os.close(handoff.descriptor)
+    assert open_sockets() < before  # the channel's own is gone, too
+
+
+def test_listening_socket_that_could_not_be_received_is_sent_again(rig: Rig) -> None:
+    """
+    It is the worker's, not the slot's: the slot does not queue it.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    rig.worker.returned(listener())
+    assert not rig.slot.queue
+    end.channel.open()
+    rig.turn()
+    assert [got.purpose for got in end.received()] == [Purpose.LISTENER]
+
+
+def test_worker_is_told_to_accept_again(rig: Rig) -> None:
+    """
+    By the control channel, behind the release that had it cease.
+    """
+    rig.ready()
+    rig.worker.accept()
+    rig.flush()
+    assert rig.reactor.control.accepts == 1
 
 
 def test_connection_that_a_worker_gives_back_is_delivered(rig: Rig) -> None:

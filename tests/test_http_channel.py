@@ -481,7 +481,7 @@ class Router:
         self.heads: list[RequestHead] = []
         self.taken: list[tuple[socket.socket, bytes]] = []
 
-    def __call__(self, head: RequestHead) -> Any:
+    def __call__(self, head: RequestHead, came: object) -> Any:
         """
         Look at a head.
         """

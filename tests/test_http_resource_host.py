@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
+from stickyd.handoff.frame import Handoff
 from stickyd.handoff.readiness import readiness_of
 from stickyd.interfaces import IHost
 from stickyd.serve.http import HTTPLimits
@@ -118,8 +119,9 @@ def test_limits_and_route_are_used() -> None:
     The host's connections keep its limits and ask its router.
     """
     heads = []
-    host, clock = _host(limits=HTTPLimits(idle=5), route=lambda head: heads.append(head))
+    host, clock = _host(limits=HTTPLimits(idle=5), route=lambda head, _: heads.append(head))
     channel, transport = _connect(host)
+    channel.came = Handoff(-1, "192.0.2.1", 1, b"key")
     channel.dataReceived(GET)
     assert [head.target for head in heads] == [b"/"]
     clock.pump([1] * 8)

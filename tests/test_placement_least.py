@@ -147,6 +147,50 @@ def test_if_every_slot_has_failed_the_loads_decide() -> None:
     assert world.placement().slot_of(b"alice") == 1
 
 
+def test_client_that_somebody_else_placed_is_remembered() -> None:
+    """
+    Until his time is over; to look him up is a use of it, and places nobody.
+    """
+    world = World([0, 0])
+    placement = world.placement()
+    assert placement.known(b"alice") is None
+    placement.remember(b"alice", 1)
+    world.now += 59
+    assert placement.known(b"alice") == 1
+    world.now += 59
+    assert (placement.known(b"alice"), placement.slot_of(b"alice"), len(placement)) == (1, 1, 1)
+    world.now += 60
+    assert placement.known(b"alice") is None
+
+
+def test_client_of_a_slot_that_is_not_there_is_not_known() -> None:
+    """
+    Be it that it has failed, or that there never was one.
+    """
+    world = World([0, 0])
+    placement = world.placement()
+    placement.remember(b"alice", 1)
+    for slot in (2, -1):
+        placement.remember(b"bob", slot)
+    assert (placement.known(b"bob"), len(placement)) == (None, 1)
+    world.failed = {1}
+    assert placement.known(b"alice") is None
+    world.failed = set()
+    assert placement.known(b"alice") == 1
+
+
+def test_the_longest_unused_claim_makes_room() -> None:
+    """
+    What is remembered for others is bounded like the rest.
+    """
+    placement = World([0, 0]).placement(most_keys=2)
+    for key in (b"a", b"b"):
+        placement.remember(key, 0)
+    assert placement.known(b"a") == 0
+    placement.remember(b"c", 1)
+    assert [placement.known(key) for key in (b"a", b"b", b"c")] == [0, None, 1]
+
+
 def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
     """
     Clients of slots that stay are not moved by a resize in either direction.

@@ -154,6 +154,54 @@ def test_affinity_that_means_nothing_is_refused(
         make(MemoryReactorClock(), affinity=affinity, placement=placement)
 
 
+@pytest.mark.parametrize(
+    ("settings", "sniffs"),
+    [
+        ({"affinity": "ip/24"}, False),
+        ({"affinity": "ip,header:X-User"}, False),
+        ({"affinity": "header:X-User,ip"}, True),
+        ({"affinity": "sni,ip"}, True),
+        ({"trust": "10.0.0.0/8"}, True),
+        ({"trust": "10.0.0.0/8", "proxy_protocol": "on"}, True),
+        ({"trust": "10.0.0.0/8", "affinity": "sni"}, True),
+    ],
+)
+def test_bytes_are_looked_at_only_where_they_count(
+    settings: dict[str, object], sniffs: bool, reactor: EPollReactor, spawner: FakeSpawner
+) -> None:
+    """
+    A silent client waits for its placing only where its bytes may decide it.
+    """
+    # Trusted, so that its forwarded headers would count.
+    trust = {"trust": "127.0.0.1"} if "trust" in settings else {}
+    service = make(reactor, **{**settings, **trust})
+    service.startService()
+    sniffer = service._sniffer
+    with socket.create_connection(address(service)) as client:
+        turn_until(
+            reactor,
+            lambda: any(slot.queue for slot in service.fleet.slots) or (sniffer and sniffer._room),
+        )
+        assert sum(len(slot.queue) for slot in service.fleet.slots) == (not sniffs)
+        assert (sniffer is not None and len(sniffer)) == sniffs
+        end(reactor, service, spawner)
+        assert sniffer is None or len(sniffer) == 0
+        assert client.recv(1) == b""
+
+
+def test_doubtful_affinity_is_warned_of_once(reactor: EPollReactor, spawner: FakeSpawner) -> None:
+    """
+    What is allowed and will not do what it seems to is said at the start.
+    """
+    with capturedLogs() as logs:
+        service = make(reactor, affinity="ip,header:Mcp-Session-Id")
+        service.startService()
+        end(reactor, service, spawner)
+    lines = [formatEvent(event) or "" for event in logs]
+    assert [line for line in lines if "is never asked" in line]
+    assert len([line for line in lines if line.startswith("--affinity: ")]) == 2
+
+
 # composition
 
 

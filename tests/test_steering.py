@@ -507,8 +507,18 @@ def test_refuses_what_the_kernel_cannot_do() -> None:
     """
     for endpoint, placement, platform, reason in [
         ("tcp:3000", Rendezvous(2), "darwin", "needs Linux, and this is darwin"),
-        ("unix:/run/x", Rendezvous(2), "linux", "needs a tcp: endpoint, and 'unix:/run/x' is none"),
-        ("ssl:443", Rendezvous(2), "linux", "needs a tcp: endpoint, and 'ssl:443' is none"),
+        (
+            "unix:/run/x",
+            Rendezvous(2),
+            "linux",
+            "needs a tcp: or tcp6: endpoint, and 'unix:/run/x' is none",
+        ),
+        (
+            "ssl:443",
+            Rendezvous(2),
+            "linux",
+            "needs a tcp: or tcp6: endpoint, and 'ssl:443' is none",
+        ),
         ("tcp:3000", Modulo(2), "linux", "rendezvous placement only, not modulo"),
     ]:
         with pytest.raises(SettingError, match=f"{reason}; use handoff steering"):

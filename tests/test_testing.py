@@ -15,7 +15,9 @@ from stickyd.fleet.slot import QueueLimits, Slot
 FAKES = [
     (interfaces.IPlacement, lambda: testing.FakePlacement(3)),
     (interfaces.IDestination, testing.FakeDestination),
+    (interfaces.IFleet, testing.FakeFleet),
     (interfaces.IRefusal, testing.FakeRefusal),
+    (interfaces.ISteering, testing.FakeSteering),
     (interfaces.IWorker, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ICourier, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ISpawner, testing.FakeSpawner),

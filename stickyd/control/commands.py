@@ -81,6 +81,20 @@ class Sessions(amp.Command):
     arguments = [(b"slot", amp.Integer()), (b"chunk", amp.String())]  # noqa: RUF012
 
 
+class Place(amp.Command):
+    """
+    Primary to worker, before it gets connections and after each change: how clients are
+    placed.
+
+    ``slots``: how many there are.  ``standing``: those of them that stand.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"slots", amp.Integer()),
+        (b"standing", amp.ListOf(amp.Integer())),
+    ]
+
+
 class Claim(amp.Command):
     """
     Worker to primary: clients that send these ids are mine from now on.

@@ -29,6 +29,7 @@ from stickyd.control.commands import (
     ControlProtocol,
     Leave,
     Occupy,
+    Place,
     Release,
     Serve,
     Sessions,
@@ -156,6 +157,7 @@ class WorkerProcess(ProcessProtocol):
         self.slot = slot
         self._patience: IDelayedCall | None = None
         self._verdict = ""
+        self._serves = False
         self._is_ready = False
         self._starved = False
         self._told_starved = -QUIET
@@ -263,7 +265,7 @@ class WorkerProcess(ProcessProtocol):
         Whether its state can be written down now.
         """
         channel = self._channel
-        return channel is not None and channel.quiet and self._control.quiet
+        return channel is not None and channel.quiet and self._control.quiet and not self._entrusted
 
     def to_plain(self) -> dict[str, Any]:
         """
@@ -301,7 +303,7 @@ class WorkerProcess(ProcessProtocol):
         os.set_blocking(control, False)
         self._reactor.adoptStreamConnection(control, socket.AF_UNIX, factory)
         os.close(control)
-        self._is_ready = True
+        self._serves = self._is_ready = True
         self._watchdog.start()
         self._process = InheritedProcess(
             self._readiness,
@@ -312,6 +314,15 @@ class WorkerProcess(ProcessProtocol):
         )
 
     def _serving(self, _: object) -> None:
+        # Before it gets a connection it must know whom the requests on it belong to.
+        if not self.ended:
+            self._serves = True
+            slots, standing = self._fleet.places()
+            told = self._control.callRemote(Place, slots=slots, standing=standing)
+            # If it dies now, that is told elsewhere.
+            told.addCallbacks(self._knows, lambda _: None)
+
+    def _knows(self, _: object) -> None:
         if not self.ended:
             self._forget_patience()
             self._is_ready = True
@@ -341,6 +352,7 @@ class WorkerProcess(ProcessProtocol):
         self.slot, self._events = slot, events
         self._output.name = f"worker {self.pid} {self.place}"
         self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.place)
+        self.tell_places(*self._fleet.places())
         # Its death is what an error here would mean, and is told anyway.
         self._control.callRemote(Occupy, slot=slot.index).addErrback(lambda _: None)
 
@@ -387,6 +399,11 @@ class WorkerProcess(ProcessProtocol):
         return settled.addCallback(
             lambda _: self._control.callRemote(Release, slots=slots, standing=list(standing))
         ).addCallback(lambda _: None)
+
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
+        if self._serves and not self.ended:
+            told = self._control.callRemote(Place, slots=slots, standing=list(standing))
+            told.addErrback(lambda _: None)  # its death is told elsewhere
 
     def stay(self) -> None:
         self._control.callRemote(Release, slots=-1, standing=[]).addErrback(lambda _: None)

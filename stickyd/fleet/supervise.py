@@ -255,6 +255,12 @@ class Fleet:
         """
         return [m.slot.index for m in self.members[: self.placed] if m.slot.stands]
 
+    def places(self) -> tuple[int, list[int]]:
+        """
+        How clients are placed; see :class:`stickyd.interfaces.IFleet`.
+        """
+        return self.placed, self.standing()
+
     def place_again(self, placed: int | None = None) -> None:
         """
         Place by the slots that stand now, beginning with those who waited for it.
@@ -270,6 +276,11 @@ class Fleet:
         else:
             self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
+        for member in self.members:
+            life = member.life
+            for worker in (life.worker, life.successor, *life.leaving):
+                if worker is not None:
+                    worker.tell_places(self.placed, standing)
         if self.steering is not None:
             self.steering.placed(self.slots[: self.placed], standing)
         held, self._held = self._held, None

@@ -116,6 +116,8 @@ class Handoff:
     :ivar flags: of :class:`Flag`.
     :ivar local: host and port that the client connected to, where the descriptor itself
         cannot tell; else :obj:`None`.
+    :ivar newcomer: of the last request, if no entry of ``--affinity`` knows its client: the
+        host that a trusted proxy named, or nothing; else :obj:`None`.  It is never sent.
     :ivar sequence: its number on the channel that carries it; 0 before it was sent.
     :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
         has not waited.
@@ -129,6 +131,7 @@ class Handoff:
         "host",
         "key",
         "local",
+        "newcomer",
         "port",
         "purpose",
         "refusals",
@@ -158,6 +161,7 @@ class Handoff:
         self.purpose = purpose
         self.flags = flags
         self.local = local
+        self.newcomer: str | None = None
         self.sequence = 0
         self.deadline = 0.0
         self.refusals = 0
@@ -191,6 +195,16 @@ class Handoff:
             f"<Handoff {self.host}:{self.port} descriptor={self.descriptor} "
             f"sequence={self.sequence}>"
         )
+
+
+def say_secure(handoff: Handoff, local: tuple[str, int] | None) -> None:
+    """
+    Note that a connection goes on as the plain text of its TLS.
+
+    :param local: host and port that the client connected to, if it has such.
+    """
+    handoff.flags |= Flag.SECURE
+    handoff.local = local
 
 
 _HANDOFF = int(Kind.HANDOFF)

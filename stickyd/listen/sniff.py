@@ -170,7 +170,7 @@ class Sniffer:
             self._wait(conn, len(seen), header.more)
             return None
         conn.sock.recv_into(self._buffer, header.length, MSG_DONTWAIT)
-        conn.owes, conn.seen = False, 0
+        conn.owes = False
         if header.source is not None:
             conn.host, conn.port = header.source
             conn.claimed = True

@@ -6,9 +6,10 @@ HTTP/2 for Twisted resources: twisted.web's connection, mended at its edge.
 
 What of Twisted's internals this module stands on: that ``H2Connection`` keeps ``conn`` (an
 :class:`h2.connection.H2Connection`), ``streams``, ``_outboundStreamQueues``,
-``_consumerBlocked``, ``_bufferedControlFrames`` and ``_stillProducing``; calls
-``resetTimeout()`` before it sends a frame with data and ``_requestDone()`` for each stream
-that is over; and the handlers ``_handleWindowUpdate``, ``_handlePriorityUpdate``,
+``_consumerBlocked``, ``_sendingDeferred``, ``_bufferedControlFrames`` and
+``_stillProducing``, and blocks and unblocks streams in ``priority``; calls
+``_sendPrioritisedData()`` when there is data, and ``_requestDone()`` for each stream that is
+over; and has the handlers ``_handlePriorityUpdate``,
 ``_requestAborted`` and ``_tryToWriteControlData``.  The tests hold them.
 """
 
@@ -24,18 +25,19 @@ from h2.events import (
     DataReceived,
     PingAckReceived,
     PriorityUpdated,
+    RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
     StreamReset,
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from priority import DuplicateStreamError
+from priority import DeadlockError, DuplicateStreamError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web._http2 import H2Connection, H2Stream
+from twisted.web._http2 import _END_STREAM_SENTINEL, H2Connection, H2Stream
 from typing_extensions import override
 
 from stickyd.serve.http2_conn import StrictConnection, objection_to
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
 
 #: Asks the client for an answer that shows that it has read our GOAWAY.
 _HEARD = b"farewell"
+
+#: How many frames of data are sent in one turn; most hold 16 KiB.
+_FRAMES = 4
 
 
 class HTTP2Stream(H2Stream):
@@ -270,6 +275,69 @@ class HTTP2Channel(H2Connection):
         if self._tryToWriteControlData():
             self._requestDone(streamID)
 
+    # Output.
+
+    @override
+    def _sendPrioritisedData(self, *ignored: object) -> None:
+        """
+        Send what there is to send, several frames in a turn.
+
+        Twisted's own sends one, and spins as long as the client's window is closed.
+        """
+        for _ in range(_FRAMES):
+            if not self._stillProducing:
+                return
+            try:
+                number = next(self.priority)
+            except DeadlockError:
+                self._sendingDeferred = Deferred()
+                self._sendingDeferred.addCallback(self._sendPrioritisedData)
+                return
+            if self._consumerBlocked is not None:
+                self._consumerBlocked.addCallback(self._sendPrioritisedData)
+                return
+            self._send_frame(number)
+        self._reactor.callLater(0, self._sendPrioritisedData)
+
+    def _window_opened(self, event: Any) -> None:
+        """
+        Go on with the streams that a wider window concerns.
+        """
+        number = getattr(event, "stream_id", 0)
+        for stream in list(self.streams.values()):
+            if number in (0, stream.streamID):
+                stream.windowUpdated()
+                if self._outboundStreamQueues.get(stream.streamID):
+                    self.priority.unblock(stream.streamID)
+        waiting, self._sendingDeferred = self._sendingDeferred, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def _send_frame(self, number: int) -> None:
+        queue = self._outboundStreamQueues[number]
+        data = queue.popleft()
+        self._sent += 1
+        if data is _END_STREAM_SENTINEL:
+            self.conn.end_stream(number)
+            self.transport.write(self.conn.data_to_send())
+            self._requestDone(number)
+            return
+        room = min(self.conn.max_outbound_frame_size, self.conn.local_flow_control_window(number))
+        if len(data) > room:
+            # A view: a large piece is not to be copied once for each of its frames.
+            view = memoryview(data)
+            queue.appendleft(view[max(room, 0) :])
+            data = view[: max(room, 0)]
+        if data:
+            self.conn.send_data(number, bytes(data))
+            self.transport.write(self.conn.data_to_send())
+        if number in self.streams:
+            ends = bool(queue) and queue[0] is _END_STREAM_SENTINEL
+            if not queue or (self.conn.local_flow_control_window(number) <= 0 and not ends):
+                self.priority.block(number)
+            if self.remainingOutboundWindow(number) <= 0:
+                self.streams[number].flowControlBlocked()
+
     # The end of streams, and of the connection.
 
     @override
@@ -325,13 +393,6 @@ class HTTP2Channel(H2Connection):
         if not self._draining or self._parting:
             self._expect(min(times) if times else None)
 
-    @override
-    def resetTimeout(self) -> None:
-        """
-        Called by Twisted before it sends data.
-        """
-        self._sent += 1
-
     def expire(self) -> None:
         """
         Called by the sweep when a look is due.
@@ -374,9 +435,10 @@ class HTTP2Channel(H2Connection):
     @property
     def busy(self) -> bool:
         """
-        Whether requests are being received or answered after which the connection goes.
+        Whether a request is under way whose response has not begun: what it does to its
+        session is not saved yet.
         """
-        return self._draining and bool(self.streams)
+        return any(not stream._request.startedWriting for stream in self.streams.values())
 
     def say_goodbye(self, code: int) -> bool:
         """
@@ -417,7 +479,8 @@ _HANDLERS: dict[type, Callable[[HTTP2Channel, Any], object]] = {
     DataReceived: HTTP2Channel._data_received,
     StreamEnded: HTTP2Channel._stream_ended,
     StreamReset: HTTP2Channel._stream_reset,
-    WindowUpdated: HTTP2Channel._handleWindowUpdate,
+    WindowUpdated: HTTP2Channel._window_opened,
+    RemoteSettingsChanged: HTTP2Channel._window_opened,
     PriorityUpdated: HTTP2Channel._handlePriorityUpdate,
     ConnectionTerminated: HTTP2Channel._part,
     PingAckReceived: HTTP2Channel._heard_farewell,

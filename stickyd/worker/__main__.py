@@ -24,15 +24,18 @@ from typing_extensions import override
 from stickyd.control.commands import (
     Accept,
     Beat,
+    Claim,
     ControlProtocol,
     Leave,
     Occupy,
+    Place,
     Release,
     Serve,
     Sessions,
     Stop,
 )
 from stickyd.errors import OperatorError, StartFailed
+from stickyd.minted import desk
 from stickyd.settings import Settings
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
@@ -100,6 +103,7 @@ class Worker(ControlProtocol):
 
         def begin(_: object) -> dict[str, object]:
             serving.open(self._handoffs)
+            desk.open(self._reactor.callFromThread, serving.own_ids.claim_value)
             self._patience = self._orphan.patience = decided.stop_timeout
             self._beat = LoopingCall(self._tell_figures)
             self._beat.clock = self._reactor
@@ -108,7 +112,13 @@ class Worker(ControlProtocol):
 
         try:
             serving = self._serving = Serving(
-                self._reactor, decided, slot, self._send_sessions, self._end
+                self._reactor,
+                decided,
+                slot,
+                secrets,
+                self._send_sessions,
+                self._send_claims,
+                self._end,
             )
         except OperatorError as problem:
             return self._refuse(str(problem))
@@ -131,10 +141,20 @@ class Worker(ControlProtocol):
         sent: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)
         return sent.addCallback(lambda _: None)
 
+    def _send_claims(self, identifiers: list[bytes]) -> Deferred[object]:
+        told: Deferred[object] = self.callRemote(Claim, identifiers=identifiers)
+        return told
+
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
         if self._serving is not None:
             self._serving.retirement.slot = slot
+        return {}
+
+    @Place.responder
+    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+        if self._serving is not None:
+            self._serving.places.update(slots, standing)
         return {}
 
     @Sessions.responder
@@ -146,7 +166,7 @@ class Worker(ControlProtocol):
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
         if slots < 0:
-            self._serving.retirement.stay()
+            self._serving.stay()
             return succeed({})
         return self._serving.release(slots, standing).addCallback(lambda _: {})
 
@@ -229,7 +249,15 @@ def check() -> int:
     from stickyd.worker.serving import Serving
 
     try:
-        Serving(reactor, settings, 0, lambda slot, chunk: succeed(None), lambda: None).close()
+        Serving(
+            reactor,
+            settings,
+            0,
+            [],
+            lambda slot, chunk: succeed(None),
+            lambda identifiers: succeed(None),
+            lambda: None,
+        ).close()
     except OperatorError as problem:
         sys.stdout.write(f"{problem}\n")
         return 1

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from stickyd.interfaces import IHost
+    from stickyd.serve.http.shared import Route
+    from stickyd.serve.reception import Reception
     from stickyd.serve.tls import ServerTls
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
@@ -164,12 +166,20 @@ def load_wsgi(name: str) -> Any:
 
 
 def build_host(
-    settings: Settings, reactor: Any, sessions: SessionRegistry, access_log: TextIO | None = None
+    settings: Settings,
+    reactor: Any,
+    sessions: SessionRegistry,
+    access_log: TextIO | None = None,
+    route: Route | None = None,
+    reception: Reception | None = None,
 ) -> IHost:
     """
     Make the host that the settings ask for.
 
     :param access_log: where to write about requests; remains the caller's.
+    :param route: asked about every request of HTTP, see
+        :class:`stickyd.serve.http.shared.Shared`.
+    :param reception: receives every request of HTTP.
     :raises ApplicationError: if the application cannot be had.
     :raises SettingError: if a certificate cannot.
     """
@@ -177,7 +187,7 @@ def build_host(
     readiness = readiness_of(reactor)
     tls = server_tls(settings, reactor)
     if kind in ("asgi", "asgi-factory"):
-        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log)
+        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log, route, reception)
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
@@ -187,6 +197,8 @@ def build_host(
         "limits": http_limits(settings),
         "access_log": access_log,
         "tls": tls,
+        "route": route,
+        "reception": reception,
     }
     if kind == "wsgi":
         from stickyd.serve.wsgi import WsgiHost
@@ -208,6 +220,8 @@ def _asgi_host(
     reactor: Any,
     tls: ServerTls | None,
     access_log: TextIO | None,
+    route: Route | None,
+    reception: Reception | None,
 ) -> IHost:
     try:
         from stickyd.serve.asgi import AsgiHost, AsgiOptions
@@ -228,7 +242,9 @@ def _asgi_host(
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)
     log = None if access_log is None else AccessLog(access_log, reactor)
-    return AsgiHost(load_asgi(option, name), loop, f"{option} {name}", options, tls, log)
+    return AsgiHost(
+        load_asgi(option, name), loop, f"{option} {name}", options, tls, log, route, reception
+    )
 
 
 def _static_files(directory: str) -> Any:

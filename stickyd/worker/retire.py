@@ -8,14 +8,14 @@ the way that they came; sessions go in chunks on the control channel.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 
-from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Handoff
+from stickyd.handoff.frame import BY_KEY, Flag
+from stickyd.placement.pin import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,22 +23,29 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from stickyd.handoff.channel import HandoffChannel
-    from stickyd.interfaces import IHost, IPlacement
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IHost
     from stickyd.sessions.registry import SessionRegistry
-
+    from stickyd.worker.outbox import Outbox
+    from stickyd.worker.places import Places
 
 #: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
 #: is finished here, while the others are served where they belong.
 REQUEST_SECONDS = 2.0
 
 
+def identity_of(handoff: Handoff) -> bytes:
+    """
+    Say who the client is whose request came last, for :func:`stickyd.placement.pin.home_of`.
+    """
+    return handoff.key if handoff.slot == BY_KEY else pinned(handoff.slot, handoff.key)
+
+
 class Retirement:
     """
     Gives away.
 
-    :ivar slot: the slot that this worker occupies; -1 for a spare.
-    :ivar target_of: the slot of a key; ours, until we are told where the others' are.
+    :ivar target_of: the slot of an identity; ours, until we are told where the others' are.
     """
 
     _log = Logger()
@@ -47,30 +54,33 @@ class Retirement:
         self,
         host: IHost,
         sessions: SessionRegistry,
-        channel: HandoffChannel,
+        outbox: Outbox,
         send_sessions: Callable[[int, bytes], Deferred[None]],
-        place: Callable[[int, Sequence[int], int], IPlacement],
-        slot: int,
+        places: Places,
     ) -> None:
         """
-        :param place: makes the placement over a number of slots of which some stand, as
-            far as the worker in one of them can know it.
         :param send_sessions: sends a chunk to the worker of a slot; fires when it has it.
         """
         self._host = host
         self._sessions = sessions
-        self._channel = channel
+        self._outbox = outbox
         self._send_sessions = send_sessions
-        self._place = place
-        self.slot = slot
-        self._waiting: deque[Handoff] = deque()
+        self._places = places
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
-        # Connections that wait for a walk.
-        self._giving = 0
-        self.target_of: Callable[[bytes], int] = lambda key: self.slot
+        self.target_of: Callable[[bytes], int] = lambda identity: self.slot
         self._everything = False
-        self._settled: list[Deferred[None]] = []
+
+    @property
+    def slot(self) -> int:
+        """
+        The slot that this worker occupies; -1 for a spare.
+        """
+        return self._places.slot
+
+    @slot.setter
+    def slot(self, slot: int) -> None:
+        self._places.occupy(slot)
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -85,8 +95,9 @@ class Retirement:
         """
         self._everything = slots == 0
         if slots:
-            self.target_of = self._place(slots, standing, self.slot).slot_of
-        quiet = self._host.release(lambda handoff: self._goes(handoff.key), self._give)
+            self._places.update(slots, standing)
+            self.target_of = self._places.home_of
+        quiet = self._host.release(lambda came: self._goes(identity_of(came)), self._give)
         quiet.addTimeout(REQUEST_SECONDS, self._sessions.clock)
         quiet.addErrback(_expect_timeout)
         return quiet.addCallback(lambda _: self._carry_sessions()).addCallback(self._carry_late)
@@ -99,9 +110,7 @@ class Retirement:
         """
         if not self._everything:
             return False
-        handoff.slot = self.slot
-        self._waiting.append(handoff)
-        self.room()
+        self._outbox.send(handoff)
         return True
 
     def stay(self) -> None:
@@ -109,10 +118,10 @@ class Retirement:
         Give nothing away any more: there is no successor after all.
         """
         self._everything = False
-        self._target_of = lambda key: self.slot
+        self.target_of = lambda identity: self.slot
 
-    def _goes(self, key: bytes) -> bool:
-        return self._everything or self.target_of(key) != self.slot
+    def _goes(self, identity: bytes) -> bool:
+        return self._everything or self.target_of(identity) != self.slot
 
     # sessions
 
@@ -178,49 +187,17 @@ class Retirement:
     # connections
 
     def _give(self, sock: socket, unread: bytes, came: Handoff) -> None:
-        if len(unread) > MAX_UNREAD_BYTES:
-            self._log.warn(
-                "A connection of {host} is closed: {size} bytes of it wait to be read, more"
-                " than can be handed over",
-                host=came.host,
-                size=len(unread),
-            )
-            sock.close()
-            return
-        slot = self.slot if self._everything else BY_KEY
-        handoff = Handoff(sock.detach(), came.host, came.port, came.key, unread, slot)
-        self._giving += 1
-        # The session that its last request used must be there before it is.
-        self._carry_sessions().addCallback(lambda _: self._carried(handoff))
-
-    def _carried(self, handoff: Handoff) -> None:
-        self._giving -= 1
-        self.pass_on(handoff)
-
-    def pass_on(self, handoff: Handoff) -> None:
-        """
-        Send a connection to the primary, for whom it belongs to.
-        """
-        self._waiting.append(handoff)
-        self.room()
-
-    def returned(self, handoff: Handoff) -> None:
-        """
-        Called with a connection that the primary had no descriptor free for.
-        """
-        self._waiting.appendleft(handoff)
-
-    def room(self) -> None:
-        """
-        Called when the primary takes more.
-        """
-        while self._waiting and self._channel.send(self._waiting[0]):
-            self._waiting.popleft()
-        under_way = self._giving or self._waiting or self._channel.in_flight
-        if self._settled and not under_way:
-            settled, self._settled = self._settled, []
-            for waiting in settled:
-                waiting.callback(None)
+        slot, flags = came.slot, 0
+        if self._everything:
+            # The slot has but another worker, so what was said of the next request holds.
+            flags = came.flags & Flag.PLACED
+        elif slot != BY_KEY:
+            # Its slot does not stand any more: it follows its session.
+            slot = self.target_of(identity_of(came))
+        handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
+        if handoff is not None:
+            # The session that its last request used must be there before it is.
+            self._outbox.send_after(self._carry_sessions(), handoff)
 
     def settled(self) -> Deferred[None]:
         """
@@ -229,21 +206,7 @@ class Retirement:
         :return: fires when the primary has everything that was given away.
         """
         # The walk comes first: connections wait for it.
-        return self._carry_sessions().addCallback(lambda _: self._all_passed_on())
-
-    def _all_passed_on(self) -> Deferred[None]:
-        gone: Deferred[None] = Deferred()
-        self._settled.append(gone)
-        self.room()
-        return gone
-
-    def give_up(self) -> None:
-        """
-        Called when the primary is dead: nobody will take what waits, or ask for sessions.
-        """
-        settled, self._settled = self._settled, []
-        for waiting in settled:
-            waiting.callback(None)
+        return self._carry_sessions().addCallback(lambda _: self._outbox.when_empty())
 
 
 def _expect_timeout(failure: Failure) -> None:

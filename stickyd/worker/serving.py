@@ -7,20 +7,25 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.resolve import Resolver
+from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
-from stickyd.placement.choice import PLACEMENTS, placement_in_worker
+from stickyd.serve.reception import CookieAttributes, Reception
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
+from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
 from stickyd.worker.edge import open_access_log
 from stickyd.worker.listening import Listening
+from stickyd.worker.outbox import Outbox
+from stickyd.worker.places import Places
+from stickyd.worker.rehome import Rehoming
 from stickyd.worker.retire import Retirement
 
 if TYPE_CHECKING:
@@ -52,17 +57,19 @@ class Serving:
         reactor: Any,
         settings: Settings,
         slot: int,
+        secrets: Sequence[bytes],
         send_sessions: Callable[[int, bytes], Deferred[None]],
+        send_claims: Callable[[list[bytes]], Deferred[object]],
         lost: Callable[[], None],
     ) -> None:
         """
+        :param secrets: what signs (the first) and verifies tokens; none if there are none.
         :param lost: called when the primary has closed the handoff channel.
         :raises OperatorError: if the application, or a file that the settings name, cannot
             be had.
         """
         self._reactor = reactor
         self._settings = settings
-        self._slot = slot
         self._send_sessions = send_sessions
         self._lost = lost
         self._overdue: IDelayedCall | None = None
@@ -76,7 +83,46 @@ class Serving:
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
         self._access_log = open_access_log(settings.access_log)
-        self.host = build_host(settings, reactor, self.sessions, self._access_log)
+        self.places = Places(slot, settings.placement)
+        self.own_ids = OwnIds(
+            reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
+        )
+        self._outbox = Outbox()
+        signer = Signer(secrets) if secrets else None
+        self._rehoming = Rehoming(
+            Resolver(settings.keys, signer, self.places.stands, settings.networks),
+            self.places,
+            self.own_ids,
+            OwnKeys(reactor),
+            self._outbox,
+            settings.networks,
+        )
+        self.host = build_host(
+            settings,
+            reactor,
+            self.sessions,
+            self._access_log,
+            self._rehoming.route if self._rehoming.needed else None,
+            self._reception(signer),
+        )
+
+    def _reception(self, signer: Signer | None) -> Reception | None:
+        settings = self._settings
+        reception = Reception(
+            settings.keys,
+            signer,
+            lambda: self.places.slot,
+            self.own_ids.claim,
+            settings.networks,
+            CookieAttributes(
+                settings.cookie_path,
+                settings.cookie_domain,
+                settings.cookie_samesite,
+                settings.cookie_secure,
+                settings.cookie_max_age,
+            ),
+        )
+        return reception if reception.needed else None
 
     def open(self, sock: socket) -> None:
         """
@@ -90,28 +136,24 @@ class Serving:
             self.host,
             self._settings.window,
             self._channel_lost,
-            self._returned,
-            self._room,
+            self._outbox.returned,
+            self._outbox.room,
             lambda handoff: self.retirement.divert(handoff),
         )
         channel = HandoffChannel(
             readiness, self._reactor, sock, self._adoption, self._adoption.window
         )
+        self._outbox.open(channel)
         self.retirement = Retirement(
-            self.host,
-            self.sessions,
-            channel,
-            self._send_sessions,
-            partial(placement_in_worker, self._settings.placement),
-            self._slot,
+            self.host, self.sessions, self._outbox, self._send_sessions, self.places
         )
         self.listening = Listening(
             self._reactor,
             readiness,
             self._settings.affinity,
             self._adoption,
-            self.retirement,
-            lambda slots: PLACEMENTS[self._settings.placement](slots).slot_of,
+            self.places,
+            self._outbox,
         )
         self._adoption.listen = self.listening.add
 
@@ -123,7 +165,7 @@ class Serving:
         channel.open()
 
     def _channel_lost(self) -> None:
-        self.retirement.give_up()
+        self._outbox.give_up()
         self._lost()
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
@@ -133,11 +175,12 @@ class Serving:
         self.listening.released(slots, standing)
         return self.retirement.release(slots, standing)
 
-    def _returned(self, handoff: Any) -> None:
-        self.retirement.returned(handoff)
-
-    def _room(self) -> None:
-        self.retirement.room()
+    def stay(self) -> None:
+        """
+        Go on after all: the successor that was to have everything has died.
+        """
+        self.retirement.stay()
+        self.listening.accept()
 
     def figures(self) -> dict[str, float]:
         """
@@ -160,6 +203,8 @@ class Serving:
         """
         self.listening.close()
         self._adoption.close()
+        # The others stop too, or do without us.
+        self._rehoming.paused = True
         overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:

@@ -33,7 +33,7 @@ backend sticky
 
 _NGINX = """
 daemon off;
-master_process off;
+worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
 events {{ worker_connections 100; }}
@@ -90,7 +90,8 @@ class Proxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.kill()
+        # By SIGTERM, or a child of nginx would be left.
+        self._process.terminate()
         self._process.wait()
 
 

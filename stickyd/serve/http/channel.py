@@ -24,28 +24,26 @@ from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
 from stickyd.serve.http.head import RequestError
-from stickyd.serve.http.leaving import Leaving
+from stickyd.serve.http.holding import Holding
 from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from stickyd.handoff.frame import Handoff
-
 
 @implementer(IProtocol, ITransport, IConsumer, IPushProducer, IDetachable, ILoggingContext)
-class HTTPChannel(Leaving):
+class HTTPChannel(Holding):
     """
     Serves one connection.
 
     :ivar site: finds the resource of a request.
     :ivar factory: logs finished requests unless it is :obj:`None` or ``silent``.
-    :ivar came: the handoff that brought the connection, if one did.
+    :ivar came: the handoff that brought the connection, if one did; without one, requests
+        are not routed.
     """
 
     site: Any = None
     factory: Any = None
-    came: Handoff | None = None
 
     @property
     def requests(self) -> list[Any]:
@@ -72,9 +70,13 @@ class HTTPChannel(Leaving):
         idle = shared.limits.idle
         self.deadline = inf if idle is None else shared.sweep.now + idle
         shared.sweep.add(self)
-        if shared.route is not None and hasattr(self._transport, "detach"):
+        if shared.route is not None and self._can_leave():
             self._route = shared.route
         self._register_self(True)
+
+    def _can_leave(self) -> bool:
+        transport = self._transport
+        return hasattr(transport, "detach") or getattr(transport, "can_divert", False)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """
@@ -133,6 +135,12 @@ class HTTPChannel(Leaving):
             self._linger()
         if self._state != BUSY:
             return
+        if self._held:
+            self._answered = True
+            return
+        self._next()
+
+    def _next(self) -> None:
         self._state = HEAD
         if self._serving:
             return
@@ -210,6 +218,8 @@ class HTTPChannel(Leaving):
         at work, or the protocol of an upgrade, that is no matter.
         """
         state = self._state
+        if self._held:
+            return
         if state in (CLOSING, LEAVING) or self._waiting:
             if self._takes_something():
                 self._expect(self.shared.limits.stall)

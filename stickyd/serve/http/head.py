@@ -161,11 +161,17 @@ class FieldBlock:
         Make a copy whose ``Host`` is the authority of an absolute target, which counts
         more than the field (RFC 9112 section 3.2.2).
         """
+        pairs = [(b"host", authority)]
+        return self.with_pairs(pairs + [pair for pair in self.pairs if pair[0] != b"host"])
+
+    def with_pairs(self, pairs: list[tuple[bytes, bytes]]) -> FieldBlock:
+        """
+        Make a copy with other fields, which say the same about the connection.
+        """
         block: FieldBlock = FieldBlock.__new__(FieldBlock)
         block.raw = self.raw
         block.version = self.version
-        block.pairs = [(b"host", authority)]
-        block.pairs += [pair for pair in self.pairs if pair[0] != b"host"]
+        block.pairs = pairs
         block.length = self.length
         block.close = self.close
         block.expects = self.expects

@@ -252,6 +252,7 @@ class LeanRequest(Request):
         simple = self._simple
         typed = not stamped
         empty = length == 0
+        visit = channel._visit
         if simple is not None:
             if length is not None:
                 simple.pop(b"Content-Length", None)
@@ -259,7 +260,11 @@ class LeanRequest(Request):
                 length = -1  # it stands there
                 empty = simple[b"Content-Length"] == b"0"
             typed = typed or b"Content-Type" in simple
-            for pair in simple.items():
+            if visit is None:
+                for pair in simple.items():
+                    head += b"%b: %b\r\n" % pair
+        if visit is not None:
+            for pair in channel.respond([] if simple is None else simple.items()):
                 head += b"%b: %b\r\n" % pair
         if length is None:
             if version == HTTP_1_1:

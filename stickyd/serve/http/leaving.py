@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stickyd.handoff.frame import say_secure
 from stickyd.serve.http.incoming import Incoming
 from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
 
@@ -59,13 +60,6 @@ class Leaving(Incoming):
         return self._state == HEAD and not self._serving and not self._kept and not self._unsent()
 
     @property
-    def leaves(self) -> bool:
-        """
-        Whether it is given away as soon as it can be.
-        """
-        return self._leave is not None
-
-    @property
     def busy(self) -> bool:
         """
         Whether a request is under way whose response has not begun: what it does to its
@@ -94,7 +88,12 @@ class Leaving(Incoming):
 
     def _detach(self) -> tuple[socket, bytes]:
         self._unregister_self()
-        detached: tuple[socket, bytes] = self._transport.detach()
+        if getattr(self._transport, "can_divert", False) and self.came is not None:
+            detached = self._transport.divert(), b""
+            host: Any = self.getHost()
+            say_secure(self.came, (host.host, host.port) if hasattr(host, "port") else None)
+        else:
+            detached = self._transport.detach()
         self.connected = 0
         return detached
 
@@ -130,7 +129,7 @@ class Leaving(Incoming):
         if not hasattr(self._transport, "detach"):
             self.drain()
             return
-        self._route = lambda _: take
+        self._route = lambda head, came: take
         self._leave = take
         self._leave_if_idle()
 
@@ -155,4 +154,7 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
+            if self._block is None and self.isSecure():
+                self._expect(self.shared.limits.first)
+            else:
+                self.loseConnection()

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
+from stickyd.handoff.frame import Flag
 from stickyd.serve.http.head import HTTP_1_1
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.shared import Shared
+    from stickyd.serve.reception import Visit
 
 _FLUSH = 65536
 """Collected bytes that are written at once, so that a full transport is noticed."""
@@ -40,6 +43,7 @@ class Outgoing:
     :ivar persistent: whether another request may follow the current one.
     :ivar deadline: for the sweep.
     :ivar bucket: for the sweep.
+    :ivar came: the handoff that brought the connection, if one did.
     """
 
     _log = Logger()
@@ -47,6 +51,7 @@ class Outgoing:
     persistent = True
     deadline = inf
     bucket = 0
+    came: Handoff | None = None
 
     _transport: Any = None
     _state = HEAD
@@ -57,6 +62,10 @@ class Outgoing:
     _registered = False  # with our transport
     _wrote = False
     _reading = True
+    _client: IAddress | None = None  # as a trusted proxy tells it, of this request
+    _secure: bool | None = None  # the same, if anybody has looked
+    _visit: Visit | None = None  # of this request
+    _held = False  # the response waits, see Holding
 
     def __init__(self, shared: Shared) -> None:
         self.shared = shared
@@ -89,7 +98,7 @@ class Outgoing:
         if self._corked:
             self._pending.append(data)
             self._pending_bytes += len(data)
-            if self._pending_bytes > _FLUSH:
+            if self._pending_bytes > _FLUSH and not self._held:
                 self._flush()
             return
         if self._wrote:
@@ -107,7 +116,7 @@ class Outgoing:
         """
         Give the client's address.
         """
-        address: IAddress = self._transport.getPeer()
+        address: IAddress = self._client or self._transport.getPeer()
         return address
 
     def getHost(self) -> IAddress:  # noqa: N802 - Twisted's name
@@ -119,8 +128,12 @@ class Outgoing:
 
     def isSecure(self) -> bool:  # noqa: N802 - Twisted's name
         """
-        Tell whether the connection is encrypted.
+        Tell whether the client speaks TLS.
         """
+        if self._secure is not None:
+            return self._secure
+        if self.came is not None and self.came.flags & Flag.SECURE:
+            return True
         return ISSLTransport.providedBy(self._transport)
 
     def loseConnection(self) -> None:  # noqa: N802 - Twisted's name
@@ -207,6 +220,8 @@ class Outgoing:
             self._transport.writeSequence(pending)
 
     def _uncork(self) -> None:
+        if self._held:
+            return
         self._corked = False
         self._flush()
 
@@ -256,7 +271,14 @@ class Outgoing:
         """
         raise NotImplementedError
 
-    # Response heads, for requests that are not ours.
+    # Response heads.
+
+    def respond(self, fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """
+        Called with the fields of a response when its head is written, if there is
+        somebody to add to them; gives those that it shall have.
+        """
+        raise NotImplementedError
 
     def writeHeaders(  # noqa: N802 - Twisted's name
         self,
@@ -279,11 +301,10 @@ class Outgoing:
         elif not self.persistent and version == HTTP_1_1:
             headers.setRawHeaders(b"Connection", [b"close"])
         lines = [b"%b %b %b\r\n" % (version, code, b" ".join(reason.splitlines()))]
-        lines += [
-            b"%b: %b\r\n" % (name, value)
-            for name, values in headers.getAllRawHeaders()
-            for value in values
-        ]
+        fields = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        if self._visit is not None:
+            fields = self.respond(fields)
+        lines += [b"%b: %b\r\n" % field for field in fields]
         lines.append(b"\r\n")
         self.write(b"".join(lines))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.iweb import INonQueuedRequestFactory
 
 from stickyd.serve.http.chunked import ChunkedDecoder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.serve.http.shared import Route, Take
+    from stickyd.serve.reception import Reception
 
 
 class Reading(Producing):
@@ -79,12 +81,14 @@ class Reading(Producing):
         block = self._block
         if block is None or raw != block.raw or version is not block.version:
             block = self._block = self.shared.field_block(raw, version)
-        if self._route is not None:
-            take = self._route(RequestHead(method, target, block.pairs))
+        if self._route is not None and self.came is not None:
+            take = self._route(RequestHead(method, target, block.pairs), self.came)
             if take is not None:
                 self._take = take
                 self._kept = data[start:]
                 self._state = LEAVING
+                # What is read must fit into a handoff; nobody here wants it anyway.
+                self._read_no_more()
                 return -1
         if target[0] != 47:  # a slash
             target, authority = resolve_target(method, target)
@@ -107,6 +111,8 @@ class Reading(Producing):
             self._allowed = inf if most is None else most
             if length > self._allowed:
                 raise RequestError(413, "body too large")
+        if shared.reception is not None:
+            block = self._receive(shared.reception, block)
         factory = self.requestFactory
         ours = getattr(factory, "_plain", False)
         if ours:
@@ -127,6 +133,22 @@ class Reading(Producing):
             request.gotLength(length)
         if block.expects and dry and block.version is HTTP_1_1:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _receive(self, reception: Reception, block: FieldBlock) -> FieldBlock:
+        """
+        Have a request received, and show the application what it shall see.
+        """
+        self._client = None
+        self._secure = None
+        self._visit = visit = reception.begin(self._peer_host(), self.isSecure(), block.pairs)
+        if visit.client is not None:
+            kind = IPv6Address if ":" in visit.client else IPv4Address
+            self._client = kind("TCP", visit.client, 0)
+        self._secure = visit.secure
+        return block if visit.pairs is block.pairs else block.with_pairs(visit.pairs)
+
+    def _peer_host(self) -> str:
+        return getattr(self._transport.getPeer(), "host", "")
 
     def _make_foreign(self, factory: Callable[..., Any], block: FieldBlock) -> Any:
         """

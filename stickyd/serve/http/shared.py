@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.head import RequestHead
+    from stickyd.serve.reception import Reception
 
     Take = Callable[[socket, bytes], object]
-    Route = Callable[[RequestHead], Take | None]
+    Route = Callable[[RequestHead, Handoff], Take | None]
 
 
 #: How many field blocks are remembered, and how large each may be: about 1 MB at most.
@@ -40,9 +42,12 @@ class Shared:
     :ivar sweep: the timer.
     :ivar requests: how many were begun.
     :ivar route: asked about every request before the application sees it, or
-        :obj:`None`.  It returns :obj:`None` to have it served here, or what takes the
-        connection: called with the socket, which it closes from then on, and with the
-        bytes from the start of that request's head.
+        :obj:`None`.  It is given the head and the handoff that brought the connection,
+        and returns :obj:`None` to have it served here, or what takes the connection:
+        called with the socket, which it closes from then on, and with the bytes from the
+        start of that request's head.
+    :ivar reception: what is done to requests and responses so that clients find back to
+        this worker, or :obj:`None`.
     """
 
     def __init__(
@@ -52,12 +57,14 @@ class Shared:
         route: Route | None = None,
         wall_clock: Callable[[], float] = time.time,
         server: bytes = version,
+        reception: Reception | None = None,
     ) -> None:
         self.requests = 0
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock
         self.sweep = Sweep(clock)
         self.route = route
+        self.reception = reception
         self.server = server
         self._wall_clock = wall_clock
         self._second = -1

@@ -1,0 +1,42 @@
+"""
+Clients that belong to a slot by name, not by their key: where they stay, and where they go
+when the slot is gone.
+
+An *identity* is what a session remembers of its client: the affinity key, or, of a client
+whom a token, a claim or the load of the moment gave to a slot, that slot and the key to
+fall back on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Text of a client begins with it only if he sends a NUL byte, and then he harms himself.
+_MARK = b"\0slot "
+
+
+def pinned(slot: int, key: bytes) -> bytes:
+    """
+    Make the identity of a client who belongs to a slot.
+
+    :param key: by which to place him should the slot not stand any more; may be empty.
+    """
+    return b"%b%d %b" % (_MARK, slot, key)
+
+
+def home_of(identity: bytes, slot_of: Callable[[bytes], int], stands: Callable[[int], bool]) -> int:
+    """
+    Find the slot of a client.
+
+    :param slot_of: gives the slot of a key.
+    :param stands: whether clients may be placed on a slot.
+    """
+    if not identity.startswith(_MARK):
+        return slot_of(identity)
+    digits, _, key = identity[len(_MARK) :].partition(b" ")
+    if digits.isdigit() and stands(int(digits)):
+        return int(digits)
+    return slot_of(key or identity)

@@ -1,0 +1,140 @@
+"""
+Connections on their way out of a worker, back to the primary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Handoff, Purpose
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from stickyd.interfaces import ICourier
+
+#: What stays true of a connection wherever it goes.
+_LASTING = Flag.SECURE | Flag.CLAIMED
+
+
+class Outbox:
+    """
+    Sends connections as fast as the primary takes them, in order.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._channel: ICourier | None = None
+        self._waiting: deque[Handoff] = deque()
+        # Those that will be sent as soon as something else is done.
+        self._expected = 0
+        self._emptied: list[Deferred[None]] = []
+
+    def open(self, channel: ICourier) -> None:
+        """
+        Begin to send.
+
+        :param channel: the way to the primary.
+        """
+        self._channel = channel
+
+    def pack(
+        self,
+        sock: socket,
+        unread: bytes,
+        came: Handoff,
+        slot: int,
+        key: bytes,
+        flags: int = 0,
+        purpose: int = Purpose.CONNECTION,
+    ) -> Handoff | None:
+        """
+        Make the handoff of a connection that is given away.
+
+        :param unread: what was read from it and not consumed.
+        :param came: the handoff that brought it.
+        :param flags: what is to be said of it beside what stays true.
+        :return: :obj:`None` if it cannot be passed on; it is closed then.
+        """
+        if len(unread) > MAX_UNREAD_BYTES:
+            self._log.warn(
+                "A connection of {host} is closed: {size} bytes of it wait to be read, more"
+                " than can be handed over",
+                host=came.host,
+                size=len(unread),
+            )
+            sock.close()
+            return None
+        return Handoff(
+            sock.detach(),
+            came.host,
+            came.port,
+            key,
+            unread,
+            slot,
+            purpose,
+            came.flags & _LASTING | flags,
+            came.local,
+        )
+
+    def send(self, handoff: Handoff) -> None:
+        """
+        Pass a connection on, as soon as there is room.
+        """
+        self._waiting.append(handoff)
+        self.room()
+
+    def send_after(self, waiting: Deferred[None], handoff: Handoff) -> None:
+        """
+        Pass a connection on once ``waiting`` has fired, which must not fail.
+        """
+        self._expected += 1
+
+        def due(_: object) -> None:
+            self._expected -= 1
+            self.send(handoff)
+
+        waiting.addCallback(due)
+
+    def returned(self, handoff: Handoff) -> None:
+        """
+        Called with a connection that the primary had no descriptor free for.
+        """
+        self._waiting.appendleft(handoff)
+
+    def room(self) -> None:
+        """
+        Called when the primary takes more.
+        """
+        channel = self._channel
+        if channel is None:
+            return
+        while self._waiting and channel.send(self._waiting[0]):
+            self._waiting.popleft()
+        under_way = self._expected or self._waiting or channel.in_flight
+        if self._emptied and not under_way:
+            emptied, self._emptied = self._emptied, []
+            for waiting in emptied:
+                waiting.callback(None)
+
+    def give_up(self) -> None:
+        """
+        Called when the primary is dead: nobody will take what waits.
+        """
+        emptied, self._emptied = self._emptied, []
+        for waiting in emptied:
+            waiting.callback(None)
+
+    def when_empty(self) -> Deferred[None]:
+        """
+        Wait until the primary has everything.
+        """
+        emptied: Deferred[None] = Deferred()
+        self._emptied.append(emptied)
+        self.room()
+        return emptied
