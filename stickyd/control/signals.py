@@ -27,13 +27,25 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.errors import OperatorError
-from stickyd.fleet.upgrade import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.service import StickyService
     from stickyd.settings import Settings
+
+
+#: All of them.
+COMMANDS = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR2,
+        signal.SIGTERM,
+        signal.SIGINT,
+    }
+)
 
 
 class Signals(Service):

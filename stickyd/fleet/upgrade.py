@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from stickyd.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from twisted.python.failure import Failure
 
@@ -41,18 +41,6 @@ INHERIT = "STICKYD_INHERIT"
 #: Has a process check everything as if it were to start, and exit.  A JSON list of the
 #: endpoints that its parent listens on already.
 PREFLIGHT = "STICKYD_PREFLIGHT"
-
-#: The signals by which a primary is told what to do; see :mod:`stickyd.control.signals`.
-COMMANDS = frozenset(
-    {
-        signal.SIGHUP,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGUSR2,
-        signal.SIGTERM,
-        signal.SIGINT,
-    }
-)
 
 #: Of the state; a successor of another version refuses it before it does any harm.
 VERSION = 1
@@ -147,6 +135,7 @@ class Upgrade:
         sticky: StickyService,
         directory: str,
         forget_pid: Callable[[], Callable[[], None]],
+        signals: Collection[signal.Signals],
         execute: Callable[[str, list[str], Mapping[str, str]], object] = os.execve,
     ) -> None:
         """
@@ -155,11 +144,14 @@ class Upgrade:
         :param forget_pid: removes the pid file, as twistd refuses to start where it finds
             one with the id of a living process, its own included; returns what writes it
             again.
+        :param signals: those that must wait while the process is neither the old program
+            nor the new one.
         """
         self._reactor = reactor
         self._sticky = sticky
         self._directory = directory
         self._forget_pid = forget_pid
+        self._signals = signals
         self._execute = execute
         self._under_way = False
 
@@ -223,7 +215,7 @@ class Upgrade:
         if self._sticky.quiet:
             # From here on signals wait for the new code; those that have come already are
             # acted on in this turn.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
             self._reactor.callLater(0, self._look_again, stays, deadline, before)
         elif self._reactor.seconds() < deadline:
             self._reactor.callLater(LOOK, self._look, stays, deadline)

@@ -50,7 +50,7 @@ class Injected:
 
     def __exit__(self, *_: object) -> None:
         self._strace.terminate()
-        _, complaint = self._strace.communicate()
+        complaint = self._strace.communicate()[1]
         # It ends itself by the signal that it was sent, if it could trace at all.
         assert self._strace.returncode in (-15, 143, 0), complaint.decode()
 
