@@ -5,7 +5,7 @@ PORT ?= 3000
 # More options for `twistd stickyd` and for pytest: make serve OPTIONS='--workers 4'
 OPTIONS ?=
 TESTS ?=
-SOAK_SECONDS ?= 3600
+SOAK_SECONDS ?= 60
 
 bin := .venv/bin
 
@@ -32,7 +32,7 @@ bench: .venv/ready
 	$(bin)/python -m benchmarks.compare --smoke
 
 soak: .venv/ready
-	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest -m soak $(TESTS)
+	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest --soak -m soak -s $(TESTS)
 
 wheel: .venv/ready
 	$(bin)/python -m build

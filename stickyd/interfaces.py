@@ -260,6 +260,14 @@ class ISpawner(Interface):
 
     spare: bool = Attribute("Whether a started worker waits to be given a slot.")
 
+    def call_when_spare(call: Callable[[], bool]) -> None:
+        """
+        Have a slot's owner called when the next spare is ready, one for each; never if
+        there are to be no spares.
+
+        :param call: returns whether it wants the spare.
+        """
+
     def resume(
         slot: Slot, ready: Callable[[], None], died: Callable[[str], None], plain: dict[str, Any]
     ) -> IWorker:

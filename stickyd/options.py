@@ -51,6 +51,7 @@ class Options(usage.Options):
     """
 
     synopsis = "[options]"
+    help_command = "twistd stickyd --help"
     longdesc = (
         "Runs a stateful web application on all cores; one client always reaches one worker."
         " Every option can also stand in a TOML file, by the same name; the command line wins."
@@ -112,7 +113,7 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except (usage.UsageError, OperatorError) as problem:
-            raise SystemExit(f"stickyd: {problem} (see: twistd stickyd --help)") from None
+            raise SystemExit(f"stickyd: {problem} (see: {self.help_command})") from None
 
     def reread(self) -> Settings:
         """

@@ -26,6 +26,7 @@ from stickyd.interfaces import (
     IReadiness,
     IRefusal,
     ISpawner,
+    ISteering,
     IWorker,
 )
 
@@ -211,6 +212,34 @@ class FakeWorker:
         self.stopped.append(patience)
 
 
+@implementer(ISteering)
+class FakeSteering:
+    """
+    Keeps what the fleet tells.
+
+    :ivar refusal: why no other number of slots can be, or empty.
+    :ivar prepared: the numbers of slots that it was asked for.
+    :ivar placements: each placement: how many slots, and which of them stand.
+    :ivar occupations: the indices of slots that a worker began to serve, in order.
+    """
+
+    def __init__(self) -> None:
+        self.refusal = ""
+        self.prepared: list[int] = []
+        self.placements: list[tuple[int, list[int]]] = []
+        self.occupations: list[int] = []
+
+    def prepare(self, slots: int) -> str:
+        self.prepared.append(slots)
+        return self.refusal
+
+    def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        self.placements.append((len(slots), list(standing)))
+
+    def occupied(self, slot: Slot) -> None:
+        self.occupations.append(slot.index)
+
+
 @implementer(ISpawner)
 class FakeSpawner:
     """
@@ -220,6 +249,10 @@ class FakeSpawner:
     def __init__(self) -> None:
         self.workers: list[FakeWorker] = []
         self.spare = False
+        self.wanting: list[Callable[[], bool]] = []
+
+    def call_when_spare(self, call: Callable[[], bool]) -> None:
+        self.wanting.append(call)
 
     def spawn(
         self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import Beat, Claim, ControlProtocol, Place, Serve, Stop
+from stickyd.control.commands import Accept, Beat, Claim, ControlProtocol, Place, Serve, Stop
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
@@ -47,6 +47,13 @@ KILLED = Failure(ProcessTerminated(None, signal.SIGKILL, 9))
 
 
 SECRETS = (b"the secret that signs", b"a former secret of ours")
+
+
+def listener() -> Handoff:
+    """
+    A listening socket on its way.
+    """
+    return Handoff(socket.socket().detach(), "", 0, b"", b"3", 3, Purpose.LISTENER)
 
 
 class Process:
@@ -75,6 +82,7 @@ class FakeControl(ControlProtocol):
         self.served: list[tuple[Settings, int, list[str]]] = []
         self.stopped: list[float] = []
         self.places: list[tuple[int, list[int]]] = []
+        self.accepts = 0
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -88,6 +96,11 @@ class FakeControl(ControlProtocol):
     @Place.responder
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
         self.places.append((slots, standing))
+        return {}
+
+    @Accept.responder
+    def accept(self) -> dict[str, object]:
+        self.accepts += 1
         return {}
 
     @Stop.responder
@@ -663,6 +676,73 @@ def test_returned_connection_goes_back_to_its_slot(rig: Rig) -> None:
     rig.worker.returned(handoff)
     assert list(rig.slot.queue) == [handoff]
     rig.slot.release()
+
+
+def test_listening_socket_is_sent_when_there_is_room(rig: Rig) -> None:
+    """
+    It waits for the worker's window like a connection, beside the slot's queue, and our
+    copy is closed when the worker has it.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    before = len(open_sockets())
+    rig.slot.occupy(rig.worker)
+    rig.worker.entrust(listener())
+    assert not rig.worker.quiet
+    assert not rig.slot.queue
+    end.channel.open()
+    rig.turn()
+    (got,) = end.received()
+    assert (got.purpose, got.unread) == (Purpose.LISTENER, b"3")
+    assert len(open_sockets()) == before + 1
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_listening_socket_is_nothing_to_replay(sent: bool, rig: Rig) -> None:
+    """
+    Of a worker that dies, neither what it was not sent nor what it did not take is kept;
+    its connections are.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    before = open_sockets()
+    rig.worker.entrust(listener())
+    expected = []
+    if sent:
+        end.channel.open()
+        rig._turn_ours()
+        handoff, client = connection("x")
+        client.close()
+        assert rig.worker.send(handoff)
+        expected.append(handoff)
+    assert len(rig.worker.in_flight) == 2 * sent
+    assert rig.worker.reclaim() == expected
+    for handoff in expected:
+        os.close(handoff.descriptor)
+    assert open_sockets() < before  # the channel's own is gone, too
+
+
+def test_listening_socket_that_could_not_be_received_is_sent_again(rig: Rig) -> None:
+    """
+    It is the worker's, not the slot's: the slot does not queue it.
+    """
+    end = rig.reactor.handoffs
+    assert end is not None
+    rig.worker.returned(listener())
+    assert not rig.slot.queue
+    end.channel.open()
+    rig.turn()
+    assert [got.purpose for got in end.received()] == [Purpose.LISTENER]
+
+
+def test_worker_is_told_to_accept_again(rig: Rig) -> None:
+    """
+    By the control channel, behind the release that had it cease.
+    """
+    rig.ready()
+    rig.worker.accept()
+    rig.flush()
+    assert rig.reactor.control.accepts == 1
 
 
 def test_connection_that_a_worker_gives_back_is_delivered(rig: Rig) -> None:

@@ -4,6 +4,8 @@ All slots together: who gets a connection, and how they end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -11,13 +13,14 @@ from zope.interface.verify import verifyObject
 
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.life import Life
+from stickyd.fleet.reload import Changes
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.supervise import Fleet
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.placement.standing import Standing
-from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeWorker
+from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeSteering, FakeWorker
 
 
 def start(fleet: Fleet, spawner: FakeSpawner, count: int, most_crashes: int) -> None:
@@ -249,6 +252,84 @@ def test_real_placement_of_the_standing_slots() -> None:
 
 
 # the end
+
+
+def test_steering_hears_of_every_placement_before_those_who_waited_are_placed() -> None:
+    """
+    The kernel follows at the start, when a slot fails, and when it stands again.
+    """
+    rig = Rig(count=3)
+    rig.fleet.steering = steering = FakeSteering()
+    rig.ready(0, 1, 2)
+    assert steering.occupations == [0, 1, 2]
+    rig.fleet.hold()
+    rig.deliver(1)
+    rig.fleet.place_again()
+    assert steering.placements == [(3, [0, 1, 2])]
+    assert len(rig.worker(1).sent) == 1
+
+    rig = Rig(count=3)
+    rig.fleet.steering = steering = FakeSteering()
+    rig.ready(0, 2)
+    rig.fail(1)
+    assert steering.placements == [(3, [0, 2])]
+
+
+def test_steering_has_a_say_before_a_resize() -> None:
+    """
+    What the kernel cannot do is not begun, and the reason is the outcome.
+    """
+    rig = Rig(count=2)
+    rig.ready(0, 1)
+    rig.fleet.steering = steering = FakeSteering()
+    steering.refusal = "no more sockets"
+    outcomes: list[str] = []
+    Changes(rig.fleet, lambda: 1.0).resize(3).addCallback(outcomes.append)
+    assert outcomes == ["no more sockets"]
+    assert steering.prepared == [3]
+    assert len(rig.fleet.members) == 2
+    assert len(rig.spawner.workers) == 2
+
+
+def test_slot_that_is_added_again_does_not_inherit_the_end_of_the_former() -> None:
+    """
+    A removed slot's worker that exits late ends nobody but itself.
+    """
+    rig = Rig(count=2)
+    rig.ready(0, 1)
+    former = rig.worker(1)
+    changes = Changes(rig.fleet, lambda: 1.0)
+    outcomes: list[str] = []
+    changes.resize(1).addCallback(outcomes.append)
+    for worker in rig.spawner.workers:
+        worker.releases[-1][1].callback(None)
+    changes.resize(2).addCallback(outcomes.append)
+    rig.ready(1)
+    rig.spawner.workers[0].releases[-1][1].callback(None)
+    assert outcomes == ["", ""]
+    former.died("exited with code 0")
+    handoff = rig.deliver(1)
+    assert rig.worker(1).sent == [handoff]
+    assert rig.reasons() == []
+
+
+def test_placement_with_a_memory_of_its_own_can_take_the_place_of_the_others() -> None:
+    """
+    The fleet asks it anew, with the slots that stand, whenever those change.
+    """
+    rig = Rig(count=2)
+    asked: list[tuple[int, list[int]]] = []
+
+    def place(slots: int, standing: Sequence[int]) -> FakePlacement:
+        asked.append((slots, list(standing)))
+        return FakePlacement(1)
+
+    rig.fleet.place = place
+    rig.ready(0)
+    rig.fail(1)
+    assert asked == [(2, [0])]
+    rig.deliver(1)
+    assert len(rig.worker(0).sent) == 1
 
 
 def test_stop_of_idle_workers_tells_each_its_patience() -> None:

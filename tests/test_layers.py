@@ -28,7 +28,8 @@ WORKER = ("worker", "serve", "sessions")
 LAYERS = (
     (("control.signals", "control.notify"), (*FOUNDATION, *CHANNELS, "service")),
     (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service", "options")),
-    (("options",), FOUNDATION),
+    (("options", "explain"), FOUNDATION),
+    (("__main__",), (*FOUNDATION, *PRIMARY, "options", "explain")),
     (("service",), (*FOUNDATION, *CHANNELS, *PRIMARY)),
     (FOUNDATION, FOUNDATION),
     (CHANNELS, (*FOUNDATION, *CHANNELS)),

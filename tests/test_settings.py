@@ -12,7 +12,7 @@ import pytest
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.errors import SettingError
 from stickyd.options import Options
-from stickyd.settings import Settings, rules
+from stickyd.settings import Settings, fixed, rules
 
 
 def parse(*arguments: str) -> Settings:
@@ -90,9 +90,22 @@ def test_help_names_every_option_and_its_default() -> None:
             ("--placement", "rendevous"),
             "did you mean 'rendezvous'? known: rendezvous, least, modulo",
         ),
+        (("--stick-limit", "9"), "--stick-limit means nothing to the rendezvous placement"),
         (("--stop-timeout", "-1"), "--stop-timeout: '-1' is not a number of seconds of at least 0"),
         (("--stop-timeout", "nan"), "--stop-timeout: 'nan' is not a number of seconds"),
         (("--wrokers", "4"), "option --wrokers not recognized"),
+        (
+            ("--tls", "a.pem", "--overflow", "503"),
+            "--overflow 503 is plain HTTP, which a TLS client cannot read",
+        ),
+        (("--http2", "on"), "--http2 on needs --tls"),
+        (
+            ("--tls", "a.pem", "--http2", "on", "--asgi", "a:b"),
+            "--http2 means nothing to --asgi; it is for --resource and --wsgi and --static",
+        ),
+        (("--protocol", "a:b", "--access-log", "-"), "--access-log means nothing to --protocol"),
+        (("--head-bytes", "1"), "--head-bytes: '1' is not a whole number from 64 to 65536"),
+        (("--idle-timeout", "0"), "--idle-timeout: '0' is not a number of seconds of at least 1"),
         (("surplus",), "unexpected argument 'surplus'"),
         (("--config", "/nonexistent.toml"), "--config /nonexistent.toml: No such file"),
     ],
@@ -156,6 +169,47 @@ def test_address_counts_as_the_placement_has_it() -> None:
     """
     keys = [parse("--placement", name).keys.keys[0] for name in ("rendezvous", "modulo")]
     assert [type(key) for key in keys] == [IpKey, TextKey]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        ((), "503"),
+        (("--tls", "a.pem"), "close"),
+        (("--tls", "a.pem", "--overflow", "reset"), "reset"),
+        (("--protocol", "a:b"), "close"),
+        (("--protocol", "a:b", "--overflow", "503"), "503"),
+    ],
+)
+def test_overflow_answer_is_one_that_clients_can_read(
+    arguments: tuple[str, ...], answer: str
+) -> None:
+    """
+    By default HTTP clients get a 503, and those of TLS and of other protocols are closed.
+    """
+    assert parse(*arguments).refusal == answer
+
+
+def test_certificates_add_up(tmp_path: Path) -> None:
+    """
+    --tls can be repeated, and be a list in the file; the command line wins.
+    """
+    assert parse("--tls", "a.pem", "--tls", "b.pem,b.key").tls == ("a.pem", "b.pem,b.key")
+    config = toml(tmp_path, 'tls = ["c.pem", "d.pem"]')
+    assert parse(*config).tls == ("c.pem", "d.pem")
+    assert parse(*config, "--tls", "a.pem").tls == ("a.pem",)
+
+
+def test_tls_comes_and_goes_by_a_restart_only() -> None:
+    """
+    A reload may name other certificates, but not begin or end TLS.
+    """
+    plain, tls, other = parse(), parse("--tls", "a.pem"), parse("--tls", "b.pem")
+    assert "tls" not in fixed(tls, other)
+    for former, wanted in ((plain, tls), (tls, plain)):
+        assert {"tls", "http2"} <= fixed(former, wanted)
+    http2 = parse("--tls", "a.pem", "--http2", "on")
+    assert http2.keeping(plain, fixed(plain, http2)).tls == ()
 
 
 def toml(tmp_path: Path, text: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -125,6 +126,9 @@ class Worker:
     def accept(self) -> None:
         raise AssertionError("the model has no listeners")
 
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
+        raise AssertionError("the model has one slot, and no request that is another's")
+
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         raise AssertionError("there are no sessions")
 
@@ -205,6 +209,11 @@ class Model(RuleBasedStateMachine):
         assert all(worker.is_buried for worker in self.workers)
         self.workers.append(Worker(self, slot, ready, died))
         return self.workers[-1]
+
+    def call_when_spare(self, call: object) -> None:
+        """
+        There are no spares; see :class:`ISpawner`.
+        """
 
     def resume(self, slot: Slot, ready: object, died: object, plain: object) -> Worker:
         """

@@ -17,6 +17,7 @@ FAKES = [
     (interfaces.IDestination, testing.FakeDestination),
     (interfaces.IFleet, testing.FakeFleet),
     (interfaces.IRefusal, testing.FakeRefusal),
+    (interfaces.ISteering, testing.FakeSteering),
     (interfaces.IWorker, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ICourier, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ISpawner, testing.FakeSpawner),

@@ -82,7 +82,7 @@ def shown_default(name: str, default: object) -> str:
     """
     The default as one would write it.
     """
-    if default == "":
+    if default in ("", ()):
         return "Default: none."
     if name == "workers":
         return "Default: ``auto``."

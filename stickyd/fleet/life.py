@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from stickyd.fleet.slot import Slot
     from stickyd.interfaces import ISpawner, IWorker
 
+#: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
+STOPPED = "the slot is being stopped"
+
 #: A worker that served this many seconds was sound: its death costs its successor no delay.
 SOUND_SECONDS = 5.0
 
@@ -161,6 +164,14 @@ class Life:
         delay = 0.0 if self.spawner.spare else self.backoff.delay(self.failures - 1)
         self.bury(cause, f"next start in {delay:.2f} s" if delay else "next start now")
         self.retry = self.clock.callLater(delay, machine.retry)
+        if delay:
+            self.spawner.call_when_spare(self._hasten)
+
+    def _hasten(self) -> bool:
+        if self.retry is None:
+            return False
+        self.retry.reset(0)
+        return True
 
     # reload
 
@@ -246,7 +257,7 @@ class Life:
             self.retry.cancel()
             self.retry = None
         self.hurry(patience)
-        self.report("the slot is being stopped")
+        self.report(STOPPED)
         self._check_gone(machine)
 
     def hurry(self, patience: float) -> None:

@@ -33,7 +33,7 @@ from typing import Any, Protocol
 from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
-from stickyd.fleet.life import SOUND_SECONDS, Life
+from stickyd.fleet.life import SOUND_SECONDS, STOPPED, Life
 
 _log = Logger()
 
@@ -198,7 +198,7 @@ def _build() -> Callable[[Life], Lifecycle]:
     @empty.upon(Lifecycle.reload).loop()
     @stopping.upon(Lifecycle.reload).loop()
     def no_more(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
-        done("the slot is being stopped")
+        done(STOPPED)
 
     @relieving.upon(Lifecycle.successor_ready).to(flipping)
     def flip(machine: Lifecycle, life: Life) -> None:

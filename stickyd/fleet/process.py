@@ -265,7 +265,7 @@ class WorkerProcess(ProcessProtocol):
         Whether its state can be written down now.
         """
         channel = self._channel
-        return channel is not None and channel.quiet and self._control.quiet
+        return channel is not None and channel.quiet and self._control.quiet and not self._entrusted
 
     def to_plain(self) -> dict[str, Any]:
         """

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from stickyd.fleet.life import STOPPED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -95,7 +97,8 @@ class Recycling:
 
     def _reloaded(self, problems: list[str], pid: int) -> None:
         for problem in problems:
-            self._log.error("Not replaced: {problem}", problem=problem)
+            if not problem.endswith(STOPPED):
+                self._log.error("Not replaced: {problem}", problem=problem)
         if problems and pid in self._told:
             self._told.discard(pid)
             self._kept[pid] = PAUSE_BEATS

@@ -33,6 +33,7 @@ class Changes:
         self._fleet = fleet
         self._patience = patience
         self._turn = DeferredLock()
+        fleet.mended = self._mended
 
     def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
@@ -138,10 +139,11 @@ class Changes:
         remaining = [standing for standing in fleet.standing() if standing != index]
         if not remaining:
             return "it is the last slot that stands; stop the server instead"
-        member = fleet.members[index]
-        member.slot.drained = True
-        await self._move(fleet.placed, remaining, [member])
-        fleet.give_up_waiting(member.slot)
+        slot = fleet.members[index].slot
+        slot.drained = True
+        # All of them: who stands in for a slot that was drained before may change too.
+        await self._move(fleet.placed, remaining, fleet.members)
+        fleet.give_up_waiting(slot)
         return ""
 
     def undrain(self, index: int) -> Deferred[str]:
@@ -159,6 +161,17 @@ class Changes:
         fleet.members[index].slot.drained = False
         await self._move(fleet.placed, fleet.standing(), fleet.members)
         return ""
+
+    def _mended(self) -> None:
+        """
+        Called when a slot serves again that had failed: its clients come back from those
+        that stood in for it, with their sessions.
+        """
+        self._turn.run(
+            lambda: Deferred.fromCoroutine(
+                self._move(self._fleet.placed, self._fleet.standing(), self._fleet.members)
+            )
+        )
 
     async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
         """

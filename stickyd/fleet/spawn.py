@@ -5,6 +5,7 @@ Making workers, and keeping some in reserve.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -90,6 +91,7 @@ class Spawner:
         self._ready: list[WorkerProcess] = []
         self._starting: list[WorkerProcess] = []
         self._ending: list[WorkerProcess] = []
+        self._wanting: deque[Callable[[], bool]] = deque()
         self._failures = 0
         self._retry: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
@@ -107,6 +109,10 @@ class Spawner:
         The workers that wait, or start, without a slot.
         """
         return [*self._ready, *self._starting]
+
+    def call_when_spare(self, call: Callable[[], bool]) -> None:
+        if self.birth.settings.spares and call not in self._wanting:
+            self._wanting.append(call)
 
     def spawn(
         self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
@@ -201,6 +207,8 @@ class Spawner:
             self._failures = 0
             self._starting.remove(worker)
             self._ready.append(worker)
+            while self._wanting and not self._wanting.popleft()():
+                pass
 
     def died(self, worker: IWorker, cause: str) -> None:
         assert isinstance(worker, WorkerProcess)

@@ -118,6 +118,8 @@ class Fleet:
         self._stopping: Deferred[None] | None = None
         self._overdue: IDelayedCall | None = None
         self._leaving: list[Member] = []
+        #: Called when a slot that had failed stands again, to have its clients come back.
+        self.mended: Callable[[], None] = self.place_again
 
     @property
     def slots(self) -> list[Slot]:
@@ -289,6 +291,9 @@ class Fleet:
         """
         Called by a slot that has failed, or stands again.
         """
+        if slot.stands and self._slot_of is not None:
+            self.mended()
+            return
         if self._held is None:
             self.place_again()
         if not slot.stands:

@@ -16,7 +16,6 @@ from stickyd.listen.endpoint import parse_endpoint
 from stickyd.listen.kernel import taken_apart
 from stickyd.listen.probe import find_disagreement
 from stickyd.listen.steering import BACKLOG, SteeredGroup, open_group, require_steerable
-from stickyd.placement.choice import PLACEMENTS
 from stickyd.placement.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
@@ -41,18 +40,18 @@ def require_kernel(settings: Settings) -> IpKey:
             "kernel steering is impossible here: the kernel does not see what a trusted proxy"
             " says of the client; use handoff steering, or leave --trust out"
         )
+    if settings.placement != "rendezvous":
+        raise SettingError(
+            "kernel steering is impossible here: the kernel can compute the rendezvous"
+            f" placement only, not {settings.placement}; use handoff steering"
+        )
     if not isinstance(key, IpKey):
         raise SettingError(
             "kernel steering is impossible here: the kernel knows of a client only the address,"
             f" not {key}; use handoff steering, or --affinity ip"
         )
-    if settings.placement not in PLACEMENTS:
-        raise SettingError(
-            "kernel steering is impossible here: the kernel can compute the rendezvous"
-            f" placement only, not {settings.placement}; use handoff steering"
-        )
     for description in settings.listen:
-        require_steerable(description, PLACEMENTS[settings.placement](1))
+        require_steerable(description, Rendezvous(1))
     return key
 
 

@@ -36,7 +36,7 @@ of those after them a sample.
 
 EVERY: Final = 16
 """
-One connection in so many is in the sample.
+One connection in so many, about, is in the sample.
 """
 
 MOST_KEYS: Final = 256
@@ -90,13 +90,16 @@ class SkewWatch:
             self._total = 0
             self._counts.clear()
         self._total += 1
-        self._until_look = 1 if self._total < ENOUGH else EVERY
+        # Not always the same distance, or clients who take turns would fool us.
+        self._until_look = 1 if self._total < ENOUGH else EVERY // 2 + self._total * 7 % EVERY
         key, counts = handoff.key, self._counts
         if not key or handoff.slot != BY_KEY:
             return  # not its key decides
         if key in counts or len(counts) < MOST_KEYS:
             counts[key] += 1
-            if self._total >= ENOUGH and counts[key] * 2 > self._total:
+            surplus = 2 * counts[key] - self._total
+            # By two standard deviations of a fair coin: two clients alone are no skew.
+            if self._total >= ENOUGH and surplus > 2 * self._total**0.5:
                 self._warn(handoff, counts[key] / self._total, now)
 
     def _warn(self, handoff: Handoff, share: float, now: float) -> None:

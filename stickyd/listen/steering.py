@@ -172,9 +172,12 @@ class SteeredGroup:
         :raises ListenError: as :meth:`resize`.  The group is then as it was.
         """
         program = compile_program(slots, self._ipv4_prefix, self._ipv6_prefix)
-        with socket.socket(self._members[0].family) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
-            _attach(trial, program)
+        try:
+            with socket.socket(self._members[0].family) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
+                _attach(trial, program)
+        except OSError as error:
+            raise ListenError(f"cannot open a socket: {error.strerror}") from error
         before = len(self._members)
         try:
             _add_members(self._members, slots, self._backlog)
@@ -246,7 +249,8 @@ class SteeredGroup:
                     deliver(connection, peer)
             # From the tail, so that those before keep their numbers; what the program
             # chooses beyond them the kernel gives to one of them.
-            self._members[-1].shutdown(socket.SHUT_RD)
+            with suppress(OSError):  # somebody else may have done it
+                self._members[-1].shutdown(socket.SHUT_RD)
             self._members.pop().close()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import httptools
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from stickyd.serve.http.head import RequestError, is_host, is_target, resolve_target
+from stickyd.serve.http.head import RequestError, is_host, resolve_target
 from stickyd.serve.http.limits import HTTPLimits
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ _REASONS = {
 #: Seconds that stand for no bound.
 FOREVER = 86400.0
 
-_CHECKED = frozenset([b"host", b"transfer-encoding", b"content-length"])
+_MALFORMED = RequestError(400, "malformed")
+_VERSIONS = ("1.1", "1.0")
 
 
 class StrictProtocol(HttpToolsProtocol):
@@ -53,6 +54,7 @@ class StrictProtocol(HttpToolsProtocol):
 
     limits = HTTPLimits()
 
+    _host: bytes | None = None  # the last one that was checked
     _refusal: RequestError | None = None  # nothing is read any more
     _size = 0  # bytes of a head that has come in part
     _reading = 0  # bytes that are being parsed
@@ -67,6 +69,8 @@ class StrictProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._reading = len(data)
+        former = self.cycle
+        between = former is None or not former.more_body
         while data:
             try:
                 self.parser.feed_data(data)
@@ -79,23 +83,24 @@ class StrictProtocol(HttpToolsProtocol):
                 data = data[upgrade.args[0] :]
                 continue
             except httptools.HttpParserError as error:
-                self._refuse(self._objection_in(error))
+                ours = error.__context__
+                self._refuse(ours if isinstance(ours, RequestError) else _MALFORMED)
                 return
             break
-        self._watch()
+        cycle = self.cycle
+        if cycle is former or cycle.more_body or cycle.scope is not self.scope:
+            self._watch(between and cycle is former)
 
-    def _objection_in(self, error: httptools.HttpParserError) -> RequestError:
-        # llhttp's error for one that we have raised does not show it.
-        return self._refusal or RequestError(400, str(error))
-
-    def _watch(self) -> None:
+    def _watch(self, same: bool) -> None:
         """
         Keep an eye on what has come in part.
+
+        :param same: whether all that was read just now belongs to one head.
         """
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope:
             if self.scope is not None:
-                self._watch_head()
+                self._watch_head(same)
             elif self.timeout_keep_alive_task is None:
                 # Empty lines, which llhttp skips: no request has begun.
                 self._await_request(self.timeout_keep_alive)
@@ -106,10 +111,11 @@ class StrictProtocol(HttpToolsProtocol):
         elif cycle.response_complete and self.timeout_keep_alive_task is None:
             self._await_request(self.timeout_keep_alive)
 
-    def _watch_head(self) -> None:
+    def _watch_head(self, same: bool) -> None:
         if self._head_timer is None:
             head = self.limits.head
-            self._size = self._seen()
+            # Behind another request, what llhttp holds of a field cannot be told.
+            self._size = self._reading if same else self._seen()
             self._head_timer = self.loop.call_later(
                 FOREVER if head is None else head, self._refuse, RequestError(408, "too slow")
             )
@@ -163,77 +169,82 @@ class StrictProtocol(HttpToolsProtocol):
         self._stop_timers()
         super().connection_lost(exc)
 
-    # Called by llhttp.  What is raised here it gives back as an error of its own.
+    # Called by llhttp.  What is raised here is the context of the error that it raises.
 
     @override
     def on_url(self, url: bytes) -> None:
         self.url += url
         if len(self.url) > self.limits.target_bytes:
-            self._object(414, "target too long")
+            raise RequestError(414, "target too long")
 
     @override
     def on_headers_complete(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        try:
-            self._check_head()
-        except RequestError as error:
-            self._refusal = error
-            raise
+        limits, headers = self.limits, self.headers
+        if self._size + self._reading > limits.head_bytes and self._seen() > limits.head_bytes:
+            raise RequestError(431, "head too large")
+        self._size = 0
+        fields = dict(headers)
+        host = fields.get(b"host")
+        if (
+            host != self._host
+            or host is None
+            or len(fields) != len(headers)
+            or len(headers) > limits.head_fields
+            or b"transfer-encoding" in fields
+            or b"content-length" in fields
+        ):
+            self._check(fields)
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise RequestError(505, "unknown HTTP version")
+        if self.url[0] != 47:  # a slash
+            self._resolve(self.url)
         super().on_headers_complete()
 
     @override
     def on_body(self, body: bytes) -> None:
         self._body_left -= len(body)
         if self._body_left < 0:
-            self._object(413, "body too large")
+            raise RequestError(413, "body too large")
         super().on_body(body)
 
     @override
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        if self.cycle is not None:
-            # uvicorn does not say so if the application has answered before.
-            self.cycle.more_body = False
+        # Not uvicorn's: it does not say so if the application has answered before.
+        cycle = self.cycle
+        if cycle is not None:
+            cycle.more_body = False
+            cycle.message_event.set()
 
-    def _object(self, status: int, reason: str) -> None:
-        self._refusal = RequestError(status, reason)
-        raise self._refusal
-
-    def _check_head(self) -> None:
+    def _check(self, fields: dict[bytes, bytes]) -> None:
+        """
+        Check a head that is not as plain as most.
+        """
         headers, limits = self.headers, self.limits
         if len(headers) > limits.head_fields:
             raise RequestError(431, "too many fields")
-        if self._size + self._reading > limits.head_bytes and self._seen() > limits.head_bytes:
-            raise RequestError(431, "head too large")
-        self._size = 0
-        version = self.parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            raise RequestError(505, "unknown HTTP version")
-        hosts = 0
+        modern = self.parser.get_http_version() == "1.1"
+        hosts = [value.rstrip(b" \t") for name, value in headers if name == b"host"]
+        if len(hosts) != 1:
+            if hosts or (modern and limits.host_required):
+                raise RequestError(400, "no Host, or several")
+        elif not is_host(hosts[0]):
+            raise RequestError(400, "invalid Host")
+        else:
+            self._host = fields[b"host"]
         most = limits.body_bytes
         self._body_left = inf if most is None else most
-        for name, value in headers:
-            if name in _CHECKED:
-                if name == b"host":
-                    hosts += 1
-                    if not is_host(value.rstrip(b" \t")):
-                        raise RequestError(400, "invalid Host")
-                elif name == b"content-length":
-                    if int(value) > self._body_left:
-                        raise RequestError(413, "body too large")
-                elif version == "1.0":
-                    raise RequestError(400, "Transfer-Encoding in HTTP/1.0")
-                elif value.rstrip(b" \t").lower() != b"chunked":
-                    raise RequestError(501, "unknown transfer coding")
-        if hosts != 1 and (hosts or (version == "1.1" and limits.host_required)):
-            raise RequestError(400, "no Host, or several")
-        url = self.url
-        if not is_target(url):
-            raise RequestError(400, "malformed target")
-        if url[0] != 47:  # a slash
-            self._resolve(url)
+        # llhttp refuses several of these, and both at once.
+        if int(fields.get(b"content-length", b"0")) > self._body_left:
+            raise RequestError(413, "body too large")
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None:
+            if not modern:
+                raise RequestError(400, "Transfer-Encoding in HTTP/1.0")
+            if coding.rstrip(b" \t").lower() != b"chunked":
+                raise RequestError(501, "unknown transfer coding")
 
     def _resolve(self, url: bytes) -> None:
         """

@@ -6,9 +6,10 @@ HTTP/2 for Twisted resources: twisted.web's connection, mended at its edge.
 
 What of Twisted's internals this module stands on: that ``H2Connection`` keeps ``conn`` (an
 :class:`h2.connection.H2Connection`), ``streams``, ``_outboundStreamQueues``,
-``_consumerBlocked``, ``_bufferedControlFrames`` and ``_stillProducing``; calls
-``resetTimeout()`` before it sends a frame with data and ``_requestDone()`` for each stream
-that is over; and the handlers ``_handleWindowUpdate``, ``_handlePriorityUpdate``,
+``_consumerBlocked``, ``_sendingDeferred``, ``_bufferedControlFrames`` and
+``_stillProducing``, and blocks and unblocks streams in ``priority``; calls
+``_sendPrioritisedData()`` when there is data, and ``_requestDone()`` for each stream that is
+over; and has the handlers ``_handlePriorityUpdate``,
 ``_requestAborted`` and ``_tryToWriteControlData``.  The tests hold them.
 """
 
@@ -24,6 +25,7 @@ from h2.events import (
     DataReceived,
     PingAckReceived,
     PriorityUpdated,
+    RemoteSettingsChanged,
     RequestReceived,
     StreamEnded,
     StreamReset,
@@ -35,10 +37,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web._http2 import H2Connection, H2Stream
 from typing_extensions import override
 
 from stickyd.serve.http2_conn import StrictConnection, objection_to
+from stickyd.serve.http2_output import Sending
+from stickyd.serve.http2_stream import HTTP2Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,36 +53,7 @@ if TYPE_CHECKING:
 _HEARD = b"farewell"
 
 
-class HTTP2Stream(H2Stream):
-    """
-    One request and its response.
-
-    :ivar whole: whether the client has sent all of the request, or all that it will.
-    :ivar size: how many bytes of the body have come.
-    :ivar heard: when the last of them came.
-    """
-
-    whole = False
-    size = 0
-    heard = 0.0
-
-    @property
-    def came(self) -> Handoff | None:
-        """
-        The handoff that brought the connection.
-        """
-        came: Handoff | None = self._conn.came
-        return came
-
-    @property
-    def shared(self) -> Any:
-        """
-        What all channels of the worker share.
-        """
-        return self._conn.shared
-
-
-class HTTP2Channel(H2Connection):
+class HTTP2Channel(Sending):
     """
     Serves one connection.
 
@@ -92,11 +66,8 @@ class HTTP2Channel(H2Connection):
     :ivar bucket: for the sweep.
     """
 
-    conn: StrictConnection
     site: Any  # the HTTPSite, or None for Twisted's own
     factory: Any
-    transport: Any  # TlsTransport, whose methods are not annotated
-    streams: dict[int, HTTP2Stream]
     ended: Callable[[HTTP2Channel], object] | None = None
     came: Handoff | None = None
     deadline = inf
@@ -105,7 +76,6 @@ class HTTP2Channel(H2Connection):
     closing = False
     _draining = False
     _parting = False  # the client will begin no more streams
-    _sent = 0  # frames with data
     _stuck: tuple[int, float] | None = None  # how many had been sent when sending got stuck
 
     def __init__(self, site: HTTPSite) -> None:
@@ -181,6 +151,11 @@ class HTTP2Channel(H2Connection):
         if any(name == b":authority" for name, _ in headers):
             # The same, as HTTP/2 demands; once is enough.
             headers = [pair for pair in headers if pair[0] != b"host"]
+        visit = None
+        if self.shared.reception is not None:
+            host = getattr(self.getPeer(), "host", "")
+            visit = self.shared.reception.begin(host, self._isSecure(), headers)
+            headers = visit.pairs
         if not self.streams:
             self._await_progress()
         # As Twisted's own, but for the class.
@@ -189,6 +164,8 @@ class HTTP2Channel(H2Connection):
         self._insert(number)
         stream = HTTP2Stream(number, self, headers, self.requestFactory, self.site, self.factory)
         stream.heard = self.shared.sweep.now
+        if visit is not None:
+            stream.receive(visit)
         self.streams[number] = stream
 
     def _insert(self, number: int) -> None:
@@ -325,13 +302,6 @@ class HTTP2Channel(H2Connection):
         if not self._draining or self._parting:
             self._expect(min(times) if times else None)
 
-    @override
-    def resetTimeout(self) -> None:
-        """
-        Called by Twisted before it sends data.
-        """
-        self._sent += 1
-
     def expire(self) -> None:
         """
         Called by the sweep when a look is due.
@@ -364,8 +334,8 @@ class HTTP2Channel(H2Connection):
         now = self.shared.sweep.now
         if not waits or limit is None:
             self._stuck = None
-        elif self._stuck is None or self._stuck[0] != self._sent:
-            self._stuck = self._sent, now
+        elif self._stuck is None or self._stuck[0] != self.sent:
+            self._stuck = self.sent, now
         elif now - self._stuck[1] >= limit:
             self.transport.abortConnection()
 
@@ -374,9 +344,10 @@ class HTTP2Channel(H2Connection):
     @property
     def busy(self) -> bool:
         """
-        Whether requests are being received or answered after which the connection goes.
+        Whether a request is under way whose response has not begun: what it does to its
+        session is not saved yet.
         """
-        return self._draining and bool(self.streams)
+        return any(not stream._request.startedWriting for stream in self.streams.values())
 
     def say_goodbye(self, code: int) -> bool:
         """
@@ -417,7 +388,8 @@ _HANDLERS: dict[type, Callable[[HTTP2Channel, Any], object]] = {
     DataReceived: HTTP2Channel._data_received,
     StreamEnded: HTTP2Channel._stream_ended,
     StreamReset: HTTP2Channel._stream_reset,
-    WindowUpdated: HTTP2Channel._handleWindowUpdate,
+    WindowUpdated: HTTP2Channel._window_opened,
+    RemoteSettingsChanged: HTTP2Channel._window_opened,
     PriorityUpdated: HTTP2Channel._handlePriorityUpdate,
     ConnectionTerminated: HTTP2Channel._part,
     PingAckReceived: HTTP2Channel._heard_farewell,

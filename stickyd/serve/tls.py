@@ -182,6 +182,15 @@ class TlsTransport(BufferingTLSTransport):
         super().dataReceived(data)
         self._close_notified()
 
+    @override
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        super()._tlsShutdownFinished(reason)
+        # The plain transport would wait for a producer that can write nothing any more.
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.transport.unregisterProducer()
+            producer.stopProducing()
+
     def _close_notified(self) -> None:
         """
         Close the connection if our close_notify is out.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.error import TimeoutError as TwistedTimeoutError
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import BY_KEY, Flag
@@ -210,4 +210,4 @@ class Retirement:
 
 
 def _expect_timeout(failure: Failure) -> None:
-    failure.trap(TwistedTimeoutError)
+    failure.trap(DeferredTimeoutError)

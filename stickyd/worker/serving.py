@@ -14,7 +14,6 @@ from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
-from stickyd.placement.choice import PLACEMENTS
 from stickyd.serve.reception import CookieAttributes, Reception
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
@@ -153,9 +152,8 @@ class Serving:
             readiness,
             self._settings.affinity,
             self._adoption,
-            self.retirement,
+            self.places,
             self._outbox,
-            lambda slots: PLACEMENTS[self._settings.placement](slots).slot_of,
         )
         self._adoption.listen = self.listening.add
 
@@ -176,6 +174,13 @@ class Serving:
         """
         self.listening.released(slots, standing)
         return self.retirement.release(slots, standing)
+
+    def stay(self) -> None:
+        """
+        Go on after all: the successor that was to have everything has died.
+        """
+        self.retirement.stay()
+        self.listening.accept()
 
     def figures(self) -> dict[str, float]:
         """

@@ -83,11 +83,12 @@ class Client:
             self.socket.close()
             raise
 
-    def send(self, path: str = "/", close: bool = False) -> None:
+    def send(self, path: str = "/", close: bool = False, *headers: str) -> None:
         """
         Send a request without waiting for the answer.
         """
         head = [f"GET {path} HTTP/1.1", "Host: localhost"] + ["Connection: close"] * close
+        head += headers
         self.socket.sendall(("\r\n".join(head) + "\r\n\r\n").encode())
 
     def response(self) -> HTTPResponse:

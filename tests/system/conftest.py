@@ -32,6 +32,7 @@ class Start(Protocol):
         variables: Mapping[str, str] | None = None,
         listener: socket | None = None,
         ready: bool = True,
+        embedded: bool = False,
     ) -> Server:
         """
         :param ready: whether to wait until all workers serve.
@@ -52,9 +53,15 @@ def start() -> Iterator[Start]:
         variables: Mapping[str, str] | None = None,
         listener: socket | None = None,
         ready: bool = True,
+        embedded: bool = False,
     ) -> Server:
         server = Server(
-            *arguments, workers=workers, listen=listen, variables=variables, listener=listener
+            *arguments,
+            workers=workers,
+            listen=listen,
+            variables=variables,
+            listener=listener,
+            embedded=embedded,
         )
         servers.append(server)
         if ready:

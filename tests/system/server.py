@@ -4,6 +4,7 @@ A real ``twistd -n stickyd``: its process, its log, its workers.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -11,10 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from tests.system.log import PATIENCE, Log
 from tests.system.processes import (
@@ -26,9 +28,14 @@ from tests.system.processes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
+
+CONTROLLED = ROOT / "tests" / "system" / "controlled.tac"
+
+#: Seconds after which a test gives up waiting for a change of the whole fleet, under load.
+LONG = 60.0
 
 #: The tests' own socket is the server's descriptor 3, as systemd would pass it.
 HANDED = "systemd:domain=INET:index=0"
@@ -40,7 +47,7 @@ _ACTIVATE = 'export LISTEN_PID=$$; exec "$@" 3<&0 0</dev/null'
 #: What a log of a server that nothing happened to does not contain.
 COMPLAINTS = re.compile(r"#(warn|error|critical)\]|Traceback|Unhandled")
 
-_STARTED = re.compile(r"Worker (\d+) started \(slot (\d+)\)")
+_STARTED = re.compile(r"(?:Worker (\d+) started \(slot|Spare worker (\d+) takes slot) (\d+)")
 _ONLINE = re.compile(r"Worker (\d+) online")
 _LISTENING = re.compile(r"listening on \S+ \((?:.*:(\d+))?")
 
@@ -86,6 +93,9 @@ class Server:
         listen: str = HANDED,
         variables: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
+        embedded: bool = False,
+        directory: Path = ROOT,
+        twistd_options: Sequence[str] = ("-n", "--pidfile="),
     ) -> None:
         """
         Start it.
@@ -95,6 +105,8 @@ class Server:
             bound here, to 127.0.0.1 and a port that the kernel chose.
         :param variables: more variables of the environment.
         :param listener: a socket to hand to it instead of a new one; it stays the caller's.
+        :param embedded: run it as a part of ``controlled.tac``, see :meth:`ask`.
+        :param directory: where it is started.
         """
         self.workers = workers
         self.births: list[Birth] = []
@@ -102,11 +114,20 @@ class Server:
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
         self._allowed: list[str] = []
         name, _, value = self._mark.partition("=")
-        command = twistd("-n", "--pidfile=", "stickyd", "--listen", listen,
-                         "--workers", str(workers), *arguments)  # fmt: skip
+        options = ["--listen", listen, "--workers", str(workers), *arguments]
+        program = ["-y", str(CONTROLLED)] if embedded else ["stickyd", *options]
+        command = twistd(*twistd_options, *program)
         settings = environment(
             LISTEN_FDS="1", LISTEN_FDNAMES="http", **{name: value}, **(variables or {})
         )
+        self._control: IO[str] | None = None
+        if embedded:
+            ours, theirs = socket.socketpair()
+            self._control = ours.makefile("rw")
+            ours.close()
+            theirs.set_inheritable(True)
+            settings["STICKYD_TEST_OPTIONS"] = json.dumps(options)
+            settings["STICKYD_TEST_CONTROL"] = str(theirs.fileno())
         with socket.socket() if listener is None else listener.dup() as handed:
             if listen == HANDED:
                 if listener is None:
@@ -119,10 +140,13 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=settings,
-                cwd=ROOT,
+                cwd=directory,
+                pass_fds=(theirs.fileno(),) if embedded else (),
                 # A group of its own, to be sent what a terminal sends to the whole group.
                 start_new_session=True,
             )
+        if embedded:
+            theirs.close()
         self.pid = self.process.pid
         assert self.process.stdout is not None
         self.log = Log(self.process.stdout, self._notice)
@@ -130,7 +154,7 @@ class Server:
     def _notice(self, line: str) -> None:
         started = _STARTED.search(line)
         if started is not None:
-            self.births.append(Birth(int(started[1]), int(started[2])))
+            self.births.append(Birth(int(started[1] or started[2]), int(started[3])))
 
     # what is known of it
 
@@ -200,6 +224,60 @@ class Server:
         return [Watched(self.worker(slot)) for slot in range(self.workers)]
 
     # doing things to it
+
+    def ask(self, command: str) -> str:
+        """
+        Have an embedded one do something: ``drain 1``, ``undrain 1``, ``resize 3``, ``reload``.
+
+        :return: the reason why it was not done, or an empty text.
+        """
+        assert self._control is not None
+        self._control.write(command + "\n")
+        self._control.flush()
+        return self._control.readline().rstrip("\n")
+
+    def send(self, signum: signal.Signals) -> None:
+        """
+        Send a signal to the primary alone.
+        """
+        os.kill(self.pid, signum)
+
+    def pause(self, seconds: float) -> None:
+        """
+        Let the server have the machine for a moment.  Nothing may depend on how long.
+        """
+        threading.Event().wait(seconds)
+
+    def reload(self, timeout: float = LONG) -> None:
+        """
+        Reload by SIGHUP, and wait until every worker is fresh.
+        """
+        since = self.log.mark()
+        self.send(signal.SIGHUP)
+        self.log.wait_for("Reloaded: every worker is fresh", since, timeout=timeout)
+
+    def resize_to(self, count: int, timeout: float = LONG) -> None:
+        """
+        Resize by signals, and wait until that is done.
+        """
+        since = self.log.mark()
+        difference = count - self.workers
+        for _ in range(abs(difference)):
+            self.send(signal.SIGTTIN if difference > 0 else signal.SIGTTOU)
+            # The kernel keeps one pending signal of a kind.
+            self.log.wait_for("Received SIGTT", since, timeout=timeout)
+            self.log.wait_for("Resized from", since, timeout=timeout)
+            since = self.log.mark()
+        self.workers = count
+
+    def upgrade(self, timeout: float = LONG) -> None:
+        """
+        Upgrade by SIGUSR2, and wait until the workers are fresh too.
+        """
+        since = self.log.mark()
+        self.send(signal.SIGUSR2)
+        self.log.wait_for(rf"Primary {self.pid} running", since, timeout=timeout)
+        self.log.wait_for("Reloaded: every worker is fresh", since, timeout=timeout)
 
     def allow(self, *patterns: str) -> None:
         """
@@ -287,4 +365,6 @@ class Server:
             except ProcessLookupError:
                 pass  # it was faster
         self.process.wait()
+        if self._control is not None:
+            self._control.close()
         self.log.wait_for_end()

@@ -90,7 +90,7 @@ def complaint(*arguments: str, before: tuple[str, ...] = (), path: str = "") -> 
         (["--workers", "1.5"], "--workers: '1.5' is not a whole number from 1 to 256"),
         (["--stop-timeout", "-1"], "--stop-timeout: '-1' is not a number of seconds"),
         (["--stop-timeout", "nan"], "--stop-timeout: 'nan' is not a number of seconds"),
-        (["--affinity", "face"], "'face' is not an ip key"),
+        (["--affinity", "face"], "'face' is no key; write one of ip, sni, cookie"),
         (["--affinity", "ip/33"], "an IPv4 prefix length is 1 to 32, not 33"),
         (["--affinity", "ip/0"], "with an IPv4 prefix length of 0"),
         (["--affinity", "ip/24/129"], "an IPv6 prefix length is 1 to 128, not 129"),

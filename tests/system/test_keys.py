@@ -4,6 +4,7 @@ Keys other than the socket's own address: what a request, a token or a proxy say
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 from collections import Counter
@@ -88,6 +89,52 @@ def test_head_in_pieces_is_placed_as_if_whole(start: Start) -> None:
             for byte in f"GET / HTTP/1.1\r\nHost: h\r\nX-User: {value}\r\n\r\n".encode():
                 client.socket.sendall(bytes([byte]))
             assert client.answer().told["slot"] == placement.slot_of(value.encode())
+
+
+def test_too_long_a_head_is_answered_by_its_worker(start: Start) -> None:
+    """
+    The primary cannot place it and says nothing: the answer is HTTP's own.
+    """
+    server = start(*MIRROR, "--affinity", "header:X-User,ip", "--head-bytes", "1000")
+    # As HTTP/1.1 has it, no more than this is read of such a head.
+    assert ask(server, "X-User: alice\r\nX-Long: " + "x" * 970 + "\r\n").status == 431
+    assert ask(server, "X-User: alice\r\n").status == 200
+
+
+def test_silent_clients_keep_nobody_waiting(start: Start) -> None:
+    """
+    As many silent clients as may wait, and more, take no one's turn; once they speak they
+    are served like others.
+    """
+    options = ("--sniff-limit", "5")
+    server = start(*MIRROR, "--affinity", "header:X-User,ip", *options)
+    with ExitStack() as clients:
+        silent = [clients.enter_context(Client(server.target)) for _ in range(10)]
+        assert ask(server, "X-User: alice\r\n").status == 200
+        assert [client.ask().status for client in silent] == [200] * 10
+
+
+def test_waiting_client_outlives_the_primary(start: Start, tmp_path: Path) -> None:
+    """
+    Half a head, or half a PROXY header, is completed for the primary's successor.
+    """
+    path = secret_file(tmp_path, SECRET)
+    server = start(
+        *PROXIED, "--affinity", "cookie:stickyd,ip", "--secret-file", path, workers=WORKERS
+    )
+    head = f"GET / HTTP/1.1\r\nHost: h\r\nCookie: stickyd={Signer([SECRET]).mint(3)}\r\n\r\n"
+    data = v1("198.51.100.1", 4711) + head.encode()
+    with ExitStack() as clients:
+        parts = [(clients.enter_context(Client(server.target)), end) for end in (9, 60)]
+        for client, end in parts:
+            client.socket.sendall(data[:end])
+        server.process.send_signal(signal.SIGUSR2)
+        server.log.wait_for(r"Primary \d+ running", count=2)
+        server.log.wait_for("Reloaded: every worker is fresh")
+        for client, end in parts:
+            client.socket.sendall(data[end:])
+            told = client.answer().told
+            assert (told["host"], told["slot"]) == ("198.51.100.1", 3)
 
 
 def secret_file(directory: Path, *secrets: bytes) -> str:

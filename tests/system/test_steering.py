@@ -8,19 +8,26 @@ import os
 import signal
 import threading
 from contextlib import ExitStack
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stickyd.explain import Client as Visitor
+from stickyd.explain import explain
+from stickyd.settings import Settings
 from tests.system.client import Client, ask_once
+from tests.system.log import PATIENCE
 from tests.system.placing import rendezvous, source_address, sources_of
+from tests.system.processes import all_end_within
 from tests.system.server import HANDED
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tests.system.conftest import Start
-    from tests.system.server import Server
+    from tests.system.processes import all_end_within
+from tests.system.server import Server
 
 MIRROR = ("--resource", "tests.system.apps:mirror")
 KERNEL = ("--steering", "kernel")
@@ -86,32 +93,28 @@ class Visitors:
 @pytest.mark.parametrize("steering", ["handoff", "kernel", "auto"])
 def test_2000_connections_from_500_addresses(steering: str, start: Start) -> None:
     """
-    Whoever accepts, each address is served by the slot that the placement computes.
+    Whoever accepts, each address is served by the slot that ``explain`` predicts.
     """
     server = start(*MIRROR, "--steering", steering, workers=4, listen=LISTEN)
     for number in range(2000):
         source = source_address(number % 500)
-        assert ask_once(server.target, source).told["slot"] == rendezvous(source, 4), source
+        expected = explain(Settings(), 4, Visitor(source)).slot
+        assert ask_once(server.target, source).told["slot"] == expected, source
 
 
 def test_workers_accept_by_themselves(start: Start) -> None:
     """
-    With kernel steering a client is served while the primary stands still; with handoff
-    steering he is not.
+    With kernel steering clients are served while the primary stands still.
     """
     server = start(*MIRROR, *KERNEL, listen=LISTEN)
+    # A worker that has answered has its listening socket.
+    assert {ask_once(server.target, source).told["slot"] for source in SOURCES} == {0, 1}
     server.suspend(server.pid)
     try:
-        assert ask_once(server.target).told["slot"] == rendezvous("127.0.0.1", 2)
+        for source in SOURCES:
+            assert ask_once(server.target, source).told["slot"] == rendezvous(source, 2)
     finally:
         server.resume(server.pid)
-    by_hand = start(*MIRROR, listen=LISTEN)
-    by_hand.suspend(by_hand.pid)
-    try:
-        with Client(by_hand.target, timeout=0.5) as client, pytest.raises(TimeoutError):
-            client.ask()
-    finally:
-        by_hand.resume(by_hand.pid)
 
 
 def test_queue_of_a_killed_worker_waits_for_its_successor(start: Start) -> None:
@@ -151,7 +154,7 @@ def test_kills_under_load_break_only_what_was_being_served(start: Start) -> None
             try:
                 if ask_once(server.target, source).told["slot"] != slot:
                     misplaced.append(source)
-            except (OSError, Exception):  # noqa: BLE001
+            except (OSError, HTTPException):
                 broken[source] = broken.get(source, 0) + 1
 
     threads = [threading.Thread(target=visit, args=(source,)) for source in SOURCES[:8]]
@@ -238,8 +241,10 @@ def test_workers_listen_no_more_when_the_primary_is_dead(start: Start) -> None:
     pid, hits = ask_once(server.target).counted
     with Client(server.target) as kept:
         assert kept.ask().counted == (pid, hits + 1)
+        workers = server.watch_workers()
         server.kill()
         assert kept.at_end()
+    assert all_end_within(workers, PATIENCE)
     server.check_nothing_left()
     again = start(*KERNEL, listen=f"tcp:{server.port}:interface=127.0.0.1")
     assert ask_once(again.target).counted[1] == 1
@@ -267,3 +272,60 @@ def test_what_the_kernel_cannot_do(
     auto = start(*MIRROR, "--steering", "auto", *arguments, listen=listen)
     auto.log.wait_for(f"Steering by handoff: .*{reason}")
     assert ask_once(auto.target).status == 200
+
+
+@pytest.mark.parametrize("steering", ["handoff", "kernel"])
+def test_upgrade_under_load_loses_nothing(steering: str, start: Start) -> None:
+    """
+    Each client's count goes on by one with each request while the primary replaces its
+    own code, whoever accepts; and a resize works as before.
+    """
+    server = start("--steering", steering, workers=2, listen=LISTEN)
+    with Visitors(server, SOURCES) as visitors:
+        visitors.wait()
+        os.kill(server.pid, signal.SIGUSR2)
+        server.log.wait_for("Reloaded: every worker is fresh", timeout=60)
+        visitors.wait()
+        os.kill(server.pid, signal.SIGTTIN)
+        server.log.wait_for("Resized from 2 to 3 slots", timeout=30)
+        visitors.wait()
+    assert not visitors.problems
+
+
+def test_least_spreads_newcomers_and_remembers_them(start: Start) -> None:
+    """
+    Newcomers go where the fewest are; each client comes back to its worker, also after
+    a reload and an upgrade, and keeps its count when its slot is removed.
+    """
+    server = start("--placement", "least", workers=3, listen=LISTEN)
+    sources = SOURCES[:30]
+    with ExitStack() as stack:
+        clients = {source: stack.enter_context(Client(server.target, source)) for source in sources}
+        slots = {
+            source: server.slot_of(client.ask().counted[0]) for source, client in clients.items()
+        }
+    assert sorted(slots.values()) == [0] * 10 + [1] * 10 + [2] * 10
+    hits = dict.fromkeys(sources, 1)
+
+    def all_stay(among: set[int]) -> None:
+        for source in sources:
+            pid, count = ask_once(server.target, source).counted
+            hits[source] += 1
+            assert count == hits[source], source
+            if slots[source] in among:
+                assert server.slot_of(pid) == slots[source]
+
+    for signum, line in (
+        (signal.SIGHUP, "Reloaded: every worker is fresh"),
+        (signal.SIGUSR2, "Reloaded: every worker is fresh"),
+    ):
+        mark = server.log.mark()
+        os.kill(server.pid, signum)
+        server.log.wait_for(line, since=mark, timeout=60)
+        all_stay({0, 1, 2})
+    os.kill(server.pid, signal.SIGTTOU)
+    server.log.wait_for("Resized from 3 to 2 slots", timeout=30)
+    all_stay({0, 1})
+    os.kill(server.pid, signal.SIGTTIN)
+    server.log.wait_for("Resized from 2 to 3 slots", timeout=30)
+    all_stay({0, 1})

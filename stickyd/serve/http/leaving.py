@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stickyd.handoff.frame import say_secure
 from stickyd.serve.http.incoming import Incoming
-from stickyd.serve.http.outgoing import GONE, HEAD, LEAVING
+from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +66,8 @@ class Leaving(Incoming):
         session is not saved yet.
         """
         request = self._request
+        if self._state in (PASSING, CLOSING, GONE):
+            return False
         if request is None:
             return bool(self._kept) or self._serving
         return not request.startedWriting
@@ -152,4 +154,7 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            self.loseConnection()
+            if self._block is None and self.isSecure():
+                self._expect(self.shared.limits.first)
+            else:
+                self.loseConnection()

@@ -1,0 +1,100 @@
+"""
+``python -m stickyd explain``: which slot serves a client, and why.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.python import usage
+
+from stickyd.affinity.token import Signer
+from stickyd.errors import OperatorError, SettingError
+from stickyd.explain import Client, Explanation, explain
+from stickyd.fleet.cpus import usable_cpus
+from stickyd.fleet.secret import Secrets
+from stickyd.options import Options
+
+USAGE = "write: python -m stickyd explain --address 192.0.2.7"
+
+
+class ExplainOptions(Options):
+    """
+    What ``explain`` understands: a client, and every option of ``twistd stickyd``.
+    """
+
+    synopsis = "explain [options]"
+    longdesc = (
+        "Says which slot serves a client and why, from the same options and configuration"
+        " file as twistd stickyd has. It asks no running server."
+    )
+    help_command = "python -m stickyd explain --help"
+    optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
+        ["address", None, "", "The client's address; without one, a peer on a UNIX socket."],
+        ["path", None, "/", "The path of the request, with its query if there is one."],
+        ["query", None, "", "The query of the request."],
+        ["sni", None, "", "The server name of the TLS handshake."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._headers: list[tuple[str, str]] = []
+
+    def opt_header(self, header: str) -> None:
+        """
+        A header of the request, as in 'X-User: alice'. Repeatable.
+        """
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise SettingError(f"--header: {header!r} is no header; write 'Name: value'")
+        self._headers.append((name, value))
+
+    def opt_cookie(self, cookie: str) -> None:
+        """
+        A cookie of the request, as in stickyd=VALUE. Repeatable.
+        """
+        if "=" not in cookie:
+            raise SettingError(f"--cookie: {cookie!r} is no cookie; write NAME=VALUE")
+        self._headers.append(("Cookie", cookie))
+
+    @property
+    def client(self) -> Client:
+        """
+        The client that is asked about.
+        """
+        target = self["path"] + (f"?{self['query']}" if self["query"] else "")
+        return Client(self["address"], tuple(self._headers), target, self["sni"])
+
+    def explanation(self) -> Explanation:
+        """
+        What is to be told.
+
+        :raises SettingError: if the settings, or what is said of the client, cannot be.
+        """
+        settings = self.settings
+        secrets = Secrets().of(settings) if settings.secret_file else ()
+        signer = Signer(secrets) if secrets else None
+        return explain(settings, settings.workers or usable_cpus(), self.client, signer)
+
+
+def main(arguments: list[str]) -> int:
+    """
+    Do what the command line says.
+
+    :return: the exit code.
+    """
+    if arguments[:1] != ["explain"]:
+        sys.stderr.write(f"stickyd: {' '.join(arguments) or 'nothing to do'}: {USAGE}\n")
+        return 1
+    options = ExplainOptions()
+    try:
+        options.parseOptions(arguments[1:])
+        sys.stdout.write(f"{options.explanation()}\n")
+    except (OperatorError, usage.UsageError) as problem:
+        sys.stderr.write(f"stickyd: {problem}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,199 @@
+"""
+Saying beforehand who serves a client.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stickyd.__main__ import main
+from stickyd.affinity.address import parse_ip_key
+from stickyd.affinity.token import Signer
+from stickyd.errors import SettingError
+from stickyd.explain import Client, Explanation, explain
+from stickyd.placement.modulo import Modulo
+from stickyd.placement.rendezvous import Rendezvous
+from stickyd.settings import Settings
+
+SIGNER = Signer([b"0123456789abcdef"])
+
+
+def ask(
+    client: Client, slots: int = 5, signer: Signer | None = None, **given: object
+) -> Explanation:
+    """
+    Explain a client by some settings.
+    """
+    return explain(Settings.read(given), slots, client, signer)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7", "::ffff:192.0.2.7", "2001:db8::7", ""])
+def test_address_is_placed_as_the_server_does(address: str) -> None:
+    """
+    The slot is that of the key's placement, whatever family the address is of.
+    """
+    explained = ask(Client(address))
+    key = parse_ip_key("ip").key_of(address)
+    assert explained.slot == Rendezvous(5).slot_of(key)
+    assert (explained.entry, explained.key) == ("ip/32/64", key)
+
+
+def test_modulo_places_by_the_text_of_the_address() -> None:
+    """
+    The Node program's placement hashes what it always did.
+    """
+    explained = ask(Client("192.0.2.7"), placement="modulo")
+    assert explained.slot == Modulo(5).slot_of(b"192.0.2.7")
+    assert "'192.0.2.7'" in str(explained)
+
+
+def test_first_entry_that_the_client_has_decides() -> None:
+    """
+    Each entry before it is told with the reason why it does not.
+    """
+    affinity = "cookie:stickyd,query:room,header:X-User,ip"
+    client = Client("192.0.2.7", [("X-User", " alice ")], "/chat?nothing=1")
+    explained = ask(client, affinity=affinity)
+    assert explained.slot == Rendezvous(5).slot_of(b"alice")
+    assert str(explained).splitlines() == [
+        f"slot {explained.slot}",
+        "  cookie:stickyd: the request does not have it",
+        "  query:room: the request does not have it",
+        f"  header:X-User: the key is 'alice': rendezvous over 5 slots gives {explained.slot}",
+    ]
+
+
+def test_query_and_path_are_read_from_the_target() -> None:
+    """
+    What stands in the request's first line is found there.
+    """
+    client = Client("192.0.2.7", target="/room/7/?user=bob")
+    assert ask(client, affinity="query:user,ip").key == b"bob"
+    assert ask(client, affinity="path:/room/([^/]+),ip").key == b"7"
+
+
+def test_server_name_is_compared_without_case() -> None:
+    """
+    The name of the TLS handshake decides as the server would see it.
+    """
+    client = Client("192.0.2.7", server_name="Example.ORG.")
+    assert ask(client, affinity="sni,ip").key == b"example.org"
+    assert "names no server" in str(ask(Client("192.0.2.7"), affinity="sni,ip"))
+
+
+def test_signed_cookie_names_its_slot() -> None:
+    """
+    A cookie of ours decides; one that is forged, or for a slot that is gone, falls through.
+    """
+    cookie = [("Cookie", f"a=b; stickyd={SIGNER.mint(3)}")]
+    client = Client("192.0.2.7", cookie)
+    explained = ask(client, signer=SIGNER, affinity="cookie:stickyd,ip")
+    assert (explained.entry, explained.slot) == ("cookie:stickyd", 3)
+    gone = ask(client, 2, SIGNER, affinity="cookie:stickyd,ip")
+    assert gone.entry == "ip/32/64"
+    assert "not signed by us, or for a slot that there is not" in str(gone)
+    unknown = ask(client, affinity="cookie:stickyd,ip")
+    assert unknown.entry == "ip/32/64"
+    assert "cannot be verified here without --secret-file" in str(unknown)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"placement": "least"}, "where it was before, and else the least loaded slot"),
+        ({"affinity": "cookie:stickyd"}, "no entry matches, so this is a newcomer"),
+        ({"affinity": "learn:query:sid,ip"}, "an id that the primary may have learned"),
+    ],
+)
+def test_what_only_a_running_primary_knows_is_said_to_be_so(
+    given: dict[str, object], reason: str
+) -> None:
+    """
+    Loads and tables are no guess: there is no slot then, and the reason is told.
+    """
+    explained = explain(Settings.read(given), 5, Client("192.0.2.7", target="/?sid=1"))
+    assert explained.slot is None
+    assert str(explained).startswith("only the running primary knows the slot\n")
+    assert reason in str(explained)
+
+
+def test_forwarded_address_counts_from_a_trusted_proxy_only() -> None:
+    """
+    The same header places by the client behind the proxy, or by the proxy.
+    """
+    client = Client("192.0.2.7", [("X-Forwarded-For", "198.51.100.1")])
+    key_of = parse_ip_key("ip").key_of
+    assert ask(client, trust="192.0.2.0/24").key == key_of("198.51.100.1")
+    assert ask(client).key == key_of("192.0.2.7")
+
+
+def test_address_that_is_none_is_refused() -> None:
+    """
+    A name is no address.
+    """
+    with pytest.raises(SettingError, match="'localhost' is not an address"):
+        ask(Client("localhost"))
+
+
+# the command
+
+
+def test_command_takes_the_options_of_the_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Configuration file, secret and options are those of twistd stickyd.
+    """
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"0123456789abcdef\n")
+    secret.chmod(0o600)
+    config = tmp_path / "stickyd.toml"
+    config.write_text(f'workers = 4\naffinity = ["cookie:who", "ip"]\nsecret-file = "{secret}"\n')
+    cookie = f"who={SIGNER.mint(2)}"
+    asked = ["explain", "--config", str(config), "--address", "192.0.2.7"]
+    assert main([*asked, "--cookie", cookie]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "slot 2"
+    assert main([*asked, "--workers", "9"]) == 0
+    expected = Rendezvous(9).slot_of(bytes([192, 0, 2, 7]))
+    assert f"rendezvous over 9 slots gives {expected}" in capsys.readouterr().out
+
+
+def test_command_takes_a_whole_request(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Path, query, headers and server name are options.
+    """
+    main(
+        ["explain", "--workers=3", "--affinity=query:a,ip", "--path=/x", "--query=a=7", "--sni=h",
+         "--header=X-User: alice"]
+    )  # fmt: skip
+    assert "query:a: the key is '7'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "nothing to do: write: python -m stickyd explain --address"),
+        (["serve"], "serve: write: python -m stickyd explain --address"),
+        (["explain", "--address", "x"], "--address: 'x' is not an address"),
+        (["explain", "--header", "x"], "--header: 'x' is no header"),
+        (["explain", "--cookie", "x"], "--cookie: 'x' is no cookie"),
+        (["explain", "--wrong"], "option --wrong not recognized (see: python -m stickyd explain"),
+    ],
+)
+def test_mistake_gets_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Whatever is wrong is told in one line, with a failing exit code.
+    """
+    try:
+        said, code = "", main(arguments)
+    except SystemExit as end:  # how the options end the process
+        said, code = f"{end.code}\n", 1
+    said += capsys.readouterr().err
+    assert code == 1
+    assert said.startswith("stickyd: ")
+    assert line in said
+    assert said.count("\n") == 1

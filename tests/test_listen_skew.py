@@ -1,0 +1,149 @@
+"""
+Noticing that one key has more than half of the connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from zope.interface.verify import verifyObject
+
+from stickyd.handoff.frame import Handoff
+from stickyd.interfaces import IDestination
+from stickyd.listen.skew import ENOUGH, EVERY, MOST_KEYS, QUIET, WINDOW, SkewWatch
+from stickyd.testing import FakeDestination
+
+
+class Rig:
+    """
+    A watch on a clock that the test advances.
+    """
+
+    def __init__(self, slots: int = 2) -> None:
+        self.clock = Clock()
+        self.destination = FakeDestination()
+        self.watch = SkewWatch(self.destination, self.clock, lambda: slots)
+
+    def come(self, keys: Iterable[int], slot: int | None = None) -> list[str]:
+        """
+        Let clients come.
+
+        :return: what was logged.
+        """
+        with capturedLogs() as logged:
+            for key in keys:
+                host = f"192.0.2.{key}" if key < 256 else "2001:db8::1"
+                handoff = Handoff(0, host, 1, key.to_bytes(4, "big"))
+                if slot is not None:
+                    handoff.slot = slot
+                self.watch.deliver(handoff)
+        return [formatEvent(event) for event in logged]
+
+
+def test_everything_is_passed_on() -> None:
+    """
+    The watch is a destination that keeps nothing and changes nothing.
+    """
+    rig = Rig()
+    assert verifyObject(IDestination, rig.watch)
+    rig.come(range(100))
+    assert [int.from_bytes(h.key, "big") for h in rig.destination.delivered] == list(range(100))
+
+
+def test_more_than_half_is_told_with_the_way_out() -> None:
+    """
+    The line names the address, the share and the options to set; once it is enough.
+    """
+    rig = Rig()
+    assert rig.come([7] * (ENOUGH - 1)) == []
+    (line,) = rig.come([7])
+    assert line.startswith("100% of the new connections have the affinity key of 192.0.2.7")
+    assert "--trust" in line
+    assert "--affinity cookie:stickyd,ip" in line
+
+
+def test_half_is_not_more_than_half() -> None:
+    """
+    Two clients who share the server evenly are no skew.
+    """
+    assert Rig().come([1, 2] * 5000) == []
+
+
+@pytest.mark.parametrize("clients", range(3, 70))
+def test_clients_who_take_turns_are_no_skew(clients: int) -> None:
+    """
+    The sample does not meet the same one of them each time.
+    """
+    assert Rig().come([number % clients for number in range(5000)]) == []
+
+
+def test_it_is_noticed_among_many_others() -> None:
+    """
+    Three of five connections are one client's, the others' are all different.
+    """
+    keys = [7 if number % 5 < 3 else 1000 + number for number in range(3000)]
+    (line,) = Rig().come(keys)
+    assert "192.0.2.7" in line
+
+
+def test_skew_that_begins_late_in_a_window_is_noticed() -> None:
+    """
+    After the first connections a sample counts on, and is compared with all of it.
+    """
+    rig = Rig()
+    assert rig.come(range(ENOUGH)) == []
+    assert len(rig.come([7] * (2 * ENOUGH * EVERY))) == 1
+
+
+def test_it_is_told_once_in_a_while() -> None:
+    """
+    What stays as it is is told again only when the line before is old.
+    """
+    rig = Rig()
+    assert len(rig.come([7] * 200)) == 1
+    rig.clock.advance(WINDOW)
+    assert rig.come([7] * 200) == []
+    rig.clock.advance(QUIET)
+    assert len(rig.come([7] * 200)) == 1
+
+
+def test_a_window_forgets_the_one_before() -> None:
+    """
+    Few connections in each of many minutes never become enough.
+    """
+    rig = Rig()
+    for _ in range(10):
+        assert rig.come([7] * (ENOUGH - 1)) == []
+        rig.clock.advance(WINDOW)
+
+
+def test_nothing_is_to_be_spread_over_one_slot() -> None:
+    """
+    With one worker there is no advice to give.
+    """
+    assert Rig(slots=1).come([7] * 200) == []
+
+
+def test_connections_that_another_key_places_do_not_count_for_their_address() -> None:
+    """
+    Clients with a signed cookie, and newcomers without a key, may all have one address.
+    """
+    assert Rig().come([7] * 200, slot=1) == []
+    rig = Rig()
+    with capturedLogs() as logged:
+        for _ in range(200):
+            rig.watch.deliver(Handoff(0, "192.0.2.7", 1, b""))
+    assert not logged
+
+
+@pytest.mark.parametrize("others", [MOST_KEYS, 100 * MOST_KEYS])
+def test_counting_is_bounded(others: int) -> None:
+    """
+    However many clients there are, no more than so many keys are counted.
+    """
+    rig = Rig()
+    rig.come(range(1000, 1000 + others))
+    assert len(rig.watch._counts) <= MOST_KEYS

@@ -1,0 +1,160 @@
+"""
+What the settings make of TLS, limits and the access log, and what an operator reads if
+they cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+import stickyd
+from stickyd.errors import SettingError
+from stickyd.settings import Settings
+from stickyd.worker import edge
+from tests.tls_harness import write_certificate
+
+ROOT = Path(stickyd.__file__).parents[1]
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    """
+    Each setting reaches the limit that it is for; a body limit of 0 is none.
+    """
+    limits = edge.http_limits(
+        Settings.read(
+            {
+                "head_bytes": 1000,
+                "head_fields": 7,
+                "body_bytes": 9,
+                "idle_timeout": 1,
+                "head_timeout": 2,
+                "body_timeout": 3,
+            }
+        )
+    )
+    assert (limits.head_bytes, limits.head_fields, limits.body_bytes) == (1000, 7, 9)
+    assert (limits.idle, limits.head, limits.body, limits.target_bytes) == (1, 2, 3, 1000)
+    assert edge.http_limits(Settings.read({"body_bytes": 0})).body_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("given", "offered"),
+    [
+        ({}, True),
+        ({"http2": "on"}, True),
+        ({"http2": "off"}, False),
+        ({"wsgi": "a:b"}, True),
+        ({"static": "a"}, True),
+        ({"asgi": "a:b"}, False),
+        ({"asgi_factory": "a:b"}, False),
+        ({"protocol": "a:b"}, False),
+    ],
+)
+def test_who_is_offered_http2(given: dict[str, str], offered: bool) -> None:
+    """
+    By default HTTP/2 is offered where it can be served; never without TLS.
+    """
+    assert edge.offers_http2(Settings.read({"tls": "a.pem", **given})) == offered
+    if given.get("http2") != "on":
+        assert not edge.offers_http2(Settings.read(given))
+
+
+def test_http2_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Without the packages ``auto`` goes without, and ``on`` says what to install.
+    """
+
+    def find_spec(name: str) -> ModuleSpec | None:
+        return None if name == "h2" else ModuleSpec(name, None)
+
+    monkeypatch.setattr(edge, "find_spec", find_spec)
+    assert not edge.offers_http2(Settings.read({"tls": "a.pem"}))
+    with pytest.raises(SettingError, match=r"needs h2.*: pip install 'stickyd\[http2\]'"):
+        edge.offers_http2(Settings.read({"tls": "a.pem", "http2": "on"}))
+
+
+def test_plain_settings_have_no_tls() -> None:
+    """
+    Without ``--tls`` connections are plain.
+    """
+    assert edge.server_tls(Settings(), Clock()) is None
+
+
+def test_access_log_is_appended_to(tmp_path: Path) -> None:
+    """
+    What another worker has written stays; ``-`` is the standard output.
+    """
+    path = tmp_path / "access.log"
+    for text in ("first\n", "second\n"):
+        file = edge.open_access_log(str(path))
+        assert file is not None
+        file.write(text)
+        file.close()
+    assert path.read_text() == "first\nsecond\n"
+    assert edge.open_access_log("-") is sys.stdout
+    assert edge.open_access_log("") is None
+
+
+def test_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
+    """
+    The line says which file, and why not.
+    """
+    with pytest.raises(SettingError, match=f"--access-log {tmp_path}: Is a directory; name"):
+        edge.open_access_log(str(tmp_path))
+
+
+def checked(settings: dict[str, Any], *path: str) -> subprocess.CompletedProcess[str]:
+    """
+    Have a worker check settings, as the preflight does.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "stickyd.worker", "--check"],
+        input=json.dumps({"settings": Settings.read(settings).to_json(), "path": [str(ROOT)]}),
+        env={"PYTHONPATH": ":".join([*path, str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_package_that_is_not_installed(tmp_path: Path) -> None:
+    """
+    Without pyOpenSSL the check fails with one line that says what to install.
+    """
+    (tmp_path / "OpenSSL.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'OpenSSL'\", name='OpenSSL')\n"
+    )
+    pair = write_certificate(tmp_path, "a", "a.test")
+    outcome = checked({"tls": pair}, str(tmp_path))
+    assert outcome.returncode == 1
+    assert outcome.stdout == (
+        "--tls needs OpenSSL, which is not installed: pip install 'stickyd[tls]'\n"
+    )
+
+
+def test_good_certificate_passes(tmp_path: Path) -> None:
+    """
+    A check of good settings says nothing.
+    """
+    outcome = checked(
+        {"tls": write_certificate(tmp_path, "a", "a.test"), "access_log": str(tmp_path / "log")}
+    )
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
+def test_bad_certificate_is_told(tmp_path: Path) -> None:
+    """
+    A check of a certificate that is none fails with one line about it.
+    """
+    (tmp_path / "a.pem").write_text("nonsense")
+    outcome = checked({"tls": str(tmp_path / "a.pem")})
+    assert outcome.returncode == 1
+    assert outcome.stdout.startswith(f"TLS: '{tmp_path}/a.pem' holds no certificate in PEM form")
+    assert outcome.stdout.count("\n") == 1
