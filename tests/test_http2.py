@@ -596,11 +596,7 @@ def test_drain_finishes_what_is_under_way() -> None:
         request.finish()
         for _ in range(5):
             wire.clock.advance(0)
-<<<<<<< HEAD
-    assert (wire.channel.busy, bool(wire.closed)) == (False, True)
-=======
     assert wire.transport.disconnecting
->>>>>>> tls
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, third)]
     wire.exchange()
     assert not wire.channel.busy
