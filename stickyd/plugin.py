@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import MultiService
 
 from stickyd.control.notify import ServiceManager
-from stickyd.control.signals import Signals
+from stickyd.control.signals import COMMANDS, Signals
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
 from stickyd.fleet.upgrade import Upgrade, take_inherited, take_preflight
@@ -56,7 +56,7 @@ def makeService(options: Options) -> MultiService:
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
     reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
-    upgrade = Upgrade(reactor, sticky, os.getcwd(), partial(_forget_pid, options))
+    upgrade = Upgrade(reactor, sticky, os.getcwd(), partial(_forget_pid, options), COMMANDS)
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together
 

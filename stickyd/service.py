@@ -341,7 +341,7 @@ class StickyService(Service):
                 self.stick.place(slots, range(slots)).restore(inherited["stick"])
             self.fleet.resume(inherited["fleet"], self._life)
             # The workers run the former code.
-            self.reload().addCallback(lambda _: self._resize_if_wanted())
+            self.reload().addCallback(lambda _: self._resize_if_wanted(inherited))
             for each in inherited.get("sniffed", ()):
                 if self._sniffer is None:
                     self.factory.accepted(each["descriptor"], each["host"], each["port"])
@@ -361,9 +361,13 @@ class StickyService(Service):
             with suppress(ProcessExitedAlready):
                 process.signalProcess(signal.SIGKILL)
 
-    def _resize_if_wanted(self) -> None:
-        if self.settings.workers and self.settings.workers != self.fleet.placed:
-            self.resize(self.settings.workers)
+    def _resize_if_wanted(self, inherited: dict[str, Any]) -> None:
+        # What the operator has done by signals stays, unless he has changed the setting.
+        wanted = self._wanted or inherited["wanted"]
+        if self.settings.workers != inherited["workers"]:
+            wanted = self.settings.workers
+        if wanted and wanted != self.fleet.placed:
+            self.resize(wanted)
 
     @override
     def stopService(self) -> Deferred[None]:
@@ -436,6 +440,8 @@ class StickyService(Service):
         fleet = self.fleet.to_plain()
         return {
             "ports": ports,
+            "workers": self.settings.workers,
+            "wanted": self._wanted,
             "groups": {} if self.kernel is None else self.kernel.to_plain(),
             "stick": None if self.stick is None else self.stick.snapshot(),
             "fleet": fleet,
@@ -496,6 +502,8 @@ class StickyService(Service):
         return [failure.getErrorMessage()]
 
     def _reloaded(self, problems: list[str]) -> list[str]:
+        if not self.running:
+            return problems
         for problem in problems:
             self._log.error("Not reloaded: {problem}", problem=problem)
         if not problems:

@@ -283,6 +283,18 @@ def test_slot_that_comes_back_in_time_keeps_its_socket(rig: Rig) -> None:
     assert rig.turn() == []
 
 
+def test_slot_that_is_removed_again_has_its_time_again(rig: Rig) -> None:
+    """
+    The time for a handshake runs from the last removal.
+    """
+    rig.steering.placed(rig.slots[:2], [0, 1])
+    rig.clock.advance(HANDSHAKE_SECONDS - 1)
+    rig.steering.placed(rig.slots, [0, 1, 2])
+    rig.steering.placed(rig.slots[:2], [0, 1])
+    rig.clock.advance(HANDSHAKE_SECONDS - 1)
+    assert rig.retired == 1
+
+
 def test_resize_that_cannot_be_is_refused_before_anything_moves(rig: Rig) -> None:
     """
     Want of descriptors, and a number that the program cannot have, are reasons.

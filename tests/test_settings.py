@@ -90,6 +90,7 @@ def test_help_names_every_option_and_its_default() -> None:
             ("--placement", "rendevous"),
             "did you mean 'rendezvous'? known: rendezvous, least, modulo",
         ),
+        (("--stick-limit", "9"), "--stick-limit means nothing to the rendezvous placement"),
         (("--stop-timeout", "-1"), "--stop-timeout: '-1' is not a number of seconds of at least 0"),
         (("--stop-timeout", "nan"), "--stop-timeout: 'nan' is not a number of seconds"),
         (("--wrokers", "4"), "option --wrokers not recognized"),

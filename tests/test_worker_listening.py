@@ -14,9 +14,9 @@ from twisted.internet.task import Clock
 
 from stickyd.affinity.address import parse_ip_key
 from stickyd.handoff.frame import Handoff, Purpose
-from stickyd.placement.rendezvous import Rendezvous
 from stickyd.testing import FakeReadiness
 from stickyd.worker.listening import Listening
+from stickyd.worker.places import Places
 from tests.channels import open_sockets
 from tests.system.placing import sources_of
 
@@ -41,16 +41,6 @@ class Adopting:
         Serve one.
         """
         self.adopted.append(handoff)
-
-
-class Retiring:
-    """
-    Stands for the retirement: knows our slot.
-    """
-
-    def __init__(self) -> None:
-        self.slot = -1
-        self.target_of: Any = lambda key: self.slot
 
 
 class Outgoing:
@@ -81,7 +71,7 @@ class Rig:
         self.clock = Clock()
         self.readiness = FakeReadiness(self.clock)
         self.adoption = Adopting()
-        self.retirement = Retiring()
+        self.places = Places(-1, "rendezvous")
         self.outbox = Outgoing()
         self.clients: list[socket.socket] = []
         self.listening = Listening(
@@ -89,9 +79,8 @@ class Rig:
             self.readiness,
             ["ip"],
             cast("Any", self.adoption),
-            cast("Any", self.retirement),
+            self.places,
             cast("Any", self.outbox),
-            lambda slots: Rendezvous(slots).slot_of,
         )
 
     def entrust(self, slot: int, slots: int) -> None:
@@ -183,18 +172,16 @@ def test_spare_learns_its_slot_from_the_socket(rig: Rig) -> None:
     The other channel, which tells it too, may be slower.
     """
     rig.entrust(2, 3)
-    assert rig.retirement.slot == 2
+    assert rig.places.slot == 2
     assert rig.served == [] == rig.sent_on
     assert [rig.come(2, 3)] == rig.served
 
 
 def test_a_placement_that_came_first_is_not_forgotten(rig: Rig) -> None:
     """
-    The number of slots beside the socket counts only for who has heard of no newer one.
+    The number of slots beside the socket counts only for who has heard of no other.
     """
-    rig.retirement.slot = 1
-    rig.listening.released(4, [0, 1, 2, 3])
-    rig.retirement.target_of = Rendezvous(4).slot_of
+    rig.places.update(4, [0, 1, 2, 3])
     rig.entrust(1, 3)
     (moves,) = [s for s in sources_of(1, 3, 20) if s in sources_of(3, 4, 60)][:1]
     client = socket.socket()
@@ -207,7 +194,7 @@ def test_a_placement_that_came_first_is_not_forgotten(rig: Rig) -> None:
 
 def test_relieved_worker_leaves_the_queue_to_its_successor(rig: Rig) -> None:
     """
-    It closes its copy, and takes nobody along.
+    It takes nobody along; and if the successor dies, it goes on.
     """
     rig.entrust(1, 3)
     rig.listening.released(0, [])
@@ -217,13 +204,19 @@ def test_relieved_worker_leaves_the_queue_to_its_successor(rig: Rig) -> None:
     connection, peer = rig.listener.accept()
     connection.close()
     assert peer[0] == source
+    rig.entrust(1, 3)
+    again = rig.come(1, 3)
+    assert rig.served == []
+    rig.listening.accept()
+    rig.turn()
+    assert rig.served == [again]
 
 
 def test_socket_that_comes_too_late_is_closed(rig: Rig) -> None:
     """
-    A worker that was relieved while it was on its way does not begin to accept.
+    A worker that was told to end while it was on its way does not begin to accept.
     """
-    rig.listening.released(0, [])
+    rig.listening.close()
     rig.entrust(1, 3)
     assert rig.readiness.readers == {}
 

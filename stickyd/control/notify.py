@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -29,12 +30,17 @@ def notify(address: str, **assignments: str) -> None:
     Send one notification.
 
     :param address: the value of ``NOTIFY_SOCKET``.
+    :raises BlockingIOError: if whoever listens there has not read for a while.
     :raises OSError: if nobody listens there.
     """
     text = "\n".join(f"{name}={value}" for name, value in assignments.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         target = "\0" + address[1:] if address.startswith("@") else address
-        sock.sendto(text.encode(), socket.MSG_NOSIGNAL, target)
+        sock.sendto(text.encode(), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT, target)
+
+
+#: Seconds until what could not be said is said again.
+RETRY_SECONDS = 0.1
 
 
 class ServiceManager(Service):
@@ -107,6 +113,10 @@ class ServiceManager(Service):
     def _say(self, **assignments: str) -> None:
         try:
             notify(self._address, **assignments)
+        except BlockingIOError:
+            # The primary waits for nobody.  WATCHDOG comes again by itself.
+            if "WATCHDOG" not in assignments:
+                self._reactor.callLater(RETRY_SECONDS, partial(self._say, **assignments))
         except OSError as problem:
             self._log.warn(
                 "systemd does not listen on {address}: {problem}",

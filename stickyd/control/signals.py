@@ -35,6 +35,19 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
+#: All of them.
+COMMANDS = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR2,
+        signal.SIGTERM,
+        signal.SIGINT,
+    }
+)
+
+
 class Signals(Service):
     """
     Listens to signals for a :class:`StickyService`, as long as both run.
@@ -60,6 +73,12 @@ class Signals(Service):
         self._upgrade = upgrade
 
     @override
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        # The first workers are about to start: a signal meanwhile waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
+
+    @override
     def startService(self) -> None:
         super().startService()
         # The reactor installs its own handlers when it begins to run, over any others.
@@ -82,7 +101,6 @@ class Signals(Service):
 
         for signum in actions:
             signal.signal(signum, note)
-        # A former self has blocked them, so that none would hit us unprepared.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
 
     def _act(self, action: Callable[[], object], signum: int) -> None:

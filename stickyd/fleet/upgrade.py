@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from stickyd.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from twisted.python.failure import Failure
 
@@ -41,18 +41,6 @@ INHERIT = "STICKYD_INHERIT"
 #: Has a process check everything as if it were to start, and exit.  A JSON list of the
 #: endpoints that its parent listens on already.
 PREFLIGHT = "STICKYD_PREFLIGHT"
-
-#: The signals by which a primary is told what to do; see :mod:`stickyd.control.signals`.
-COMMANDS = frozenset(
-    {
-        signal.SIGHUP,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGUSR2,
-        signal.SIGTERM,
-        signal.SIGINT,
-    }
-)
 
 #: Of the state; a successor of another version refuses it before it does any harm.
 VERSION = 1
@@ -147,6 +135,7 @@ class Upgrade:
         sticky: StickyService,
         directory: str,
         forget_pid: Callable[[], Callable[[], None]],
+        signals: Collection[signal.Signals],
         execute: Callable[[str, list[str], Mapping[str, str]], object] = os.execve,
     ) -> None:
         """
@@ -155,11 +144,14 @@ class Upgrade:
         :param forget_pid: removes the pid file, as twistd refuses to start where it finds
             one with the id of a living process, its own included; returns what writes it
             again.
+        :param signals: those that must wait while the process is neither the old program
+            nor the new one.
         """
         self._reactor = reactor
         self._sticky = sticky
         self._directory = directory
         self._forget_pid = forget_pid
+        self._signals = signals
         self._execute = execute
         self._under_way = False
 
@@ -220,19 +212,34 @@ class Upgrade:
         return stays
 
     def _look(self, stays: Deferred[None], deadline: float) -> None:
-        if not self._sticky.quiet:
-            if self._reactor.seconds() < deadline:
-                self._reactor.callLater(LOOK, self._look, stays, deadline)
-                return
-            problem: Exception = OperatorError("a worker does not answer")
+        if self._sticky.quiet:
+            # From here on signals wait for the new code; those that have come already are
+            # acted on in this turn.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+            self._reactor.callLater(0, self._look_again, stays, deadline, before)
+        elif self._reactor.seconds() < deadline:
+            self._reactor.callLater(LOOK, self._look, stays, deadline)
+        else:
+            self._stay(stays, OperatorError("a worker does not answer"))
+
+    def _look_again(
+        self, stays: Deferred[None], deadline: float, before: set[signal.Signals]
+    ) -> None:
+        if not self._sticky.running:
+            self._stay(stays, OperatorError("the server stops"))
+        elif not self._sticky.quiet:
+            self._reactor.callLater(LOOK, self._look, stays, deadline)
         else:
             try:
                 self._go()
-            except (OSError, OperatorError) as reason:
-                problem = reason
-            else:
-                return
-        self._sticky.proceed()
+            except (OSError, OperatorError) as problem:
+                self._stay(stays, problem)
+        # There is no way back from a successful exec, so this is for all the others.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _stay(self, stays: Deferred[None], problem: Exception) -> None:
+        if self._sticky.running:
+            self._sticky.proceed()
         stays.errback(problem)
 
     def _go(self) -> None:
@@ -252,8 +259,6 @@ class Upgrade:
             command = command_line(sys.executable, sys.orig_argv[1:], [], "twistd.log")
             self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
             here = os.getcwd()
-            # A signal that comes before the new code listens would end the process.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
             remember_pid = self._forget_pid()
             try:
                 os.chdir(self._directory)
@@ -261,7 +266,6 @@ class Upgrade:
             except OSError:
                 os.chdir(here)
                 remember_pid()
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 for descriptor in inherited:
                     os.set_inheritable(descriptor, False)
                 raise

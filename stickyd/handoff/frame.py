@@ -197,6 +197,16 @@ class Handoff:
         )
 
 
+def say_secure(handoff: Handoff, local: tuple[str, int] | None) -> None:
+    """
+    Note that a connection goes on as the plain text of its TLS.
+
+    :param local: host and port that the client connected to, if it has such.
+    """
+    handoff.flags |= Flag.SECURE
+    handoff.local = local
+
+
 _HANDOFF = int(Kind.HANDOFF)
 
 

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from uvicorn.server import ServerState
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.serve.asgi_access import LoggedApplication
 from stickyd.serve.asgi_http import HttpProtocol, OpenConnections
@@ -29,6 +30,7 @@ from stickyd.serve.asgi_route import RoutedProtocol
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.lifespan import Lifespan
 from stickyd.worker.transport import SocketTransport
+from stickyd.worker.transport_address import local_address
 from stickyd.worker.transport_loop import LoopTransport
 
 if TYPE_CHECKING:
@@ -43,12 +45,17 @@ if TYPE_CHECKING:
     from stickyd.serve.http.shared import Route
     from stickyd.serve.lifespan import AsgiApplication
     from stickyd.serve.reception import Reception
-    from stickyd.serve.tls import ServerTls
+    from stickyd.serve.tls import ServerTls, TlsTransport
     from stickyd.serve.tls_loop import TlsLoopProtocol
+    from stickyd.serve.tunnel import Tunnel
 
 #: Seconds that clients get to take the WebSocket close frame, and applications to notice
 #: that their clients are gone, before they are cut off.
 FAREWELL_SECONDS = 0.25
+
+
+#: What uvicorn asks a transport for, to see whether the client speaks TLS.
+_SECURE = {"sslcontext": True}
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class AsgiHost:
         self._config = _configure(application, options)
         self._tls = tls
         self._handshakes: set[TlsLoopProtocol] = set()
+        self._tunnels: set[Tunnel] = set()
         self._connections = OpenConnections(self._emptied)
         self._state = ServerState()
         self._state.connections = self._connections
@@ -128,7 +136,7 @@ class AsgiHost:
         """
         How many connections are open.
         """
-        return len(self._connections) + len(self._handshakes)
+        return len(self._connections) + len(self._handshakes) + len(self._tunnels)
 
     @property
     def requests(self) -> int:
@@ -150,7 +158,7 @@ class AsgiHost:
         """
         # An asyncio loop has all the methods of a readiness.
         readiness = cast("IReadiness", self._loop)
-        if self._tls is not None:
+        if self._tls is not None and not handoff.flags & Flag.SECURE:
             # Not asked for what it imports unless there is TLS.
             from stickyd.serve.tls_loop import TlsLoopProtocol
 
@@ -158,11 +166,21 @@ class AsgiHost:
                 lambda: self._make_protocol(handoff), self._handshake_settled
             )
             self._handshakes.add(handshake)
-            tls = self._tls.accept(lambda _: handshake)
+            tls = self._tls.accept(
+                lambda _: handshake, None if self._route is None else self._make_tunnel
+            )
             SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
             return
         protocol = self._make_protocol(handoff)
-        LoopTransport(readiness, sock, peer, handoff.unread).start(protocol)
+        secure = handoff.flags & Flag.SECURE
+        LoopTransport(
+            readiness,
+            sock,
+            peer,
+            handoff.unread,
+            local_address(handoff),
+            _SECURE if secure else None,
+        ).start(protocol)
         protocol.await_first_request()
 
     def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
@@ -175,6 +193,18 @@ class AsgiHost:
         if self._draining:
             protocol.finish_soon()
         return protocol
+
+    def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
+        from stickyd.serve.tunnel import Tunnel
+
+        tunnel = Tunnel(cast("IReadiness", self._loop), tls)
+        tunnel.ended = self._tunnel_ended
+        self._tunnels.add(tunnel)
+        return tunnel
+
+    def _tunnel_ended(self, tunnel: Tunnel) -> None:
+        self._tunnels.discard(tunnel)
+        self._emptied()
 
     def _handshake_settled(self, handshake: TlsLoopProtocol) -> None:
         self._handshakes.discard(handshake)
@@ -240,6 +270,8 @@ class AsgiHost:
         """
         for handshake in list(self._handshakes):
             handshake.transport.abortConnection()
+        for tunnel in list(self._tunnels):
+            tunnel.abortConnection()
         for connection in list(self._connections):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()

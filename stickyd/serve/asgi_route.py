@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from stickyd.handoff.frame import say_secure
 from stickyd.serve.asgi_http import HttpProtocol
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.splitting import RequestSplitter
@@ -59,7 +60,40 @@ class RoutedProtocol(HttpProtocol):
         if self._splitter.partial:
             self._watch_partial()
         if self._unread and self._departure is None:
-            self.when_idle(RoutedProtocol._leave)
+            self._set_out()
+
+    def _set_out(self) -> None:
+        """
+        Leave as soon as all requests before are answered.
+        """
+        if self.when_idle(RoutedProtocol._leave):
+            return
+        if not getattr(self.transport, "can_divert", False):
+            # It is being closed.
+            return
+        if self._answering() or self.pipeline:
+            self.cycle.on_response = self._answered_on_tls
+        else:
+            self._divert()
+
+    def _answered_on_tls(self) -> None:
+        self.on_response_complete()
+        self.loop.call_soon(self._divert)
+
+    def _divert(self) -> None:
+        """
+        Leave, but for the TLS.  What is written and not sent yet stays with that.
+        """
+        if self.parser is None or not self.transport.can_divert or self._take is None:
+            return
+        name = self.transport.get_extra_info("sockname")
+        say_secure(self.came, name[:2] if isinstance(name, tuple) else None)
+        sock = self.transport.divert()
+        self._unset_keepalive_if_required()
+        self._stop_timers()
+        self.connections.discard(self)
+        self.parser = None
+        self._take(sock, self._unread)
 
     def _watch_partial(self) -> None:
         self._unset_keepalive_if_required()

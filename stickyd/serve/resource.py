@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.serve.handshake import Handshake
 from stickyd.serve.http.access_log import AccessLog
@@ -16,6 +17,7 @@ from stickyd.serve.http.shared import Shared
 from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http.sticky import StickySite
 from stickyd.worker.transport import SocketTransport
+from stickyd.worker.transport_address import local_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
     from stickyd.serve.http.shared import Route
     from stickyd.serve.http2 import HTTP2Channel
     from stickyd.serve.reception import Reception
-    from stickyd.serve.tls import ServerTls
+    from stickyd.serve.tls import ServerTls, TlsTransport
+    from stickyd.serve.tunnel import Tunnel
     from stickyd.sessions.registry import SessionRegistry
 
-    Connection = HTTPChannel | HTTP2Channel | Handshake
-    C = TypeVar("C", HTTPChannel, HTTP2Channel, Handshake)
+    Connection = HTTPChannel | HTTP2Channel | Handshake | Tunnel
+    C = TypeVar("C", HTTPChannel, HTTP2Channel, Handshake, Tunnel)
 
 
 #: The code with which WebSockets end that a stop cuts off.
@@ -89,6 +92,7 @@ class ResourceHost:
         )
         self._readiness = readiness
         self._tls = tls
+        self._tunnel = None if route is None else self._make_tunnel
         self._channels: set[Connection] = set()
         self._drained: list[Deferred[None]] = []
         self._quiet: list[tuple[set[Connection], Deferred[None]]] = []
@@ -117,15 +121,22 @@ class ResourceHost:
         """
         Serve a connection; see :class:`IHost`.
         """
-        transport = SocketTransport(self._readiness, sock, peer, handoff.unread)
-        if self._tls is None:
+        transport = SocketTransport(
+            self._readiness, sock, peer, handoff.unread, local_address(handoff)
+        )
+        if self._tls is None or handoff.flags & Flag.SECURE:
             channel = self.make_channel()
             channel.came = handoff
             transport.start(channel)
         else:
             handshake = self._counted(Handshake(self._make_channel_for))
             handshake.came = handoff
-            transport.start(self._tls.accept(lambda _: handshake))
+            transport.start(self._tls.accept(lambda _: handshake, self._tunnel))
+
+    def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
+        from stickyd.serve.tunnel import Tunnel
+
+        return self._counted(Tunnel(self._readiness, tls))
 
     def _make_channel_for(self, protocol: bytes | None) -> Connection:
         """

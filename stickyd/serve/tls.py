@@ -21,12 +21,14 @@ from stickyd.serve.tls_certificate import load_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from socket import socket
 
     from twisted.internet.interfaces import IProtocol, IReactorTime, ITransport
     from twisted.protocols.tls import TLSMemoryBIOProtocol
     from twisted.python.failure import Failure
 
     from stickyd.serve.tls_certificate import Certificate
+    from stickyd.serve.tunnel import Tunnel
 
 HANDSHAKE_SECONDS = 30.0
 """
@@ -64,15 +66,21 @@ class ServerTls:
         self._clock = clock
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
 
-    def accept(self, build: Callable[[ITransport], IProtocol]) -> TlsTransport:
+    def accept(
+        self,
+        build: Callable[[ITransport], IProtocol],
+        make_tunnel: Callable[[TlsTransport], Tunnel] | None = None,
+    ) -> TlsTransport:
         """
         Make the TLS side of one connection.
 
         :param build: makes the application's protocol for the TLS transport, and does
             not connect it; called when the connection is made.
+        :param make_tunnel: makes a tunnel when the connection belongs to another worker;
+            without it none ever does.
         :return: the protocol to be connected to the plain transport.
         """
-        return TlsTransport(self._factory, build, self._clock)
+        return TlsTransport(self._factory, build, self._clock, make_tunnel)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._certificates[0].context, None)
@@ -97,17 +105,36 @@ class TlsTransport(BufferingTLSTransport):
     One connection's TLS: the protocol of the plain transport, the application's transport.
 
     ``getPeerCertificate()`` and ``negotiatedProtocol`` tell what the handshake brought.
+
+    :ivar can_divert: whether :meth:`divert` may be called.
     """
 
     transport: Any
 
     def __init__(
-        self, factory: TLSMemoryBIOFactory, build: Callable[[Any], IProtocol], clock: IReactorTime
+        self,
+        factory: TLSMemoryBIOFactory,
+        build: Callable[[Any], IProtocol],
+        clock: IReactorTime,
+        make_tunnel: Callable[[TlsTransport], Tunnel] | None = None,
     ) -> None:
         # The application's protocol follows when there is a connection to ask about.
         super().__init__(factory, cast("IProtocol", None))
         self._build = build
         self._handshake_clock = clock
+        self._make_tunnel = make_tunnel
+        self.can_divert = make_tunnel is not None
+
+    def divert(self) -> socket:
+        """
+        Give the plain text of the connection away.  The protocol is told nothing more.
+
+        No producer may be registered.
+
+        :return: one end of a socket pair, non-blocking, which the caller closes.
+        """
+        assert self._make_tunnel is not None
+        return self._make_tunnel(self).open()
 
     def __getattr__(self, name: str) -> Any:
         """

@@ -18,6 +18,7 @@ from stickyd.worker.transport_address import SocketView, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from socket import socket
 
     from twisted.python.failure import Failure
 
@@ -101,6 +102,23 @@ class TlsLoopTransport(asyncio.Transport):
         self._reading = True
         self.protocol = protocol
         self.closing = False
+
+    @property
+    def can_divert(self) -> bool:
+        """
+        Whether :meth:`divert` may be called.
+        """
+        return bool(self._tls.can_divert) and not self.closing
+
+    def divert(self) -> socket:
+        """
+        Give the plain text of the connection away; see
+        :meth:`stickyd.serve.tls.TlsTransport.divert`.
+        """
+        self.closing = True
+        self._tls.unregisterProducer()
+        diverted: socket = self._tls.divert()
+        return diverted
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.closing:

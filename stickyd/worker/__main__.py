@@ -166,7 +166,7 @@ class Worker(ControlProtocol):
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self._serving is not None
         if slots < 0:
-            self._serving.retirement.stay()
+            self._serving.stay()
             return succeed({})
         return self._serving.release(slots, standing).addCallback(lambda _: {})
 

@@ -143,8 +143,9 @@ class Adoption:
             family, peer = socket.AF_INET6, _peer(host, handoff.port)
         else:
             family, peer = socket.AF_INET, IPv4Address("TCP", host, handoff.port)
-        if handoff.flags & Flag.CLAIMED:
-            # The host is that of somebody behind a proxy, who may use another family.
+        if handoff.flags & (Flag.CLAIMED | Flag.SECURE):
+            # The host is that of somebody behind a proxy or a tunnel, and says nothing of
+            # the family.
             sock = socket.socket(fileno=handoff.descriptor)
         else:
             # All four given, so that Python need not ask the kernel three times.

@@ -23,14 +23,38 @@ if TYPE_CHECKING:
 #: How many ids a worker knows to be its own; of an older one it asks the primary again.
 MOST_IDS = 65536
 
-#: Seconds after which an id that is in use is claimed again, so that the primary, which
-#: sees new connections only, does not forget it.
+#: Seconds after which the primary, which sees new connections only, is told again of what
+#: is in use here, so that it does not forget it.
 RENEWAL = 600.0
 
 #: Seconds that a response waits for the primary.
 PATIENCE = 2.0
 
 _NEVER = float("-inf")
+
+
+class OwnKeys:
+    """
+    The affinity keys whose clients belong here, where only the primary decides that: those
+    that it has sent us lately.
+    """
+
+    def __init__(self, clock: IReactorTime, most: int = MOST_IDS) -> None:
+        self._clock = clock
+        self._most = most
+        self._came: OrderedDict[bytes, float] = OrderedDict()
+
+    def __contains__(self, key: bytes) -> bool:
+        return self._came.get(key, _NEVER) + RENEWAL > self._clock.seconds()
+
+    def add(self, key: bytes) -> None:
+        """
+        Note that the primary has sent us a request of this key.
+        """
+        self._came[key] = self._clock.seconds()
+        self._came.move_to_end(key)
+        if len(self._came) > self._most:
+            self._came.popitem(last=False)
 
 
 class _Batch:
@@ -56,11 +80,14 @@ class OwnIds:
         clock: IReactorTime,
         affinity: Affinity,
         send: Callable[[list[bytes]], Deferred[object]],
+        renewal: float = RENEWAL,
         most: int = MOST_IDS,
     ) -> None:
         """
         :param send: tells the primary; fires when it knows.
+        :param renewal: seconds after which an id that is in use is claimed again.
         """
+        self._renewal = renewal
         self._clock = clock
         self._sources = [key.source for key in affinity.keys if isinstance(key, LearnKey)]
         self._send = send
@@ -80,7 +107,7 @@ class OwnIds:
         """
         self._told.move_to_end(identifier)
         told = self._told[identifier]
-        if told != _NEVER and told + RENEWAL < self._clock.seconds():
+        if told != _NEVER and told + self._renewal < self._clock.seconds():
             self.claim([identifier])
 
     def add(self, identifier: bytes) -> None:
@@ -104,7 +131,7 @@ class OwnIds:
             without; :obj:`None` if it knows already.
         """
         now = self._clock.seconds()
-        news = [i for i in identifiers if self._told.get(i, _NEVER) + RENEWAL < now]
+        news = [i for i in identifiers if self._told.get(i, _NEVER) + self._renewal < now]
         if news:
             self._tell(news, now)
         batches = {id(batch): batch for i in identifiers if (batch := self._telling.get(i))}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
     from stickyd.worker.adopt import Adoption
     from stickyd.worker.outbox import Outbox
-    from stickyd.worker.retire import Retirement
+    from stickyd.worker.places import Places
 
 
 class Listening:
@@ -39,26 +39,23 @@ class Listening:
         readiness: IReadiness,
         affinity: Sequence[str],
         adoption: Adoption,
-        retirement: Retirement,
+        places: Places,
         outbox: Outbox,
-        slot_of: Callable[[int], Callable[[bytes], int]],
     ) -> None:
         """
         :param affinity: the setting; asked for only if there are sockets to accept from.
-        :param slot_of: gives the placement over a number of slots that all stand.
         """
         self._clock = clock
         self._readiness = readiness
         self._affinity = affinity
         self._adoption = adoption
-        self._retirement = retirement
+        self._places = places
         self._outbox = outbox
-        self._slot_of = slot_of
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
         self.accepted = 0
         self._accepting = True
-        self._told = False
+        self._orphaned = False
         self._over = False
 
     def add(self, handoff: Handoff) -> None:
@@ -72,10 +69,12 @@ class Listening:
         if not self._loops:
             key = parse_affinity(self._affinity).keys[0]
             self._key_of = key.key_of  # type: ignore[assignment]  # it is an address's
-        # A spare is told its slot by the other channel, perhaps later.
-        self._retirement.slot = handoff.slot
-        if not self._told:
-            self._retirement.target_of = self._slot_of(int(handoff.unread))
+        # A spare is told its slot, and any worker its fellows', by the other channel, perhaps
+        # later; if sooner, what was told there may be newer.
+        self._places.occupy(handoff.slot)
+        if not self._places.slots:
+            slots = int(handoff.unread)
+            self._places.update(slots, range(slots))
         # A primary that has replaced itself entrusts us with the same socket again.
         self._drop(sock.getsockname())
         loop = AcceptLoop(self._clock, self._readiness, sock, self._take, self._adoption.window)
@@ -86,7 +85,7 @@ class Listening:
     def _take(self, descriptor: int, host: str, port: int) -> None:
         key = self._key_of(host)
         handoff = Handoff(descriptor, host, port, key)
-        if self._retirement.target_of(key) == self._retirement.slot:
+        if self._orphaned or self._places.slot_of(key) == self._places.slot:
             self.accepted += 1
             self._adoption.adopt(handoff)
         else:
@@ -106,17 +105,14 @@ class Listening:
 
         :param slots: 0 if our successor takes over.
         """
-        self._told = True
-        if not slots:
-            self.close()
-        elif self._retirement.slot not in standing:
+        if not slots or self._places.slot not in standing:
             self._accepting = False
             for _, loop in self._loops.values():
                 loop.pause()
 
     def accept(self) -> None:
         """
-        Called when our slot stands again.
+        Called when our slot stands again, or our successor has died.
         """
         self._accepting = True
         self.look()
@@ -134,7 +130,7 @@ class Listening:
         Accept no more, but for what is queued: the primary is dead, and so nobody else
         would.
         """
-        self._retirement.target_of = lambda key: self._retirement.slot
+        self._orphaned = True
         for _, loop in self._loops.values():
             loop.stop()
         self.close()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.head import RequestHead
-    from stickyd.worker.claims import OwnIds
+    from stickyd.worker.claims import OwnIds, OwnKeys
     from stickyd.worker.outbox import Outbox
     from stickyd.worker.places import Places
 
@@ -46,6 +46,7 @@ class Rehoming:
         resolver: Resolver,
         places: Places,
         own_ids: OwnIds,
+        own_keys: OwnKeys,
         outbox: Outbox,
         trust: Networks,
     ) -> None:
@@ -56,6 +57,7 @@ class Rehoming:
         self._resolver = resolver
         self._places = places
         self._own_ids = own_ids
+        self._own_keys = own_keys
         self._outbox = outbox
         self._trust = trust
         self.paused = False
@@ -107,6 +109,11 @@ class Rehoming:
         if verdict.slot is None:
             assert verdict.key is not None
             slot, key = BY_KEY, verdict.key
+            if not self._places.knows_keys:
+                if placed:
+                    self._own_keys.add(key)
+                elif key not in self._own_keys:
+                    return partial(self._ask, came)
             target = self._places.slot_of(key)
         else:
             target = slot = verdict.slot

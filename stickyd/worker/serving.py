@@ -14,14 +14,13 @@ from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.readiness import readiness_of
-from stickyd.placement.choice import PLACEMENTS
 from stickyd.serve.reception import CookieAttributes, Reception
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.worker.adopt import Adoption
 from stickyd.worker.application import build_host
-from stickyd.worker.claims import OwnIds
+from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
 from stickyd.worker.edge import open_access_log
 from stickyd.worker.listening import Listening
 from stickyd.worker.outbox import Outbox
@@ -85,13 +84,16 @@ class Serving:
         )
         self._access_log = open_access_log(settings.access_log)
         self.places = Places(slot, settings.placement)
-        self.own_ids = OwnIds(reactor, settings.keys, send_claims)
+        self.own_ids = OwnIds(
+            reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
+        )
         self._outbox = Outbox()
         signer = Signer(secrets) if secrets else None
         self._rehoming = Rehoming(
             Resolver(settings.keys, signer, self.places.stands, settings.networks),
             self.places,
             self.own_ids,
+            OwnKeys(reactor),
             self._outbox,
             settings.networks,
         )
@@ -150,9 +152,8 @@ class Serving:
             readiness,
             self._settings.affinity,
             self._adoption,
-            self.retirement,
+            self.places,
             self._outbox,
-            lambda slots: PLACEMENTS[self._settings.placement](slots).slot_of,
         )
         self._adoption.listen = self.listening.add
 
@@ -173,6 +174,13 @@ class Serving:
         """
         self.listening.released(slots, standing)
         return self.retirement.release(slots, standing)
+
+    def stay(self) -> None:
+        """
+        Go on after all: the successor that was to have everything has died.
+        """
+        self.retirement.stay()
+        self.listening.accept()
 
     def figures(self) -> dict[str, float]:
         """

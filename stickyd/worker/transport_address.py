@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import asyncio
     from socket import socket
 
+    from stickyd.handoff.frame import Handoff
+
 
 def address_of(sock: socket) -> IPv4Address | IPv6Address | UNIXAddress:
     """
@@ -24,6 +26,16 @@ def address_of(sock: socket) -> IPv4Address | IPv6Address | UNIXAddress:
     if sock.family == AF_INET6:
         return IPv6Address("TCP", *name)
     return UNIXAddress(name or None)  # a socketpair's end is called ""
+
+
+def local_address(handoff: Handoff) -> IPv4Address | IPv6Address | None:
+    """
+    Make the address that the client connected to, if the handoff must tell it.
+    """
+    if handoff.local is None:
+        return None
+    host, port = handoff.local
+    return IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
 
 
 def name_of(address: Any) -> Any:

@@ -17,10 +17,14 @@ import pytest
 from stickyd.affinity.token import Signer
 from stickyd.placement.rendezvous import Rendezvous
 from tests.system.client import Client
+from tests.system.frameworks.tellers import LARGE
 from tests.system.placing import rendezvous, source_address
+from tests.system.processes import descriptors_of, eventually
 from tests.system.proxies import nginx
+from tests.tls_harness import client_context, write_certificate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.system.conftest import Start
@@ -449,3 +453,132 @@ def test_connection_follows_a_resize(kind: str, start: Start) -> None:
         after = Rendezvous(WORKERS + 1)
         for user in USERS:
             assert ask(client, f"X-User: {user}")["slot"] == after.slot_of(user.encode())
+
+
+def test_sessions_follow_those_whose_slot_is_gone(start: Start) -> None:
+    """
+    When a slot is taken away, the clients whose cookie names it go where their sessions
+    went, and get cookies that name the slot there; the others stay.
+    """
+    server = start(*KINDS["resource"], "--affinity", "cookie:stickyd", workers=WORKERS)
+    homes = {}
+
+    def visit(cookies: str) -> tuple[dict[str, Any], dict[str, str]]:
+        with Client(server.target) as client:
+            client.socket.sendall(request(f"Cookie: {cookies}", path="/visits"))
+            told, response = heard(client)
+        return told, set_cookies(response)
+
+    for _ in range(16):
+        told, found = visit("a=b")
+        cookies = "; ".join(f"{name}={value.partition(';')[0]}" for name, value in found.items())
+        homes[cookies] = told["slot"]
+    assert set(homes.values()) == set(range(WORKERS))
+    signalled(server, signal.SIGTTOU, "Resized from")
+    for cookies, slot in homes.items():
+        told, found = visit(cookies)
+        assert told["id"] == 2
+        if slot < WORKERS - 1:
+            assert (told["slot"], found) == (slot, {})
+        else:
+            assert found["stickyd"].startswith(f"{told['slot']}.")
+
+
+# TLS
+
+
+@pytest.fixture
+def encrypted(start: Start, tmp_path: Path) -> Callable[..., Server]:
+    """
+    Start a server whose workers keep the TLS.
+    """
+    certificate = write_certificate(tmp_path, "server", "localhost")
+
+    def start_one(*arguments: str) -> Server:
+        return start(*arguments, "--tls", certificate, workers=WORKERS)
+
+    return start_one
+
+
+def tls_client(server: Server) -> Client:
+    """
+    Connect, and shake hands.
+    """
+    client = Client(server.target)
+    client.socket = client_context().wrap_socket(client.socket, server_hostname="localhost")
+    return client
+
+
+@every_kind
+def test_requests_on_tls_go_home(kind: str, encrypted: Callable[..., Server]) -> None:
+    """
+    The workers that own the requests answer them, and know that the client speaks TLS and
+    who he is, though another worker has his TLS.
+    """
+    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
+    with tls_client(server) as client:
+        for user in USERS * 2:
+            told = ask(client, f"X-User: {user}", body="body")
+            assert told == {
+                "slot": HOMES[user],
+                "host": "127.0.0.1",
+                "secure": True,
+                "id": None,
+            }
+        # Without one to name, it is the worker that has the TLS.
+        assert ask(client)["slot"] == rendezvous("127.0.0.1", WORKERS)
+
+
+@every_kind
+def test_much_goes_through_a_tunnel(kind: str, encrypted: Callable[..., Server]) -> None:
+    """
+    What does not fit into any buffer arrives whole, in both directions.
+    """
+    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
+    with tls_client(server) as client:
+        for user in USERS[:5]:
+            told = ask(client, f"X-User: {user}", path="/large", body="b" * LARGE)
+            assert (told["slot"], len(told["padding"])) == (HOMES[user], LARGE)
+
+
+@every_kind
+def test_pipelined_requests_on_tls(kind: str, encrypted: Callable[..., Server]) -> None:
+    """
+    Requests that come in one TLS record are answered in order, each at its home.
+    """
+    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
+    with tls_client(server) as client:
+        client.socket.sendall(b"".join(request(f"X-User: {user}") for user in USERS))
+        with closing(Answers(client)) as reader:
+            assert [reader.next()["slot"] for _ in USERS] == [HOMES[user] for user in USERS]
+
+
+@every_kind
+def test_tunnel_ends_with_the_connection(kind: str, encrypted: Callable[..., Server]) -> None:
+    """
+    When the owner closes, the client hears of it in good order; when the client does,
+    nothing of the tunnel is left.
+    """
+    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
+    workers = [server.worker(slot) for slot in range(WORKERS)]
+    before = [len(descriptors_of(pid)) for pid in workers]
+    user = next(user for user in USERS if HOMES[user] != rendezvous("127.0.0.1", WORKERS))
+    with tls_client(server) as client:
+        assert ask(client, f"X-User: {user}", "Connection: close")["slot"] == HOMES[user]
+        assert client.at_end()
+    with tls_client(server) as client:
+        assert ask(client, f"X-User: {user}")["slot"] == HOMES[user]
+    assert eventually(lambda: [len(descriptors_of(pid)) for pid in workers] == before)
+
+
+def test_cookie_on_tls_is_secure(encrypted: Callable[..., Server]) -> None:
+    """
+    The cookie that is set on TLS, through a tunnel too, is sent on TLS only.
+    """
+    server = encrypted(*KINDS["resource"], "--affinity", "cookie:stickyd,header:X-User,ip")
+    with tls_client(server) as client:
+        for user in USERS[:4]:
+            client.socket.sendall(request(f"X-User: {user}"))
+            told, response = heard(client)
+            assert told["slot"] == HOMES[user]
+            assert "; Secure; HttpOnly" in set_cookies(response)["stickyd"]

@@ -70,9 +70,13 @@ class HTTPChannel(Holding):
         idle = shared.limits.idle
         self.deadline = inf if idle is None else shared.sweep.now + idle
         shared.sweep.add(self)
-        if shared.route is not None and hasattr(self._transport, "detach"):
+        if shared.route is not None and self._can_leave():
             self._route = shared.route
         self._register_self(True)
+
+    def _can_leave(self) -> bool:
+        transport = self._transport
+        return hasattr(transport, "detach") or getattr(transport, "can_divert", False)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stickyd.handoff.frame import say_secure
 from stickyd.serve.http.incoming import Incoming
 from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
 
@@ -87,7 +88,12 @@ class Leaving(Incoming):
 
     def _detach(self) -> tuple[socket, bytes]:
         self._unregister_self()
-        detached: tuple[socket, bytes] = self._transport.detach()
+        if getattr(self._transport, "can_divert", False) and self.came is not None:
+            detached = self._transport.divert(), b""
+            host: Any = self.getHost()
+            say_secure(self.came, (host.host, host.port) if hasattr(host, "port") else None)
+        else:
+            detached = self._transport.detach()
         self.connected = 0
         return detached
 

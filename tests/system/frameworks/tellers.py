@@ -2,7 +2,8 @@
 Applications of each kind that tell, in JSON, who a client seems to be, and mint ids.
 
 ``/mint`` sets a new id in the header ``X-Id`` and the cookie ``id``; ``/claim`` claims one
-that is told in the body alone.
+that is told in the body alone; ``/large`` answers at length.  ``/visits`` of the resource
+tells, as ``id``, how often the session has been there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import stickyd
+from stickyd.interfaces import ISessionData
 from tests.system.apps import own_slot
+
+#: Characters more than a transport or a socket holds.
+LARGE = 3_000_000
 
 _numbers = itertools.count()
 
@@ -29,11 +34,13 @@ def new_id() -> str:
     return f"id-{os.getpid()}-{next(_numbers)}"
 
 
-def told(host: object, secure: bool, identifier: str | None) -> bytes:
+def told(host: object, secure: bool, identifier: str | int | None, path: str = "") -> bytes:
     """
     Say what the application sees.
     """
     seen = {"slot": own_slot(), "host": host, "secure": secure, "id": identifier}
+    if path == "/large":
+        seen["padding"] = "p" * LARGE
     return json.dumps(seen).encode()
 
 
@@ -57,8 +64,11 @@ class Teller(Resource):
             seen = new_id()
             request.setHeader("X-Id", seen)
             request.addCookie("id", seen, path="/")
+        elif request.path == b"/visits":
+            data = request.getSession(ISessionData)
+            seen = data["visits"] = data.get("visits", 0) + 1
         host = getattr(request.getClientAddress(), "host", None)
-        return told(host, request.isSecure(), seen)
+        return told(host, request.isSecure(), seen, request.path.decode())
 
     async def _claim(self, request: Any, identifier: str) -> None:
         await stickyd.claim(identifier)
@@ -99,7 +109,7 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": told(host, secure, seen)})
+    await send({"type": "http.response.body", "body": told(host, secure, seen, scope["path"])})
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -116,4 +126,5 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         seen = new_id()
         stickyd.claim(seen).wait()
     start_response("200 OK", headers)
-    return [told(environ["REMOTE_ADDR"], environ["wsgi.url_scheme"] == "https", seen)]
+    secure = environ["wsgi.url_scheme"] == "https"
+    return [told(environ["REMOTE_ADDR"], secure, seen, environ["PATH_INFO"])]
