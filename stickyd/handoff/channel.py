@@ -111,9 +111,10 @@ class HandoffChannel:
     @property
     def quiet(self) -> bool:
         """
-        Whether all that was received is passed on, and all that is owed is sent.
+        Whether all that was received is passed on, all that is owed is sent, and the other
+        end has not closed.
         """
-        return not self._owed and not self._untold
+        return self._open and not (self._owed or self._untold or self._at_end)
 
     def to_plain(self) -> dict[str, Any]:
         """
