@@ -312,13 +312,18 @@ def test_body_and_big_response() -> None:
     assert wire.body(stream) == b"0123456789" * 30_000
 
 
-def test_response_as_large_as_the_window() -> None:
+def test_response_as_large_as_its_windows() -> None:
     """
-    The end of a response needs no room in the window.
+    The end of a response needs no room in a window.
     """
-    wire = begun(lambda request: b"x" * 65_535)
+    wire = begun(lambda request: b"x" * 70_000)
     stream = wire.ask()
     assert len(wire.body(stream)) == 65_535
+    wire.client.increment_flow_control_window(100_000, stream)
+    wire.exchange()
+    wire.client.increment_flow_control_window(70_000 - 65_535)
+    wire.exchange()
+    assert len(wire.body(stream)) == 70_000
     assert wire.told(StreamEnded, stream)
 
 
