@@ -381,6 +381,8 @@ class HandoffChannel:
         if self._writing:
             self._readiness.remove_writer(self._socket.fileno())
         self._socket.close()
+        # Whoever owns us is part of a cycle, which the collector may leave for long.
+        self._buffer = bytearray()
         returned, self._untold = self._untold, []
         for handoff in returned:
             self._receiver.received(handoff)
