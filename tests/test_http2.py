@@ -312,6 +312,21 @@ def test_body_and_big_response() -> None:
     assert wire.body(stream) == b"0123456789" * 30_000
 
 
+def test_response_as_large_as_its_windows() -> None:
+    """
+    The end of a response needs no room in a window.
+    """
+    wire = begun(lambda request: b"x" * 70_000)
+    stream = wire.ask()
+    assert len(wire.body(stream)) == 65_535
+    wire.client.increment_flow_control_window(100_000, stream)
+    wire.exchange()
+    wire.client.increment_flow_control_window(70_000 - 65_535)
+    wire.exchange()
+    assert len(wire.body(stream)) == 70_000
+    assert wire.told(StreamEnded, stream)
+
+
 def test_failure_in_the_middle_looks_like_one() -> None:
     """
     A response that breaks off is ended by RST_STREAM with an error, not as if it were whole.
@@ -596,11 +611,7 @@ def test_drain_finishes_what_is_under_way() -> None:
         request.finish()
         for _ in range(5):
             wire.clock.advance(0)
-<<<<<<< HEAD
-    assert (wire.channel.busy, bool(wire.closed)) == (False, True)
-=======
     assert wire.transport.disconnecting
->>>>>>> tls
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, third)]
     wire.exchange()
     assert not wire.channel.busy
@@ -740,8 +751,11 @@ def test_minted_ids_wait_for_the_primary(leaves: bool) -> None:
     if leaves:
         wire.client.reset_stream(stream)
         wire.exchange()
+    failures: list[Failure] = []
     claims.known.callback(None)
+    claims.known.addErrback(failures.append)
     wire.exchange()
+    assert failures == []
     assert wire.body(stream) == (b"" if leaves else b"first second")
     assert not wire.closed
 

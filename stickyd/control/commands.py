@@ -152,13 +152,14 @@ class ControlProtocol(amp.AMP):
     @property
     def quiet(self) -> bool:
         """
-        Whether no question of ours is unanswered, no answer unsent, and what was read so
-        far ends with a whole message.
+        Whether no question of ours is unanswered, no answer unsent, what was read so far
+        ends with a whole message, and the other end has not closed.
         """
         transport: Any = self.transport
         return (
             not self._outstandingRequests
             and transport is not None
+            and transport.connected
             and not transport.dataBuffer[transport.offset :]
             and not transport._tempDataBuffer
             and not self._unprocessed

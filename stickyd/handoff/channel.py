@@ -111,9 +111,10 @@ class HandoffChannel:
     @property
     def quiet(self) -> bool:
         """
-        Whether all that was received is passed on, and all that is owed is sent.
+        Whether all that was received is passed on, all that is owed is sent, and the other
+        end has not closed.
         """
-        return not self._owed and not self._untold
+        return self._open and not (self._owed or self._untold or self._at_end)
 
     def to_plain(self) -> dict[str, Any]:
         """
@@ -380,6 +381,8 @@ class HandoffChannel:
         if self._writing:
             self._readiness.remove_writer(self._socket.fileno())
         self._socket.close()
+        # Whoever owns us is part of a cycle, which the collector may leave for long.
+        self._buffer = bytearray()
         returned, self._untold = self._untold, []
         for handoff in returned:
             self._receiver.received(handoff)
