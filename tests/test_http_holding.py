@@ -205,6 +205,22 @@ def test_cookie_in_both_kinds_of_heads() -> None:
         assert output.count(b"Set-Cookie: a=b") == (path == b"/rich")
 
 
+def test_cookie_is_looked_for_in_each_request() -> None:
+    """
+    A client that sends the cookie, even with the same bytes again and again, gets none;
+    one behind him on the same connection does.
+    """
+    wire = Wire(reception=reception("cookie:stickyd"))
+    known = GET[:-2] + b"Cookie: stickyd=%b\r\n\r\n" % SIGNER.mint(0).encode()
+    for _ in range(3):
+        wire.feed(known)
+        assert b"Set-Cookie" not in wire.output()
+    wire.feed(GET)
+    assert b"Set-Cookie: stickyd=0." in wire.output()
+    wire.feed(known)
+    assert b"Set-Cookie" not in wire.output()
+
+
 def test_each_request_is_received_anew() -> None:
     """
     What is known of one request says nothing of the next on the same connection.

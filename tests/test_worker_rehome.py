@@ -120,6 +120,39 @@ def test_connection_knows_whose_request_came_last() -> None:
     assert (came.slot, came.key) == (OWN, socket.inet_aton(CLIENT))
 
 
+def test_same_fields_again_are_looked_at_when_something_has_changed() -> None:
+    """
+    What was found of a connection's fields holds until the slots change, or somebody else
+    was served on it.
+    """
+    rig = Rig("header:X-User,ip")
+    came = rig.came()
+    head = RequestHead(b"GET", b"/", [(b"x-user", MINE)])
+    for _ in range(3):
+        assert rig.rehoming.route(head, came) is None
+    other = next(key for key in KEYS if key != MINE and rig.places.slot_of(key) == OWN)
+    rig.ask(came, x_user=other)
+    assert came.key == other
+    assert rig.rehoming.route(head, came) is None
+    assert came.key == MINE
+    rig.places.update(SLOTS, [0, 2, 3])
+    assert rig.rehoming.route(head, came) is not None
+
+
+@pytest.mark.parametrize("entry", ["query:user", "path:/([^/]+)"])
+def test_same_fields_say_nothing_of_the_target(entry: str) -> None:
+    """
+    Where the target counts, requests with the same fields differ.
+    """
+    rig = Rig(f"{entry},ip")
+    came = rig.came()
+    fields = [(b"host", b"h")]
+    targets = [b"/%b?user=%b" % (key, key) for key in (MINE, OTHERS)]
+    first, second = (rig.rehoming.route(RequestHead(b"GET", t, fields), came) for t in targets)
+    assert first is None
+    assert second is not None
+
+
 def test_token_of_another_slot_leaves() -> None:
     """
     A request goes to the slot that its token names, if that stands.
