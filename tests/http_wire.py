@@ -146,11 +146,12 @@ class Wire:
         clock: Clock | None = None,
         route: Any = None,
         transport: Any = None,
+        reception: Any = None,
         **limits: Any,
     ) -> None:
         self.clock = Clock() if clock is None else clock
         root = answer if IResource.providedBy(answer) else Answer(answer)
-        shared = Shared(self.clock, HTTPLimits(**limits), route, lambda: DATE, b"test")
+        shared = Shared(self.clock, HTTPLimits(**limits), route, lambda: DATE, b"test", reception)
         self.site = HTTPSite(root, shared)
         self.channel: HTTPChannel = self.site.buildProtocol(None)
         self.transport: Any = WireTransport() if transport is None else transport

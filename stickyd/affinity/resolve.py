@@ -97,6 +97,8 @@ class Resolver:
 
     :ivar needs_head: whether an entry stands in a request.
     :ivar needs_hello: whether an entry stands in a ClientHello.
+    :ivar needs_fields_only: whether two requests with the same fields get the same verdict,
+        as long as the slots stay: no entry stands in the target, or is learned.
     :ivar needs_origin: whether an entry is the address, which a trusted peer may state in
         a request.
     :ivar fallback_key: gives the key of a client of whom no more than the address will be
@@ -130,6 +132,9 @@ class Resolver:
         end = affinity.keys.index(addresses[0]) + 1 if addresses else len(affinity.keys)
         self.needs_head = self.needs_hello = False
         self._rules: list[Rule] = [self._rule_of(key) for key in affinity.keys[:end]]
+        self.needs_fields_only = not any(
+            isinstance(key, (QueryKey, PathKey, LearnKey)) for key in affinity.keys[:end]
+        )
         self.needs_origin = bool(trust) and bool(addresses)
 
     def _rule_of(self, key: Key) -> Rule:

@@ -118,6 +118,8 @@ class Handoff:
         cannot tell; else :obj:`None`.
     :ivar newcomer: of the last request, if no entry of ``--affinity`` knows its client: the
         host that a trusted proxy named, or nothing; else :obj:`None`.  It is never sent.
+    :ivar seen: what a worker remembers of the last request, to know the next one by that says
+        the same.  It is never sent.
     :ivar sequence: its number on the channel that carries it; 0 before it was sent.
     :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
         has not waited.
@@ -135,6 +137,7 @@ class Handoff:
         "port",
         "purpose",
         "refusals",
+        "seen",
         "sequence",
         "slot",
         "unread",
@@ -162,6 +165,7 @@ class Handoff:
         self.flags = flags
         self.local = local
         self.newcomer: str | None = None
+        self.seen: tuple[object, int] | None = None
         self.sequence = 0
         self.deadline = 0.0
         self.refusals = 0

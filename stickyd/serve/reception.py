@@ -10,10 +10,9 @@ the client.  One :class:`Visit` does so for one request, whatever host serves it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from stickyd.affinity.forwarded import origin_of
-from stickyd.affinity.http import Head
 from stickyd.affinity.request import CookieKey, HeaderKey
 from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.spec import LearnKey, StampKey
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from stickyd.affinity.http import Head
     from stickyd.affinity.spec import Affinity
     from stickyd.affinity.token import Signer
     from stickyd.affinity.trust import Networks
@@ -121,6 +121,13 @@ class Reception:
         }
 
     @property
+    def watches_responses(self) -> bool:
+        """
+        Whether responses may have ids in them.
+        """
+        return bool(self.stamped or self.learned or self.learned_cookies)
+
+    @property
     def needed(self) -> bool:
         """
         Whether there is anything to do.
@@ -138,6 +145,17 @@ class Reception:
         return Visit(self, host, secure, pairs)
 
 
+class _Fields:
+    """
+    As much of a head as a key needs that stands in a field.
+    """
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Pairs) -> None:
+        self.headers = headers
+
+
 class Visit:
     """
     One request and its response.
@@ -148,7 +166,7 @@ class Visit:
     :ivar claiming: fires when the response may leave; :obj:`None` if it may at once.
     """
 
-    __slots__ = ("_reception", "_wants_cookie", "claiming", "client", "pairs", "secure")
+    __slots__ = ("_reception", "_trusted", "_wants_cookie", "claiming", "client", "pairs", "secure")
 
     def __init__(self, reception: Reception, host: str, secure: bool, pairs: Pairs) -> None:
         self._reception = reception
@@ -156,16 +174,25 @@ class Visit:
         self.client: str | None = None
         self.secure = secure
         self.claiming: Deferred[None] | None = None
-        if host in reception.trust:
+        self._trusted = host in reception.trust
+        if self._trusted:
             origin = origin_of(host, pairs, reception.trust)
             self.client = origin.client
             if origin.proto is not None:
                 self.secure = origin.proto in ("https", "wss")
         self._wants_cookie = reception.cookie is not None and not self._is_ours(
-            reception.cookie.key_of(Head(b"", b"", pairs))
+            reception.cookie.key_of(cast("Head", _Fields(pairs)))
         )
         if reception.stamped:
             self._unstamp()
+
+    @property
+    def unremarkable(self) -> bool:
+        """
+        Whether there is nothing to do for this request, nor for any other with the same
+        fields of the same peer.
+        """
+        return not (self._wants_cookie or self._trusted or self._reception.watches_responses)
 
     def _is_ours(self, token: bytes | None) -> bool:
         signer = self._reception.signer

@@ -19,6 +19,7 @@ class Places:
 
     :ivar slot: the worker's own; -1 for a spare.
     :ivar slots: how many there are; 0 until the primary has told.
+    :ivar changes: how often that has changed.
     :ivar knows_keys: whether a key alone says where its client belongs; with ``least``
         only the primary knows.
     """
@@ -28,7 +29,7 @@ class Places:
         :param placement: the setting.
         """
         self.slot = slot
-        self.slots = 0
+        self.slots = self.changes = 0
         self._standing: Sequence[int] = ()
         self.knows_keys = placement != LEAST
         self._placement = placement
@@ -44,6 +45,7 @@ class Places:
         """
         if standing:
             self.slots, self._standing = slots, standing
+            self.changes += 1
             self._stands = frozenset(standing)
             self.slot_of = placement_in_worker(self._placement, slots, standing, self.slot).slot_of
 

@@ -60,6 +60,7 @@ class Rehoming:
         self._own_keys = own_keys
         self._outbox = outbox
         self._trust = trust
+        self._fields_say_all = resolver.needs_fields_only and places.knows_keys
         self.paused = False
 
     @property
@@ -79,6 +80,9 @@ class Rehoming:
         :return: what takes the socket and the bytes from the start of the head;
             :obj:`None` to have the request served here.
         """
+        seen = came.seen
+        if seen is not None and seen[0] is light.headers and seen[1] == self._places.changes:
+            return None
         placed = came.flags & Flag.PLACED
         came.flags &= ~Flag.PLACED
         if self.paused or not self._places.slots:
@@ -89,7 +93,7 @@ class Rehoming:
             return self._route_learned(verdict.learned, head, came, bool(placed))
         if verdict.newcomer:
             return self._route_newcomer(head, came, bool(placed))
-        came.newcomer = None
+        came.newcomer = came.seen = None
         if self._is_of_connection(verdict, came):
             return None
         return self._route_known(verdict, head, came, bool(placed))
@@ -120,6 +124,9 @@ class Rehoming:
             key = self._resolver.address_key(came.host, head)
         if target == self._places.slot:
             came.slot, came.key = slot, key
+            if self._fields_say_all:
+                # The same fields are the same object, as long as somebody holds it.
+                came.seen = head.headers, self._places.changes
             return None
         if placed:
             # Somebody who knows the slots better, or later, than we do.
@@ -134,7 +141,7 @@ class Rehoming:
         if identifier not in self._own_ids:
             return partial(self._ask, came)
         self._own_ids.used(identifier)
-        came.newcomer = None
+        came.newcomer = came.seen = None
         came.slot = self._places.slot
         came.key = self._resolver.address_key(came.host, head)
         return None
@@ -147,7 +154,7 @@ class Rehoming:
             client = origin_of(came.host, head.headers, self._trust).client or ""
             if not placed and (not client or client != came.newcomer):
                 return partial(self._ask, came)
-        came.newcomer = client
+        came.newcomer, came.seen = client, None
         came.slot, came.key = self._places.slot, b""
         return None
 

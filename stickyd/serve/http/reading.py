@@ -53,6 +53,7 @@ class Reading(Producing):
     _draining = False
     _route: Route | None = None
     _take: Take | None = None
+    _unremarkable: FieldBlock | None = None  # fields for which reception has nothing to do
 
     def _read_head(self, data: bytes, start: int) -> int:
         """
@@ -138,12 +139,17 @@ class Reading(Producing):
         """
         Have a request received, and show the application what it shall see.
         """
-        self._client = None
-        self._secure = None
+        self._client = self._secure = self._visit = None
+        if block is self._unremarkable:
+            return block
         self._visit = visit = reception.begin(self._peer_host(), self.isSecure(), block.pairs)
         if visit.client is not None:
             kind = IPv6Address if ":" in visit.client else IPv4Address
             self._client = kind("TCP", visit.client, 0)
+        if visit.unremarkable:
+            self._unremarkable = block
+            self._visit = None
+            return block
         self._secure = visit.secure
         return block if visit.pairs is block.pairs else block.with_pairs(visit.pairs)
 

@@ -1,0 +1,258 @@
+"""
+What is done to requests and responses so that clients find back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from stickyd.affinity.request import CookieKey, HeaderKey
+from stickyd.affinity.resolve import learned_id
+from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.token import Signer
+from stickyd.affinity.trust import Networks
+from stickyd.serve.reception import CookieAttributes, Reception
+
+SIGNER = Signer([b"a secret of some length"])
+OTHER = Signer([b"another secret of some length"])
+PROXY = "10.0.0.1"
+CLIENT = "192.0.2.7"
+
+
+class Rig:
+    """
+    The reception of the worker in slot 2.
+    """
+
+    def __init__(self, entries: str, cookie: CookieAttributes | None = None) -> None:
+        self.slot = 2
+        self.claimed: list[list[bytes]] = []
+        self.answer: Deferred[None] = Deferred()
+        self.reception = Reception(
+            parse_affinity(entries),
+            SIGNER,
+            lambda: self.slot,
+            self._claim,
+            Networks.parse("10.0.0.0/8,unix"),
+            cookie,
+        )
+
+    def _claim(self, identifiers: list[bytes]) -> Deferred[None]:
+        self.claimed.append(identifiers)
+        return self.answer
+
+    def begin(self, *pairs: tuple[bytes, bytes], host: str = CLIENT, secure: bool = False) -> Any:
+        """
+        Receive a request.
+        """
+        return self.reception.begin(host, secure, list(pairs))
+
+
+def cookie_of(signer: Signer, slot: int) -> tuple[bytes, bytes]:
+    """
+    The field of a client that has the cookie.
+    """
+    return b"cookie", b"a=b; stickyd=" + signer.mint(slot).encode()
+
+
+def set_by(fields: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """
+    What the responses sets as cookies.
+    """
+    return [value for name, value in fields if name.lower() == b"set-cookie"]
+
+
+def test_cookie_is_set_for_who_has_none() -> None:
+    """
+    It names our slot; the other fields stay as they are, before it.
+    """
+    rig = Rig("cookie:stickyd,ip")
+    first, *cookies = rig.begin().respond([(b"X-A", b"b")])
+    assert first == (b"X-A", b"b")
+    ((name, value),) = cookies
+    assert name == b"Set-Cookie"
+    token, _, attributes = value.partition(b"; ")
+    assert SIGNER.slot_of(token.removeprefix(b"stickyd="), 8) == 2
+    assert attributes == b"Path=/; HttpOnly; SameSite=Lax"
+
+
+@pytest.mark.parametrize(
+    ("field", "wanted"),
+    [
+        (cookie_of(SIGNER, 2), False),
+        (cookie_of(SIGNER, 1), True),
+        (cookie_of(OTHER, 2), True),
+        ((b"cookie", b"other=" + SIGNER.mint(2).encode()), True),
+        ((b"x-cookie", b"stickyd=" + SIGNER.mint(2).encode()), True),
+    ],
+)
+def test_cookie_is_set_unless_a_good_one_came(field: tuple[bytes, bytes], wanted: bool) -> None:
+    """
+    A cookie of another slot, a forged one and none at all are replaced.
+    """
+    assert bool(set_by(Rig("cookie:stickyd,ip").begin(field).respond([]))) == wanted
+
+
+def test_cookie_of_the_application_counts() -> None:
+    """
+    An application that sets the cookie itself knows better; another one of its cookies
+    does not matter.
+    """
+    rig = Rig("cookie:stickyd")
+    assert set_by(rig.begin().respond([(b"Set-Cookie", b"stickyd=x; Path=/")])) == [
+        b"stickyd=x; Path=/"
+    ]
+    assert len(set_by(rig.begin().respond([(b"set-cookie", b"stick=x")]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("control", "wanted"),
+    [
+        (b"public, max-age=60", False),
+        (b"S-MaxAge=5", False),
+        (b"private", True),
+        (b"no-store", True),
+    ],
+)
+def test_cookie_stays_out_of_shared_caches(control: bytes, wanted: bool) -> None:
+    """
+    A response that a cache may give to others brings no cookie.
+    """
+    fields = Rig("cookie:stickyd").begin().respond([(b"Cache-Control", control)])
+    assert bool(set_by(fields)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("attributes", "secure", "text"),
+    [
+        (CookieAttributes(), True, "Path=/; Secure; HttpOnly; SameSite=Lax"),
+        (CookieAttributes(secure="never"), True, "Path=/; HttpOnly; SameSite=Lax"),
+        (CookieAttributes(secure="always"), False, "Path=/; Secure; HttpOnly; SameSite=Lax"),
+        (
+            CookieAttributes("/x", "example.com", "strict", max_age=60),
+            False,
+            "Path=/x; Domain=example.com; Max-Age=60; HttpOnly; SameSite=Strict",
+        ),
+    ],
+)
+def test_attributes_of_the_cookie(attributes: CookieAttributes, secure: bool, text: str) -> None:
+    """
+    They are the operator's; ``Secure`` depends on the connection unless he says otherwise.
+    """
+    visit = Rig("cookie:stickyd", attributes).begin(secure=secure)
+    (value,) = set_by(visit.respond([]))
+    assert value.partition(b"; ")[2].decode() == text
+
+
+def test_spare_gives_no_cookie() -> None:
+    """
+    A worker without a slot has nothing to name.
+    """
+    rig = Rig("cookie:stickyd")
+    rig.slot = -1
+    assert rig.begin().respond([]) == []
+
+
+def test_nothing_is_added_without_the_entry() -> None:
+    """
+    Without ``cookie`` in the list there is none.
+    """
+    assert Rig("header:X-User,ip").begin().respond([(b"A", b"b")]) == [(b"A", b"b")]
+
+
+def test_stamp_goes_on_and_comes_off() -> None:
+    """
+    What goes out in a stamped header comes back to the application as it was; other
+    fields are nobody's business.
+    """
+    rig = Rig("stamp:X-Id")
+    ((name, value), other) = rig.begin().respond([(b"X-ID", b"id 1"), (b"X-Other", b"id 1")])
+    assert (name, other) == (b"X-ID", (b"X-Other", b"id 1"))
+    assert SIGNER.unstamp(value) == (b"id 1", 2)
+    fields = [(b"host", b"h"), (b"x-id", value), (b"x-other", value)]
+    assert rig.begin(*fields).pairs == [(b"host", b"h"), (b"x-id", b"id 1"), (b"x-other", value)]
+
+
+def test_id_without_a_stamp_of_ours_stays() -> None:
+    """
+    A forged or bare id reaches the application as it came, for it to refuse.
+    """
+    rig = Rig("stamp:X-Id")
+    for value in (b"bare", OTHER.stamp(b"id", 2), b""):
+        assert rig.begin((b"x-id", value)).pairs == [(b"x-id", value)]
+
+
+def test_minted_ids_are_claimed() -> None:
+    """
+    Ids in the headers and cookies of the entries are claimed, and the response is to wait.
+    """
+    rig = Rig("learn:header:X-Id,learn:cookie:sid,learn:query:q")
+    visit = rig.begin()
+    fields = [
+        (b"x-id", b"abc"),
+        (b"Set-Cookie", b'sid="def"; Path=/'),
+        (b"set-cookie", b"other=ghi"),
+    ]
+    assert visit.respond(fields) == fields
+    assert rig.claimed == [
+        [learned_id(HeaderKey("X-Id"), b"abc"), learned_id(CookieKey("sid"), b"def")]
+    ]
+    assert visit.claiming is rig.answer
+
+
+def test_nothing_minted_waits_for_nothing() -> None:
+    """
+    A response without ids, or with the removal of one, leaves at once.
+    """
+    rig = Rig("learn:header:X-Id,learn:cookie:sid")
+    visit = rig.begin()
+    visit.respond([(b"A", b"b"), (b"Set-Cookie", b"sid=; Max-Age=0")])
+    assert (rig.claimed, visit.claiming) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("host", "secure", "fields", "client", "spoken"),
+    [
+        (PROXY, False, [(b"x-forwarded-for", b"192.0.2.1, 10.9.9.9")], "192.0.2.1", False),
+        (PROXY, False, [(b"x-forwarded-proto", b"https")], None, True),
+        (PROXY, True, [(b"x-forwarded-proto", b"http")], None, False),
+        (PROXY, True, [], None, True),
+        (PROXY, False, [(b"forwarded", b"for=192.0.2.2;proto=https")], "192.0.2.2", True),
+        ("", False, [(b"x-forwarded-for", b"2001:db8::1")], "2001:db8::1", False),
+        (CLIENT, False, [(b"x-forwarded-for", b"192.0.2.1")], None, False),
+        (CLIENT, True, [(b"x-forwarded-proto", b"http")], None, True),
+    ],
+)
+def test_what_a_proxy_says(
+    host: str, secure: bool, fields: Any, client: str | None, spoken: bool
+) -> None:
+    """
+    A trusted peer tells who the client is and what he speaks; nobody else does.
+    """
+    visit = Rig("ip").begin(*fields, host=host, secure=secure)
+    assert (visit.client, visit.secure) == (client, spoken)
+
+
+@pytest.mark.parametrize(
+    ("entries", "trust", "needed"),
+    [
+        ("ip", "", False),
+        ("header:X-User,ip", "", False),
+        ("ip", "10.0.0.0/8", True),
+        ("cookie:a", "", True),
+        ("stamp:X", "", True),
+        ("learn:header:X", "", True),
+        ("learn:query:q", "", True),
+    ],
+)
+def test_nothing_is_received_for_nothing(entries: str, trust: str, needed: bool) -> None:
+    """
+    Where nothing is to be done, it is not done to every request.
+    """
+    reception = Reception(
+        parse_affinity(entries), None, lambda: 0, lambda _: None, Networks.parse(trust)
+    )
+    assert reception.needed == needed

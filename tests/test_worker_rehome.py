@@ -1,0 +1,319 @@
+"""
+Who shall answer a request.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from stickyd.affinity.request import HeaderKey
+from stickyd.affinity.resolve import Resolver, learned_id
+from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.token import Signer
+from stickyd.affinity.trust import Networks
+from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
+from stickyd.placement.pin import pinned
+from stickyd.placement.rendezvous import Rendezvous
+from stickyd.serve.http.head import RequestHead
+from stickyd.testing import FakeRefusal, FakeSpawner
+from stickyd.worker.claims import OwnIds, OwnKeys
+from stickyd.worker.outbox import Outbox
+from stickyd.worker.places import Places
+from stickyd.worker.rehome import Rehoming
+
+SLOTS = 4
+SIGNER = Signer([b"a secret of some length"])
+OWN = 1
+KEYS = [b"user%d" % number for number in range(20)]
+MINE = next(key for key in KEYS if Rendezvous(SLOTS).slot_of(key) == OWN)
+OTHERS = next(key for key in KEYS if Rendezvous(SLOTS).slot_of(key) != OWN)
+CLIENT = "192.0.2.7"
+PROXY = "10.0.0.1"
+
+
+class Rig:
+    """
+    The rehoming of the worker in slot 1 of four.
+    """
+
+    def __init__(self, entries: str, placement: str = "rendezvous", told: bool = True) -> None:
+        clock = Clock()
+        affinity = parse_affinity(entries)
+        self.places = Places(OWN, placement)
+        if told:
+            self.places.update(SLOTS, range(SLOTS))
+        self.ids = OwnIds(clock, affinity, lambda _: Deferred())
+        self.outbox = Outbox()
+        slot = Slot(0, clock, QueueLimits(1, 1.0), FakeRefusal())
+        self.way = FakeSpawner().spawn(slot, lambda: None, lambda _: None)
+        self.outbox.open(self.way)
+        trust = Networks.parse("10.0.0.0/8")
+        resolver = Resolver(affinity, SIGNER, self.places.stands, trust)
+        self.rehoming = Rehoming(
+            resolver, self.places, self.ids, OwnKeys(clock), self.outbox, trust
+        )
+
+    def came(self, host: str = CLIENT, flags: int = 0, slot: int = BY_KEY) -> Handoff:
+        """
+        A connection that was handed over.
+        """
+        return Handoff(0, host, 4711, b"as it came", slot=slot, flags=flags)
+
+    def ask(self, came: Handoff, **fields: bytes) -> Handoff | None:
+        """
+        Have a request come on a connection.
+
+        :return: as what the connection goes away, or :obj:`None`.
+        """
+        head = RequestHead(
+            b"GET", b"/", [(name.replace("_", "-").encode(), v) for name, v in fields.items()]
+        )
+        take = self.rehoming.route(head, came)
+        if take is None:
+            return None
+        sock, client = socket.socketpair()
+        with client:
+            take(sock, b"unread")
+            handoff = self.way.sent.pop()
+            os.close(handoff.descriptor)
+        assert handoff.unread == b"unread"
+        return handoff
+
+
+def said(handoff: Handoff | None) -> Any:
+    """
+    What matters of a handoff.
+    """
+    if handoff is None:
+        return None
+    return handoff.slot, handoff.key, handoff.purpose, handoff.flags
+
+
+def test_key_of_another_slot_leaves() -> None:
+    """
+    A request goes by its key, with the mark that it was looked at.
+    """
+    rig = Rig("header:X-User,ip")
+    gone = rig.ask(rig.came(), x_user=OTHERS)
+    assert said(gone) == (BY_KEY, OTHERS, Purpose.CONNECTION, Flag.PLACED)
+    assert rig.ask(rig.came(), x_user=MINE) is None
+
+
+def test_connection_knows_whose_request_came_last() -> None:
+    """
+    Sessions and a release go by the client of the last request that is served here.
+    """
+    rig = Rig("cookie:stickyd,header:X-User,ip")
+    came = rig.came()
+    rig.ask(came, x_user=MINE)
+    assert (came.slot, came.key) == (BY_KEY, MINE)
+    rig.ask(came, cookie=b"stickyd=" + SIGNER.mint(OWN).encode())
+    assert (came.slot, came.key) == (OWN, socket.inet_aton(CLIENT))
+    rig.ask(came, x_user=OTHERS)
+    assert (came.slot, came.key) == (OWN, socket.inet_aton(CLIENT))
+
+
+def test_same_fields_again_are_looked_at_when_something_has_changed() -> None:
+    """
+    What was found of a connection's fields holds until the slots change, or somebody else
+    was served on it.
+    """
+    rig = Rig("header:X-User,ip")
+    came = rig.came()
+    head = RequestHead(b"GET", b"/", [(b"x-user", MINE)])
+    for _ in range(3):
+        assert rig.rehoming.route(head, came) is None
+    other = next(key for key in KEYS if key != MINE and rig.places.slot_of(key) == OWN)
+    rig.ask(came, x_user=other)
+    assert came.key == other
+    assert rig.rehoming.route(head, came) is None
+    assert came.key == MINE
+    rig.places.update(SLOTS, [0, 2, 3])
+    assert rig.rehoming.route(head, came) is not None
+
+
+@pytest.mark.parametrize("entry", ["query:user", "path:/([^/]+)"])
+def test_same_fields_say_nothing_of_the_target(entry: str) -> None:
+    """
+    Where the target counts, requests with the same fields differ.
+    """
+    rig = Rig(f"{entry},ip")
+    came = rig.came()
+    fields = [(b"host", b"h")]
+    targets = [b"/%b?user=%b" % (key, key) for key in (MINE, OTHERS)]
+    first, second = (rig.rehoming.route(RequestHead(b"GET", t, fields), came) for t in targets)
+    assert first is None
+    assert second is not None
+
+
+def test_token_of_another_slot_leaves() -> None:
+    """
+    A request goes to the slot that its token names, if that stands.
+    """
+    rig = Rig("cookie:stickyd,ip")
+    cookie = b"stickyd=" + SIGNER.mint(3).encode()
+    gone = rig.ask(rig.came(), cookie=cookie)
+    assert said(gone) == (3, socket.inet_aton(CLIENT), Purpose.CONNECTION, Flag.PLACED)
+    rig.places.update(SLOTS, [0, 1, 2])
+    address = socket.inet_aton(CLIENT)
+    assert rig.places.slot_of(address) != OWN
+    assert said(rig.ask(rig.came(), cookie=cookie))[:2] == (BY_KEY, address)
+
+
+def test_token_of_a_gone_slot_goes_where_its_sessions_went() -> None:
+    """
+    Without any other entry to decide, the worker places such a client as sessions are.
+    """
+    rig = Rig("cookie:stickyd")
+    rig.places.update(SLOTS, [0, 1, 2])
+    came = rig.came()
+    gone = rig.ask(came, cookie=b"stickyd=" + SIGNER.mint(3).encode())
+    home = rig.places.home_of(pinned(3, b""))
+    assert said(gone) == (
+        None if home == OWN else (BY_KEY, pinned(3, b""), Purpose.CONNECTION, Flag.PLACED)
+    )
+
+
+def test_placed_request_is_served_whatever_we_think() -> None:
+    """
+    The first request of a connection that somebody has placed is served; the next is
+    looked at again.
+    """
+    rig = Rig("header:X-User,ip")
+    came = rig.came(flags=Flag.PLACED | Flag.SECURE)
+    assert rig.ask(came, x_user=OTHERS) is None
+    assert came.flags == Flag.SECURE
+    assert came.key == b"as it came"
+    gone = rig.ask(came, x_user=OTHERS)
+    assert said(gone) == (BY_KEY, OTHERS, Purpose.CONNECTION, Flag.PLACED | Flag.SECURE)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_everything_is_served_where_nothing_is_known(paused: bool) -> None:
+    """
+    Before the primary has told of the slots, and while the server stops, nobody is sent
+    away.
+    """
+    rig = Rig("header:X-User,ip", told=paused)
+    rig.rehoming.paused = paused
+    assert rig.ask(rig.came(), x_user=OTHERS) is None
+
+
+def test_learned_id_is_asked_for_once() -> None:
+    """
+    An id that another worker may have minted is the primary's to place; if it sends it
+    here, it is ours from then on.
+    """
+    rig = Rig("learn:header:X-Id,ip")
+    came = rig.came(host=PROXY)
+    gone = rig.ask(came, x_id=b"id")
+    assert said(gone) == (BY_KEY, b"as it came", Purpose.RESOLVE, 0)
+    assert rig.ask(rig.came(host=PROXY, flags=Flag.PLACED), x_id=b"id") is None
+    assert rig.ask(came, x_id=b"id") is None
+    assert (came.slot, came.key) == (OWN, socket.inet_aton(PROXY))
+
+
+def test_id_that_was_minted_here_is_served_here() -> None:
+    """
+    A claim of our own is as good as the primary's word.
+    """
+    rig = Rig("learn:header:X-Id,ip")
+    rig.ids.claim([learned_id(HeaderKey("X-Id"), b"id")])
+    assert rig.ask(rig.came(), x_id=b"id") is None
+
+
+def test_newcomer_on_his_own_connection_stays() -> None:
+    """
+    A client whom no entry knows stays where his connection is, and is pinned there.
+    """
+    rig = Rig("cookie:stickyd")
+    came = rig.came()
+    assert rig.ask(came) is None
+    assert (came.slot, came.key) == (OWN, b"")
+
+
+def test_newcomer_on_a_proxys_connection_is_placed_anew() -> None:
+    """
+    Each newcomer whom a trusted proxy brings goes to the primary once, as nothing but the
+    client before him has led the connection here.
+    """
+    rig = Rig("cookie:stickyd")
+    came = rig.came(host=PROXY, flags=Flag.PLACED)
+    assert rig.ask(came, x_forwarded_for=b"192.0.2.1") is None
+    assert rig.ask(came, x_forwarded_for=b"192.0.2.1") is None
+    gone = rig.ask(came, x_forwarded_for=b"192.0.2.2")
+    assert gone is not None
+    assert gone.purpose == Purpose.RESOLVE
+    # Somebody who is known, in between.
+    assert rig.ask(came, cookie=b"stickyd=" + SIGNER.mint(OWN).encode()) is None
+    assert rig.ask(came, x_forwarded_for=b"192.0.2.1") is not None
+    # A proxy that does not say who it is.
+    assert rig.ask(came) is not None
+
+
+def test_address_that_a_proxy_tells_counts() -> None:
+    """
+    With the address as the key each request of a trusted proxy goes by what it tells.
+    """
+    rig = Rig("ip")
+    came = rig.came(host=PROXY)
+    slots = set()
+    for number in range(20):
+        address = f"192.0.2.{number}"
+        gone = rig.ask(came, x_forwarded_for=address.encode())
+        key = came.key if gone is None else gone.key
+        assert key == socket.inet_aton(address)
+        slots.add(OWN if gone is None else Rendezvous(SLOTS).slot_of(key))
+    assert slots == set(range(SLOTS))
+
+
+def test_handshake_that_the_primary_saw_counts() -> None:
+    """
+    Where the server name places a connection, its address sends nobody away from there.
+    """
+    rig = Rig("header:X-User,sni,ip")
+    came = rig.came()
+    hosts = [f"192.0.2.{number}" for number in range(20)]
+    for came in map(rig.came, hosts):
+        assert rig.ask(came) is None
+        assert came.key == b"as it came"
+    assert rig.ask(came, x_user=OTHERS) is not None
+
+
+def test_least_leaves_keys_to_the_primary() -> None:
+    """
+    With the placement ``least`` only the primary knows where a key belongs: it is asked
+    about those that it has not sent here.
+    """
+    rig = Rig("header:X-User,ip", placement="least")
+    came = rig.came()
+    gone = rig.ask(came, x_user=OTHERS)
+    assert gone is not None
+    assert gone.purpose == Purpose.RESOLVE
+    assert rig.ask(rig.came(flags=Flag.PLACED), x_user=OTHERS) is None
+    assert rig.ask(came, x_user=OTHERS) is None
+    assert (came.slot, came.key) == (BY_KEY, OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("entries", "trust", "needed"),
+    [("ip", "", False), ("ip", "10.0.0.0/8", True), ("cookie:a", "", True), ("sni,ip", "", False)],
+)
+def test_requests_are_looked_at_only_if_they_can_say_something(
+    entries: str, trust: str, needed: bool
+) -> None:
+    """
+    Where the connection says it all, no request is looked at.
+    """
+    networks = Networks.parse(trust)
+    resolver = Resolver(parse_affinity(entries), SIGNER, lambda _: True, networks)
+    rig = Rig(entries)
+    rehoming = Rehoming(resolver, rig.places, rig.ids, OwnKeys(Clock()), rig.outbox, networks)
+    assert rehoming.needed == needed
