@@ -5,6 +5,11 @@ What all tests share: the choice of the long ones.
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A timing is never a test, and these machines are shared.
+settings.register_profile("stickyd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("stickyd")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
