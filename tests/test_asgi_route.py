@@ -18,6 +18,7 @@ import stickyd
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
+from stickyd.handoff.frame import MAX_UNREAD_BYTES
 from stickyd.minted import desk
 from stickyd.serve.asgi import AsgiHost, AsgiOptions
 from stickyd.serve.http.limits import HTTPLimits
@@ -170,6 +171,29 @@ def test_connection_waits_for_the_answers_before(
         assert len((await client.response()).body) == 3_000_000
         assert await client.rest() == b""
         assert router.taken == [get("/away").encode() + b"more and more"]
+
+    run(loop, go())
+
+
+def test_connection_that_waits_is_read_no_further_than_it_can_be_given(
+    loop: asyncio.AbstractEventLoop, visitors: Visitors
+) -> None:
+    """
+    What is read while the answers before are awaited fits into a handoff.
+    """
+    application, router = Application(), Router()
+
+    async def go() -> None:
+        client = visitors.visit(routed(application, loop, router))
+        await client.send(get("/held") + get("/away", body="b" * 300_000)[:100])
+        await some_turns()
+        sending = asyncio.ensure_future(client.send("b" * 300_000))
+        await asyncio.sleep(0.05)
+        application.gate.set()
+        assert (await client.response()).body == b"/held 0"
+        await until(lambda: router.taken)
+        assert len(router.taken[0]) < MAX_UNREAD_BYTES
+        await asyncio.wait([sending])
 
     run(loop, go())
 

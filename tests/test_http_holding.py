@@ -103,6 +103,21 @@ def test_late_answer_waits_too() -> None:
     assert len(requests) == 2
 
 
+def test_long_response_waits_too() -> None:
+    """
+    What waits is not sent for being much.
+    """
+    claims, requests = Claims(), list[Any]()
+    wire = Wire(hold(requests), reception=reception("learn:header:X-Id", claims))
+    wire.feed(GET)
+    requests[0].setHeader(b"X-Id", b"abc")
+    for _ in range(4):
+        requests[0].write(b"x" * 50_000)
+    assert wire.output() == b""
+    claims.answers[0].callback(None)
+    assert wire.output().count(b"x" * 50_000 + b"\r\n") == 4
+
+
 def test_producer_waits_with_its_response() -> None:
     """
     A producer is paused while the head waits, or it would fill the memory.

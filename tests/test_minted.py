@@ -105,7 +105,7 @@ def test_claim_is_awaited_in_both_worlds(rig: Rig) -> None:
     async def under_asyncio() -> None:
         loop = asyncio.get_running_loop()
         rig.answer = Deferred()
-        loop.call_soon(rig.answer.callback, None)
+        loop.call_later(0.01, rig.answer.callback, None)
         await asyncio.wait_for(_claimed(rig), 5)
         said.append("asyncio")
 
