@@ -19,7 +19,8 @@ def claim(value: bytes | str) -> Claimed:
     For ids that the application mints, with an entry ``learn:KIND:NAME`` of
     ``--affinity`` that says where clients send them.  Those that it mints in the response
     header or cookie of that name need no call.  It may be called from resources, ASGI
-    applications and the threads of WSGI applications.
+    applications and the threads of WSGI applications.  The response of an ASGI application
+    in whose handling it is called waits by itself.
 
     :param value: the id, as clients will send it.
     :return: await it, or call its ``wait()`` in a thread, before the client is told the

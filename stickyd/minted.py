@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -94,6 +95,9 @@ class ClaimDesk:
                 " only in an application that stickyd serves"
             )
         claimed = Claimed()
+        waiting = claims_of_response.get()
+        if waiting is not None:
+            waiting.append(claimed)
         text = value.encode() if isinstance(value, str) else bytes(value)
         if isInIOThread():
             self._claim(self._claiming, text, claimed)
@@ -109,6 +113,12 @@ class ClaimDesk:
         else:
             told.addBoth(claimed.settle)
 
+
+#: The claims that are made while a request is handled, which its response waits for; of an
+#: ASGI application, whose code runs in a context of its own for each request.
+claims_of_response: ContextVar[list[Claimed] | None] = ContextVar(
+    "claims_of_response", default=None
+)
 
 #: The one of this process, as the reactor is: an application that is imported by name has
 #: nothing of ours to hold on to.

@@ -14,6 +14,7 @@ from stickyd.affinity.sni import Hello
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
+from stickyd.placement.pin import pinned
 
 SIGNER = Signer([b"a secret of some length"])
 FORGER = Signer([b"another secret of length"])
@@ -108,6 +109,23 @@ def test_stamp_names_its_slot() -> None:
         assert listed.handoff_key(verdict, HOST) == IP
     for value in (b"abc", FORGER.stamp(b"abc", 1), SIGNER.stamp(b"abc", 77777)):
         assert listed.resolve(HOST, head(mcp_session_id=value)).key == IP
+
+
+def test_token_of_a_slot_that_is_gone_is_the_last_resort() -> None:
+    """
+    It leaves it to every other entry; if none matches, its client is no newcomer but goes
+    where the sessions of that slot went, whichever of its tokens he has.
+    """
+    cookie = f"stickyd={SIGNER.mint(77)}".encode()
+    listed = resolver("cookie:stickyd,stamp:X-Id,header:X-User")
+    assert listed.resolve(HOST, head(cookie=cookie, x_user=b"bob")).key == b"bob"
+    for request in (head(cookie=cookie), head(x_id=SIGNER.stamp(b"abc", 77))):
+        verdict = listed.resolve(HOST, request)
+        assert verdict.key == pinned(77, b"")
+        assert verdict.slot is None
+        assert not verdict.newcomer
+    both = head(cookie=cookie, x_id=SIGNER.stamp(b"abc", 78))
+    assert listed.resolve(HOST, both).key == pinned(77, b"")
 
 
 def test_tokens_need_a_secret() -> None:

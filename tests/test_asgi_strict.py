@@ -182,6 +182,35 @@ def test_accepted(go: Any, request_bytes: bytes, pieces: bool) -> None:
     go(check)
 
 
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (400, b"Host: a.test\r\n"),
+        (400, b"Host: b.test\r\n"),
+        (400, b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"),
+        (413, b"Content-Length: 2000\r\n"),
+        (431, b"".join(b"X%d: y\r\n" % number for number in range(20))),
+    ],
+)
+def test_later_requests_are_checked_too(go: Any, status: int, fields: bytes) -> None:
+    """
+    That the host was good before does not make the rest of a head good.
+    """
+
+    async def check(loop: Any) -> None:
+        wire = Wire(loop)
+        head = b"POST / HTTP/1.1\r\nHost: a.test\r\n"
+        await wire.feed(head + b"\r\n" + head + fields + b"\r\n")
+        assert wire.statuses() == [200]
+        again = Wire(loop)
+        for data in (head + b"\r\n", head + fields + b"\r\n"):
+            await again.feed(data)
+        assert again.statuses() == [200, status]
+        assert len(again.seen) == 1
+
+    go(check)
+
+
 def test_authority_of_the_target_counts_more(go: Any) -> None:
     """
     The host of an absolute target takes the place of ``Host`` (RFC 9112, 3.2.2).

@@ -23,6 +23,7 @@ from h2.events import (
 )
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame, HeadersFrame, SettingsFrame
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -32,12 +33,17 @@ from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 from zope.interface import implementer
 
+from stickyd.affinity.address import parse_ip_key
+from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.token import Signer
+from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import Handoff
 from stickyd.serve.http.access_log import AccessLog
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.shared import Shared
 from stickyd.serve.http.sticky import StickySite
 from stickyd.serve.http2 import HTTP2Channel
+from stickyd.serve.reception import Reception
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.registry import SessionRegistry
 
@@ -111,7 +117,12 @@ class Wire:
     :ivar requests: what was rendered.
     """
 
-    def __init__(self, render: Callable[[Any], Any] | None = None, **limits: Any) -> None:
+    def __init__(
+        self,
+        render: Callable[[Any], Any] | None = None,
+        reception: Reception | None = None,
+        **limits: Any,
+    ) -> None:
         self.clock = Clock()
         self.requests: list[Any] = []
         self.heard: list[Any] = []
@@ -119,7 +130,7 @@ class Wire:
         self._answer = render or (lambda request: b"hello")
         self.site = StickySite(
             Page(self._render),
-            Shared(self.clock, HTTPLimits(**limits)),
+            Shared(self.clock, HTTPLimits(**limits), reception=reception),
             AccessLog(self.log, self.clock),  # type: ignore[arg-type]  # enough of a file
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
@@ -299,6 +310,21 @@ def test_body_and_big_response() -> None:
     for _ in range(20):
         wire.take(stream, 60_000)
     assert wire.body(stream) == b"0123456789" * 30_000
+
+
+def test_response_as_large_as_its_windows() -> None:
+    """
+    The end of a response needs no room in a window.
+    """
+    wire = begun(lambda request: b"x" * 70_000)
+    stream = wire.ask()
+    assert len(wire.body(stream)) == 65_535
+    wire.client.increment_flow_control_window(100_000, stream)
+    wire.exchange()
+    wire.client.increment_flow_control_window(70_000 - 65_535)
+    wire.exchange()
+    assert len(wire.body(stream)) == 70_000
+    assert wire.told(StreamEnded, stream)
 
 
 def test_failure_in_the_middle_looks_like_one() -> None:
@@ -565,7 +591,6 @@ def test_drain_finishes_what_is_under_way() -> None:
     wire = begun(later)
     first = wire.ask()
     wire.channel.drain()
-    assert wire.channel.busy
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, 2**31 - 1)]
     warning = wire.transport.value()
     wire.transport.clear()
@@ -581,17 +606,31 @@ def test_drain_finishes_what_is_under_way() -> None:
     wire.feed(wire.client.data_to_send())
     assert len(wire.requests) == 2
     for request in wire.requests:
-        assert wire.channel.busy
         assert not wire.closed
         request.write(b"done")
         request.finish()
         for _ in range(5):
             wire.clock.advance(0)
-    assert (wire.channel.busy, bool(wire.closed)) == (False, True)
+    assert wire.transport.disconnecting
     assert wire.goaways() == [(ErrorCodes.NO_ERROR, third)]
     wire.exchange()
+    assert not wire.channel.busy
     assert wire.body(first) == wire.body(second) == b"done"
     assert wire.told(StreamReset, third)[0].error_code == ErrorCodes.REFUSED_STREAM
+
+
+def test_busy_until_the_response_has_begun() -> None:
+    """
+    A connection counts as busy as long as a request of it has no response.
+    """
+    wire = begun(later)
+    wire.ask()
+    wire.ask()
+    said = [wire.channel.busy]
+    for request in wire.requests:
+        request.write(b"begun")
+        said.append(wire.channel.busy)
+    assert said == [True, True, False]
 
 
 def test_idle_connection_drains_at_once() -> None:
@@ -636,6 +675,89 @@ def test_closing_does_not_wait_for_ever() -> None:
     assert not wire.transport.disconnected
     wire.pass_time(5)
     assert wire.transport.disconnected
+
+
+class Claims:
+    """
+    The primary's end of ids that are learnt.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[bytes] = []
+        self.known: Deferred[None] = Deferred()
+
+    def __call__(self, identifiers: list[bytes]) -> Deferred[None]:
+        self.ids += identifiers
+        return self.known
+
+
+def reception_of(*affinity: str, trust: tuple[str, ...] = ()) -> tuple[Reception, Claims]:
+    """
+    What slot 3 does to requests and responses.
+    """
+    claims = Claims()
+    keys = parse_affinity(affinity, parse_ip_key)
+    return Reception(keys, Signer([b"x" * 16]), lambda: 3, claims, Networks.parse(trust)), claims
+
+
+def test_sticky_cookie() -> None:
+    """
+    A client without our cookie gets it, over TLS only, and no other once it sends it.
+    """
+    reception, _ = reception_of("cookie:stickyd", "ip")
+    wire = begun(reception=reception)
+    cookie = dict(wire.told(ResponseReceived, wire.ask())[0].headers)["set-cookie"]
+    assert cookie.startswith("stickyd=3.")
+    assert "; Secure" in cookie
+    again = wire.ask([*GET, ("cookie", cookie.partition(";")[0])])
+    assert "set-cookie" not in dict(wire.told(ResponseReceived, again)[0].headers)
+
+
+def test_trusted_proxy_tells_the_client() -> None:
+    """
+    The application sees the client that a trusted proxy tells of.
+    """
+
+    def render(request: Any) -> bytes:
+        return f"{request.getClientAddress().host} {request.isSecure()}".encode()
+
+    reception, _ = reception_of("ip", trust=("192.168.1.1",))
+    wire = begun(render, reception=reception)
+    fields = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "http")]
+    assert wire.body(wire.ask([*GET, *fields])) == b"203.0.113.9 False"
+    stranger = begun(render)
+    assert stranger.body(stranger.ask([*GET, *fields])) == b"192.168.1.1 True"
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_minted_ids_wait_for_the_primary(leaves: bool) -> None:
+    """
+    A response that tells a new id leaves when the primary knows it, and whole; unless the
+    client has gone by then.
+    """
+
+    def render(request: Any) -> Any:
+        request.setHeader(b"X-Session", b"s1")
+        request.write(b"first ")
+        request.write(b"second")
+        request.finish()
+        return NOT_DONE_YET
+
+    reception, claims = reception_of("learn:header:X-Session", "ip")
+    wire = begun(render, reception=reception)
+    stream = wire.ask()
+    assert claims.ids
+    assert not wire.told(ResponseReceived)
+    if leaves:
+        wire.client.reset_stream(stream)
+        wire.exchange()
+    failures: list[Failure] = []
+    claims.known.callback(None)
+    claims.known.addErrback(failures.append)
+    wire.exchange()
+    assert failures == []
+    assert wire.body(stream) == (b"" if leaves else b"first second")
+    assert not wire.closed
 
 
 def test_wider_windows_by_settings() -> None:

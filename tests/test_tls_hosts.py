@@ -16,6 +16,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable
+from stickyd.serve.handshake import Handshake
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.registry import SessionRegistry
@@ -198,6 +199,16 @@ class Scene:
         self.clients.append(client)
         return client
 
+    @property
+    def shaking(self) -> int:
+        """
+        How many handshakes are under way.
+        """
+        host: Any = self.host
+        if hasattr(host, "site"):
+            return sum(isinstance(channel, Handshake) for channel in host._channels)
+        return len(host._handshakes)
+
     def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
         run(self.loop, test())
 
@@ -370,6 +381,8 @@ def test_first_request_is_served_while_draining(scene: Scene, shaken: bool) -> N
         client = scene.visit()
         if shaken:
             await client.shake_hands()
+            # The server has to read the end of the handshake yet.
+            await until(lambda: not scene.shaking)
         scene.host.release(lambda handoff: True, never)
         drained = scene.host.drain()
         if not shaken:
@@ -425,6 +438,24 @@ def test_abort(scene: Scene, shaken: bool) -> None:
         if not shaken:
             with pytest.raises(ConnectionResetError):
                 await scene.loop.sock_recv(client._socket, 1)
+
+    scene.run(check)
+
+
+@of_kinds(*KINDS)
+def test_client_that_gives_up_its_handshake_holds_up_nothing(scene: Scene) -> None:
+    """
+    A drain ends with a handshake that the client breaks off.
+    """
+
+    async def check() -> None:
+        client = scene.visitors.visit(scene.host)
+        drained = scene.host.drain()
+        await some_turns()
+        assert not drained.called
+        client.close()
+        await fired(drained)
+        assert scene.host.connections == 0
 
     scene.run(check)
 

@@ -17,6 +17,7 @@ from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
 from stickyd.affinity.sni import SniKey
 from stickyd.affinity.spec import LearnKey, StampKey
 from stickyd.affinity.trust import Networks
+from stickyd.placement.pin import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +51,16 @@ class Verdict:
     :ivar slot: the slot that a verified token names, or that has learned the id.
     :ivar key: what the placement hashes, at least one byte.
     :ivar learned: an id to be looked up where the claims are known, see :func:`learned_id`.
+    :ivar weak: whether the entry counts only if no other one matches: a token that names a
+        slot that does not stand any more.  Then ``key`` is the one by which the sessions of
+        its client went elsewhere.
     """
 
     entry: Key | None = None
     slot: int | None = None
     key: bytes | None = None
     learned: bytes | None = None
+    weak: bool = False
 
     @property
     def newcomer(self) -> bool:
@@ -86,7 +91,9 @@ class Resolver:
     Finds the first entry that a client matches.
 
     An entry that needs what is not there (a head, a hello, a secret) does not match, nor
-    does a token that is forged, or names a slot that does not stand any more.
+    does a token that is forged.  One that names a slot that does not stand any more leaves
+    it to the other entries; if none of them matches, its client goes where his sessions
+    went.
 
     :ivar needs_head: whether an entry stands in a request.
     :ivar needs_hello: whether an entry stands in a ClientHello.
@@ -148,11 +155,15 @@ class Resolver:
         :param head: the request, if it is known.
         :param hello: the ClientHello, if it is known.
         """
+        left = NEWCOMER
         for rule in self._rules:
             verdict = rule(host, head, hello)
             if verdict is not None:
-                return verdict
-        return NEWCOMER
+                if not verdict.weak:
+                    return verdict
+                if left is NEWCOMER:
+                    left = verdict
+        return left
 
     def handoff_key(self, verdict: Verdict, host: str, head: Head | None = None) -> bytes:
         """
@@ -201,7 +212,7 @@ class Resolver:
         value = head and key.key_of(head)
         if not value or self.signer is None:
             return None
-        return self._on(key, self.signer.slot_of(value, _ANY_SLOT))
+        return self._by_token(key, self.signer.slot_of(value, _ANY_SLOT))
 
     def _by_stamp(
         self, key: StampKey, _: str, head: Head | None, hello: Hello | None
@@ -210,7 +221,12 @@ class Resolver:
         if not value or self.signer is None:
             return None
         stamped = self.signer.unstamp(value)
-        return self._on(key, stamped and stamped[1])
+        return self._by_token(key, stamped and stamped[1])
+
+    def _by_token(self, key: CookieKey | StampKey, slot: int | None) -> Verdict | None:
+        if slot is None or self._stands(slot):
+            return self._on(key, slot)
+        return Verdict(key, key=pinned(slot, b""), weak=True)
 
     def _by_claim(
         self, key: LearnKey, _: str, head: Head | None, hello: Hello | None

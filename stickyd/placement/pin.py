@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stickyd.handoff.frame import BY_KEY
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stickyd.handoff.frame import Handoff
 
 #: Text of a client begins with it only if he sends a NUL byte, and then he harms himself.
 _MARK = b"\0slot "
@@ -25,6 +29,13 @@ def pinned(slot: int, key: bytes) -> bytes:
     :param key: by which to place him should the slot not stand any more; may be empty.
     """
     return b"%b%d %b" % (_MARK, slot, key)
+
+
+def identity_of(handoff: Handoff) -> bytes:
+    """
+    Give the identity of the client whose request came last on a connection.
+    """
+    return handoff.key if handoff.slot == BY_KEY else pinned(handoff.slot, handoff.key)
 
 
 def home_of(identity: bytes, slot_of: Callable[[bytes], int], stands: Callable[[int], bool]) -> int:

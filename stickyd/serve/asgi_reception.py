@@ -7,9 +7,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from stickyd.minted import claims_of_response
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from stickyd.minted import Claimed
     from stickyd.serve.lifespan import AsgiApplication
     from stickyd.serve.reception import Reception, Visit
 
@@ -27,7 +30,9 @@ def receiving(application: AsgiApplication, reception: Reception) -> AsgiApplica
 
     async def receive_first(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] in ("http", "websocket"):
-            send = _responding(_visit(scope, reception), send)
+            claims: list[Claimed] = []
+            claims_of_response.set(claims)
+            send = _responding(_visit(scope, reception), claims, send)
         await application(scope, receive, send)
 
     return receive_first
@@ -53,12 +58,14 @@ def _visit(scope: Any, reception: Reception) -> Visit:
     return visit
 
 
-def _responding(visit: Visit, send: Send) -> Send:
+def _responding(visit: Visit, claims: list[Claimed], send: Send) -> Send:
     async def respond(message: dict[str, Any]) -> None:
         if message["type"] in _HEADS:
             message = {**message, "headers": visit.respond(message.get("headers", ()))}
             if visit.claiming is not None:
                 await visit.claiming.asFuture(asyncio.get_running_loop())
+            for claimed in claims:
+                await claimed
         await send(message)
 
     return respond

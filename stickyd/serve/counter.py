@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.resource import Resource
 from typing_extensions import override
 
+from stickyd.placement.pin import identity_of
+
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
@@ -65,7 +67,7 @@ class Counter(Resource):
         live = self._sessions.find(uid)
         if live is None:
             came = request.channel.came
-            live = self._sessions.create(b"" if came is None else came.key, uid=uid)
+            live = self._sessions.create(b"" if came is None else identity_of(came), uid=uid)
             # So that it is there when sessions are carried.
             live.save()
         hits = self._hits[client] = _Hits(live)

@@ -32,15 +32,16 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from priority import DeadlockError, DuplicateStreamError
+from priority import DuplicateStreamError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web._http2 import _END_STREAM_SENTINEL, H2Connection, H2Stream
 from typing_extensions import override
 
 from stickyd.serve.http2_conn import StrictConnection, objection_to
+from stickyd.serve.http2_output import Sending
+from stickyd.serve.http2_stream import HTTP2Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,40 +52,8 @@ if TYPE_CHECKING:
 #: Asks the client for an answer that shows that it has read our GOAWAY.
 _HEARD = b"farewell"
 
-#: How many frames of data are sent in one turn; most hold 16 KiB.
-_FRAMES = 4
 
-
-class HTTP2Stream(H2Stream):
-    """
-    One request and its response.
-
-    :ivar whole: whether the client has sent all of the request, or all that it will.
-    :ivar size: how many bytes of the body have come.
-    :ivar heard: when the last of them came.
-    """
-
-    whole = False
-    size = 0
-    heard = 0.0
-
-    @property
-    def came(self) -> Handoff | None:
-        """
-        The handoff that brought the connection.
-        """
-        came: Handoff | None = self._conn.came
-        return came
-
-    @property
-    def shared(self) -> Any:
-        """
-        What all channels of the worker share.
-        """
-        return self._conn.shared
-
-
-class HTTP2Channel(H2Connection):
+class HTTP2Channel(Sending):
     """
     Serves one connection.
 
@@ -97,11 +66,8 @@ class HTTP2Channel(H2Connection):
     :ivar bucket: for the sweep.
     """
 
-    conn: StrictConnection
     site: Any  # the HTTPSite, or None for Twisted's own
     factory: Any
-    transport: Any  # TlsTransport, whose methods are not annotated
-    streams: dict[int, HTTP2Stream]
     ended: Callable[[HTTP2Channel], object] | None = None
     came: Handoff | None = None
     deadline = inf
@@ -110,7 +76,6 @@ class HTTP2Channel(H2Connection):
     closing = False
     _draining = False
     _parting = False  # the client will begin no more streams
-    _sent = 0  # frames with data
     _stuck: tuple[int, float] | None = None  # how many had been sent when sending got stuck
 
     def __init__(self, site: HTTPSite) -> None:
@@ -186,6 +151,11 @@ class HTTP2Channel(H2Connection):
         if any(name == b":authority" for name, _ in headers):
             # The same, as HTTP/2 demands; once is enough.
             headers = [pair for pair in headers if pair[0] != b"host"]
+        visit = None
+        if self.shared.reception is not None:
+            host = getattr(self.getPeer(), "host", "")
+            visit = self.shared.reception.begin(host, self._isSecure(), headers)
+            headers = visit.pairs
         if not self.streams:
             self._await_progress()
         # As Twisted's own, but for the class.
@@ -194,6 +164,8 @@ class HTTP2Channel(H2Connection):
         self._insert(number)
         stream = HTTP2Stream(number, self, headers, self.requestFactory, self.site, self.factory)
         stream.heard = self.shared.sweep.now
+        if visit is not None:
+            stream.receive(visit)
         self.streams[number] = stream
 
     def _insert(self, number: int) -> None:
@@ -274,69 +246,6 @@ class HTTP2Channel(H2Connection):
         self.conn.reset_stream(streamID, ErrorCodes.INTERNAL_ERROR)
         if self._tryToWriteControlData():
             self._requestDone(streamID)
-
-    # Output.
-
-    @override
-    def _sendPrioritisedData(self, *ignored: object) -> None:
-        """
-        Send what there is to send, several frames in a turn.
-
-        Twisted's own sends one, and spins as long as the client's window is closed.
-        """
-        for _ in range(_FRAMES):
-            if not self._stillProducing:
-                return
-            try:
-                number = next(self.priority)
-            except DeadlockError:
-                self._sendingDeferred = Deferred()
-                self._sendingDeferred.addCallback(self._sendPrioritisedData)
-                return
-            if self._consumerBlocked is not None:
-                self._consumerBlocked.addCallback(self._sendPrioritisedData)
-                return
-            self._send_frame(number)
-        self._reactor.callLater(0, self._sendPrioritisedData)
-
-    def _window_opened(self, event: Any) -> None:
-        """
-        Go on with the streams that a wider window concerns.
-        """
-        number = getattr(event, "stream_id", 0)
-        for stream in list(self.streams.values()):
-            if number in (0, stream.streamID):
-                stream.windowUpdated()
-                if self._outboundStreamQueues.get(stream.streamID):
-                    self.priority.unblock(stream.streamID)
-        waiting, self._sendingDeferred = self._sendingDeferred, None
-        if waiting is not None:
-            waiting.callback(None)
-
-    def _send_frame(self, number: int) -> None:
-        queue = self._outboundStreamQueues[number]
-        data = queue.popleft()
-        self._sent += 1
-        if data is _END_STREAM_SENTINEL:
-            self.conn.end_stream(number)
-            self.transport.write(self.conn.data_to_send())
-            self._requestDone(number)
-            return
-        room = min(self.conn.max_outbound_frame_size, self.conn.local_flow_control_window(number))
-        if len(data) > room:
-            # A view: a large piece is not to be copied once for each of its frames.
-            view = memoryview(data)
-            queue.appendleft(view[max(room, 0) :])
-            data = view[: max(room, 0)]
-        if data:
-            self.conn.send_data(number, bytes(data))
-            self.transport.write(self.conn.data_to_send())
-        if number in self.streams:
-            ends = bool(queue) and queue[0] is _END_STREAM_SENTINEL
-            if not queue or (self.conn.local_flow_control_window(number) <= 0 and not ends):
-                self.priority.block(number)
-            if self.remainingOutboundWindow(number) <= 0:
-                self.streams[number].flowControlBlocked()
 
     # The end of streams, and of the connection.
 
@@ -425,8 +334,8 @@ class HTTP2Channel(H2Connection):
         now = self.shared.sweep.now
         if not waits or limit is None:
             self._stuck = None
-        elif self._stuck is None or self._stuck[0] != self._sent:
-            self._stuck = self._sent, now
+        elif self._stuck is None or self._stuck[0] != self.sent:
+            self._stuck = self.sent, now
         elif now - self._stuck[1] >= limit:
             self.transport.abortConnection()
 

@@ -107,6 +107,7 @@ class Reception:
         self.stamped = frozenset(
             key.header.name.lower().encode("ascii") for key in keys if isinstance(key, StampKey)
         )
+        self.learns = any(isinstance(key, LearnKey) for key in keys)
         sources = [key.source for key in keys if isinstance(key, LearnKey)]
         self.learned = {
             source.name.lower().encode("ascii"): source
@@ -124,9 +125,7 @@ class Reception:
         """
         Whether there is anything to do.
         """
-        return bool(
-            self.cookie or self.stamped or self.learned or self.learned_cookies or self.trust
-        )
+        return bool(self.cookie or self.stamped or self.learns or self.trust)
 
     def begin(self, host: str, secure: bool, pairs: Pairs) -> Visit:
         """

@@ -15,7 +15,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import BY_KEY, Flag
-from stickyd.placement.pin import pinned
+from stickyd.placement.pin import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,13 +32,6 @@ if TYPE_CHECKING:
 #: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
 #: is finished here, while the others are served where they belong.
 REQUEST_SECONDS = 2.0
-
-
-def identity_of(handoff: Handoff) -> bytes:
-    """
-    Say who the client is whose request came last, for :func:`stickyd.placement.pin.home_of`.
-    """
-    return handoff.key if handoff.slot == BY_KEY else pinned(handoff.slot, handoff.key)
 
 
 class Retirement:

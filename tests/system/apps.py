@@ -119,3 +119,17 @@ def site() -> Resource:
 
 
 mirror = Mirror()
+
+
+async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
+    """
+    An ASGI application that answers every request alike, once it has read it.
+    """
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    more = True
+    while more:
+        more = (await receive()).get("more_body", False)
+    start = {"type": "http.response.start", "status": 200}
+    await send({**start, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"alike"})

@@ -44,13 +44,15 @@ http {{
     fastcgi_temp_path {directory}/c;
     uwsgi_temp_path {directory}/d;
     scgi_temp_path {directory}/e;
+    map $http_upgrade $upgrading {{ default upgrade; "" ""; }}
     upstream sticky {{ server {target}; keepalive 4; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
             proxy_pass http://sticky;
             proxy_http_version 1.1;
-            proxy_set_header Connection "";
+            proxy_set_header Connection $upgrading;
+            proxy_set_header Upgrade $http_upgrade;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         }}
     }}

@@ -455,6 +455,35 @@ def test_connection_follows_a_resize(kind: str, start: Start) -> None:
             assert ask(client, f"X-User: {user}")["slot"] == after.slot_of(user.encode())
 
 
+def test_sessions_follow_those_whose_slot_is_gone(start: Start) -> None:
+    """
+    When a slot is taken away, the clients whose cookie names it go where their sessions
+    went, and get cookies that name the slot there; the others stay.
+    """
+    server = start(*KINDS["resource"], "--affinity", "cookie:stickyd", workers=WORKERS)
+    homes = {}
+
+    def visit(cookies: str) -> tuple[dict[str, Any], dict[str, str]]:
+        with Client(server.target) as client:
+            client.socket.sendall(request(f"Cookie: {cookies}", path="/visits"))
+            told, response = heard(client)
+        return told, set_cookies(response)
+
+    for _ in range(16):
+        told, found = visit("a=b")
+        cookies = "; ".join(f"{name}={value.partition(';')[0]}" for name, value in found.items())
+        homes[cookies] = told["slot"]
+    assert set(homes.values()) == set(range(WORKERS))
+    signalled(server, signal.SIGTTOU, "Resized from")
+    for cookies, slot in homes.items():
+        told, found = visit(cookies)
+        assert told["id"] == 2
+        if slot < WORKERS - 1:
+            assert (told["slot"], found) == (slot, {})
+        else:
+            assert found["stickyd"].startswith(f"{told['slot']}.")
+
+
 # TLS
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stickyd.placement.pin import identity_of
 from stickyd.serve.http.request import Request
 from stickyd.serve.http.site import HTTPSite
 from stickyd.sessions.cookie import SessionCookie
@@ -32,7 +33,7 @@ SessionRequest._plain = SessionRequest._answers = True
 
 def _key_of(request: Any) -> bytes:
     came = request.channel.came
-    return b"" if came is None else bytes(came.key)
+    return b"" if came is None else identity_of(came)
 
 
 class StickySite(SessionSite, HTTPSite):

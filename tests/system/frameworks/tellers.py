@@ -2,7 +2,8 @@
 Applications of each kind that tell, in JSON, who a client seems to be, and mint ids.
 
 ``/mint`` sets a new id in the header ``X-Id`` and the cookie ``id``; ``/claim`` claims one
-that is told in the body alone; ``/large`` answers at length.
+that is told in the body alone; ``/large`` answers at length.  ``/visits`` of the resource
+tells, as ``id``, how often the session has been there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 import stickyd
+from stickyd.interfaces import ISessionData
 from tests.system.apps import own_slot
 
 #: Characters more than a transport or a socket holds.
@@ -32,7 +34,7 @@ def new_id() -> str:
     return f"id-{os.getpid()}-{next(_numbers)}"
 
 
-def told(host: object, secure: bool, identifier: str | None, path: str = "") -> bytes:
+def told(host: object, secure: bool, identifier: str | int | None, path: str = "") -> bytes:
     """
     Say what the application sees.
     """
@@ -62,6 +64,9 @@ class Teller(Resource):
             seen = new_id()
             request.setHeader("X-Id", seen)
             request.addCookie("id", seen, path="/")
+        elif request.path == b"/visits":
+            data = request.getSession(ISessionData)
+            seen = data["visits"] = data.get("visits", 0) + 1
         host = getattr(request.getClientAddress(), "host", None)
         return told(host, request.isSecure(), seen, request.path.decode())
 
