@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -215,15 +216,14 @@ class Upgrade:
         if self._sticky.quiet:
             # From here on signals wait for the new code; those that have come already are
             # acted on in this turn.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
-            self._reactor.callLater(0, self._look_again, stays, deadline, before)
+            self._reactor.callLater(0, self._look_again, stays, deadline, self._put_off())
         elif self._reactor.seconds() < deadline:
             self._reactor.callLater(LOOK, self._look, stays, deadline)
         else:
             self._stay(stays, OperatorError("a worker does not answer"))
 
     def _look_again(
-        self, stays: Deferred[None], deadline: float, before: set[signal.Signals]
+        self, stays: Deferred[None], deadline: float, put_back: Callable[[], None]
     ) -> None:
         if not self._sticky.running:
             self._stay(stays, OperatorError("the server stops"))
@@ -235,7 +235,29 @@ class Upgrade:
             except (OSError, OperatorError) as problem:
                 self._stay(stays, problem)
         # There is no way back from a successful exec, so this is for all the others.
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        put_back()
+
+    def _put_off(self) -> Callable[[], None]:
+        """
+        Have signals stay pending in this thread, which execve(2) preserves.
+
+        :return: has them act again, those that came meanwhile too.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        own = threading.get_ident()
+
+        def send_on(signum: int, frame: object) -> None:
+            # Another thread, which an exec ends, has caught it for the process.
+            signal.pthread_kill(own, signum)
+
+        handlers = {signum: signal.signal(signum, send_on) for signum in self._signals}
+
+        def put_back() -> None:
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+        return put_back
 
     def _stay(self, stays: Deferred[None], problem: Exception) -> None:
         if self._sticky.running:
