@@ -29,7 +29,7 @@ from stickyd.fleet.identity import identity
 from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.life import Life
 from stickyd.fleet.placing import ClaimLimits
-from stickyd.fleet.preflight import check_application
+from stickyd.fleet.preflight import check_application, without_signals
 from stickyd.fleet.process import Birth
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.reload import Changes
@@ -472,7 +472,7 @@ class StickyService(Service):
         wanted = wanted.keeping(self.settings, stays)
         self._log.info("Reloading")
         checked = deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), check_application, wanted
+            self._reactor, self._reactor.getThreadPool(), without_signals, check_application, wanted
         )
         checked.addCallback(lambda _: self._secrets.of(wanted))
         reloaded = checked.addCallbacks(

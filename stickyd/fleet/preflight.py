@@ -5,14 +5,31 @@ Trying the application in a child before anything is bound or replaced.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stickyd.errors import ApplicationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stickyd.settings import Settings
+
+
+T = TypeVar("T")
+
+
+def without_signals(call: Callable[..., T], *arguments: Any) -> T:
+    """
+    Call in a thread of the pool, which will never be one that catches a signal.
+
+    A signal that another thread has caught just before the main thread calls execve(2)
+    would be lost: only what is blocked stays pending.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGCHLD})
+    return call(*arguments)
 
 
 def check_application(settings: Settings) -> None:

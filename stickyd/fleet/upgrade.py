@@ -28,6 +28,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
+from stickyd.fleet.preflight import without_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -165,7 +166,9 @@ class Upgrade:
             return
         self._under_way = True
         self._log.info("Upgrading: a child tries the new code first")
-        checked = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._preflight)
+        checked = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), without_signals, self._preflight
+        )
         checked.addCallback(lambda _: self._sticky.exclusively(self._wait_for_the_moment))
         checked.addErrback(self._failed)
         checked.addCallback(self._over)

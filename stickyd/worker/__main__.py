@@ -274,12 +274,13 @@ def main() -> int:
     parser.add_argument("--reactor", default="uvloop")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    if arguments.check:
-        return check()
-    # Ctrl-C reaches the whole process group; the primary alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not arguments.check:
+        # Ctrl-C reaches the whole process group; the primary alone decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     # All that the primary may have blocked as it started us.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    if arguments.check:
+        return check()
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()
