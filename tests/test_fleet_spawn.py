@@ -22,12 +22,20 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface.verify import verifyObject
 
-from stickyd.control.commands import Accept, Beat, Claim, ControlProtocol, Place, Serve, Stop
+from stickyd.control.commands import (
+    CONTROL_DESCRIPTOR,
+    HANDOFF_DESCRIPTOR,
+    Accept,
+    Beat,
+    Claim,
+    ControlProtocol,
+    Place,
+    Serve,
+    Stop,
+)
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
-    CONTROL_DESCRIPTOR,
-    HANDOFF_DESCRIPTOR,
     KILL_AFTER,
     Birth,
     WorkerProcess,

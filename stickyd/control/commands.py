@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import ITransport
     from twisted.python.failure import Failure
 
+#: Where a worker finds its ends of the channels; the primary puts them there.
+HANDOFF_DESCRIPTOR = 3
+CONTROL_DESCRIPTOR = 4
+
 
 class Serve(amp.Command):
     """

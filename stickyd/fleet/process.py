@@ -23,6 +23,8 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import (
+    CONTROL_DESCRIPTOR,
+    HANDOFF_DESCRIPTOR,
     Accept,
     Beat,
     Claim,
@@ -55,9 +57,6 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IFleet, IReadiness, IWorkerEvents
     from stickyd.settings import Settings
 
-#: Where a worker finds its channels.
-HANDOFF_DESCRIPTOR = 3
-CONTROL_DESCRIPTOR = 4
 
 #: Seconds between a worker's deadline and its SIGKILL.
 KILL_AFTER = 2.0

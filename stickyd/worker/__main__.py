@@ -22,6 +22,8 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.control.commands import (
+    CONTROL_DESCRIPTOR,
+    HANDOFF_DESCRIPTOR,
     Accept,
     Beat,
     Claim,
@@ -44,10 +46,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.worker.serving import Serving
-
-#: Where :mod:`stickyd.fleet.spawn` puts our ends of the channels.
-HANDOFF_DESCRIPTOR = 3
-CONTROL_DESCRIPTOR = 4
 
 
 class Worker(ControlProtocol):
