@@ -116,7 +116,11 @@ def test_full_primary_pauses(start: Start) -> None:
     """
     server = start(*MIRROR)
     server.allow("Accepting pauses")
+    before = server.descriptors()
     assert ask_once(server.target).status == 200
+    # Until the worker has acknowledged it, the primary holds that connection too, and
+    # would have a descriptor to spare afterwards.
+    assert eventually(lambda: settled(server, before)), f"{before} became {server.descriptors()}"
     server.limit_descriptors(server.pid, lowest_free_descriptor(server.pid))
     with ExitStack() as stack:
         crowd = Crowd(server, 50, stack)
