@@ -5,6 +5,9 @@ PORT ?= 3000
 # More options for `twistd stickyd` and for pytest: make serve OPTIONS='--workers 4'
 OPTIONS ?=
 TESTS ?=
+# Processes that run the tests: more than two cores, because system tests mostly wait.  Files in
+# their order, so that the system tests, which are the longest, come first.
+TESTERS ?= 3
 SOAK_SECONDS ?= 60
 
 bin := .venv/bin
@@ -15,7 +18,7 @@ serve: .venv/ready
 	@exec $(bin)/twistd -n --pidfile= stickyd --port $(PORT) $(OPTIONS)
 
 test: .venv/ready
-	$(bin)/python -m pytest $(TESTS)
+	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: .venv/tools
 	$(bin)/ruff check

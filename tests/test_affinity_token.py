@@ -49,7 +49,9 @@ def test_slot_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [SIGNER.mint(3).encode(), SIGNER.stamp(b"id", 3), SIGNER.stamp(b"\xff", 3)]
+    "value",
+    [SIGNER.mint(3).encode(), SIGNER.stamp(b"id", 3), SIGNER.stamp(b"\xff", 3)],
+    ids=["cookie", "stamp", "stamp of a byte"],
 )
 def test_any_change_is_noticed(value: bytes) -> None:
     """
