@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PURE = ("settings", "affinity", "placement", "handoff.frame", "fleet.slot", "fleet.backoff")
+SETTINGS = ("settings", "settings_value", "settings_check", "settings_help", "settings_file")
+PURE = (*SETTINGS, "affinity", "placement", "handoff.frame", "fleet.slot", "fleet.backoff")
 FOUNDATION = (*PURE, "interfaces", "errors")
 CHANNELS = ("handoff", "control")
 PRIMARY = ("listen", "fleet")
