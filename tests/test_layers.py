@@ -37,7 +37,7 @@ LAYERS = (
     (PRIMARY, (*FOUNDATION, *CHANNELS, *PRIMARY)),
     (WORKER, (*FOUNDATION, *CHANNELS, *WORKER, "minted")),
     (("minted",), FOUNDATION),
-    (("testing",), (*FOUNDATION, *CHANNELS, *PRIMARY, *WORKER)),
+    (("testing", "testing_worker"), ("testing_worker", *FOUNDATION, *CHANNELS, *PRIMARY, *WORKER)),
 )
 
 #: The three that build: no one else may touch the global reactor, nor import them.
