@@ -14,12 +14,8 @@ from typing_extensions import override
 from stickyd import __version__
 from stickyd.errors import OperatorError, SettingError
 from stickyd.settings import Settings, read_some, rules
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+from stickyd.settings_file import read_file
+from stickyd.settings_value import port_endpoint
 
 #: How the help shows a default of 0 that stands for something else.
 _NULL = {"workers": "auto", "limit-concurrency": "no limit"}
@@ -149,40 +145,3 @@ class Options(usage.Options):
             command_line["trust"] = self._trust
         given.update(read_some(command_line, "--"))
         self.settings = Settings(**given)
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """
-    Read a configuration file.
-
-    :raises SettingError: if it cannot be read, is no TOML, or has a bad setting.
-    """
-    try:
-        with path.open("rb") as file:
-            found = tomllib.load(file)
-    except OSError as problem:
-        raise SettingError(f"--config {path}: {problem.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise SettingError(f"--config {path}: not TOML: {problem}") from None
-    where = f"{path}: "
-    port = found.pop("port", None)
-    given = read_some(found, where)
-    if port is not None:
-        endpoint = port_endpoint(f"{where}port", port)
-        given["listen"] = (endpoint, *given.get("listen", ()))
-    return given
-
-
-def port_endpoint(where: str, port: object) -> str:
-    """
-    The endpoint of a port number.
-
-    :raises SettingError: if it is no number from 0 to 65535; 0 lets the kernel choose.
-    """
-    try:
-        number = int(str(port))
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 65535:
-        raise SettingError(f"{where}: {port!r} is not a port number from 0 to 65535")
-    return f"tcp:{number}"

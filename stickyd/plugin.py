@@ -56,7 +56,9 @@ def makeService(options: Options) -> MultiService:
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
     reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
-    upgrade = Upgrade(reactor, sticky, os.getcwd(), partial(_forget_pid, options), COMMANDS)
+    upgrade = Upgrade(
+        reactor, sticky.succession, os.getcwd(), partial(_forget_pid, options), COMMANDS
+    )
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together
 

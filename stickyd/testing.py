@@ -25,10 +25,9 @@ from stickyd.interfaces import (
     IPlacement,
     IReadiness,
     IRefusal,
-    ISpawner,
     ISteering,
-    IWorker,
 )
+from stickyd.testing_worker import FakeSpawner, FakeWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +41,19 @@ if TYPE_CHECKING:
 
     Goes = Callable[[Handoff], bool]
     Give = Callable[[socket, bytes, Handoff], None]
+
+__all__ = [
+    "FakeDestination",
+    "FakeFleet",
+    "FakeHost",
+    "FakePlacement",
+    "FakeReadiness",
+    "FakeReceiver",
+    "FakeRefusal",
+    "FakeSpawner",
+    "FakeSteering",
+    "FakeWorker",
+]
 
 
 @implementer(IPlacement)
@@ -122,96 +134,6 @@ class FakeRefusal:
         self.refused.append((handoff, why))
 
 
-@implementer(IWorker)
-class FakeWorker:
-    """
-    A worker without a process.
-
-    :ivar window: how many more connections it takes.
-    :ivar sent: what it was sent.
-    :ivar in_flight: what of that it has not acknowledged.
-    :ivar stopped: the patience of each :meth:`stop`.
-    :ivar releases: each placement that it was to give away by, and the Deferred that the
-        test fires when it has.
-    :ivar stays: how often it was told to go on after all.
-    :ivar sessions: the chunks that it adopted.
-    :ivar places: what it was told of how clients are placed.
-    :ivar connections: how many it says it has, of what it has acknowledged.
-    :ivar entrusted: the listening sockets that it was given; they stay open.
-    :ivar accepts: how often it was told to accept again.
-    """
-
-    def __init__(
-        self, pid: int, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
-    ) -> None:
-        self.pid = pid
-        self.slot = slot
-        self.ready = ready
-        self.died = died
-        self.window = 64
-        self.sent: list[Handoff] = []
-        self.in_flight: list[Handoff] = []
-        self.stopped: list[float] = []
-        self.releases: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
-        self.stays = 0
-        self.sessions: list[bytes] = []
-        self.places: list[tuple[int, Sequence[int]]] = []
-        self.connections = 0
-        self.entrusted: list[Handoff] = []
-        self.accepts = 0
-        self.quiet = True
-
-    def to_plain(self) -> dict[str, Any]:
-        return {"pid": self.pid}
-
-    def entrust(self, listener: Handoff) -> None:
-        self.entrusted.append(listener)
-
-    def accept(self) -> None:
-        self.accepts += 1
-
-    def send(self, handoff: Handoff) -> bool:
-        if len(self.in_flight) >= self.window:
-            return False
-        self.sent.append(handoff)
-        self.in_flight.append(handoff)
-        return True
-
-    @property
-    def load(self) -> int:
-        return self.connections + len(self.in_flight)
-
-    def acknowledge(self) -> None:
-        """
-        Take all that is in flight, and say so.
-        """
-        self.in_flight.clear()
-        self.slot.room()
-
-    def reclaim(self) -> list[Handoff]:
-        unacknowledged, self.in_flight = self.in_flight, []
-        self.window = 0  # the channel is closed
-        return unacknowledged
-
-    def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
-        released: Deferred[None] = Deferred()
-        self.releases.append((placement, released))
-        return released
-
-    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
-        self.places.append((slots, standing))
-
-    def stay(self) -> None:
-        self.stays += 1
-
-    def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
-        self.sessions.append(chunk)
-        return succeed(None)
-
-    def stop(self, patience: float) -> None:
-        self.stopped.append(patience)
-
-
 @implementer(ISteering)
 class FakeSteering:
     """
@@ -238,39 +160,6 @@ class FakeSteering:
 
     def occupied(self, slot: Slot) -> None:
         self.occupations.append(slot.index)
-
-
-@implementer(ISpawner)
-class FakeSpawner:
-    """
-    Keeps the workers that it was asked for; the first has pid 1001.
-    """
-
-    def __init__(self) -> None:
-        self.workers: list[FakeWorker] = []
-        self.spare = False
-        self.wanting: list[Callable[[], bool]] = []
-
-    def call_when_spare(self, call: Callable[[], bool]) -> None:
-        self.wanting.append(call)
-
-    def spawn(
-        self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
-    ) -> FakeWorker:
-        worker = FakeWorker(1001 + len(self.workers), slot, ready, died)
-        self.workers.append(worker)
-        return worker
-
-    def resume(
-        self,
-        slot: Slot,
-        ready: Callable[[], None],
-        died: Callable[[str], None],
-        plain: dict[str, Any],
-    ) -> FakeWorker:
-        worker = self.spawn(slot, ready, died)
-        worker.pid = plain["pid"]
-        return worker
 
 
 @implementer(IHandoffReceiver)

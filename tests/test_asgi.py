@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosedError
 from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IDetachable, IHost
-from stickyd.serve.asgi import AsgiHost, AsgiOptions
+from stickyd.serve.asgi import AsgiHost
+from stickyd.serve.asgi_config import AsgiOptions
 from stickyd.serve.asgi_http import HttpProtocol
 from stickyd.serve.http.limits import HTTPLimits
 from tests.hosting import LOOPS, Client, Visitors, a_loop, fired, run, some_turns, until

@@ -20,7 +20,8 @@ from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import MAX_UNREAD_BYTES
 from stickyd.minted import desk
-from stickyd.serve.asgi import AsgiHost, AsgiOptions
+from stickyd.serve.asgi import AsgiHost
+from stickyd.serve.asgi_config import AsgiOptions
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.reception import Reception
 from tests.hosting import Visitors, a_loop, fired, run, some_turns, until

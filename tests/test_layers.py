@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PURE = ("settings", "affinity", "placement", "handoff.frame", "fleet.slot", "fleet.backoff")
+SETTINGS = ("settings", "settings_value", "settings_check", "settings_help", "settings_file")
+PURE = (*SETTINGS, "affinity", "placement", "handoff.frame", "fleet.slot", "fleet.backoff")
 FOUNDATION = (*PURE, "interfaces", "errors")
 CHANNELS = ("handoff", "control")
 PRIMARY = ("listen", "fleet")
@@ -36,7 +37,7 @@ LAYERS = (
     (PRIMARY, (*FOUNDATION, *CHANNELS, *PRIMARY)),
     (WORKER, (*FOUNDATION, *CHANNELS, *WORKER, "minted")),
     (("minted",), FOUNDATION),
-    (("testing",), (*FOUNDATION, *CHANNELS, *PRIMARY, *WORKER)),
+    (("testing", "testing_worker"), ("testing_worker", *FOUNDATION, *CHANNELS, *PRIMARY, *WORKER)),
 )
 
 #: The three that build: no one else may touch the global reactor, nor import them.

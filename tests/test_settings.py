@@ -13,6 +13,8 @@ from stickyd.affinity.address import IpKey, TextKey
 from stickyd.errors import SettingError
 from stickyd.options import Options
 from stickyd.settings import Settings, fixed, rules
+from stickyd.settings_check import spelt
+from stickyd.settings_help import HELP
 
 
 def parse(*arguments: str) -> Settings:
@@ -42,6 +44,15 @@ def test_defaults_are_valid() -> None:
     for name, (rule, default) in rules().items():
         if (name, default) != ("workers", 0):
             assert rule.read(name, default, "--") == default
+
+
+def test_every_help_is_of_a_setting() -> None:
+    """
+    The texts for the operator and the table of settings are of the same names, in one
+    order.
+    """
+    assert [spelt(name) for name in HELP] == list(rules())
+    assert all(rule.help for rule, _ in rules().values())
 
 
 def test_nothing_given_is_the_defaults() -> None:

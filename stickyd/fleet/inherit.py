@@ -5,6 +5,8 @@ The process of a worker that was started before the primary's own code was repla
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
@@ -12,7 +14,7 @@ from twisted.internet.process import registerReapProcessHandler
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from stickyd.interfaces import IReadiness
 
@@ -100,3 +102,15 @@ class InheritedProcess:
         if self._over:
             raise ProcessExitedAlready
         os.kill(self.pid, signum)
+
+
+def reap(readiness: IReadiness, pids: Iterable[int]) -> None:
+    """
+    End the workers that had no clients yet when this process replaced its code.
+    """
+    for pid in pids:
+        process = InheritedProcess(
+            readiness, pid, {}, lambda number, data: None, lambda reason: None
+        )
+        with suppress(ProcessExitedAlready):
+            process.signalProcess(signal.SIGKILL)

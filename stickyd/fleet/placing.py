@@ -1,5 +1,6 @@
 """
-Placing those whose key alone does not say where they belong.
+Placing those whose key alone does not say where they belong: by a request that a worker
+has read, by who has claimed an id, by who was there before.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.first import FirstBytes
 from stickyd.affinity.peek import Need
 from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Flag, Purpose
-from stickyd.placement.least import MOST_KEYS
+from stickyd.placement.least import MOST_KEYS, LeastLoaded
 
 if TYPE_CHECKING:
     from stickyd.affinity.resolve import Resolver
+    from stickyd.fleet.supervise import Fleet
     from stickyd.handoff.frame import Handoff
+    from stickyd.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,25 @@ class ClaimLimits:
 
     most: int = MOST_KEYS
     seconds: float = 86400.0
+
+
+def remember_clients(fleet: Fleet, settings: Settings, slots: int) -> LeastLoaded:
+    """
+    Have a fleet place by the ``least`` placement.
+
+    :param slots: how many there will be at the start.
+    :return: its table.
+    """
+    table = LeastLoaded(
+        slots,
+        fleet.loads,
+        fleet.clock.seconds,
+        fleet.stands,
+        settings.stick_limit,
+        settings.stick_timeout,
+    )
+    fleet.place = table.place
+    return table
 
 
 def place_by_request(handoff: Handoff, resolver: Resolver) -> None:

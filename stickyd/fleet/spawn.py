@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.fleet.identity import identity
 from stickyd.fleet.process import Birth, WorkerProcess
 from stickyd.interfaces import ISpawner, IWorkerEvents
 
@@ -243,6 +244,16 @@ class Spawner:
         """
         A spare serves nobody, so its figures say nothing.
         """
+
+
+def birth_of(settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
+    """
+    What the workers of these settings are started with.
+
+    :param secrets: as :class:`Birth` has them.
+    :raises SettingError: if there is no such user or group, or we may not become it.
+    """
+    return Birth(worker_command(settings), settings, *identity(settings.uid, settings.gid), secrets)
 
 
 def worker_command(settings: Settings) -> list[str]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from stickyd.service import StickyService
+    from stickyd.fleet.succession import Succession
 
 #: Names the descriptor of the state, for the successor.
 INHERIT = "STICKYD_INHERIT"
@@ -126,7 +126,7 @@ def descriptors(state: object) -> list[int]:
 
 class Upgrade:
     """
-    Replaces the primary of a :class:`StickyService`.
+    Replaces the code of a primary.
     """
 
     _log = Logger()
@@ -134,7 +134,7 @@ class Upgrade:
     def __init__(
         self,
         reactor: Any,
-        sticky: StickyService,
+        primary: Succession,
         directory: str,
         forget_pid: Callable[[], Callable[[], None]],
         signals: Collection[signal.Signals],
@@ -150,7 +150,7 @@ class Upgrade:
             nor the new one.
         """
         self._reactor = reactor
-        self._sticky = sticky
+        self._primary = primary
         self._directory = directory
         self._forget_pid = forget_pid
         self._signals = signals
@@ -169,7 +169,7 @@ class Upgrade:
         checked = deferToThreadPool(
             self._reactor, self._reactor.getThreadPool(), without_signals, self._preflight
         )
-        checked.addCallback(lambda _: self._sticky.exclusively(self._wait_for_the_moment))
+        checked.addCallback(lambda _: self._primary.exclusively(self._wait_for_the_moment))
         checked.addErrback(self._failed)
         checked.addCallback(self._over)
 
@@ -181,7 +181,7 @@ class Upgrade:
         try:
             outcome = subprocess.run(  # noqa: S603 (our own command line)
                 command,
-                env={**os.environ, PREFLIGHT: json.dumps(self._sticky.descriptions)},
+                env={**os.environ, PREFLIGHT: json.dumps(self._primary.descriptions)},
                 cwd=self._directory,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -210,13 +210,13 @@ class Upgrade:
         :return: fires, with the reason as its failure, when there is no upgrade: until
             then nobody else may change the fleet.
         """
-        self._sticky.pause()
+        self._primary.pause()
         stays: Deferred[None] = Deferred()
         self._look(stays, self._reactor.seconds() + LONGEST)
         return stays
 
     def _look(self, stays: Deferred[None], deadline: float) -> None:
-        if self._sticky.quiet:
+        if self._primary.quiet:
             # From here on signals wait for the new code; those that have come already are
             # acted on in this turn.
             self._reactor.callLater(0, self._look_again, stays, deadline, self._put_off())
@@ -228,9 +228,9 @@ class Upgrade:
     def _look_again(
         self, stays: Deferred[None], deadline: float, put_back: Callable[[], None]
     ) -> None:
-        if not self._sticky.running:
+        if not self._primary.running:
             self._stay(stays, OperatorError("the server stops"))
-        elif not self._sticky.quiet:
+        elif not self._primary.quiet:
             self._reactor.callLater(LOOK, self._look, stays, deadline)
         else:
             try:
@@ -263,8 +263,8 @@ class Upgrade:
         return put_back
 
     def _stay(self, stays: Deferred[None], problem: Exception) -> None:
-        if self._sticky.running:
-            self._sticky.proceed()
+        if self._primary.running:
+            self._primary.proceed()
         stays.errback(problem)
 
     def _go(self) -> None:
@@ -274,7 +274,7 @@ class Upgrade:
         :raises OSError: if that cannot be; nothing has changed then.
         :raises OperatorError: the same.
         """
-        state = {"version": VERSION, **self._sticky.to_plain()}
+        state = {"version": VERSION, **self._primary.to_plain()}
         with tempfile.TemporaryFile("w+") as file:
             json.dump(state, file)
             file.flush()

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.resolve import Resolver
     from stickyd.affinity.trust import Networks
     from stickyd.interfaces import IDestination, IReadiness
+    from stickyd.settings import Settings
 
 #: Seconds between two lines in the log about the same thing.
 QUIET = 10.0
@@ -58,6 +59,21 @@ class Bounds:
     timeout: float
     most: int
     closes: bool
+
+    @classmethod
+    def of(cls, settings: Settings, descriptors: int) -> Bounds:
+        """
+        Those of the settings.
+
+        :param descriptors: how many this process may have, of which those who wait must
+            leave some for those who do not.
+        """
+        return cls(
+            settings.head_bytes,
+            settings.sniff_timeout,
+            min(settings.sniff_limit, descriptors // 2),
+            settings.sniff_overflow == "close",
+        )
 
 
 class Sniffer:

@@ -8,13 +8,10 @@ primary's business here.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import uvicorn
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from uvicorn.server import ServerState
@@ -23,11 +20,10 @@ from zope.interface import implementer
 from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.serve.asgi_access import LoggedApplication
+from stickyd.serve.asgi_config import AsgiOptions, configure
 from stickyd.serve.asgi_http import HttpProtocol, OpenConnections
-from stickyd.serve.asgi_reading import FOREVER
 from stickyd.serve.asgi_reception import receiving
 from stickyd.serve.asgi_route import RoutedProtocol
-from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.lifespan import Lifespan
 from stickyd.worker.transport import SocketTransport
 from stickyd.worker.transport_address import local_address
@@ -53,30 +49,8 @@ if TYPE_CHECKING:
 #: that their clients are gone, before they are cut off.
 FAREWELL_SECONDS = 0.25
 
-
 #: What uvicorn asks a transport for, to see whether the client speaks TLS.
 _SECURE = {"sslcontext": True}
-
-
-@dataclass(frozen=True)
-class AsgiOptions:
-    """
-    What an ASGI application may be served with.
-
-    :ivar root_path: the prefix that a proxy in front takes off the path; with a slash
-        before and none behind.
-    :ivar lifespan: ``auto``, ``on`` or ``off``; see :class:`Lifespan`.
-    :ivar limit_concurrency: more connections or running requests than this in one worker
-        get 503; 0 is no limit.
-    :ivar ws_max_size: the longest WebSocket message, in bytes.
-    :ivar limits: the bounds of requests and times.
-    """
-
-    root_path: str = ""
-    lifespan: str = "auto"
-    limit_concurrency: int = 0
-    ws_max_size: int = 16 * 1024 * 1024
-    limits: HTTPLimits = field(default_factory=HTTPLimits)
 
 
 @implementer(IHost)
@@ -117,7 +91,7 @@ class AsgiHost:
         if reception is not None:
             # Before the log, which so knows the client as the application does.
             application = receiving(application, reception)
-        self._config = _configure(application, options)
+        self._config = configure(application, options)
         self._tls = tls
         self._handshakes: set[TlsLoopProtocol] = set()
         self._tunnels: set[Tunnel] = set()
@@ -172,14 +146,13 @@ class AsgiHost:
             SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
             return
         protocol = self._make_protocol(handoff)
-        secure = handoff.flags & Flag.SECURE
         LoopTransport(
             readiness,
             sock,
             peer,
             handoff.unread,
             local_address(handoff),
-            _SECURE if secure else None,
+            _SECURE if handoff.flags & Flag.SECURE else None,
         ).start(protocol)
         protocol.await_first_request()
 
@@ -326,38 +299,3 @@ class AsgiHost:
         drained, self._drained = self._drained, []
         for waiting in drained:
             waiting.callback(None)
-
-
-def _configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Config:
-    """
-    Make uvicorn's settings, and have it find its protocols.
-    """
-    logger = logging.getLogger("uvicorn.error")
-    if logger.level == logging.NOTSET:
-        # Its lines at INFO are one for each WebSocket; and without a level of its own
-        # it formats two more for each connection, which nobody sees.
-        logger.setLevel(logging.WARNING)
-    idle = options.limits.idle
-    config = uvicorn.Config(
-        # uvicorn calls whatever it is given, without arguments, to see whether that is
-        # the application or makes it; for a factory it does not guess.
-        lambda: application,
-        factory=True,
-        interface="asgi3",
-        http=HttpProtocol,
-        ws="auto",
-        ws_max_size=options.ws_max_size,
-        lifespan=cast("Literal['auto', 'on', 'off']", options.lifespan),
-        log_config=None,
-        access_log=False,
-        # Whom to believe is decided once, by our own --trust; uvicorn would believe
-        # everybody on 127.0.0.1.
-        proxy_headers=False,
-        root_path=options.root_path,
-        limit_concurrency=options.limit_concurrency or None,
-        # A number of seconds, whole or not.
-        timeout_keep_alive=cast("int", FOREVER if idle is None else idle),
-        workers=1,  # or it would read WEB_CONCURRENCY
-    )
-    config.load()
-    return config

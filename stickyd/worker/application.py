@@ -224,7 +224,8 @@ def _asgi_host(
     reception: Reception | None,
 ) -> IHost:
     try:
-        from stickyd.serve.asgi import AsgiHost, AsgiOptions
+        from stickyd.serve.asgi import AsgiHost
+        from stickyd.serve.asgi_config import AsgiOptions
     except ModuleNotFoundError as problem:
         if problem.name != "uvicorn":
             raise

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.serve.http.outgoing import BUSY, Outgoing
+from stickyd.serve.http.answering import Answering
+from stickyd.serve.http.outgoing import BUSY
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
@@ -16,7 +17,7 @@ _PULLS = 16
 """How often a pull producer is asked in one turn of the loop; most give 64 KiB each."""
 
 
-class Producing(Outgoing):
+class Producing(Answering):
     """
     Passes the pressure of a slow client back to the application, and on to the reading.
     """

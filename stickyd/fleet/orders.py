@@ -1,0 +1,161 @@
+"""
+What an operator orders of a primary that runs, and what the log says of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from stickyd.affinity.token import Signer
+from stickyd.errors import OperatorError
+from stickyd.fleet.preflight import check_application, without_signals
+from stickyd.fleet.spawn import birth_of
+from stickyd.settings import MOST_WORKERS, changed, fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from stickyd.fleet.reload import Changes
+    from stickyd.fleet.secret import Secrets
+    from stickyd.fleet.spawn import Spawner
+    from stickyd.fleet.supervise import Fleet
+    from stickyd.settings import Settings
+
+
+class Orders:
+    """
+    Carries out orders, one at a time, by :class:`stickyd.fleet.reload.Changes`.
+
+    :ivar settings: what the primary runs with.
+    :ivar wanted: how many slots there will be when the changes under way are done; 0
+        before any.
+    :ivar follow: is given the outcome of each reload, and gives it on.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        fleet: Fleet,
+        changes: Changes,
+        secrets: Secrets,
+        spawner: Spawner,
+        is_running: Callable[[], bool],
+    ) -> None:
+        """
+        :param is_running: whether anybody wants to hear how a reload ended.
+        """
+        self.settings = settings
+        self.wanted = 0
+        self.follow: Callable[[Deferred[list[str]]], Deferred[list[str]]] = lambda done: done
+        self._reactor = reactor
+        self._fleet = fleet
+        self._changes = changes
+        self._secrets = secrets
+        self._spawner = spawner
+        self._is_running = is_running
+
+    def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
+        """
+        See :meth:`stickyd.service.StickyService.reload`.
+        """
+        wanted = settings or self.settings
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays):
+            self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
+        wanted = wanted.keeping(self.settings, stays)
+        self._log.info("Reloading")
+        checked = deferToThreadPool(
+            self._reactor, self._reactor.getThreadPool(), without_signals, check_application, wanted
+        )
+        checked.addCallback(lambda _: self._secrets.of(wanted))
+        reloaded = checked.addCallbacks(
+            lambda secrets: self._reload_checked(wanted, secrets), self._not_reloaded
+        ).addCallback(self._reloaded)
+        return self.follow(reloaded)
+
+    def _reload_checked(
+        self, settings: Settings, secrets: tuple[bytes, ...]
+    ) -> Deferred[list[str]]:
+        self.settings = settings
+        resolver = self._fleet.resolver
+        if secrets and resolver is not None:
+            resolver.signer = Signer(secrets)
+        self._spawner.renew(birth_of(settings, secrets))
+        return self._changes.reload()
+
+    def _not_reloaded(self, failure: Failure) -> list[str]:
+        failure.trap(OperatorError)
+        return [failure.getErrorMessage()]
+
+    def _reloaded(self, problems: list[str]) -> list[str]:
+        if not self._is_running():
+            return problems
+        for problem in problems:
+            self._log.error("Not reloaded: {problem}", problem=problem)
+        if not problems:
+            self._log.info("Reloaded: every worker is fresh")
+        return problems
+
+    def resize(self, count: int) -> Deferred[str]:
+        """
+        See :meth:`stickyd.service.StickyService.resize`.
+        """
+        bounded = min(max(count, 1), MOST_WORKERS)
+        self.wanted = bounded
+        if count != bounded:
+            reason = f"{count} is no number of workers from 1 to {MOST_WORKERS}"
+            return succeed(self._say_why_not(reason, "resized"))
+        return self._changes.resize(count).addCallback(self._resized)
+
+    def resize_by(self, difference: int) -> Deferred[str]:
+        """
+        See :meth:`stickyd.service.StickyService.resize_by`.
+        """
+        self.wanted = (self.wanted or self._fleet.placed) + difference
+        return self.resize(self.wanted)
+
+    def resize_as_before(self, wanted: int, workers: int) -> None:
+        """
+        Have as many slots as a former self of this process: what the operator has done by
+        signals stays, unless he has changed the setting.
+
+        :param wanted: its own :attr:`wanted`.
+        :param workers: its setting.
+        """
+        wanted = self.wanted or wanted
+        if self.settings.workers != workers:
+            wanted = self.settings.workers
+        if wanted and wanted != self._fleet.placed:
+            self.resize(wanted)
+
+    def _resized(self, reason: str) -> str:
+        if reason:
+            self.wanted = self._fleet.placed
+        return self._say_why_not(reason, "resized")
+
+    def drain(self, slot: int) -> Deferred[str]:
+        """
+        See :meth:`stickyd.service.StickyService.drain`.
+        """
+        return self._changes.drain(slot).addCallback(self._say_why_not, "drained")
+
+    def undrain(self, slot: int) -> Deferred[str]:
+        """
+        See :meth:`stickyd.service.StickyService.undrain`.
+        """
+        return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
+
+    def _say_why_not(self, reason: str, done: str) -> str:
+        if reason:
+            self._log.error("Not {done}: {reason}", done=done, reason=reason)
+        return reason
