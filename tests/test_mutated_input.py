@@ -355,10 +355,11 @@ def long_values() -> list[bytes]:
     """
     Values that have one piece over and over, behind and before what makes them something.
     """
-    ends = [b"", b'"', b"\\", b"for=10.0.0.2", b'for="', b"," + COOKIES[0], STAMPS[0], b"\0"]
+    befores = [b"", b"for=10.0.0.2", b"for=a;", b'for="', COOKIES[0], STAMPS[0]]
+    afters = [b"", b'"', b"\\", b";for=10.0.0.2", b"," + COOKIES[0], b"\0"]
     return [
         before + piece * ((LONGEST - 100) // len(piece)) + after
-        for before, piece, after in product(ends, LONG_PIECES, ends)
+        for before, piece, after in product(befores, LONG_PIECES, afters)
     ]
 
 
