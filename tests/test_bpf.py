@@ -4,18 +4,22 @@ The BPF program against the placement that it was compiled from.
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import pairwise
+from random import Random
 from struct import pack
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stickyd.affinity.address import IpKey
 from stickyd.errors import SettingError
 from stickyd.placement import bpf
 from stickyd.placement.bpf import Instruction, compile_program
 from stickyd.placement.rendezvous import Rendezvous
+from tests.bpf_machine import machine
 
 
 def run(program: list[Instruction], packet: bytes) -> int:
@@ -105,6 +109,57 @@ def test_the_program_is_the_placement(
     program = compile_program(slots, ipv4_prefix, ipv6_prefix)
     expected = Rendezvous(slots).slot_of(key_of(address, ipv4_prefix, ipv6_prefix))
     assert run(program, packet_from(address)) == expected
+    assert machine(program)(packet_from(address)) == expected
+
+
+#: How many addresses, and the slots and prefixes that all of them, or their beginning, are
+#: placed with.
+ADDRESS_COUNT = 100_000
+PLACED = [
+    (4, 32, 64, ADDRESS_COUNT),
+    (8, 24, 56, ADDRESS_COUNT),
+    (16, 32, 128, ADDRESS_COUNT),
+    (1, 32, 64, 5000),
+    (2, 1, 1, 5000),
+    (3, 8, 32, 5000),
+    (5, 31, 127, 5000),
+    (64, 16, 48, 5000),
+    (256, 32, 64, 5000),
+]
+
+
+def random_addresses(count: int) -> list[IPv4Address | IPv6Address]:
+    """
+    Draw addresses, always the same: of each three one IPv4, one IPv6, one IPv4-mapped, and
+    of these each eighth with one bit of the mapping wrong.
+    """
+    random = Random(5)
+    addresses: list[IPv4Address | IPv6Address] = []
+    while len(addresses) < count:
+        addresses += [IPv4Address(random.getrandbits(32)), IPv6Address(random.getrandbits(128))]
+        nearly = 0 if random.randrange(8) else 1 << random.randrange(32, 128)
+        addresses.append(IPv6Address((0xFFFF << 32 | random.getrandbits(32)) ^ nearly))
+    return addresses[:count]
+
+
+def test_100000_random_addresses() -> None:
+    """
+    The kernel's program and the primary's key and placement agree on 100,000 addresses of all
+    kinds, for several numbers of slots and prefixes, and every slot gets its share.
+    """
+    addresses = random_addresses(ADDRESS_COUNT)
+    hosts = [(str(address), packet_from(address)) for address in addresses]
+    for slots, ipv4_prefix, ipv6_prefix, count in PLACED:
+        run_fast = machine(compile_program(slots, ipv4_prefix, ipv6_prefix))
+        key = IpKey(ipv4_prefix, ipv6_prefix)
+        slot_of = Rendezvous(slots).slot_of
+        shares: Counter[int] = Counter()
+        for host, packet in hosts[:count]:
+            slot = run_fast(packet)
+            assert slot == slot_of(key.key_of(host)), (host, slots, ipv4_prefix, ipv6_prefix)
+            shares[slot] += 1
+        if count == ADDRESS_COUNT:
+            assert min(shares[slot] for slot in range(slots)) > count / slots * 0.9
 
 
 @pytest.mark.parametrize("ipv6_prefix", range(129))

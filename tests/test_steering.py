@@ -307,7 +307,7 @@ def test_a_queue_outlives_the_workers_copy() -> None:
             assert where_queued(group) == [(0, "127.0.0.9")]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1"])
 def test_the_check_passes_where_the_kernel_agrees(host: str) -> None:
     """
     On every kind of address the probes find kernel and Python of one mind, and leave nothing.

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from struct import pack
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.address import presented
 from stickyd.listen.steering import queued
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def _probes(member: socket.socket) -> Iterator[tuple[Any, str]]:
     Give addresses of ours to connect to, each with a loopback address to do it from.
     """
     host, port, *rest = member.getsockname()
+    host = presented(host)  # at a mapped address, only IPv4 clients arrive
     if ":" in host:
         yield ("::1" if host == "::" else host, port, *rest), "::1"
     if host in ("::", "0.0.0.0"):
