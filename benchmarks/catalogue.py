@@ -22,6 +22,8 @@ STICKYD = (
     "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers {workers}"
 )
 
+COOKIE = "stickyd"
+
 Role = Literal["primary", "proxy", "worker"]
 """
 ``primary``: the process is the front, what descends from it are workers.  ``proxy``: all of
@@ -85,6 +87,10 @@ class System:
     plan: Plan
     programs: tuple[str, ...] = ()
     from_peers: bool = False
+    cookie: str = ""
+    """
+    The cookie that its clients keep.
+    """
 
     def missing(self) -> list[str]:
         """
@@ -93,7 +99,7 @@ class System:
         return [program for program in self.programs if shutil.which(program) is None]
 
 
-def command_system(name: str, template: str, from_peers: bool = False) -> System:
+def command_system(name: str, template: str, from_peers: bool = False, cookie: str = "") -> System:
     """
     A system that is one command: the process is its front, its descendants are workers.
     """
@@ -101,7 +107,7 @@ def command_system(name: str, template: str, from_peers: bool = False) -> System
     def plan(setting: Setting) -> Iterator[Launch]:
         yield Launch("primary", setting.fill(template), setting.port)
 
-    return System(name, plan, from_peers=from_peers)
+    return System(name, plan, from_peers=from_peers, cookie=cookie)
 
 
 def _node(script: str, setting: Setting, port: int, workers: int, behind: bool = False) -> Launch:
@@ -119,6 +125,17 @@ def _twisted(port: int, behind: bool = False) -> Launch:
     environment = {"PORT": str(port), "TRUST_FORWARDED": str(int(behind))}
     command = [sys.executable, str(SYSTEMS / "twisted_stock.py")]
     return Launch("worker", command, port, environment)
+
+
+def _unrouted(port: int, behind: bool = False) -> Launch:
+    environment = {"PORT": str(port), "TRUST_FORWARDED": str(int(behind))}
+    command = [sys.executable, str(SYSTEMS / "unrouted.py")]
+    return Launch("worker", command, port, environment)
+
+
+def _unrouted_workers(setting: Setting) -> Iterator[Launch]:
+    for _ in range(setting.workers):
+        yield _unrouted(setting.port)
 
 
 def _node_sticky(setting: Setting) -> Iterator[Launch]:
@@ -191,6 +208,9 @@ def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
     """
     systems = [
         command_system("stickyd", stickyd),
+        command_system("stickyd-cookie", f"{stickyd} --affinity cookie:{COOKIE}", cookie=COOKIE),
+        command_system("stickyd-kernel", f"{stickyd} --steering kernel"),
+        System("unrouted", _unrouted_workers),
         System("node-sticky", _node_sticky, ("node",)),
         System("node-cluster", _node_cluster, ("node",)),
         System("node-1", _node_one, ("node",)),

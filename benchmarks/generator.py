@@ -36,6 +36,7 @@ class Load:
     ledger: Path | None = None
     carried: bool = False
     think_ms: int = 0
+    cookie: str = ""
 
     def arguments(self) -> list[str]:
         """
@@ -57,6 +58,8 @@ class Load:
             arguments.append(f"--ledger={self.ledger}")
         if self.carried:
             arguments.append("--carried")
+        if self.cookie:
+            arguments.append(f"--cookie={self.cookie}")
         return [*arguments, f"127.0.0.1:{self.port}"]
 
 

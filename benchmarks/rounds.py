@@ -128,12 +128,22 @@ class Schedule:
     connections: int
     sources: int
     spread: str
+    per_connection: int = 200
 
-    def load(self, port: int, mode: str, seconds: float) -> Load:
+    def load(self, running: Running, mode: str, seconds: float) -> Load:
         """
         One slice's load.
         """
-        return Load(port, mode, self.connections, self.sources, seconds, spread=self.spread)
+        return Load(
+            running.port,
+            mode,
+            self.connections,
+            self.sources,
+            seconds,
+            per_connection=self.per_connection,
+            spread=self.spread,
+            cookie=running.cookie,
+        )
 
 
 def take_turns(fleet: Fleet, schedule: Schedule) -> Iterator[Slice]:
@@ -145,9 +155,9 @@ def take_turns(fleet: Fleet, schedule: Schedule) -> Iterator[Slice]:
     program = fleet.programs.load
     for running in fleet.running:
         for mode in schedule.modes:
-            run_load(program, schedule.load(running.port, mode, schedule.warmup))
+            run_load(program, schedule.load(running, mode, schedule.warmup))
     for number in range(schedule.rounds):
         for mode in schedule.modes:
             for running in fleet.running[:: 1 if number % 2 == 0 else -1]:
-                load = schedule.load(running.port, mode, schedule.seconds)
+                load = schedule.load(running, mode, schedule.seconds)
                 yield measure(program, running, load, number)

@@ -78,6 +78,7 @@ class Running:
 
     def __init__(self, system: System) -> None:
         self.name = system.name
+        self.cookie = system.cookie
         self.port = 0
         self._system = system
         self._heads: dict[int, tuple[Role, subprocess.Popen[bytes]]] = {}

@@ -19,6 +19,7 @@ from stickyd.affinity.http import (
     OtherProtocolError,
     Protocol,
     protocol_of,
+    whole_head,
 )
 from stickyd.affinity.peek import Need
 
@@ -186,3 +187,44 @@ def test_any_bytes(data: bytes) -> None:
             return type(error)
 
     assert len({repr(outcome(size)) for size in range(len(data) + 1)}) == 1
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.binary(max_size=20).map(lambda rest: b"GET / HTTP/1.1\r\nA: b\r\n\r\n" + rest),
+        st.binary(max_size=20).map(lambda rest: b"PRI" + rest),
+        st.sampled_from([PREFACE, b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"]),
+        st.binary(max_size=9).map(
+            lambda rest: b"GET /" + rest + b" HTTP/1.0\r\nUpgrade: a\r\n\r\n"
+        ),
+    )
+)
+def test_whole_head_is_what_a_reader_gives(data: bytes) -> None:
+    """
+    A head that is given at once is the one that a reader gives, which gives no other.
+    """
+    expected: object
+    try:
+        expected = HeadReader().feed(data)
+    except (HeadError, OtherProtocolError):
+        expected = None
+    found = whole_head(data)
+    if isinstance(expected, Head) and data[:1].isalpha():
+        assert found == expected
+    else:
+        assert found is None
+
+
+def test_whole_head_leaves_no_garbage() -> None:
+    """
+    Nothing is left for the collector, be there a head or not.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        for data in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n", b"BAD\0"):
+            whole_head(data)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -54,6 +54,7 @@ class Server:
     def __init__(self, answer: Answer, and_then: Callable[[socket.socket], None] | None = None):
         self._answer, self._and_then = answer, and_then
         self._hits: Counter[str] = Counter()
+        self.cookies: dict[str, list[bytes]] = {}
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
@@ -80,7 +81,9 @@ class Server:
 
     def _serve(self, connection: socket.socket, source: str) -> None:
         with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionError):
-            while any(line == b"\r\n" for line in lines):
+            while head := list(iter(lambda: lines.readline().rstrip(), b"")):
+                cookies = [line for line in head if line.startswith(b"Cookie:")]
+                self.cookies.setdefault(source, []).extend(cookies or [b""])
                 self._hits[source] += 1  # a source has one request under way at a time
                 response = self._answer(source, self._hits[source])
                 if response is None:
@@ -226,6 +229,31 @@ def test_keepalive_uses_a_connection_again(program: Path) -> None:
     )
     assert (outcome.answered, outcome.opened, outcome.errors) == (200, 20, {})
     assert outcome.stickiness.holds
+
+
+@pytest.mark.parametrize("mode", ["close", "keepalive"])
+def test_cookie_is_sent_back(program: Path, mode: str) -> None:
+    """
+    Each source sends the cookie that it was given last, its own one and the named one only.
+    """
+
+    def answer(source: str, hits: int) -> bytes:
+        given = b"Set-Cookie: other=x\r\nSet-Cookie: here=%b-%d; Path=/\r\n"
+        headers = CLOSE if mode == "close" else b""
+        if hits in (1, 3):
+            headers += given % (source.encode(), hits)
+        return said(1, hits, headers)
+
+    load = dataclasses.replace(LOAD, mode=mode, per_connection=3, requests=160, cookie="here")
+    with Server(answer) as server:
+        outcome = run_load(program, dataclasses.replace(load, port=server.port))
+    assert (outcome.answered, outcome.errors) == (160, {})
+    assert len(server.cookies) == 8
+    for source, cookies in server.cookies.items():
+        name = source.encode()
+        first, later = b"Cookie: here=%b-1" % name, b"Cookie: here=%b-3" % name
+        assert cookies[:4] == [b"", first, first, later]
+        assert set(cookies[4:]) == {later}
 
 
 def test_response_without_length_is_read(program: Path) -> None:

@@ -10,6 +10,23 @@
 #define REST_US 5000            /* after a failure, so that a dead server is not hammered */
 #define EOF_WAIT_US 1000000     /* how long the server may take to close what it said it would */
 
+/* With the cookie, if the source was given one. */
+static void choose_request(const struct options *options, struct connection *slot)
+{
+    size_t length = options->request_length[slot->once];
+    slot->request = options->request[slot->once];
+    slot->request_length = length;
+    slot->response.cookie_name = options->cookie;
+    if (!options->cookie || !slot->source->cookie[0])
+        return;
+    /* write_request() has seen to it that there is room. */
+    int written = snprintf(slot->with_cookie, sizeof slot->with_cookie,
+                           "%.*sCookie: %s=%s\r\n\r\n", (int)length - 2, slot->request,
+                           options->cookie, slot->source->cookie);
+    slot->request = slot->with_cookie;
+    slot->request_length = (size_t)written;
+}
+
 static void begin_request(struct run *run, struct connection *slot, enum state state)
 {
     run->begun++;
@@ -17,6 +34,7 @@ static void begin_request(struct run *run, struct connection *slot, enum state s
     slot->sent = 0;
     slot->state = state;
     response_reset(&slot->response);
+    choose_request(&run->options, slot);
 }
 
 /* May another request begin?  Never more than --requests, and none after the time is up. */
@@ -71,11 +89,9 @@ static void fail_with(struct run *run, struct connection *slot, int error)
 
 static void send_request(struct run *run, struct connection *slot)
 {
-    const char *request = run->options.request[slot->once];
-    size_t length = run->options.request_length[slot->once];
-    while (slot->sent < length) {
-        ssize_t sent = send(slot->descriptor, request + slot->sent, length - slot->sent,
-                            MSG_NOSIGNAL);
+    while (slot->sent < slot->request_length) {
+        ssize_t sent = send(slot->descriptor, slot->request + slot->sent,
+                            slot->request_length - slot->sent, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno == EAGAIN)        /* also: not connected yet */
@@ -130,6 +146,8 @@ static bool answered(struct run *run, struct connection *slot, bool at_eof)
         run->answered_in_time++;
     latency_add(&run->latency, now - slot->since);
     source_answered(run, slot->source, &slot->response);
+    if (slot->response.given)
+        memcpy(slot->source->cookie, slot->response.cookie, sizeof slot->source->cookie);
     bool closes = slot->response.closes;
     if (at_eof) {
         leave(run, slot, true);

@@ -17,6 +17,8 @@
 
 /* ---- response.c: one HTTP/1.1 response, fed in pieces of any size */
 
+#define COOKIE_ROOM 192         /* for a cookie's value; what does not fit is not taken */
+
 enum part { STATUS_LINE, HEADERS, SIZED_BODY, BODY_TO_EOF, CHUNK_SIZE, CHUNK_DATA, CHUNK_END,
             TRAILERS };
 enum verdict { MORE, WHOLE, MALFORMED_RESPONSE };
@@ -28,10 +30,13 @@ struct response {
     bool closes;                /* the server closes after it */
     bool chunked, sized;
     bool accepted;              /* Sec-WebSocket-Accept fits our key */
+    bool given;                 /* `cookie` is one of this response */
     uint64_t left;              /* bytes of the body, or of the chunk, that are to come */
     size_t line_length, body_length;
     char line[256];             /* what is longer is cut: only the beginnings matter */
     char body[128];
+    char cookie[COOKIE_ROOM];   /* the value that Set-Cookie gave */
+    const char *cookie_name;    /* whose; NULL: no cookie is looked for */
 };
 
 void response_reset(struct response *response);
@@ -71,7 +76,10 @@ struct source {
     long pid;                   /* who answered last */
     unsigned long hits;         /* and with which count */
     unsigned long unsure;       /* requests since then that may have been counted or not */
+    char cookie[COOKIE_ROOM];   /* what it was given; empty: nothing yet */
 };
+
+#define REQUEST_ROOM 4096
 
 struct connection {
     int descriptor;             /* -1: none */
@@ -81,7 +89,9 @@ struct connection {
                                    THINKING */
     unsigned long served;       /* responses on this connection */
     bool once;                  /* one request only, which says so */
-    size_t sent;
+    const char *request;
+    size_t request_length, sent;
+    char with_cookie[REQUEST_ROOM];
     struct response response;
 };
 
@@ -104,7 +114,8 @@ struct options {
     bool websocket;
     bool carried;               /* counts go on when another process answers */
     const char *ledger_path;
-    char request[2][4096];      /* that of a connection for many, and for one */
+    const char *cookie;         /* its name; NULL: clients keep no cookies */
+    char request[2][REQUEST_ROOM]; /* that of a connection for many, and for one */
     size_t request_length[2];
 };
 

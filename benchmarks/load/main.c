@@ -56,6 +56,7 @@ static const char usage[] =
     "  --websocket         idle: upgrade them to WebSocket\n"
     "  --carried           a count goes on when another process answers: hold it to that\n"
     "  --path PATH         what to ask for (/)\n"
+    "  --cookie NAME       each source sends back the cookie of that name it was given last\n"
     "  --ledger FILE       write a line for every failure, move and wrong count\n";
 
 static long number(const char *option, const char *text, long least, long most)
@@ -112,8 +113,9 @@ static void write_request(struct options *options, const char *target, const cha
         size_t room = sizeof options->request[once];
         int length = snprintf(options->request[once], room, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n",
                               path, target, extra[once]);
-        if (length < 0 || (size_t)length >= room)
-            refuse("--path is too long");
+        size_t cookie = options->cookie ? strlen(options->cookie) + COOKIE_ROOM + 16 : 0;
+        if (length < 0 || (size_t)length + cookie >= room)
+            refuse("--path or --cookie is too long");
         options->request_length[once] = (size_t)length;
     }
 }
@@ -130,7 +132,8 @@ static void read_options(struct options *options, int argc, char **argv)
         { "idle", 1, NULL, 'i' },           { "websocket", 0, NULL, 'w' },
         { "path", 1, NULL, 'p' },           { "ledger", 1, NULL, 'l' },
         { "carried", 0, NULL, 'C' },        { "think-ms", 1, NULL, 'T' },
-        { "help", 0, NULL, 'h' },           { NULL, 0, NULL, 0 },
+        { "cookie", 1, NULL, 'b' },         { "help", 0, NULL, 'h' },
+        { NULL, 0, NULL, 0 },
     };
     const char *path = "/";
     int option, which = 0;
@@ -150,6 +153,7 @@ static void read_options(struct options *options, int argc, char **argv)
         case 'T': options->think_ms = (int)number(name, optarg, 0, 600000); break;
         case 'C': options->carried = true; break;
         case 'p': path = optarg; break;
+        case 'b': options->cookie = optarg; break;
         case 'l': options->ledger_path = optarg; break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(2);

@@ -25,6 +25,21 @@ static const char *value_of(const char *line, const char *name)
     return line + strspn(line, " \t");
 }
 
+/* Takes the value of the cookie we look for (RFC 6265, 5.2), if this is it. */
+static void read_cookie(struct response *response, const char *pair)
+{
+    size_t name = strlen(response->cookie_name), length;
+    if (strncmp(pair, response->cookie_name, name) || pair[name] != '=')
+        return;
+    pair += name + 1;
+    length = strcspn(pair, "; \t");
+    if (length >= sizeof response->cookie)
+        return;
+    memcpy(response->cookie, pair, length);
+    response->cookie[length] = 0;
+    response->given = true;
+}
+
 static void read_header(struct response *response)
 {
     const char *value;
@@ -40,6 +55,8 @@ static void read_header(struct response *response)
             response->closes = false;
     } else if ((value = value_of(response->line, "sec-websocket-accept"))) {
         response->accepted = !strncmp(value, websocket_accept, strlen(websocket_accept));
+    } else if (response->cookie_name && (value = value_of(response->line, "set-cookie"))) {
+        read_cookie(response, value);
     }
 }
 

@@ -4,8 +4,7 @@ The first bytes of a connection: a request's head, a ClientHello, or neither.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stickyd.affinity.http import HeadReader, Protocol, protocol_of
 from stickyd.affinity.peek import Need, PeekError
@@ -22,8 +21,7 @@ class TooLongError(PeekError):
     """
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """
     What the first bytes are.
 
@@ -44,6 +42,8 @@ class FirstBytes:
     Reads the first bytes of one connection.
     """
 
+    __slots__ = ("_head_bytes", "_reader", "_wants_head", "_wants_hello")
+
     def __init__(self, wants_head: bool, wants_hello: bool, head_bytes: int) -> None:
         """
         :param head_bytes: how long a head may be.
@@ -60,26 +60,33 @@ class FirstBytes:
         :param seen: all bytes seen so far, beginning with those of the last call.
         :raises TooLongError: if the head is longer than is allowed.
         """
+        reader = self._reader
         try:
-            return self._feed(seen)
+            if reader is None:
+                found = self._begin(seen) if self._wants_hello or not self._wants_head else None
+                if found is not None:
+                    return found
+                reader = self._reader = HeadReader()
+            head = reader.feed(seen)
         except TooLongError:
             raise
         except PeekError:
             return NEITHER
-
-    def _feed(self, seen: bytes) -> Need | Seen:
-        if self._reader is None:
-            protocol = protocol_of(seen)
-            if isinstance(protocol, Need):
-                return self._within(protocol, seen)
-            if protocol is Protocol.TLS and self._wants_hello:
-                hello = parse_client_hello(seen)
-                return hello if isinstance(hello, Need) else Seen(hello=hello)
-            if protocol is not Protocol.HTTP1 or not self._wants_head:
-                return NEITHER
-            self._reader = HeadReader()
-        head = self._reader.feed(seen)
         return self._within(head, seen) if isinstance(head, Need) else Seen(head)
+
+    def _begin(self, seen: bytes) -> Need | Seen | None:
+        """
+        Look for something else than a head; None if these are the bytes of one, and wanted.
+        """
+        protocol = protocol_of(seen)
+        if isinstance(protocol, Need):
+            return self._within(protocol, seen)
+        if protocol is Protocol.TLS and self._wants_hello:
+            hello = parse_client_hello(seen)
+            return hello if isinstance(hello, Need) else Seen(hello=hello)
+        if protocol is not Protocol.HTTP1 or not self._wants_head:
+            return NEITHER
+        return None
 
     def _within(self, need: Need, seen: bytes) -> Need:
         if len(seen) + need.more > self._head_bytes:

@@ -6,10 +6,9 @@ Primary and workers resolve with the same class, so that they place alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.affinity.forwarded import origin_of
@@ -39,8 +38,7 @@ _ANY_SLOT = 1 << 16
 _ANY_ADDRESS = IpKey()
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """
     Where a client belongs.
 
@@ -177,7 +175,9 @@ class Resolver:
         """
         if verdict.key is not None:
             return verdict.key
-        return b"" if verdict.newcomer else self.address_key(host, head)
+        if verdict.entry is None or self._address is None:
+            return b""
+        return self._key_of_origin(self._address, host, head)
 
     def address_key(self, host: str, head: Head | None = None) -> bytes:
         """
@@ -229,8 +229,10 @@ class Resolver:
         return self._by_token(key, stamped and stamped[1])
 
     def _by_token(self, key: CookieKey | StampKey, slot: int | None) -> Verdict | None:
-        if slot is None or self._stands(slot):
-            return self._on(key, slot)
+        if slot is None:
+            return None
+        if self._stands(slot):
+            return Verdict(key, slot)
         return Verdict(key, key=pinned(slot, b""), weak=True)
 
     def _by_claim(

@@ -218,7 +218,10 @@ class Fleet:
         """
         Whether there is such a slot, and clients may be placed on it.
         """
-        return 0 <= index < self.placed and self.members[index].slot.stands
+        if not 0 <= index < self.placed:
+            return False
+        slot = self.members[index].slot
+        return not (slot.failed or slot.drained)  # not slot.stands: connections wait for this
 
     def loads(self) -> list[int]:
         """

@@ -1,0 +1,66 @@
+"""
+A worker of stickyd that listens by itself: no primary, and nothing asks who the client is.
+
+It accepts and serves with the worker's own code, so what it costs is the limit of what any
+way of placing clients can come down to.  ``SO_REUSEPORT``, so that several may share a port.
+
+``TRUST_FORWARDED=1``: the client is who ``X-Forwarded-For`` says, for use behind a proxy.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from twisted.internet.defer import succeed
+
+from stickyd.handoff.accept import AcceptLoop
+from stickyd.handoff.frame import Handoff
+from stickyd.settings import Settings
+from stickyd.worker.__main__ import install_reactor
+
+
+def listen(port: int) -> socket.socket:
+    """
+    Listen beside others on the same port.
+    """
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(socket.SOMAXCONN)
+    listener.setblocking(False)
+    return listener
+
+
+def main() -> None:
+    """
+    Serve the demonstration on the port that the environment names.
+    """
+    trust = ("127.0.0.1",) if os.environ.get("TRUST_FORWARDED") == "1" else ()
+    settings = Settings(trust=trust)
+    reactor = install_reactor(settings.worker_reactor)
+    # Imported here, as the reactor must be installed before anything imports it.
+    from stickyd.handoff.readiness import readiness_of
+    from stickyd.worker.adopt import Adoption
+    from stickyd.worker.serving import Serving
+
+    serving = Serving(
+        reactor, settings, 0, [], lambda *_: succeed(None), lambda _: succeed(None), reactor.stop
+    )
+    adoption = Adoption(
+        reactor, serving.host, settings.window, reactor.stop, lambda _: None, lambda: None
+    )
+
+    def accepted(descriptor: int, host: str, client_port: int) -> None:
+        adoption.adopt(Handoff(descriptor, host, client_port, b""))
+
+    listener = listen(int(os.environ["PORT"]))
+    loop = AcceptLoop(reactor, readiness_of(reactor), listener, accepted, adoption.window)
+    adoption.announce = loop.start
+    serving.host.start().addCallback(lambda _: loop.start())
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
