@@ -7,21 +7,28 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra")
 
 
-def compile_c(sources: list[Path], program: Path, compiler: str = "cc") -> Path:
+def compile_c(
+    sources: list[Path], program: Path, compiler: str = "cc", flags: Sequence[str] = ()
+) -> Path:
     """
     Compile and link some C files.
 
     :param program: where the executable goes.
+    :param flags: more of them for the compiler.
     :return: ``program``.
     :raises subprocess.CalledProcessError: if the compiler refuses; it has then written its
         reasons to our standard error.
     """
-    subprocess.run([compiler, *FLAGS, "-o", program, *sources], check=True)
+    subprocess.run([compiler, *FLAGS, *flags, "-o", program, *sources], check=True)
     return program
 
 

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,7 @@ class Server:
         self._hits: Counter[str] = Counter()
         self.cookies: dict[str, list[bytes]] = {}
         self._threads: list[threading.Thread] = []
+        self.peers: list[tuple[str, int]] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listener.getsockname()[1]
 
@@ -74,7 +76,8 @@ class Server:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, (source, _port) = self._listener.accept()
+                connection, (source, port) = self._listener.accept()
+                self.peers.append((source, port))
                 thread = threading.Thread(target=self._serve, args=(connection, source))
                 self._threads.append(thread)
                 thread.start()
@@ -167,7 +170,8 @@ def test_failure_is_recorded(
     program: Path, tmp_path: Path, response: bytes | None, kind: str, state: str
 ) -> None:
     """
-    A failed request is counted by kind; its ledger line tells how far it had come.
+    A failed request is counted by kind; its ledger line tells how far it had come, and on
+    which connection.
 
     As the server may have counted it, the next count may be one higher without being wrong.
     """
@@ -175,7 +179,10 @@ def test_failure_is_recorded(
     def answer(source: str, hits: int) -> bytes | None:
         return response if (source, hits) == ("127.1.4.1", 2) else said(1, hits)
 
-    outcome = loaded(program, answer, dataclasses.replace(LOAD, ledger=tmp_path / "ledger"))
+    began = time.monotonic()
+    with Server(answer) as server:
+        load = dataclasses.replace(LOAD, ledger=tmp_path / "ledger", port=server.port)
+        outcome = run_load(program, load)
     assert outcome.failures == {kind: 1}
     assert outcome.failed_in == {state: 1}
     assert (outcome.begun, outcome.answered) == (200, 199)
@@ -183,6 +190,9 @@ def test_failure_is_recorded(
     (line,) = map(json.loads, (tmp_path / "ledger").read_text().splitlines())
     assert (line["event"], line["source"], line["kind"]) == ("failed", "127.1.4.1", kind)
     assert (line["state"], line["last_pid"], line["last_hits"]) == (state, 1, 1)
+    # The connection is known by name, and its times by the clock of the whole machine.
+    assert ("127.1.4.1", line["port"]) in server.peers
+    assert began <= line["opened_us"] / 1e6 <= line["failed_us"] / 1e6 <= time.monotonic()
 
 
 def test_refused_connection_is_recorded(program: Path) -> None:

@@ -115,12 +115,16 @@ void connection_open(struct run *run, struct connection *slot)
     slot->once = run->options.mode == MODE_CLOSE
         || (run->options.mode == MODE_MIXED && run->opened % 2);
     begin_request(run, slot, CONNECTING);
+    slot->opened = slot->since;
+    slot->port = 0;
     slot->descriptor = open_from(slot->source, &run->options.target);
     if (slot->descriptor < 0) {
         fail_with(run, slot, errno);
         return;
     }
     run->opened++;
+    if (run->ledger)            /* now, as a socket that was reset may have none any more */
+        slot->port = own_port(slot->descriptor);
     /* Edge-triggered, both ways: one epoll_ctl in the connection's life. */
     struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                  .data.ptr = slot };

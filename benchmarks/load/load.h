@@ -85,6 +85,8 @@ struct connection {
     int descriptor;             /* -1: none */
     enum state state;
     struct source *source;
+    uint16_t port;              /* our own; asked for only if there is a ledger */
+    uint64_t opened;            /* us, by the monotonic clock, as all times here */
     uint64_t since;             /* us: the request's beginning, or that of CLOSING, RESTING,
                                    THINKING */
     unsigned long served;       /* responses on this connection */
@@ -147,6 +149,7 @@ struct source *source_take(struct run *run);
 void source_give_back(struct run *run, struct source *source);
 void source_answered(struct run *run, struct source *source, struct response *response);
 int open_from(const struct source *source, const struct sockaddr_in *target);
+uint16_t own_port(int descriptor);
 
 /* ---- connection.c: one slot's life */
 

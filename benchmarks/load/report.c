@@ -2,6 +2,7 @@
 #include "load.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <sys/resource.h>
 
 const char *const failure_names[FAILURE_KINDS] = {
@@ -34,11 +35,12 @@ static void ledger_begin(struct run *run, const char *event, const struct source
 void ledger_failure(struct run *run, const struct connection *slot, enum failure kind, int error)
 {
     ledger_begin(run, "failed", slot->source);
+    uint64_t now = now_us();
     fprintf(run->ledger,
             ",\"kind\":\"%s\",\"state\":\"%s\",\"errno\":%d,\"status\":%d,\"served\":%lu,"
-            "\"waited_ms\":%.3f}\n",
+            "\"waited_ms\":%.3f,\"port\":%u,\"opened_us\":%" PRIu64 ",\"failed_us\":%" PRIu64 "}\n",
             failure_names[kind], state_names[slot->state], error, slot->response.status,
-            slot->served, (double)(now_us() - slot->since) / 1e3);
+            slot->served, (double)(now - slot->since) / 1e3, slot->port, slot->opened, now);
 }
 
 void ledger_answer(struct run *run, const char *event, const struct source *source, long pid,

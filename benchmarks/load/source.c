@@ -72,6 +72,14 @@ int open_from(const struct source *source, const struct sockaddr_in *target)
     return descriptor;
 }
 
+/* Which port the kernel chose for a socket, or 0 if it cannot tell. */
+uint16_t own_port(int descriptor)
+{
+    struct sockaddr_in own;
+    socklen_t length = sizeof own;
+    return getsockname(descriptor, (struct sockaddr *)&own, &length) ? 0 : ntohs(own.sin_port);
+}
+
 static void count_answerer(struct run *run, long pid)
 {
     for (size_t i = 0; i < run->answerer_count; i++) {

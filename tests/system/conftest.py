@@ -12,9 +12,10 @@ import pytest
 from benchmarks.compiling import compile_load
 from tests.system.gate import Gate
 from tests.system.server import HANDED, Server
+from tests.system.wire import Wire, compile_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from socket import socket
 
@@ -33,6 +34,7 @@ class Start(Protocol):
         listener: socket | None = None,
         ready: bool = True,
         embedded: bool = False,
+        before: Sequence[str] = (),
     ) -> Server:
         """
         :param ready: whether to wait until all workers serve.
@@ -54,6 +56,7 @@ def start() -> Iterator[Start]:
         listener: socket | None = None,
         ready: bool = True,
         embedded: bool = False,
+        before: Sequence[str] = (),
     ) -> Server:
         server = Server(
             *arguments,
@@ -62,6 +65,7 @@ def start() -> Iterator[Start]:
             variables=variables,
             listener=listener,
             embedded=embedded,
+            before=before,
         )
         servers.append(server)
         if ready:
@@ -93,3 +97,19 @@ def load_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The load generator of the benchmark, compiled.
     """
     return compile_load(tmp_path_factory.mktemp("load"))
+
+
+@pytest.fixture(scope="session")
+def wire_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """
+    What writes down what a primary's system calls carry, compiled.
+    """
+    return compile_wire(tmp_path_factory.mktemp("wire"))
+
+
+@pytest.fixture
+def wire(wire_library: Path, tmp_path: Path) -> Wire:
+    """
+    A record of what passes between the primary of one server and its workers.
+    """
+    return Wire(wire_library, tmp_path / "wire")

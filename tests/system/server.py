@@ -96,6 +96,7 @@ class Server:
         embedded: bool = False,
         directory: Path = ROOT,
         twistd_options: Sequence[str] = ("-n", "--pidfile="),
+        before: Sequence[str] = (),
     ) -> None:
         """
         Start it.
@@ -107,6 +108,7 @@ class Server:
         :param listener: a socket to hand to it instead of a new one; it stays the caller's.
         :param embedded: run it as a part of ``controlled.tac``, see :meth:`ask`.
         :param directory: where it is started.
+        :param before: the command that runs it, and becomes it.
         """
         self.workers = workers
         self.births: list[Birth] = []
@@ -135,7 +137,7 @@ class Server:
                     handed.listen(socket.SOMAXCONN)
                 self.port = handed.getsockname()[1]
             self.process = subprocess.Popen(
-                ["/bin/sh", "-c", _ACTIVATE, "sh", *command],
+                ["/bin/sh", "-c", _ACTIVATE, "sh", *before, *command],
                 stdin=handed.fileno() if listen == HANDED else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
