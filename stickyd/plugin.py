@@ -49,6 +49,8 @@ def makeService(options: Options) -> MultiService:
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
     if options["check"] or held is not None:
+        for warning in options.settings.keys.warnings:
+            sys.stderr.write(f"stickyd: {warning}\n")
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
     together = MultiService()

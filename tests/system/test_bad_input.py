@@ -220,6 +220,15 @@ def test_check_of_a_sound_application() -> None:
     assert lines == ["stickyd: the settings are sound and the application imports"]
 
 
+def test_check_warns() -> None:
+    """
+    ``--check`` tells beforehand what the log of a start would warn of.
+    """
+    code, lines = run("--check", "--affinity", "header:Mcp-Session-Id")
+    assert code == 0
+    assert any(line.startswith("stickyd: --affinity: header:Mcp-Session-Id:") for line in lines)
+
+
 def test_check_of_a_broken_application() -> None:
     """
     ``--check`` says what is wrong with an application, and exits with another code.
