@@ -1,11 +1,16 @@
 """
-What all tests share: the choice of the long ones.
+What all tests share: the choice of the long ones, and a watch over sockets.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # A timing is never a test, and these machines are shared.
 settings.register_profile("stickyd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -36,3 +41,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def nothing_leaks() -> Iterator[None]:
+    """
+    Every socket that a test opens is closed when the test is over.
+    """
+    # Imported here, as it imports what a test may have to configure before.
+    from tests.channels import open_sockets
+
+    before = open_sockets()
+    yield
+    assert open_sockets() == before

@@ -85,6 +85,16 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
+async def end_abruptly(host: IHost) -> None:
+    """
+    Abort what a host still has, and stop it.
+    """
+    drained = host.drain()
+    host.abort()
+    await fired(drained)
+    await fired(host.stop())
+
+
 async def some_turns() -> None:
     """
     Let the loop do all that it would do by itself.
@@ -211,9 +221,7 @@ class Visitors:
         """
         Have a host adopt a new connection.
         """
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
             ours = socket.create_connection(listener.getsockname())
             theirs, (name, port) = listener.accept()
         ours.setblocking(False)

@@ -20,7 +20,17 @@ from stickyd.serve.asgi import AsgiHost
 from stickyd.serve.asgi_config import AsgiOptions
 from stickyd.serve.asgi_http import HttpProtocol
 from stickyd.serve.http.limits import HTTPLimits
-from tests.hosting import LOOPS, Client, Visitors, a_loop, fired, run, some_turns, until
+from tests.hosting import (
+    LOOPS,
+    Client,
+    Visitors,
+    a_loop,
+    end_abruptly,
+    fired,
+    run,
+    some_turns,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,14 +175,7 @@ class Scene:
         """
         Abort what is left, and stop.
         """
-
-        async def finish() -> None:
-            drained = self.host.drain()
-            self.host.abort()
-            await fired(drained)
-            await fired(self.host.stop())
-
-        run(self.loop, finish())
+        run(self.loop, end_abruptly(self.host))
 
 
 @pytest.fixture

@@ -23,9 +23,7 @@ class Rig:
     """
 
     def __init__(self) -> None:
-        self.listener = socket.socket()
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen()
+        self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.clock = Clock()
         self.readiness = FakeReadiness(self.clock)

@@ -28,9 +28,7 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.affinity.address import parse_ip_key
@@ -46,30 +44,14 @@ from stickyd.serve.http2 import HTTP2Channel
 from stickyd.serve.reception import Reception
 from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.registry import SessionRegistry
+from tests.http_wire import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.web.server import Request
 
 GET = [(":method", "GET"), (":scheme", "https"), (":authority", "a.test"), (":path", "/p?q=1")]
 POST = [(":method", "POST"), *GET[1:]]
-
-
-class Page(Resource):
-    """
-    A resource at every path that does what a test says.
-    """
-
-    isLeaf = True
-
-    def __init__(self, render: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self._render = render
-
-    @override
-    def render(self, request: Request) -> Any:
-        return self._render(request)
 
 
 @implementer(ISSLTransport)
@@ -129,7 +111,7 @@ class Wire:
         self.log = Output()
         self._answer = render or (lambda request: b"hello")
         self.site = StickySite(
-            Page(self._render),
+            Answer(self._render),
             Shared(self.clock, HTTPLimits(**limits), reception=reception),
             AccessLog(self.log, self.clock),  # type: ignore[arg-type]  # enough of a file
             SessionRegistry(MemorySessionStore(self.clock), self.clock),

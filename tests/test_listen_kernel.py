@@ -29,18 +29,10 @@ from stickyd.listen.opening import (
 from stickyd.listen.steering import BACKLOG, open_group
 from stickyd.settings import Settings
 from stickyd.testing import FakePlacement, FakeReadiness, FakeRefusal, FakeWorker
-from tests.channels import no_descriptor_free, open_sockets
+from tests.channels import no_descriptor_free
 from tests.system.placing import sources_of
 
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """
-    Every socket is closed when its test is over.
-    """
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 class Rig:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 
 import pytest
 from twisted.internet.task import Clock
@@ -18,17 +17,9 @@ from stickyd.interfaces import IRefusal
 from stickyd.listen import overflow
 from stickyd.listen.overflow import ANSWERS, LINGER, QUIET, UNAVAILABLE, Overflow
 from stickyd.settings import rules
-from tests.channels import connection, open_sockets
+from tests.channels import connection
 
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """
-    Every connection is closed when its test is over.
-    """
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 def accepted() -> tuple[Handoff, socket.socket]:

@@ -24,20 +24,13 @@ from stickyd.handoff.accept import BATCH, OVERLOADS, PAUSE, QUIET, AcceptLoop
 from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.port import StickyFactory, plain_socket
 from stickyd.testing import FakeDestination, FakeReadiness
-from tests.channels import no_descriptor_free, open_sockets
+from tests.channels import no_descriptor_free
 from tests.reactors import private_reactor, turn_until
 
 KEY_OF = parse_ip_key("ip").key_of
 
 
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """
-    Every connection is closed when its test is over.
-    """
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 # the factory

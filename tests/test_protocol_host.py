@@ -15,7 +15,18 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.readiness import readiness_of
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.serve.protocol import ProtocolHost
-from tests.hosting import LOOPS, Client, Visitors, a_reactor, fired, logged, run, some_turns, until
+from tests.hosting import (
+    LOOPS,
+    Client,
+    Visitors,
+    a_reactor,
+    end_abruptly,
+    fired,
+    logged,
+    run,
+    some_turns,
+    until,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -106,14 +117,7 @@ class Scene:
         """
         Abort what is left, and stop.
         """
-
-        async def finish() -> None:
-            drained = self.host.drain()
-            self.host.abort()
-            await fired(drained)
-            await fired(self.host.stop())
-
-        run(self.loop, finish())
+        run(self.loop, end_abruptly(self.host))
 
 
 @pytest.fixture(params=LOOPS)

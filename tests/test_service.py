@@ -28,18 +28,9 @@ from stickyd.placement.rendezvous import Rendezvous
 from stickyd.service import StickyService
 from stickyd.settings import Settings
 from stickyd.testing import FakeSpawner
-from tests.channels import open_sockets
 from tests.reactors import private_reactor, turn_until
 
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """
-    Every connection and every port is closed when its test is over.
-    """
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 @pytest.fixture

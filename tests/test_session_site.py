@@ -194,6 +194,19 @@ def count(request: server.Request) -> bytes:
     return b"%d" % data["hits"]
 
 
+def count_and_keep(requests: list[server.Request]) -> Render:
+    """
+    Make a page that counts, and leaves the answer to the test.
+    """
+
+    def render(request: server.Request) -> int:
+        count(request)
+        requests.append(request)
+        return server.NOT_DONE_YET
+
+    return render
+
+
 def test_session_follows_the_cookie() -> None:
     """
     The second request with the cookie has the session of the first, and gets no new cookie.
@@ -642,13 +655,7 @@ def test_client_gone() -> None:
     What a request did is saved even if its client goes away, and the session is released.
     """
     requests: list[server.Request] = []
-
-    def render(request: server.Request) -> int:
-        count(request)
-        requests.append(request)
-        return server.NOT_DONE_YET
-
-    web = Web(render)
+    web = Web(count_and_keep(requests))
     exchange = web.begin()
     [session] = web.registry.busy()
     exchange.lose()
@@ -832,13 +839,7 @@ def test_held_until_the_head() -> None:
     A session does not leave while a page is being made, and may once its response has begun.
     """
     requests: list[server.Request] = []
-
-    def render(request: server.Request) -> int:
-        count(request)
-        requests.append(request)
-        return server.NOT_DONE_YET
-
-    web = Web(render)
+    web = Web(count_and_keep(requests))
     web.begin()
     assert list(web.registry.export_batches()) == []
     requests[0].write(b"x")
@@ -1100,15 +1101,9 @@ def test_late_session_deleted_by_another_worker() -> None:
     A request whose session another worker ends meanwhile is answered; its changes end too.
     """
     requests: list[server.Request] = []
-
-    def render(request: server.Request) -> int:
-        requests.append(request)
-        count(request)
-        return server.NOT_DONE_YET
-
     web = late_web(count)
     late_get(web)
-    web.site.resource.render_GET = render
+    web.site.resource.render_GET = count_and_keep(requests)
     exchange = web.begin()
     web.store.run()
     now(web.store.behind.delete(web.uid))

@@ -99,9 +99,9 @@ def test_request_and_answer(server: Server, tmp_path: Path) -> None:
     client.close()
 
 
-def test_close_does_not_wait_for_the_client(server: Server, tmp_path: Path) -> None:
+def talking(server: Server, tmp_path: Path) -> tuple[Recorder, TlsClient]:
     """
-    The descriptor is released though the client never answers our close_notify.
+    A protocol that has got a byte over TLS, and its client.
     """
     tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
     protocol = Recorder()
@@ -109,6 +109,14 @@ def test_close_does_not_wait_for_the_client(server: Server, tmp_path: Path) -> N
     client.shake_hands()
     client.send(b"x")
     server.drive.until(lambda: protocol.data)
+    return protocol, client
+
+
+def test_close_does_not_wait_for_the_client(server: Server, tmp_path: Path) -> None:
+    """
+    The descriptor is released though the client never answers our close_notify.
+    """
+    protocol, client = talking(server, tmp_path)
     protocol.transport.loseConnection()  # type: ignore[union-attr]
     server.drive.until(lambda: protocol.lost)
     assert server.sockets[0].calls[-1] == "close"
@@ -120,12 +128,7 @@ def test_client_that_just_leaves(server: Server, tmp_path: Path) -> None:
     """
     An end without close_notify is reported as a lost connection.
     """
-    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
-    protocol = Recorder()
-    client = server.connect(tls, protocol, client_context())
-    client.shake_hands()
-    client.send(b"x")
-    server.drive.until(lambda: protocol.data)
+    protocol, client = talking(server, tmp_path)
     client.close()
     server.drive.until(lambda: protocol.lost)
     assert protocol.reason is ConnectionLost
@@ -152,12 +155,7 @@ def test_big_answer_through_a_producer(server: Server, tmp_path: Path) -> None:
             if not self.left:
                 transport.unregisterProducer()
 
-    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
-    protocol = Recorder()
-    client = server.connect(tls, protocol, client_context())
-    client.shake_hands()
-    client.send(b"x")
-    server.drive.until(lambda: protocol.data)
+    protocol, client = talking(server, tmp_path)
     producer = Sending()
     transport: Any = protocol.transport
     transport.registerProducer(producer, True)

@@ -180,9 +180,7 @@ def socket_pair(family: str = "tcp") -> tuple[CountingSocket, socket.socket, IAd
         client, accepted = socket.socketpair()
         peer = UNIXAddress(None)
     else:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
             client = socket.create_connection(listener.getsockname())
             accepted, name = listener.accept()
         peer = IPv4Address("TCP", *name)

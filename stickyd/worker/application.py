@@ -98,14 +98,7 @@ def load_resource(name: str) -> Any:
     :raises ApplicationError: if it is neither, or the callable fails.
     """
     found = load("--resource", name)
-    if not IResource.providedBy(found) and callable(found):
-        found = called("--resource", name, found)
-    if not IResource.providedBy(found):
-        raise ApplicationError(
-            f"--resource {name}: {type(found).__name__} is no twisted.web IResource, nor a"
-            " callable that returns one"
-        )
-    return found
+    return _provided("--resource", name, found, IResource, "twisted.web IResource")
 
 
 def load_protocol(name: str) -> Any:
@@ -121,12 +114,19 @@ def load_protocol(name: str) -> Any:
             f"--protocol {name}: {found.__name__} is a protocol, not its factory; name"
             f" Factory.forProtocol({found.__name__}) (twisted.internet.protocol)"
         )
-    if not IProtocolFactory.providedBy(found) and callable(found):
-        found = called("--protocol", name, found)
-    if not IProtocolFactory.providedBy(found):
+    return _provided("--protocol", name, found, IProtocolFactory, "IProtocolFactory")
+
+
+def _provided(option: str, name: str, found: Any, interface: Any, known_as: str) -> Any:
+    """
+    Give what was found, or what it returns if it has to be called.
+    """
+    if not interface.providedBy(found) and callable(found):
+        found = called(option, name, found)
+    if not interface.providedBy(found):
         raise ApplicationError(
-            f"--protocol {name}: {type(found).__name__} is no IProtocolFactory, nor a callable"
-            " that returns one"
+            f"{option} {name}: {type(found).__name__} is no {known_as}, nor a callable that"
+            " returns one"
         )
     return found
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from tests.system.log import PATIENCE
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 _COUNTED = re.compile(rb"Worker (\d+) session hits: (\d+)\n")
@@ -140,12 +138,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
 

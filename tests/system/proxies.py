@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -86,12 +85,7 @@ class Proxy:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         # By SIGTERM, or a child of nginx would be left.
         self._process.terminate()
         self._process.wait()
@@ -108,9 +102,7 @@ def haproxy(
     :param defaults: more lines of the defaults.
     """
     config = directory / "haproxy.cfg"
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         config.write_text(
             _HAPROXY.format(
                 mode=mode,
@@ -129,9 +121,7 @@ def nginx(directory: Path, target: tuple[str, int]) -> Proxy:
     Start nginx, which says who its clients are in ``X-Forwarded-For``.
     """
     config = directory / "nginx.conf"
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
         config.write_text(
             _NGINX.format(
                 directory=directory,

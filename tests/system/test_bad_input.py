@@ -156,9 +156,7 @@ def test_port_in_use() -> None:
     """
     A port that another program listens on is named, and what to do about it.
     """
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
+    with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = complaint("--listen", f"tcp:{port}:interface=127.0.0.1")
     assert f"cannot listen on tcp:{port}:interface=127.0.0.1: Address already in use" in line
@@ -169,9 +167,7 @@ def test_second_port_in_use() -> None:
     """
     When the second of two endpoints cannot be had, the first is given up too.
     """
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
+    with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         line = complaint(
             "--listen", "tcp:0:interface=127.0.0.1", "--listen", f"tcp:{port}:interface=127.0.0.1"
@@ -211,9 +207,7 @@ def test_check_of_a_sound_application() -> None:
     """
     ``--check`` says that all is well, and exits with code 0 without having listened.
     """
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
+    with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         code, lines = run("--check", "--port", str(port), "--resource", "tests.system.apps:site")
     assert code == 0
