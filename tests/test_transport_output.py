@@ -163,3 +163,41 @@ def test_much_written_during_a_call(drive: Drive) -> None:
     assert receive(drive, client, EVERYTHING) == b"x" * 10_000_000
     drive.until(lambda: protocol.lost)
     client.close()
+
+
+def test_reading_goes_on_behind_a_big_answer(drive: Drive) -> None:
+    """
+    A protocol that stops reading while its first answer is too much for the kernel, and goes
+    on when its transport has room again, gets the next request.
+    """
+
+    class Holding(Push):
+        def pauseProducing(self) -> None:
+            super().pauseProducing()
+            transport.pauseProducing()
+
+        def resumeProducing(self) -> None:
+            super().resumeProducing()
+            transport.resumeProducing()
+
+    producer = Holding()
+
+    def answer(protocol: Recorder, data: bytes) -> None:
+        if data == b"first":
+            transport.registerProducer(producer, True)
+            transport.write(bytes(10_000_000))
+
+    server, client, peer = socket_pair()
+    client.sendall(b"first")
+    protocol = Recorder(answer)
+    transport = SocketTransport(drive.readiness, server, peer)
+    transport.start(protocol)
+    assert producer.orders == ["pause"]
+    assert receive(drive, client, 10_000_000) == bytes(10_000_000)
+    client.sendall(b"second")
+    drive.until(lambda: protocol.data == b"firstsecond")
+    assert producer.orders == ["pause", "resume"]
+    transport.unregisterProducer()
+    transport.loseConnection()
+    drive.until(lambda: protocol.lost)
+    client.close()

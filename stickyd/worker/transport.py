@@ -134,8 +134,11 @@ class SocketTransport(SocketCore):
             # Stay corked until the next turn: one step of a producer per turn, and
             # one send for all that it wrote in it.
             self._schedule()
-        else:
-            self._corked = False
+            return
+        self._corked = False
+        if not self._watching and not self._paused:
+            # It resumed us, and nothing was watched yet.
+            self._watch()
 
     # We as a producer.
 
