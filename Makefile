@@ -33,6 +33,8 @@ docs: .venv/tools
 
 bench: .venv/ready
 	$(bin)/python -m benchmarks.compare --smoke
+	$(bin)/python -m benchmarks.steering --smoke
+	$(bin)/python -m benchmarks.rehoming --smoke
 
 soak: .venv/ready
 	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest --soak -m soak -s $(TESTS)

@@ -8,9 +8,9 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from benchmarks.fronts import haproxy_config, nginx_config
 
@@ -23,6 +23,16 @@ STICKYD = (
 )
 
 COOKIE = "stickyd"
+
+STEERING = ("stickyd", "stickyd-cookie", "stickyd-kernel", "unrouted", "node-sticky")
+"""
+What :mod:`benchmarks.steering` measures.
+"""
+
+REHOMING = ("nginx-stickyd", "nginx-stickyd-cookie", "nginx-hash", "nginx-nginx-hash")
+"""
+What :mod:`benchmarks.rehoming` measures.
+"""
 
 Role = Literal["primary", "proxy", "worker"]
 """
@@ -172,17 +182,55 @@ def _behind(front: Literal["nginx", "haproxy"], backend: Literal["node", "twiste
                 yield _node("node_http.js", setting, port, 1, behind=True)
             else:
                 yield _twisted(port, behind=True)
-        config = setting.directory / f"{front}.conf"
         if front == "nginx":
-            config.write_text(nginx_config(setting.directory, setting.port, ports))
-            command = ["nginx", "-p", str(setting.directory), "-e", "nginx.err"]
-            command += ["-c", str(config), "-g", "daemon off;"]
-        else:
-            config.write_text(haproxy_config(setting.port, ports))
-            command = ["haproxy", "-db", "-f", str(config)]
-        yield Launch("proxy", command, setting.port)
+            yield _nginx(setting, setting.port, ports)
+            return
+        config = setting.directory / "haproxy.conf"
+        config.write_text(haproxy_config(setting.port, ports))
+        yield Launch("proxy", ["haproxy", "-db", "-f", str(config)], setting.port)
 
     return plan
+
+
+def _nginx(setting: Setting, port: int, backends: list[int], **how: Any) -> Launch:
+    config = setting.directory / f"nginx-{port}.conf"
+    config.write_text(nginx_config(setting.directory, port, backends, **how))
+    command = ["nginx", "-p", str(setting.directory), "-e", f"nginx-{port}.err"]
+    return Launch("proxy", [*command, "-c", str(config), "-g", "daemon off;"], port)
+
+
+# One process, and so one pool of connections, on which all clients are mixed.
+_POOL = {"keepalive": 8, "processes": 1}
+
+
+def _rehoming(stickyd: str) -> Plan:
+    def plan(setting: Setting) -> Iterator[Launch]:
+        port = setting.more_ports()
+        yield Launch("primary", replace(setting, port=port).fill(stickyd), port)
+        yield _nginx(setting, setting.port, [port], balance="", **_POOL)
+
+    return plan
+
+
+def _hashing(hop: bool) -> Plan:
+    def plan(setting: Setting) -> Iterator[Launch]:
+        workers = [setting.more_ports() for _ in range(setting.workers)]
+        for port in workers:
+            yield _unrouted(port, behind=True)
+        if not hop:
+            yield _nginx(setting, setting.port, workers, balance=_hash_by("remote_addr"), **_POOL)
+            return
+        inner, client = setting.more_ports(), "http_x_forwarded_for"
+        yield _nginx(
+            setting, inner, workers, balance=_hash_by(client), client=f"${client}", **_POOL
+        )
+        yield _nginx(setting, setting.port, [inner], balance="", **_POOL)
+
+    return plan
+
+
+def _hash_by(variable: str) -> str:
+    return f"hash ${variable} consistent;"
 
 
 _UVICORN = (
@@ -206,6 +254,7 @@ def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
 
     :param stickyd: the command line that starts stickyd; see :meth:`Setting.fill`.
     """
+    trusting = "--trust 127.0.0.1"
     systems = [
         command_system("stickyd", stickyd),
         command_system("stickyd-cookie", f"{stickyd} --affinity cookie:{COOKIE}", cookie=COOKIE),
@@ -224,5 +273,14 @@ def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
         command_system("granian", _GRANIAN, from_peers=True),
         command_system("gunicorn", _GUNICORN, from_peers=True),
         System("floor", _floor),
+        System("nginx-stickyd", _rehoming(f"{stickyd} {trusting}"), ("nginx",)),
+        System(
+            "nginx-stickyd-cookie",
+            _rehoming(f"{stickyd} {trusting} --affinity cookie:{COOKIE}"),
+            ("nginx",),
+            cookie=COOKIE,
+        ),
+        System("nginx-hash", _hashing(hop=False), ("nginx",)),
+        System("nginx-nginx-hash", _hashing(hop=True), ("nginx",)),
     ]
     return {system.name: system for system in systems}

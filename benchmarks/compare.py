@@ -11,16 +11,19 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.catalogue import STICKYD, System, catalogue, command_system
+from benchmarks.catalogue import REHOMING, STEERING, STICKYD, System, catalogue, command_system
 from benchmarks.measuring import Slice
 from benchmarks.rounds import Fleet, Schedule, exit_on_sigterm, take_turns
 from benchmarks.tables import comparison, undisturbed
 
 MODES = ("close", "keepalive")
 SMOKE = {"names": ["stickyd", "node-sticky"], "rounds": 2, "seconds": 1.0, "warmup": 0.5}
+BRIEF = {"rounds": 1, "seconds": 0.2, "warmup": 0.1}
+SPECIAL = {*STEERING, *REHOMING} - {"stickyd", "node-sticky"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -36,6 +39,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--modes", default=",".join(MODES), help=",".join(MODES))
     parser.add_argument("--connections", type=int, default=64, help="at once (64)")
     parser.add_argument("--sources", type=int, default=256, help="client addresses (256)")
+    parser.add_argument(
+        "--per-connection", type=int, default=200, help="keepalive: requests on each (200)"
+    )
     parser.add_argument("--spread", choices=("net", "host"), default="net", help="see README.md")
     parser.add_argument("--workers", type=int, default=2, help="of each system (2)")
     parser.add_argument("--against", help="the system that ratios refer to (the first)")
@@ -54,14 +60,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="leave out slices in which other programs used more CPUs than this (no limit)",
     )
     parser.add_argument(
-        "--smoke", action="store_true", help="stickyd and node-sticky, briefly; fails on any error"
+        "--smoke",
+        action="store_true",
+        help="briefly, stickyd and node-sticky unless others are named; fails on any error",
     )
     options = parser.parse_args(arguments)
     options.modes = tuple(options.modes.split(","))
     if unknown := set(options.modes) - set(MODES):
         parser.error(f"unknown modes: {', '.join(sorted(unknown))}")
     if options.smoke:
-        vars(options).update(SMOKE)
+        vars(options).update(BRIEF if options.names else SMOKE)
     return options
 
 
@@ -77,7 +85,7 @@ def choose(options: argparse.Namespace) -> list[System]:
         if not equals:
             raise SystemExit(f"--command wants NAME=COMMAND, not {definition!r}")
         known[name] = command_system(name, command)
-    names: list[str] = options.names or list(known)
+    names: list[str] = options.names or [name for name in known if name not in SPECIAL]
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
     chosen = []
@@ -106,6 +114,7 @@ def measure_all(options: argparse.Namespace) -> tuple[list[Slice], list[str]]:
         options.connections,
         options.sources,
         options.spread,
+        options.per_connection,
     )
     slices = []
     with Fleet(options.workers, options.peers_venv) as fleet:
@@ -121,16 +130,18 @@ def measure_all(options: argparse.Namespace) -> tuple[list[Slice], list[str]]:
     return slices, fleet.complaints
 
 
-def problems(slices: list[Slice]) -> list[str]:
+def problems(slices: list[Slice], unsticky: frozenset[str] = frozenset()) -> list[str]:
     """
     What a smoke run fails for: errors, clients that moved, wrong counts, no answers.
+
+    :param unsticky: the systems that need not be sticky.
     """
     found = []
     for piece in slices:
         outcome, where = piece.outcome, f"{piece.system}, {piece.mode}, round {piece.round + 1}"
         if outcome.errors:
             found.append(f"{where}: {outcome.errors}")
-        if not outcome.stickiness.holds:
+        if not outcome.stickiness.holds and piece.system not in unsticky:
             found.append(f"{where}: not sticky: {outcome.stickiness}")
         if piece.replaced:
             found.append(f"{where}: its processes changed")
@@ -150,13 +161,19 @@ def surroundings(options: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def main() -> int:
+def main(
+    arguments: list[str] | None = None,
+    conclude: Callable[[list[Slice]], str] = lambda _: "",
+    unsticky: frozenset[str] = frozenset(),
+) -> int:
     """
     Run the command.
 
+    :param conclude: what to print beneath the tables.
+    :param unsticky: the systems that need not be sticky.
     :return: the exit status: 1 if a system did not start or stop or, with ``--smoke``, erred.
     """
-    options = parse()
+    options = parse(arguments)
     exit_on_sigterm()
     complaints: list[str] = []
     if options.from_json:
@@ -169,12 +186,13 @@ def main() -> int:
         options.json.write_text(json.dumps(kept))
     if calm := undisturbed(slices, options.max_others):
         print(comparison(calm, options.against or slices[0].system))
+        print(conclude(calm))
         if options.svg:
             from benchmarks.plot import draw  # here, as matplotlib is an extra
 
             draw(calm, options.svg)
     if options.smoke:
-        complaints += problems(slices)
+        complaints += problems(slices, unsticky)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     return 1 if complaints or not calm else 0

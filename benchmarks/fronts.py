@@ -6,32 +6,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
+IP_HASH = "ip_hash;"
+"""
+By the first three octets of an IPv4 address.
+"""
 
-def nginx_config(directory: Path, port: int, backends: list[int]) -> str:
+
+def nginx_config(
+    directory: Path,
+    port: int,
+    backends: list[int],
+    balance: str = IP_HASH,
+    client: str = "$remote_addr",
+    keepalive: int = 64,
+    processes: int = 0,
+) -> str:
     """
-    Configure nginx with ``ip_hash``.
-
-    It looks at the first three octets of an IPv4 address.
+    Configure nginx.
 
     :param directory: where its pid file and temporary files go.
+    :param balance: the directive that chooses a backend; with none they take turns.
+    :param client: whom ``X-Forwarded-For`` names.
+    :param keepalive: how many idle connections to backends each process keeps.
+    :param processes: 0 is as many as there are backends.
     """
     temporary = "\n".join(
-        f"  {kind}_temp_path {directory}/nginx-{kind};"
+        f"  {kind}_temp_path {directory}/nginx-{port}-{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     servers = "\n".join(f"    server 127.0.0.1:{backend};" for backend in backends)
     return f"""\
-worker_processes {len(backends)};
-pid {directory}/nginx.pid;
-error_log {directory}/nginx.err warn;
+worker_processes {processes or len(backends)};
+pid {directory}/nginx-{port}.pid;
+error_log {directory}/nginx-{port}.err warn;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
 {temporary}
   upstream application {{
-    ip_hash;
+    {balance}
 {servers}
-    keepalive 64;
+    keepalive {keepalive};
     keepalive_requests 1000000;
   }}
   server {{
@@ -41,7 +56,7 @@ http {{
       proxy_pass http://application;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
-      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-For {client};
     }}
   }}
 }}

@@ -128,7 +128,7 @@ class Schedule:
     connections: int
     sources: int
     spread: str
-    per_connection: int = 200
+    per_connection: int
 
     def load(self, running: Running, mode: str, seconds: float) -> Load:
         """

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.catalogue import Setting, command_system
+from benchmarks.aims import Aim, workers
+from benchmarks.catalogue import Setting, catalogue, command_system
 from benchmarks.compare import problems
 from benchmarks.generator import Outcome, Stickiness
 from benchmarks.measuring import Slice
 from benchmarks.processes import look
+from benchmarks.rounds import Schedule
 from benchmarks.running import Running, StartError, free_port
 from benchmarks.tables import rows, stickiness_verdict, undisturbed
 
@@ -188,3 +190,39 @@ def test_one_bad_slice_decides_the_verdict(verdict: dict[str, int], words: str) 
     slices = [piece("ours", 0, 1.0), piece("ours", 1, 1.0, **verdict), piece("ours", 2, 1.0)]
     assert stickiness_verdict(slices) == words
     assert len(problems(slices)) == bool(verdict)
+
+
+def test_system_that_need_not_be_sticky_passes() -> None:
+    """
+    Moved clients fail a smoke run only where the system promises to keep them.
+    """
+    moved = [piece("unrouted", 0, 1.0, moved_sources=2, moves=3)]
+    assert problems(moved, frozenset({"unrouted"})) == []
+    assert len(problems(moved, frozenset({"others"}))) == 1
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(0.5, "met"), (0.4, "**not met**"), (None, "")])
+def test_aim_is_judged_by_the_median_of_the_rounds(most: float | None, verdict: str) -> None:
+    """
+    An aim is held to the middle one of its rounds' ratios; without a bound it is only shown.
+    """
+    slices = [
+        *(piece("ours", number, seconds) for number, seconds in enumerate([1.0, 9.0, 0.1])),
+        *(piece("theirs", number, seconds) for number, seconds in enumerate([2.0, 6.0, 6.0])),
+    ]
+    aim = Aim("ours, of theirs", "ours", "theirs", workers, most)
+    assert aim.measured(slices) == pytest.approx(0.5)
+    shown = "" if most is None else f"{most:g}"
+    assert aim.cells(slices) == ["ours, of theirs", shown, "0.50", verdict]
+    assert math.isnan(dataclasses.replace(aim, against="nobody").measured(slices))
+
+
+def test_clients_of_a_system_keep_its_cookie() -> None:
+    """
+    Whoever loads a system by cookie has its clients send that cookie back.
+    """
+    schedule = Schedule(1, 1.0, 1.0, ("close",), 4, 8, "net", 200)
+    by_cookie = schedule.load(Running(catalogue()["stickyd-cookie"]), "close", 1.0)
+    assert "--cookie=stickyd" in by_cookie.arguments()
+    by_address = schedule.load(Running(catalogue()["stickyd"]), "close", 1.0)
+    assert not [word for word in by_address.arguments() if "cookie" in word]
