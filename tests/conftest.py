@@ -7,6 +7,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.system.programs import complain_of, missing_programs
+
 # A timing is never a test, and these machines are shared.
 settings.register_profile("stickyd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("stickyd")
@@ -24,6 +26,14 @@ def pytest_configure(config: pytest.Config) -> None:
     Declare the mark of the long tests.
     """
     config.addinivalue_line("markers", "soak: takes tens of seconds; runs with --soak only")
+
+
+def pytest_report_header() -> list[str]:
+    """
+    Say at once which tests will fail for want of a program, and what to install.
+    """
+    missing = missing_programs()
+    return [f"tests of whole systems will fail: {complain_of(missing)}"] if missing else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

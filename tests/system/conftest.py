@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from benchmarks.compiling import compile_load
+from tests.system.chromium import Browser
 from tests.system.gate import Gate
+from tests.system.nodejs import install_packages
 from tests.system.server import HANDED, Server
 
 if TYPE_CHECKING:
@@ -93,3 +95,20 @@ def load_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The load generator of the benchmark, compiled.
     """
     return compile_load(tmp_path_factory.mktemp("load"))
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> None:
+    """
+    What the programs in ``node/`` need is installed.
+    """
+    install_packages()
+
+
+@pytest.fixture(scope="module")
+def browser(node_packages: None) -> Iterator[Browser]:
+    """
+    Chromium.
+    """
+    with Browser() as started:
+        yield started
