@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.system.programs import complain_of, missing_programs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,6 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
     Declare the mark of the long tests.
     """
     config.addinivalue_line("markers", "soak: takes tens of seconds; runs with --soak only")
+
+
+def pytest_report_header() -> list[str]:
+    """
+    Say at once which tests will fail for want of a program, and what to install.
+    """
+    missing = missing_programs()
+    return [f"tests of whole systems will fail: {complain_of(missing)}"] if missing else []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from benchmarks.compiling import compile_load
+from tests.system.chromium import Browser
 from tests.system.gate import Gate
+from tests.system.nodejs import install_packages
 from tests.system.server import HANDED, Server
 from tests.system.wire import Wire, compile_wire
 
@@ -113,3 +115,20 @@ def wire(wire_library: Path, tmp_path: Path) -> Wire:
     A record of what passes between the primary of one server and its workers.
     """
     return Wire(wire_library, tmp_path / "wire")
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> None:
+    """
+    What the programs in ``node/`` need is installed.
+    """
+    install_packages()
+
+
+@pytest.fixture(scope="module")
+def browser(node_packages: None) -> Iterator[Browser]:
+    """
+    Chromium.
+    """
+    with Browser() as started:
+        yield started

@@ -127,7 +127,11 @@ class Echo:
         """
 
 
-class _Echoes:
+class Echoes:
+    """
+    Makes them.
+    """
+
     def buildProtocol(self, request: Request) -> Echo:  # noqa: N802 - Twisted's
         """
         Called for each WebSocket.
@@ -143,7 +147,7 @@ def site() -> Resource:
     root.putChild(b"visits", Visits())
     root.putChild(b"grow", Grow())
     root.putChild(b"busy", Busy())
-    root.putChild(b"ws", WebSocketResource(_Echoes()))
+    root.putChild(b"ws", WebSocketResource(Echoes()))
     root.putChild(b"held", Held())
     root.putChild(b"spin", Spin())
     return root

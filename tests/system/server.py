@@ -171,9 +171,9 @@ class Server:
         """
         Wait until every slot has a worker that serves.
         """
-        listening = self.log.wait_for(_LISTENING.pattern)
+        listening = self.log.wait_for(_LISTENING.pattern, timeout=LONG)
         self.port = self.port or int(listening[1] or 0)
-        self.log.wait_for(_ONLINE.pattern, count=self.workers)
+        self.log.wait_for(_ONLINE.pattern, count=self.workers, timeout=LONG)
 
     def worker(self, slot: int) -> int:
         """

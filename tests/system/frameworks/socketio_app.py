@@ -35,6 +35,16 @@ async def recall(sid: str) -> Any:
 
 
 @sio.event
+async def echo(sid: str, word: str) -> dict[str, object]:
+    """
+    Say a word again, and how many this client has said.
+    """
+    async with sio.session(sid) as session:
+        count = session["count"] = session.get("count", 0) + 1
+    return {"pid": os.getpid(), "word": word, "count": count}
+
+
+@sio.event
 async def shout(sid: str, word: str) -> None:
     """
     Send a word to everybody who is connected to this worker.

@@ -1,0 +1,117 @@
+"""
+Socket.IO as it is used: many of its own JavaScript clients, and python-socketio in workers that
+know nothing of each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.system.nodejs import run_node
+from tests.system.placing import rendezvous, source_address
+from tests.system.server import LONG
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.system.conftest import Start
+    from tests.system.server import Server
+
+WORKERS = 4
+CLIENTS = 200
+EVENTS = 50
+
+HERE = "tests.system.frameworks"
+
+#: By what the client begins with and may use.
+TRANSPORTS = (["polling"], ["polling", "websocket"], ["websocket"])
+
+#: All clients share this address and, for their polls, a pool of kept connections, as behind
+#: a proxy: so nearly each request is of another client than the one before.
+ONE_ADDRESS = ["127.0.0.1"]
+
+#: One for each client, with connections of its own.
+ADDRESSES = [source_address(number) for number in range(CLIENTS)]
+
+
+def converse(
+    server: Server,
+    transports: list[str],
+    sources: Sequence[str],
+    clients: int = CLIENTS,
+    events: int = EVENTS,
+    cookies: bool = True,
+) -> list[dict[str, Any]]:
+    """
+    Have clients talk, all at once.
+
+    :param sources: the addresses that they have in turn.
+    :param cookies: whether they keep cookies.
+    :return: what each has seen: ``source``, ``pids``, ``answers``, ``transport``, and
+        ``error`` if it failed.
+    """
+    plan = {
+        "url": f"http://127.0.0.1:{server.port}",
+        "clients": clients,
+        "events": events,
+        "transports": transports,
+        "sources": sources,
+        "pool": "shared" if len(sources) == 1 else "own",
+        "cookies": cookies,
+    }
+    seen: list[dict[str, Any]] = run_node("socketio.js", plan, timeout=3 * LONG)
+    assert len(seen) == clients
+    return seen
+
+
+@pytest.mark.usefixtures("node_packages")
+@pytest.mark.parametrize(
+    ("entry", "application", "sources"),
+    [
+        ("cookie:stickyd", "socketio_app", ONE_ADDRESS),
+        ("learn:query:sid", "socketio_claiming", ONE_ADDRESS),
+        ("ip", "socketio_app", ADDRESSES),
+    ],
+)
+def test_no_session_is_unknown(
+    entry: str, application: str, sources: Sequence[str], start: Start
+) -> None:
+    """
+    200 clients say 50 things each, by long polling, upgraded and by WebSocket: every one is
+    answered, by the worker that has the client's session, and each worker has its share.
+    """
+    # The server's log is looked through for errors when it stops.
+    server = start("--asgi", f"{HERE}.{application}:app", "--affinity", entry, workers=WORKERS)
+    shares: Counter[int] = Counter()
+    for transports in TRANSPORTS:
+        clients = converse(server, transports, sources)
+        assert [client["error"] for client in clients if "error" in client] == []
+        assert {client["answers"] for client in clients} == {EVENTS}
+        assert {client["transport"] for client in clients} == {transports[-1]}
+        assert {len(client["pids"]) for client in clients} == {1}
+        shares.update(server.slot_of(client["pids"][0]) for client in clients)
+    if entry == "ip":
+        assert shares == Counter(
+            len(TRANSPORTS) * [rendezvous(source, WORKERS) for source in sources]
+        )
+    else:
+        # The first crowd is spread evenly. The figures by which the next one is placed may
+        # still count connections that the one before had.
+        assert min(shares[slot] for slot in range(WORKERS)) >= CLIENTS // WORKERS // 2
+
+
+@pytest.mark.usefixtures("node_packages")
+def test_sessions_are_unknown_where_nothing_tells_clients_apart(start: Start) -> None:
+    """
+    Clients that keep no cookies lose their sessions to other workers, so those above had
+    theirs by what was configured.
+    """
+    server = start(
+        *("--asgi", f"{HERE}.socketio_app:app", "--affinity", "cookie:stickyd"), workers=WORKERS
+    )
+    clients = converse(server, ["polling"], ONE_ADDRESS, clients=20, events=2, cookies=False)
+    server.allow("Invalid session")
+    assert [client for client in clients if "Invalid session" in client.get("error", "")]
