@@ -23,10 +23,12 @@ from typing_extensions import override
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.errors import OperatorError
+from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
 from stickyd.fleet.identity import identity
 from stickyd.fleet.inherit import InheritedProcess
+from stickyd.fleet.knowledge import Knowledge
 from stickyd.fleet.life import Life
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.preflight import check_application, without_signals
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IListeningPort
     from twisted.python.failure import Failure
 
+    from stickyd.explain import Client, Explanation
     from stickyd.fleet.slot import Slot
     from stickyd.settings import Settings
 
@@ -549,6 +552,17 @@ class StickyService(Service):
         :return: fires with an empty text, or with the reason why it was not done.
         """
         return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
+
+    def explain(self, client: Client) -> Explanation:
+        """
+        Say who serves a client now, and why: the slot, its worker and what that is doing.
+
+        Asking changes nothing: nobody is remembered, no newcomer is given a slot.
+
+        :raises SettingError: if the client's address is none.
+        """
+        known = Knowledge(self.fleet, self.settings.placement)
+        return explain_by(known, self.settings, client, self._resolver.signer)
 
     def _resized(self, reason: str) -> str:
         if reason:

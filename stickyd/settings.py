@@ -438,6 +438,12 @@ class Settings:
         kind=int,
         least=1,
     )
+    control: str = _setting(
+        "",
+        "Answer operators on a UNIX socket at this path: python -m stickyd explain --control"
+        " PATH. Only the user that the primary runs as, and root, may ask.",
+        "PATH",
+    )
     uid: str = _setting(
         "",
         "Run the workers as this user, by name or number; the primary must be root.",
@@ -645,7 +651,7 @@ FIXED = frozenset(
     {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
      "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
      "proxy_protocol", "head_bytes", "sniff_timeout", "sniff_limit", "sniff_overflow",
-     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout"}
+     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout", "control"}
 )  # fmt: skip
 
 
