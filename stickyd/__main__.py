@@ -1,5 +1,5 @@
 """
-``python -m stickyd explain``: which slot serves a client, and why.
+``python -m stickyd explain``: which slot and which worker serve a client, and why.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ import sys
 from twisted.python import usage
 
 from stickyd.affinity.token import Signer
+from stickyd.control.ctl import ask
 from stickyd.errors import OperatorError, SettingError
 from stickyd.explain import Client, Explanation, explain
 from stickyd.fleet.cpus import usable_cpus
 from stickyd.fleet.secret import Secrets
 from stickyd.options import Options
+from stickyd.settings import rules
 
 USAGE = "write: python -m stickyd explain --address 192.0.2.7"
 
@@ -25,8 +27,9 @@ class ExplainOptions(Options):
 
     synopsis = "explain [options]"
     longdesc = (
-        "Says which slot serves a client and why, from the same options and configuration"
-        " file as twistd stickyd has. It asks no running server."
+        "Says which slot serves a client and why. With --control, here or in the file of"
+        " --config, it asks the server that runs, and tells the worker too; else it computes"
+        " from the options and the configuration file of twistd stickyd."
     )
     help_command = "python -m stickyd explain --help"
     optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
@@ -70,11 +73,27 @@ class ExplainOptions(Options):
         What is to be told.
 
         :raises SettingError: if the settings, or what is said of the client, cannot be.
+        :raises OperatorError: if the running server cannot be asked.
         """
         settings = self.settings
+        if settings.control:
+            self._require_nothing_else()
+            return ask(settings.control, self.client)
         secrets = Secrets().of(settings) if settings.secret_file else ()
         signer = Signer(secrets) if secrets else None
         return explain(settings, settings.workers or usable_cpus(), self.client, signer)
+
+    def _require_nothing_else(self) -> None:
+        """
+        Refuse options of a server that decides by its own.
+        """
+        repeated = {"listen": self._listen, "tls": self._tls, "trust": self._trust}
+        for name in ("port", *rules()):
+            if name != "control" and (repeated.get(name) or self.get(name) is not None):
+                raise SettingError(
+                    f"--{name} means nothing to a server that runs already; leave it out, or"
+                    " write --control= to compute without that server"
+                )
 
 
 def main(arguments: list[str]) -> int:

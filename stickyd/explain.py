@@ -1,14 +1,15 @@
 """
-Who serves a client, and why: computed from the settings alone, without a server.
+Who serves a client, and why: of a running primary, or computed from the settings alone.
 
-Whatever only a running primary knows is said to be so: loads, tables, failed slots.
+Without a primary to ask, whatever only it knows is said to be so: loads, tables, failed
+slots.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stickyd.affinity.address import IpKey, TextKey, parse_address
 from stickyd.affinity.http import Head
@@ -20,7 +21,7 @@ from stickyd.errors import SettingError
 from stickyd.placement.choice import LEAST, PLACEMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stickyd.affinity.resolve import Verdict
     from stickyd.affinity.spec import Key
@@ -58,27 +59,133 @@ class Client:
 
 
 @dataclass(frozen=True)
+class Occupant:
+    """
+    Who has a slot.
+
+    :ivar pid: the worker's process id; 0 while there is none.
+    :ivar state: ``starting`` (the first one), ``serving``, ``restarting`` (clients wait for
+        the next one), ``draining`` (the operator keeps clients away), ``failed`` (the slot
+        has given up) or ``stopping``.
+    """
+
+    pid: int
+    state: str
+
+    def __str__(self) -> str:
+        return f"worker {self.pid}, {self.state}" if self.pid else f"no worker, {self.state}"
+
+
+@dataclass(frozen=True)
 class Explanation:
     """
     The outcome.
 
     :ivar entry: the entry of ``--affinity`` that decides, or empty if none does.
     :ivar key: what the placement hashes, or empty if there is nothing to hash.
-    :ivar slot: the slot that serves the client while it stands; None if only a running
-        primary knows.
+    :ivar slot: the slot that serves the client; None if only a running primary knows, or,
+        told by one, if the client is refused.
     :ivar reasons: a line for each step.
+    :ivar worker: who has the slot now; None if no primary was asked, or there is no slot.
+    :ivar told: whether a running primary has said so.
     """
 
     entry: str
     key: bytes
     slot: int | None
     reasons: tuple[str, ...]
+    worker: Occupant | None = None
+    told: bool = False
 
     def __str__(self) -> str:
-        where = "only the running primary knows the slot" if self.slot is None else (
-            f"slot {self.slot}"
-        )  # fmt: skip
+        if self.slot is not None:
+            where = f"slot {self.slot}" + ("" if self.worker is None else f": {self.worker}")
+        else:
+            where = "no slot" if self.told else "only the running primary knows the slot"
         return "\n".join((where, *(f"  {reason}" for reason in self.reasons)))
+
+
+class Running(Protocol):
+    """
+    What a primary knows, of which asking changes nothing.
+
+    :ivar runs: whether this is what a primary knows, and not a computation.
+    :ivar slots: how many slots clients are placed on.
+    :ivar owner_of: the slot that has claimed a learned id; None if none has, or
+        instead of the function if the claims are not known.
+    """
+
+    @property
+    def runs(self) -> bool: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def owner_of(self) -> Callable[[bytes], int | None] | None: ...
+
+    def stands(self, slot: int) -> bool:
+        """
+        Whether clients may be placed on a slot.
+        """
+
+    def home_of(self, key: bytes) -> tuple[int | None, str]:
+        """
+        The slot of a key, and how it is found.
+        """
+
+    def newcomer_home(self) -> tuple[int | None, str]:
+        """
+        The slot of a client whom no entry knows, if he came now, and how it is found.
+        """
+
+    def occupant_of(self, slot: int) -> Occupant | None:
+        """
+        Who has a slot; None if that is not known.
+        """
+
+
+class Computed:
+    """
+    What follows from the settings, as long as all slots stand.
+    """
+
+    runs = False
+    owner_of = None
+
+    def __init__(self, settings: Settings, slots: int) -> None:
+        """
+        :param slots: how many there are.
+        """
+        self.slots = slots
+        self._placement = settings.placement
+
+    def stands(self, slot: int) -> bool:
+        """
+        Whether there is such a slot.
+        """
+        return slot < self.slots
+
+    def home_of(self, key: bytes) -> tuple[int | None, str]:
+        """
+        The slot of a key; see :class:`Running`.
+        """
+        if self._placement == LEAST:
+            return None, "where it was before, and else the least loaded slot"
+        slot = PLACEMENTS[self._placement](self.slots).slot_of(key)
+        return slot, f"{self._placement} over {self.slots} slots gives {slot}"
+
+    def newcomer_home(self) -> tuple[int | None, str]:
+        """
+        Nobody knows; see :class:`Running`.
+        """
+        return None, "the least loaded slot"
+
+    def occupant_of(self, slot: int) -> Occupant | None:
+        """
+        Nobody knows; see :class:`Running`.
+        """
+        return None
 
 
 def explain(
@@ -91,26 +198,40 @@ def explain(
     :param signer: verifies cookies and stamps; without it none is valid.
     :raises SettingError: if the address is none.
     """
+    return explain_by(Computed(settings, slots), settings, client, signer)
+
+
+def explain_by(
+    running: Running, settings: Settings, client: Client, signer: Signer | None
+) -> Explanation:
+    """
+    Say who serves a client, by what a primary knows.
+
+    :param settings: the primary's.
+    :param signer: the primary's too; without one no cookie and no stamp is valid.
+    :raises SettingError: if the address is none.
+    """
     if client.address:
         try:
             parse_address(client.address)
         except ValueError:
             raise SettingError(f"--address: {client.address!r} is not an address") from None
     affinity = settings.keys
-    resolver = Resolver(affinity, signer, lambda slot: slot < slots, settings.networks)
+    resolver = Resolver(affinity, signer, running.stands, settings.networks, running.owner_of)
     head = client.head
     name = client.server_name.lower().rstrip(".").encode()
     hello = Hello(name) if name else None
     verdict = resolver.resolve(client.address, head, hello)
     reasons = []
     for key in affinity.keys:
-        if key == verdict.entry:
+        if key == verdict.entry and not verdict.weak:
             break
         reasons.append(f"{key}: {_why_not(key, client, signer)}")
-    slot, why = _place(settings, slots, verdict)
+    slot, why = _place(running, verdict)
     reasons.append(why)
     entry = "" if verdict.entry is None else str(verdict.entry)
-    return Explanation(entry, verdict.key or b"", slot, tuple(reasons))
+    worker = None if slot is None else running.occupant_of(slot)
+    return Explanation(entry, verdict.key or b"", slot, tuple(reasons), worker, running.runs)
 
 
 def _why_not(key: Key, client: Client, signer: Signer | None) -> str:
@@ -118,25 +239,31 @@ def _why_not(key: Key, client: Client, signer: Signer | None) -> str:
         return "the client names no server"
     if not isinstance(key, (IpKey, TextKey)) and not key.key_of(client.head):
         return "the request does not have it"
+    if isinstance(key, LearnKey):
+        return "no worker that stands has claimed the id"
     if isinstance(key, (CookieKey, StampKey)) and signer is None:
         return "cannot be verified here without --secret-file"
-    return "not signed by us, or for a slot that there is not"
+    return "not signed by us, or for a slot that does not stand"
 
 
-def _place(settings: Settings, slots: int, verdict: Verdict) -> tuple[int | None, str]:
+def _place(running: Running, verdict: Verdict) -> tuple[int | None, str]:
     entry = verdict.entry
     if entry is None:
-        return None, "no entry matches, so this is a newcomer: the least loaded slot"
+        slot, how = running.newcomer_home()
+        return slot, f"no entry matches, so this is a newcomer: {how}"
+    if isinstance(entry, LearnKey):
+        if verdict.slot is None:
+            return None, (
+                f"{entry}: an id that a worker may have claimed; if none has, the next entry"
+            )
+        return verdict.slot, f"{entry}: claimed by slot {verdict.slot}"
     if verdict.slot is not None:
         return verdict.slot, f"{entry}: names slot {verdict.slot}, signed by us"
-    if isinstance(entry, LearnKey):
-        return None, f"{entry}: an id that the primary may have learned; if not, the next entry"
     assert verdict.key is not None
-    found = f"{entry}: the key is {_shown(entry, verdict.key)}"
-    if settings.placement == LEAST:
-        return None, f"{found}: where it was before, and else the least loaded slot"
-    slot = PLACEMENTS[settings.placement](slots).slot_of(verdict.key)
-    return slot, f"{found}: {settings.placement} over {slots} slots gives {slot}"
+    slot, how = running.home_of(verdict.key)
+    if verdict.weak:
+        return slot, f"{entry}: the clients of the slot that it names went elsewhere: {how}"
+    return slot, f"{entry}: the key is {_shown(entry, verdict.key)}: {how}"
 
 
 def _shown(entry: Key, key: bytes) -> str:

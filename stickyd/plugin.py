@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 
+from stickyd.control.api import ControlSocket
 from stickyd.control.notify import ServiceManager
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.errors import OperatorError
@@ -54,12 +55,19 @@ def makeService(options: Options) -> MultiService:
         sys.stdout.write("stickyd: the settings are sound and the application imports\n")
         raise SystemExit(0)
     together = MultiService()
+    control = ControlSocket(reactor, options.settings.control, sticky.explain, inherited)
+    control.setServiceParent(together)
     sticky.setServiceParent(together)
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
     reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
     upgrade = Upgrade(
-        reactor, sticky.succession, os.getcwd(), partial(_forget_pid, options), COMMANDS
+        reactor,
+        sticky.succession,
+        os.getcwd(),
+        partial(_forget_pid, options),
+        COMMANDS,
+        also=control.to_plain,
     )
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together

@@ -15,8 +15,10 @@ from typing_extensions import override
 
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
+from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
+from stickyd.fleet.knowledge import Knowledge
 from stickyd.fleet.life import Life
 from stickyd.fleet.orders import Orders
 from stickyd.fleet.placing import ClaimLimits, remember_clients
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IListeningPort
 
+    from stickyd.explain import Client, Explanation
     from stickyd.fleet.slot import Slot
     from stickyd.listen.port import StickyFactory
     from stickyd.placement.least import LeastLoaded
@@ -296,3 +299,15 @@ class StickyService(Service):
         :return: fires with an empty text, or with the reason why it was not done.
         """
         return self._orders.undrain(slot)
+
+    def explain(self, client: Client) -> Explanation:
+        """
+        Say who serves a client now, and why: the slot, its worker and what that is doing.
+
+        Asking changes nothing: nobody is remembered, no newcomer is given a slot.
+
+        :raises SettingError: if the client's address is none.
+        """
+        assert self.fleet.resolver is not None
+        known = Knowledge(self.fleet, self.settings.placement)
+        return explain_by(known, self.settings, client, self.fleet.resolver.signer)

@@ -100,6 +100,7 @@ class Settings:
     session_lifetime: float = seconds(86400.0 * 7, least=1)
     session_limit: int = whole(100_000, least=1)
     session_memory: int = whole(256, "MIB", least=1)
+    control: str = text("", "PATH")
     uid: str = text("", "USER")
     gid: str = text("", "GROUP")
     heartbeat: float = seconds(1.0, least=0.05)
@@ -192,7 +193,7 @@ FIXED = frozenset(
     {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
      "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
      "proxy_protocol", "head_bytes", "sniff_timeout", "sniff_limit", "sniff_overflow",
-     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout"}
+     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout", "control"}
 )  # fmt: skip
 
 

@@ -133,6 +133,8 @@ HELP: Mapping[str, str] = {
     "session_lifetime": "How long a session lives at most.",
     "session_limit": "How many sessions one worker keeps; the least recently used ones make room.",
     "session_memory": "How much the data of one worker's sessions may take.",
+    "control": "Answer operators on a UNIX socket at this path: python -m stickyd explain"
+    " --control PATH. Only the user that the primary runs as, and root, may ask.",
     "uid": "Run the workers as this user, by name or number; the primary must be root.",
     "gid": "Run the workers as this group; by default the user's own.",
     "heartbeat": "How often a worker reports.",

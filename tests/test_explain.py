@@ -93,7 +93,7 @@ def test_signed_cookie_names_its_slot() -> None:
     assert (explained.entry, explained.slot) == ("cookie:stickyd", 3)
     gone = ask(client, 2, SIGNER, affinity="cookie:stickyd,ip")
     assert gone.entry == "ip/32/64"
-    assert "not signed by us, or for a slot that there is not" in str(gone)
+    assert "not signed by us, or for a slot that does not stand" in str(gone)
     unknown = ask(client, affinity="cookie:stickyd,ip")
     assert unknown.entry == "ip/32/64"
     assert "cannot be verified here without --secret-file" in str(unknown)
@@ -104,7 +104,7 @@ def test_signed_cookie_names_its_slot() -> None:
     [
         ({"placement": "least"}, "where it was before, and else the least loaded slot"),
         ({"affinity": "cookie:stickyd"}, "no entry matches, so this is a newcomer"),
-        ({"affinity": "learn:query:sid,ip"}, "an id that the primary may have learned"),
+        ({"affinity": "learn:query:sid,ip"}, "an id that a worker may have claimed"),
     ],
 )
 def test_what_only_a_running_primary_knows_is_said_to_be_so(
@@ -169,6 +169,34 @@ def test_command_takes_a_whole_request(capsys: pytest.CaptureFixture[str]) -> No
          "--header=X-User: alice"]
     )  # fmt: skip
     assert "query:a: the key is '7'" in capsys.readouterr().out
+
+
+def test_command_asks_the_server_that_a_file_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Where the file of the server has a control socket, that server is asked, and without it
+    computed; the settings of the file are no obstacle to either.
+    """
+    config = tmp_path / "stickyd.toml"
+    config.write_text(f'workers = 4\ncontrol = "{tmp_path}/control"\n')
+    asked = ["explain", "--config", str(config), "--address", "192.0.2.7"]
+    assert main(asked) == 1
+    assert f"--control {tmp_path}/control: nobody listens there" in capsys.readouterr().err
+    assert main([*asked, "--control="]) == 0
+    assert "rendezvous over 4 slots" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--workers=3", "--trust=10.0.0.0/8", "--port=80"])
+def test_command_gives_a_running_server_no_settings(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    An option that would be ignored is refused.
+    """
+    assert main(["explain", "--control=/nowhere", option]) == 1
+    name = option.partition("=")[0]
+    assert f"{name} means nothing to a server that runs already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

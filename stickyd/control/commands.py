@@ -1,5 +1,6 @@
 """
-What primary and worker say to each other on the control channel: AMP commands.
+What primary and worker say to each other on the control channel: AMP commands.  And what
+an operator asks on the socket of ``--control``.
 
 The channel is a stream socket pair, one per worker.  Its end of file tells a worker that
 its primary has died.  An AMP value holds at most 65,535 bytes
@@ -14,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols import amp
 from typing_extensions import override
 
-from stickyd.errors import StartFailed
+from stickyd.errors import OperatorError, StartFailed
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import ITransport
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 #: Where a worker finds its ends of the channels; the primary puts them there.
 HANDOFF_DESCRIPTOR = 3
 CONTROL_DESCRIPTOR = 4
+
+#: Of what operators ask; who speaks another one is told so.
+OPERATOR_VERSION = 1
 
 
 class Serve(amp.Command):
@@ -142,6 +146,34 @@ class Stop(amp.Command):
     """
 
     arguments = [(b"patience", amp.Float())]  # noqa: RUF012
+
+
+class Explain(amp.Command):
+    """
+    Operator to primary: say who serves this client, and why.
+
+    ``version``: :data:`OPERATOR_VERSION`.  ``address``, ``headers`` (each as ``Name: value``),
+    ``target``, ``server_name``: :class:`stickyd.explain.Client`.  The answer is a
+    :class:`stickyd.explain.Explanation`: ``slot`` is -1 for none, ``state`` is empty where
+    there is no worker to tell of.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"version", amp.Integer()),
+        (b"address", amp.String()),
+        (b"headers", amp.ListOf(amp.String())),
+        (b"target", amp.String()),
+        (b"server_name", amp.String()),
+    ]
+    response = [  # noqa: RUF012
+        (b"entry", amp.Unicode()),
+        (b"key", amp.String()),
+        (b"slot", amp.Integer()),
+        (b"pid", amp.Integer()),
+        (b"state", amp.Unicode()),
+        (b"reasons", amp.ListOf(amp.Unicode())),
+    ]
+    errors = {OperatorError: b"OPERATOR"}  # noqa: RUF012
 
 
 class ControlProtocol(amp.AMP):

@@ -81,6 +81,7 @@ class Fleet:
 
     :ivar members: the slots, by index.
     :ivar place: makes the placement over a number of slots of which some stand.
+    :ivar placement: the one by which clients are placed now; None if no slot stands.
     :ivar steering: told where clients are placed, if the kernel places them too.
     :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
     :ivar resolver: places connections by a request that a worker has read; set by whoever
@@ -113,6 +114,7 @@ class Fleet:
         self.members: list[Member] = []
         #: How many of them the placement knows: a new one starts before it gets clients.
         self.placed = 0
+        self.placement: IPlacement | None = None
         self._slot_of: Callable[[bytes], int] | None = None
         self._held: deque[Handoff] | None = deque()
         self._stopping: Deferred[None] | None = None
@@ -275,9 +277,10 @@ class Fleet:
             self.newcomers.resize(placed)
         standing = self.standing()
         if standing:
-            self._slot_of = self.place(self.placed, standing).slot_of
+            self.placement = self.place(self.placed, standing)
+            self._slot_of = self.placement.slot_of
         else:
-            self._slot_of = None
+            self.placement = self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
         for member in self.members:
             life = member.life

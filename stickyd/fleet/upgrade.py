@@ -139,6 +139,7 @@ class Upgrade:
         forget_pid: Callable[[], Callable[[], None]],
         signals: Collection[signal.Signals],
         execute: Callable[[str, list[str], Mapping[str, str]], object] = os.execve,
+        also: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         """
         :param directory: where the process was started, to which relative paths in its
@@ -148,6 +149,7 @@ class Upgrade:
             again.
         :param signals: those that must wait while the process is neither the old program
             nor the new one.
+        :param also: gives more of the state, which is not the service's.
         """
         self._reactor = reactor
         self._primary = primary
@@ -155,6 +157,7 @@ class Upgrade:
         self._forget_pid = forget_pid
         self._signals = signals
         self._execute = execute
+        self._also = also
         self._under_way = False
 
     def begin(self) -> None:
@@ -274,7 +277,7 @@ class Upgrade:
         :raises OSError: if that cannot be; nothing has changed then.
         :raises OperatorError: the same.
         """
-        state = {"version": VERSION, **self._primary.to_plain()}
+        state = {"version": VERSION, **self._primary.to_plain(), **self._also()}
         with tempfile.TemporaryFile("w+") as file:
             json.dump(state, file)
             file.flush()

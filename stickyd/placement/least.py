@@ -112,12 +112,18 @@ class LeastLoaded:
 
         :return: None if it is not remembered, or the slot is not available.
         """
+        slot = self.peek(key)
+        if slot is not None:
+            self.remember(key, slot)
+        return slot
+
+    def peek(self, key: bytes) -> int | None:
+        """
+        Give what :meth:`known` would, without using the key.
+        """
         now = self._clock()
         slot, expiry = self._table.get(key, (-1, now))
-        if expiry <= now or not self._available(slot):
-            return None
-        self.remember(key, slot)
-        return slot
+        return slot if expiry > now and self._available(slot) else None
 
     def remember(self, key: bytes, slot: int) -> None:
         """
@@ -136,14 +142,20 @@ class LeastLoaded:
 
         Of slots with equal load the next in turn is taken.
         """
+        chosen = self.next_slot()
+        self._turn = chosen + 1
+        return chosen
+
+    def next_slot(self) -> int:
+        """
+        Give what :meth:`least_loaded` would choose, without taking the turn.
+        """
         loads = self._loads()
         candidates = [slot for slot in range(self.slots) if self._available(slot)]
-        chosen = min(
+        return min(
             candidates or range(self.slots),
             key=lambda slot: (loads[slot], (slot - self._turn) % self.slots),
         )
-        self._turn = chosen + 1
-        return chosen
 
     def resize(self, slots: int) -> None:
         """

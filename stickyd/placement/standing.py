@@ -25,6 +25,7 @@ class Standing:
 
     :ivar slots: how many slots there are, standing or not.
     :ivar standing: the indices of those that stand, ascending; at least one.
+    :ivar usual: gives the slot of a key when all of them stand.
     """
 
     def __init__(
@@ -32,18 +33,18 @@ class Standing:
     ) -> None:
         self.slots = slots
         self.standing = sorted(standing)
-        self._first = make_placement(slots).slot_of
+        self.usual = make_placement(slots).slot_of
         self._second = make_placement(len(self.standing)).slot_of
         self._stands = frozenset(standing)
         if len(self._stands) == slots:
             # The usual case: spare each connection the look.
-            self.slot_of = self._first  # type: ignore[method-assign]
+            self.slot_of = self.usual  # type: ignore[method-assign]
 
     def slot_of(self, key: bytes) -> int:
         """
         Choose among the slots that stand; see :class:`IPlacement`.
         """
-        slot = self._first(key)
+        slot = self.usual(key)
         if slot in self._stands:
             return slot
         # By a key of its own: among fewer slots, rendezvous would give all of this slot's

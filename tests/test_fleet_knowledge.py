@@ -1,0 +1,182 @@
+"""
+What a primary says of its slots when it is asked, and that asking changes nothing.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from stickyd.explain import Client, Occupant, explain_by
+from stickyd.fleet.knowledge import Knowledge
+from stickyd.fleet.reload import Changes
+from stickyd.placement.least import LeastLoaded
+from stickyd.placement.standing import Standing
+from stickyd.settings import Settings
+from stickyd.testing import FakePlacement
+from tests.test_fleet_supervise import Rig
+
+
+def knowledge_of(rig: Rig) -> Knowledge:
+    """
+    What the fleet of a rig knows.
+    """
+    return Knowledge(rig.fleet, "rendezvous")
+
+
+def test_life_of_a_slot_in_words() -> None:
+    """
+    Starting, serving, draining, restarting after a death, failed: each with the worker that
+    has the slot.
+    """
+    rig = Rig(2)
+    known = knowledge_of(rig)
+    assert known.occupant_of(0) == Occupant(1001, "starting")
+    rig.clock.advance(1.0)
+    rig.ready(0, 1)
+    assert known.occupant_of(0) == Occupant(1001, "serving")
+    rig.fleet.slots[0].drained = True
+    assert known.occupant_of(0) == Occupant(1001, "draining")
+    rig.fleet.slots[0].drained = False
+    rig.worker(0).died("died of signal 9 (SIGKILL)")
+    assert known.occupant_of(0) == Occupant(0, "restarting")
+    rig.clock.advance(1.0)
+    assert known.occupant_of(0) == Occupant(1003, "restarting")
+    rig.fail(0)
+    assert known.occupant_of(0) == Occupant(0, "failed")
+
+
+def test_reload_in_words() -> None:
+    """
+    A worker serves until it hands over; from then on clients wait for the next one.
+    """
+    rig = Rig(1)
+    known = knowledge_of(rig)
+    rig.ready(0)
+    Changes(rig.fleet, lambda: 300.0).reload()
+    assert known.occupant_of(0) == Occupant(1001, "serving")
+    rig.ready(0)
+    assert known.occupant_of(0) == Occupant(1002, "restarting")
+    rig.spawner.workers[0].releases[0][1].callback(None)
+    assert known.occupant_of(0) == Occupant(1002, "serving")
+
+
+def test_worker_that_gives_away_serves_on() -> None:
+    """
+    While others are given what is theirs by a new placement, the worker is no other.
+    """
+    rig = Rig(1)
+    known = knowledge_of(rig)
+    rig.ready(0)
+    rig.fleet.slots[0].hold(rig.worker(0))
+    assert known.occupant_of(0) == Occupant(1001, "serving")
+
+
+def test_stop_in_words() -> None:
+    """
+    A worker that is being stopped is said to be.
+    """
+    rig = Rig(1)
+    rig.ready(0)
+    rig.stop()
+    assert knowledge_of(rig).occupant_of(0) == Occupant(1001, "stopping")
+
+
+def test_stand_in_is_told_with_the_reason() -> None:
+    """
+    Whose slot does not stand is told which one, how it is there, and where he is instead.
+    """
+    rig = Rig(3)
+    rig.ready(0, 1)
+    known = knowledge_of(rig)
+    assert known.home_of(b"\2") == (2, "rendezvous over 3 slots gives 2")
+    rig.fail(2)
+    slot, how = known.home_of(b"\2")
+    assert slot == Standing(FakePlacement, 3, [0, 1]).slot_of(b"\2")
+    assert how == (
+        "rendezvous over 3 slots gives 2, which does not stand (no worker, failed), so"
+        f" {slot} stands in for it"
+    )
+
+
+def test_nobody_stands() -> None:
+    """
+    Where nobody is left it is told that the client is refused, by whatever he is known.
+    """
+    rig = Rig(1)
+    rig.fail(0)
+    settings = Settings.read({"affinity": "header:X-User"})
+    for headers in ([("X-User", "alice")], []):
+        found = explain_by(knowledge_of(rig), settings, Client("192.0.2.1", headers), None)
+        assert found.slot is None
+        assert found.told
+        assert str(found).startswith("no slot\n")
+        assert "every slot has failed or is drained, so the client is refused" in str(found)
+
+
+def test_asking_of_newcomers_takes_no_turn() -> None:
+    """
+    However often it is asked, the next newcomer goes where it was told he would.
+    """
+    rig = Rig(3)
+    rig.ready(0, 1, 2)
+    known = knowledge_of(rig)
+    for expected in (0, 1, 2):
+        for _ in range(2):
+            assert known.newcomer_home()[0] == expected
+        assert rig.fleet.newcomers.least_loaded() == expected
+
+
+def test_asking_remembers_nobody() -> None:
+    """
+    With the least placement an unknown client stays unknown, and a known one is not used:
+    he is forgotten when his time is over.
+    """
+    rig = Rig(2)
+    rig.ready(0, 1)
+    seconds = rig.clock.seconds
+    stick = LeastLoaded(2, rig.fleet.loads, seconds, rig.fleet.stands, 10, 60.0)
+    rig.fleet.place = stick.place
+    rig.fleet.place_again()
+    known = knowledge_of(rig)
+    told = known.home_of(b"key")
+    assert told == (0, "not remembered, so the least loaded slot, 0 at the moment")
+    assert len(stick) == 0
+    assert stick.slot_of(b"key") == 0
+    assert known.home_of(b"key") == (0, "remembered on slot 0")
+    rig.clock.advance(59.0)
+    assert known.home_of(b"key") == (0, "remembered on slot 0")
+    rig.clock.advance(2.0)
+    assert known.home_of(b"key")[1].startswith("not remembered")
+
+
+def test_asking_of_a_learned_id_does_not_keep_it() -> None:
+    """
+    A claim is told, and forgotten at its time although somebody has asked.
+    """
+    rig = Rig(2)
+    rig.ready(0, 1)
+    rig.fleet.claim(1, [b"id"])
+    owner_of = knowledge_of(rig).owner_of
+    rig.clock.advance(86399.0)
+    assert owner_of(b"id") == 1
+    rig.clock.advance(2.0)
+    assert owner_of(b"id") is None
+
+
+def test_move_in_between() -> None:
+    """
+    During a resize the answer is by the placement that still counts.
+    """
+    rig = Rig(2)
+    rig.ready(0, 1)
+    known = knowledge_of(rig)
+    resized: Deferred[str] = Changes(rig.fleet, lambda: 300.0).resize(3)
+    rig.ready(2)
+    assert known.slots == 2
+    assert known.home_of(b"\2")[0] == 0
+    for worker in rig.spawner.workers:
+        for _, released in worker.releases:
+            released.callback(None)
+    assert known.slots == 3
+    assert known.home_of(b"\2")[0] == 2
+    assert resized.called
