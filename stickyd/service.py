@@ -41,7 +41,7 @@ from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
 from stickyd.listen.kernel import KernelSteering
-from stickyd.listen.opening import open_groups, require_kernel, resume_groups
+from stickyd.listen.opening import open_groups, require_kernel, resume_groups, try_kernel
 from stickyd.listen.overflow import Overflow
 from stickyd.listen.port import StickyFactory, plain_socket
 from stickyd.listen.skew import SkewWatch
@@ -226,8 +226,15 @@ class StickyService(Service):
         :raises ListenError: if one of the endpoints cannot be listened on.
         """
         self._listening = True
-        former = {} if self._inherited is None else self._inherited["ports"]
         self._steer_by_kernel()
+        self._listen({} if self._inherited is None else self._inherited["ports"])
+
+    def _listen(self, former: dict[str, Any]) -> None:
+        """
+        Listen where the kernel does not steer.
+
+        :param former: ports of a former self, by endpoint.
+        """
         for description, endpoint in self._endpoints:
             if self.kernel is not None and description in self.kernel.groups:
                 continue
@@ -257,16 +264,21 @@ class StickyService(Service):
         """
         The endpoints that it listens on.
         """
-        return [description for description, _ in self._open]
+        steered = () if self.kernel is None else self.kernel.groups
+        return [*(description for description, _ in self._open), *steered]
 
     def try_listening(self) -> None:
         """
         Listen where nobody holds the socket for us, and stop at once.
 
-        :raises ListenError: if that cannot be.
+        :raises OperatorError: if that cannot be.
         """
         self._endpoints = [(name, endpoint) for name, endpoint in self._endpoints if endpoint]
-        self.privilegedStartService()
+        self._listening = True
+        # An upgrade opens no new groups for the kernel: it goes on with those of the parent.
+        if self.settings.steering == "kernel":
+            try_kernel(self.settings, self._count)
+        self._listen({})
         self._listen_no_more()
 
     def _steer_by_kernel(self) -> None:
@@ -323,9 +335,13 @@ class StickyService(Service):
     def startService(self) -> None:
         """
         Start the workers, and accept.
+
+        :raises SettingError: if we may not become their user any more.
         """
         if not self._listening:
             self.privilegedStartService()
+        # twistd may have given up root meanwhile.
+        self._spawner.run_as(*identity(self.settings.uid, self.settings.gid))
         super().startService()
         self._log.info("Primary {pid} running", pid=os.getpid())
         for warning in self.settings.keys.warnings:
