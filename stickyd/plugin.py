@@ -73,11 +73,12 @@ def makeService(options: Options) -> MultiService:
     return together
 
 
-def _forget_pid(options: Options) -> Callable[[], None]:
+def _forget_pid(options: Options) -> Callable[[], None] | None:
     """
     Remove twistd's pid file, if it is ours.
 
-    :return: writes it again.
+    :return: writes it again; or nothing if there is none, or it stays because we may not
+        remove it, having given up root.
     """
     twistd: Any = options.parent
     path = Path("twistd.pid" if twistd is None else twistd["pidfile"] or os.devnull)
@@ -87,8 +88,8 @@ def _forget_pid(options: Options) -> Callable[[], None]:
             path.unlink()
             return partial(_write, path, text)
     except OSError:
-        pass  # there is none
-    return lambda: None
+        pass
+    return None
 
 
 def _write(path: Path, text: str) -> None:

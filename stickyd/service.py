@@ -18,6 +18,7 @@ from stickyd.affinity.token import Signer
 from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.cpus import usable_cpus
+from stickyd.fleet.identity import identity
 from stickyd.fleet.knowledge import Knowledge
 from stickyd.fleet.life import Life
 from stickyd.fleet.orders import Orders
@@ -206,7 +207,7 @@ class StickyService(Service):
         """
         Listen where nobody holds the socket for us, and stop at once.
 
-        :raises ListenError: if that cannot be.
+        :raises OperatorError: if that cannot be.
         """
         self._entrance.try_opening(self._count)
 
@@ -214,9 +215,13 @@ class StickyService(Service):
     def startService(self) -> None:
         """
         Start the workers, and accept.
+
+        :raises SettingError: if we may not become their user any more.
         """
         if not self._entrance.is_open:
             self.privilegedStartService()
+        # twistd may have given up root meanwhile.
+        self._spawner.run_as(*identity(self.settings.uid, self.settings.gid))
         super().startService()
         self._log.info("Primary {pid} running", pid=os.getpid())
         for warning in self.settings.keys.warnings:

@@ -52,6 +52,11 @@ class Spawner(FakeSpawner):
         Have spares.
         """
 
+    def run_as(self, uid: int | None, gid: int | None) -> None:
+        """
+        Start the next workers as somebody.
+        """
+
     def stop(self) -> Deferred[None]:
         """
         Have none any more.

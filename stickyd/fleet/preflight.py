@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stickyd.errors import ApplicationError
+from stickyd.fleet.identity import groups_of, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +38,13 @@ def check_application(settings: Settings) -> None:
     Import the application as a worker would, in a process of its own.
 
     The primary never imports it: its code, its threads and its reactor are no business
-    of the process that must not fail.
+    of the process that must not fail.  The child is of the workers' user: root must not
+    run it either, and may read files that they may not.
 
     :raises ApplicationError: if it cannot be imported or is not what its option says.
+    :raises SettingError: if there can be no workers of that user.
     """
+    uid, gid = identity(settings.uid, settings.gid)
     if settings.application is None and not settings.tls and not settings.access_log:
         return
     try:
@@ -50,6 +54,9 @@ def check_application(settings: Settings) -> None:
             stdout=subprocess.PIPE,
             text=True,
             timeout=settings.start_timeout,
+            user=uid,
+            group=gid,
+            extra_groups=None if uid is None else groups_of(uid, gid),
         )
     except subprocess.TimeoutExpired:
         raise ApplicationError(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -96,6 +97,12 @@ class Spawner:
         self._failures = 0
         self._retry: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
+
+    def run_as(self, uid: int | None, gid: int | None) -> None:
+        """
+        Start the next workers as somebody, or as whom we are by now.
+        """
+        self.birth = replace(self.birth, uid=uid, gid=gid)
 
     @property
     def spare(self) -> bool:

@@ -47,6 +47,12 @@ PREFLIGHT = "STICKYD_PREFLIGHT"
 #: Of the state; a successor of another version refuses it before it does any harm.
 VERSION = 1
 
+#: Where a daemon logs that was not told where, in the directory where it was started.
+LOGFILE = "twistd.log"
+
+#: Has twistd look for no pid file and write none.
+NO_PID_FILE = "--pidfile="
+
 #: Seconds that the new code may take to be tried.
 PREFLIGHT_SECONDS = 60.0
 
@@ -136,7 +142,7 @@ class Upgrade:
         reactor: Any,
         primary: Succession,
         directory: str,
-        forget_pid: Callable[[], Callable[[], None]],
+        forget_pid: Callable[[], Callable[[], None] | None],
         signals: Collection[signal.Signals],
         execute: Callable[[str, list[str], Mapping[str, str]], object] = os.execve,
         also: Callable[[], dict[str, Any]] = dict,
@@ -146,7 +152,7 @@ class Upgrade:
             command line refer.
         :param forget_pid: removes the pid file, as twistd refuses to start where it finds
             one with the id of a living process, its own included; returns what writes it
-            again.
+            again, or nothing if it has removed none: then twistd must do without.
         :param signals: those that must wait while the process is neither the old program
             nor the new one.
         :param also: gives more of the state, which is not the service's.
@@ -180,7 +186,10 @@ class Upgrade:
         self._under_way = False
 
     def _preflight(self) -> None:
-        command = command_line(sys.executable, sys.orig_argv[1:], ["--pidfile="], os.devnull)
+        command = command_line(sys.executable, sys.orig_argv[1:], [NO_PID_FILE], os.devnull)
+        if f"--logfile={os.devnull}" in command:
+            # It would be found out too late, and may have been opened before root was given up.
+            self._require_writable(os.path.join(self._directory, LOGFILE))
         try:
             outcome = subprocess.run(  # noqa: S603 (our own command line)
                 command,
@@ -199,6 +208,13 @@ class Upgrade:
         if outcome.returncode != 0:
             lines = outcome.stdout.strip().splitlines()
             raise OperatorError(lines[-1] if lines else f"exit code {outcome.returncode}")
+
+    def _require_writable(self, path: str) -> None:
+        if not os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK):
+            raise OperatorError(
+                f"the new code could not write {path}; let its user do so, or name another"
+                " file at the next start (twistd --logfile)"
+            )
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(OperatorError) is None:
@@ -284,16 +300,18 @@ class Upgrade:
             inherited = [file.fileno(), *descriptors(state)]
             for descriptor in inherited:
                 os.set_inheritable(descriptor, True)
-            command = command_line(sys.executable, sys.orig_argv[1:], [], "twistd.log")
-            self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
             here = os.getcwd()
             remember_pid = self._forget_pid()
+            extra = [] if remember_pid or NO_PID_FILE in sys.orig_argv else [NO_PID_FILE]
+            command = command_line(sys.executable, sys.orig_argv[1:], extra, LOGFILE)
+            self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
             try:
                 os.chdir(self._directory)
                 self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})
             except OSError:
                 os.chdir(here)
-                remember_pid()
+                if remember_pid is not None:
+                    remember_pid()
                 for descriptor in inherited:
                     os.set_inheritable(descriptor, False)
                 raise

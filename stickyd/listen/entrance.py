@@ -20,7 +20,7 @@ from stickyd.errors import OperatorError
 from stickyd.handoff.accept import AcceptLoop
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
 from stickyd.listen.kernel import KernelSteering
-from stickyd.listen.opening import open_groups, require_kernel, resume_groups
+from stickyd.listen.opening import open_groups, require_kernel, resume_groups, try_kernel
 from stickyd.listen.port import StickyFactory, plain_socket
 from stickyd.listen.sniff import Bounds, Sniffer
 
@@ -117,7 +117,8 @@ class Entrance:
         """
         The endpoints that it listens on.
         """
-        return [description for description, _ in self._open]
+        steered = () if self.kernel is None else self.kernel.groups
+        return [*(description for description, _ in self._open), *steered]
 
     # opening
 
@@ -130,8 +131,15 @@ class Entrance:
         :raises ListenError: if one of the endpoints cannot be listened on.
         """
         self.is_open = True
-        former = {} if inherited is None else inherited["ports"]
         self._steer_by_kernel(slots, inherited)
+        self._open_ports({} if inherited is None else inherited["ports"])
+
+    def _open_ports(self, former: dict[str, Any]) -> None:
+        """
+        Listen where the kernel does not steer.
+
+        :param former: ports of a former self, by endpoint.
+        """
         for description, endpoint in self._endpoints:
             if self.kernel is not None and description in self.kernel.groups:
                 continue
@@ -147,10 +155,14 @@ class Entrance:
         """
         Listen where nobody holds the socket for us, and stop at once.
 
-        :raises ListenError: if that cannot be.
+        :raises OperatorError: if that cannot be.
         """
         self._endpoints = [(name, endpoint) for name, endpoint in self._endpoints if endpoint]
-        self.open(slots)
+        self.is_open = True
+        # An upgrade opens no new groups for the kernel: it goes on with those of the parent.
+        if self._settings.steering == "kernel":
+            try_kernel(self._settings, slots)
+        self._open_ports({})
         self._close_ports()
 
     def _steer_by_kernel(self, slots: int, inherited: dict[str, Any] | None) -> None:

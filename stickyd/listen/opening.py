@@ -4,6 +4,7 @@ Listening by kernel steering: whether it can be, and the groups of sockets for i
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 _log = Logger()
+
+_OF_OUR_OWN = "tcp:0:interface=127.0.0.1"
 
 
 def require_kernel(settings: Settings) -> IpKey:
@@ -104,6 +107,21 @@ def open_checked_group(
             f"{description}: kernel steering does not work here: {reason}; use handoff steering"
         )
     return group
+
+
+def try_kernel(settings: Settings, slots: int) -> None:
+    """
+    Check that the kernel takes this version's program and follows it, on a port that
+    nobody knows.
+
+    :raises OperatorError: if it does not.
+    """
+
+    def drop(descriptor: int, host: str, port: int) -> None:
+        os.close(descriptor)
+
+    group = open_checked_group(_OF_OUR_OWN, require_kernel(settings), slots, drop)
+    group.withdraw(taken_apart(drop))
 
 
 def resumed_group(plain: dict[str, Any], description: str, key: IpKey) -> SteeredGroup:

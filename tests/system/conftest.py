@@ -37,6 +37,7 @@ class Start(Protocol):
         ready: bool = True,
         embedded: bool = False,
         before: Sequence[str] = (),
+        twistd_options: Sequence[str] = ("-n", "--pidfile="),
     ) -> Server:
         """
         :param ready: whether to wait until all workers serve.
@@ -59,6 +60,7 @@ def start() -> Iterator[Start]:
         ready: bool = True,
         embedded: bool = False,
         before: Sequence[str] = (),
+        twistd_options: Sequence[str] = ("-n", "--pidfile="),
     ) -> Server:
         server = Server(
             *arguments,
@@ -68,6 +70,7 @@ def start() -> Iterator[Start]:
             listener=listener,
             embedded=embedded,
             before=before,
+            twistd_options=twistd_options,
         )
         servers.append(server)
         if ready:

@@ -15,6 +15,7 @@ from tests.system.processes import eventually, is_alive, processes_marked
 from tests.system.server import environment, twistd
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.system.conftest import Start
@@ -105,18 +106,28 @@ class Daemon:
     """
 
     def __init__(self, directory: Path) -> None:
+        """
+        :param directory: where it is started, and has its files.
+        """
         self._directory = directory
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
         self.pid_file = directory / "twistd.pid"
         self._log = directory / "twistd.log"
 
-    def start(self) -> None:
+    def start(self, before: Sequence[str] = (), options: Sequence[str] = ()) -> None:
         """
         Start it.
+
+        :param before: the command that runs it, and becomes it.
+        :param options: of twistd.
         """
         name, _, value = self._mark.partition("=")
         subprocess.run(
-            twistd("stickyd", "--listen", "tcp:0:interface=127.0.0.1", "--workers", "1"),
+            [
+                *before,
+                *twistd(*options, "stickyd", "--listen", "tcp:0:interface=127.0.0.1"),
+                *("--workers", "1"),
+            ],
             cwd=self._directory,
             env=environment(**{name: value}),
             check=True,
