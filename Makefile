@@ -54,6 +54,6 @@ wheel: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv tests/system/node/node_modules build dist docs/_build *.egg-info .mypy_cache .ruff_cache .hypothesis
 	rm -f twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -121,6 +121,25 @@ def test_newcomers_wait_for_a_resize_too() -> None:
     assert made.worker(handoff.slot).sent == [handoff]
 
 
+def test_those_who_wait_through_a_resize_keep_the_slot_that_their_request_names() -> None:
+    """
+    Who belongs to a slot by a token stays with it, whatever his key says; if it is gone he is
+    placed by the key, as is everybody else.
+    """
+    made = rig()
+    made.worker(1).window = made.worker(2).window = 0
+    stays, goes = made.deliver(0, slot=1), made.deliver(0, slot=2)
+    by_key = made.deliver(5)
+    fleet = made.fleet
+    fleet.hold()
+    fleet.hold_first([handoff for slot in (1, 2) for handoff in fleet.slots[slot].release()])
+    made.worker(1).window = 64
+    fleet.place_again(2)
+    assert made.worker(0).sent == [goes]
+    assert made.worker(1).sent == [stays, by_key]
+    assert not made.worker(2).sent
+
+
 def test_claimed_id_leads_to_its_slot() -> None:
     """
     Who has minted an id gets whoever sends it, with the bytes that another worker read.

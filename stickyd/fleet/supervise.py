@@ -247,12 +247,11 @@ class Fleet:
 
     def hold_first(self, handoffs: Sequence[Handoff]) -> None:
         """
-        Let connections wait, oldest first, before those that are held already.
+        Let connections wait, oldest first, before those that are held already.  Those that
+        belong to a slot by name keep it, as the next request is of a session there.
         """
         assert self._held is not None
-        for handoff in reversed(handoffs):
-            handoff.slot = BY_KEY
-            self._held.appendleft(handoff)
+        self._held.extendleft(reversed(handoffs))
 
     def standing(self) -> list[int]:
         """

@@ -5,12 +5,14 @@ know nothing of each other.
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.system.nodejs import run_node
+from tests.system.log import Log
+from tests.system.nodejs import node_command, run_node
 from tests.system.placing import rendezvous, source_address
 from tests.system.server import LONG
 
@@ -115,3 +117,32 @@ def test_sessions_are_unknown_where_nothing_tells_clients_apart(start: Start) ->
     clients = converse(server, ["polling"], ONE_ADDRESS, clients=20, events=2, cookies=False)
     server.allow("Invalid session")
     assert [client for client in clients if "Invalid session" in client.get("error", "")]
+
+
+@pytest.mark.usefixtures("node_packages")
+def test_reload_ends_sessions_of_polls_and_no_websocket(start: Start) -> None:
+    """
+    After a reload a client that polls is told that its session is invalid, and by itself has a
+    new one, at the fresh worker; a WebSocket goes on at the old one.
+    """
+    server = start("--asgi", f"{HERE}.socketio_app:app", "--affinity", "cookie:stickyd")
+    plan = {"url": f"http://127.0.0.1:{server.port}"}
+    process = subprocess.Popen(node_command("socketio_lasting.js", plan), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    log = Log(process.stdout, lambda line: None)
+    try:
+        homes = {
+            transport: int(log.wait_for(rf"{transport} (\d+) heard 2")[1])
+            for transport in ("polling", "websocket")
+        }
+        server.reload()
+        server.allow("Invalid session")
+        fresh = server.worker(server.slot_of(homes["polling"]))
+        log.wait_for("polling disconnected: transport error: .*Invalid session", timeout=LONG)
+        log.wait_for(rf"polling {fresh} heard 2", timeout=LONG)
+        log.wait_for(rf"websocket {homes['websocket']} heard", since=log.mark())
+        assert not log.found("websocket disconnected")
+    finally:
+        process.kill()
+        process.wait()
+    log.wait_for_end()
