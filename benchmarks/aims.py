@@ -51,6 +51,7 @@ class Aim:
     against: str
     figure: Callable[[Slice], float]
     most: float | None = None
+    mode: str = "close"
 
     def measured(self, slices: list[Slice]) -> float:
         """
@@ -60,11 +61,11 @@ class Aim:
         ratios = [mine[key] / theirs[key] for key in mine if theirs.get(key)]
         return median(ratios) if ratios else math.nan
 
-    def _by_round(self, slices: list[Slice], system: str) -> dict[tuple[str, int], float]:
+    def _by_round(self, slices: list[Slice], system: str) -> dict[int, float]:
         return {
-            (piece.mode, piece.round): self.figure(piece)
+            piece.round: self.figure(piece)
             for piece in slices
-            if piece.system == system
+            if (piece.system, piece.mode) == (system, self.mode)
         }
 
     def cells(self, slices: list[Slice]) -> list[str]:

@@ -48,6 +48,10 @@ BATCH = 64
 #: What a send to an end that has closed fails with (unix(7)).
 CLOSED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 
+# Plain numbers: an operation on the socket module's own flags takes half a microsecond.
+_TRUNCATED = int(MSG_TRUNC)
+_DROPPED = int(MSG_CTRUNC)
+
 #: Seconds until a send that the kernel refused for want of memory or of in-flight
 #: descriptors is tried again: nothing wakes us when there is room.
 RETRY_SECONDS = 0.01
@@ -311,9 +315,9 @@ class HandoffChannel:
         if kind == Kind.HANDOFF:
             if sequence != self._taken + 1:
                 raise FrameError(f"handoff {sequence} where {self._taken + 1} was due")
-            if len(descriptors) > 1 or flags & MSG_TRUNC:
+            if len(descriptors) > 1 or flags & _TRUNCATED:
                 raise FrameError(f"handoff {sequence} with {len(descriptors)} descriptors")
-            if flags & MSG_CTRUNC or not descriptors:
+            if flags & _DROPPED or not descriptors:
                 # The kernel had no room in our descriptor table and dropped it.
                 for descriptor in descriptors:
                     os.close(descriptor)
