@@ -54,8 +54,8 @@ class _Outliving:
         and an application that reads just then would fail.
     """
 
-    def __init__(self, request: Request) -> None:
-        self._request: Any = request
+    def __init__(self, request: Any) -> None:
+        self._request = request
         self.content: BinaryIO = self._request.content
         self._request.content = BytesIO()
 
