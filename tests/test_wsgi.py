@@ -38,9 +38,14 @@ class Application:
         self, environ: Mapping[str, Any], start_response: Callable[..., Any]
     ) -> list[bytes]:
         self.environs.append(environ)
-        body = b"%d" % len(environ["wsgi.input"].read())
         path = environ["PATH_INFO"]
-        if path == "/boom":
+        if path.startswith("/late"):
+            self.arrived.append(path)
+            self.gate.wait()
+        body = b"%d" % len(environ["wsgi.input"].read())
+        if path.startswith("/late"):
+            self.left.append(body.decode())
+        if path in ("/boom", "/late/boom"):
             raise ValueError("boom")
         if path == "/held":
             self.arrived.append(path)
@@ -162,6 +167,34 @@ def test_exception_is_a_500_and_a_log_line(scene: Scene) -> None:
         run(scene.loop, go())
     failures = [event["log_failure"] for event in events if "log_failure" in event]
     assert [failure.getErrorMessage() for failure in failures] == ["boom"]
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_client_who_leaves_takes_nothing_along(scene: Scene, size: int) -> None:
+    """
+    An application can read the body of a client who has left, and the log has nothing of it
+    but what the application itself raises.
+    """
+
+    async def go() -> None:
+        for path in ("/late", "/late/boom"):
+            client = scene.visit()
+            await client.send(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n")
+            await client.send(bytes(size))
+            await until(lambda path=path: path in scene.application.arrived)  # type: ignore[misc]  # no type for a default
+            client.close()
+        await until(lambda: not scene.host.connections)
+        scene.application.gate.set()
+        await until(lambda: len(scene.application.left) == 2)
+        await fired(scene.host.stop())
+        scene.stopped = True
+
+    with logged() as events:
+        run(scene.loop, go())
+    assert scene.application.left == [str(size)] * 2
+    failures = [event["log_failure"] for event in events if "log_failure" in event]
+    assert [failure.getErrorMessage() for failure in failures] == ["boom"]
+    assert all(environ["wsgi.input"]._wrapped.closed for environ in scene.application.environs)
 
 
 def test_threads_are_as_many_as_allowed(scene: Scene) -> None:

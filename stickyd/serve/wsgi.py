@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
@@ -19,7 +20,7 @@ from stickyd.interfaces import IHost
 from stickyd.serve.resource import ResourceHost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.web.server import Request
 
@@ -45,6 +46,31 @@ class ApplicationThreads(ThreadPool):
         super().__init__(minthreads=1, maxthreads=most, name="wsgi")
 
 
+class _Outliving:
+    """
+    A request as its application's thread may use it: also after the client has left.
+
+    :ivar content: the body.  The request would close its own as soon as the client leaves,
+        and an application that reads just then would fail.
+    """
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self.content: BinaryIO = self._request.content
+        self._request.content = BytesIO()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+    def finish(self) -> None:
+        """
+        End the response, if anybody waits for it: Twisted does not look when an application
+        has failed.
+        """
+        if not self._request._disconnected:
+            self._request.finish()
+
+
 class ApplicationResource(WSGIResource):
     """
     A WSGI application as the root resource.
@@ -56,16 +82,29 @@ class ApplicationResource(WSGIResource):
         """
         :param root_path: the prefix that a proxy in front takes off the path.
         """
+        self._make = partial(WSGIResource, reactor, threads)
+        self._run = application
+        self._root_path = root_path
+        super().__init__(reactor, threads, application)
 
-        def run(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            environ["SCRIPT_NAME"] = root_path + environ["SCRIPT_NAME"]
-            # Other workers have this application too, each with the state of its own clients.
-            environ["wsgi.multiprocess"] = True
-            # PEP 3333: never empty, as it is if the client's Host is.
-            environ["SERVER_NAME"] = environ["SERVER_NAME"] or "localhost"
-            return application(environ, start_response)
-
-        super().__init__(reactor, threads, run)
+    def _answer(
+        self, content: BinaryIO, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterator[bytes]:
+        environ["SCRIPT_NAME"] = self._root_path + environ["SCRIPT_NAME"]
+        # Other workers have this application too, each with the state of its own clients.
+        environ["wsgi.multiprocess"] = True
+        # PEP 3333: never empty, as it is if the client's Host is.
+        environ["SERVER_NAME"] = environ["SERVER_NAME"] or "localhost"
+        try:
+            pieces = self._run(environ, start_response)
+            try:
+                yield from pieces
+            finally:
+                close = getattr(pieces, "close", None)
+                if close is not None:
+                    close()
+        finally:
+            content.close()
 
     @override
     def render(self, request: Request) -> Any:
@@ -73,7 +112,9 @@ class ApplicationResource(WSGIResource):
             # Twisted asks for its host and port.
             request.client = IPv4Address("TCP", "", 0)
             request.host = IPv4Address("TCP", "localhost", 443 if request.isSecure() else 80)
-        return super().render(request)
+        outliving = _Outliving(request)
+        answer = self._make(partial(self._answer, outliving.content))
+        return answer.render(cast("Request", outliving))
 
 
 @implementer(IHost)

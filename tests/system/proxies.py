@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HAPROXY = """
 global
-    maxconn 100
+    maxconn 1000
 defaults
     mode {mode}
     timeout connect 5s
@@ -35,16 +35,21 @@ daemon off;
 worker_processes 1;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
-events {{ worker_connections 100; }}
+events {{ worker_connections 1000; }}
 http {{
     access_log off;
+    client_max_body_size 20m;
+    # What comes in chunks is passed on in chunks.
+    proxy_request_buffering off;
+    # Its child may be somebody who may not write there.
+    proxy_max_temp_file_size 0;
     client_body_temp_path {directory}/a;
     proxy_temp_path {directory}/b;
     fastcgi_temp_path {directory}/c;
     uwsgi_temp_path {directory}/d;
     scgi_temp_path {directory}/e;
     map $http_upgrade $upgrading {{ default upgrade; "" ""; }}
-    upstream sticky {{ server {target}; keepalive 4; }}
+    upstream sticky {{ server {target}; keepalive {keepalive}; }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
@@ -116,9 +121,11 @@ def haproxy(
         return Proxy(command, listener, directory / "haproxy.log")
 
 
-def nginx(directory: Path, target: tuple[str, int]) -> Proxy:
+def nginx(directory: Path, target: tuple[str, int], keepalive: int = 4) -> Proxy:
     """
     Start nginx, which says who its clients are in ``X-Forwarded-For``.
+
+    :param keepalive: how many of its connections it keeps while nobody needs them.
     """
     config = directory / "nginx.conf"
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -127,6 +134,7 @@ def nginx(directory: Path, target: tuple[str, int]) -> Proxy:
                 directory=directory,
                 target=f"{target[0]}:{target[1]}",
                 port=listener.getsockname()[1],
+                keepalive=keepalive,
             )
         )
         command = ["/usr/sbin/nginx", "-e", "stderr", "-p", str(directory), "-c", str(config)]
