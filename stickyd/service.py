@@ -139,6 +139,7 @@ class StickyService(Service):
             self.fleet,
             self._backoff,
             self._recycling,
+            lambda report: self._skew.told(report),
         )
         self._resolver = self.fleet.resolver = Resolver(
             settings.keys,
