@@ -92,7 +92,8 @@ class StickyService(Service):
             self.stick = remember_clients(self.fleet, settings, self._count)
         changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
-        self._spawner = self._make_spawner(settings, secrets, changes)
+        skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)
+        self._spawner = self._make_spawner(settings, secrets, changes, skew)
         self.fleet.resolver = Resolver(
             settings.keys,
             Signer(secrets) if secrets else None,
@@ -108,7 +109,7 @@ class StickyService(Service):
             self._readiness,
             settings,
             self.fleet,
-            SkewWatch(self.fleet, reactor, lambda: self.fleet.placed),
+            skew,
             self.fleet.resolver,
             held if inherited is None else inherited["ports"],
         )
@@ -134,7 +135,7 @@ class StickyService(Service):
         )
 
     def _make_spawner(
-        self, settings: Settings, secrets: tuple[bytes, ...], changes: Changes
+        self, settings: Settings, secrets: tuple[bytes, ...], changes: Changes, skew: SkewWatch
     ) -> Spawner:
         # Not a secret: jitter only has to differ between slots.
         recycling = Recycling(
@@ -150,6 +151,7 @@ class StickyService(Service):
             self.fleet,
             self._backoff,
             recycling,
+            skew.told,
         )
 
     def _life(self, slot: Slot) -> Life:

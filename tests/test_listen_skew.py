@@ -12,8 +12,9 @@ from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from stickyd.handoff.frame import Handoff
+from stickyd.handoff.tally import MOST_KEYS, Report, Tally
 from stickyd.interfaces import IDestination
-from stickyd.listen.skew import ENOUGH, EVERY, MOST_KEYS, QUIET, WINDOW, SkewWatch
+from stickyd.listen.skew import ENOUGH, EVERY, QUIET, WINDOW, SkewWatch
 from stickyd.testing import FakeDestination
 
 
@@ -147,3 +148,74 @@ def test_counting_is_bounded(others: int) -> None:
     rig = Rig()
     rig.come(range(1000, 1000 + others))
     assert len(rig.watch._counts) <= MOST_KEYS
+
+
+# what the workers tell
+
+
+def reports(worker: Iterable[int]) -> Report:
+    """
+    What a worker tells of the clients that it has accepted.
+    """
+    tally = Tally()
+    for client in worker:
+        tally.add(client.to_bytes(4, "big"), f"192.0.2.{client % 256}")
+    report = tally.take()
+    assert report is not None
+    return report
+
+
+def told(rig: Rig, *each: Report) -> list[str]:
+    """
+    Have workers tell.
+
+    :return: what was logged.
+    """
+    with capturedLogs() as logged:
+        for report in each:
+            rig.watch.told(report)
+    return [formatEvent(event) for event in logged]
+
+
+def test_workers_together_tell_of_a_client_who_has_most() -> None:
+    """
+    More than half of all connections, not of one worker's: and the ways out are those that
+    there are where the kernel steers.
+    """
+    rig = Rig()
+    assert told(rig, reports([7] * 100), reports([1, 2, 3, 4] * 25)) == []
+    (line,) = told(rig, *(reports([7] * 100) for _ in range(3)))
+    assert line.startswith("75% of the new connections have the affinity key of 192.0.2.7, so")
+    assert line.endswith(
+        "; either takes --steering handoff, as the kernel sees no more than addresses"
+    )
+    assert told(rig, reports([7] * 200)) == []
+
+
+def test_reports_of_few_connections_say_nothing() -> None:
+    """
+    So few as are needed to speak of shares are counted over all reports of a window.
+    """
+    rig = Rig()
+    assert told(rig, *(reports([7]) for _ in range(ENOUGH - 1))) == []
+    rig.clock.advance(WINDOW)
+    assert told(rig, *(reports([7]) for _ in range(ENOUGH - 1))) == []
+    assert len(told(rig, reports([7]))) == 1
+
+
+def test_reports_of_clients_who_take_turns_are_no_skew() -> None:
+    """
+    Two who share the server evenly, or many of whom each report names a few.
+    """
+    assert told(Rig(), *(reports([1, 2] * 50) for _ in range(50))) == []
+    assert told(Rig(), *(reports(range(2000)) for _ in range(50))) == []
+
+
+@pytest.mark.parametrize("each", [100, 10_000])
+def test_report_that_is_the_first_of_its_time_is_no_skew(each: int) -> None:
+    """
+    Of two who share the server evenly, each on a worker of his own, one is always told of
+    before the other.
+    """
+    both = [reports([1] * each), reports([2] * each)]
+    assert told(Rig(), *(both * 50)) == []

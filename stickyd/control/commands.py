@@ -55,10 +55,15 @@ class Beat(amp.Command):
     """
     Worker to primary, every heartbeat: I am alive, and here are my figures.
 
-    ``figures``: a JSON object of numbers, see :class:`stickyd.worker.adopt.Figures`.
+    ``figures``: a JSON object of numbers, see :meth:`stickyd.worker.serving.Serving.figures`.
+    ``accepted``: a :class:`stickyd.handoff.tally.Report` of what the worker has accepted by
+    itself since the heartbeat before, if it has.
     """
 
-    arguments = [(b"figures", amp.Unicode())]  # noqa: RUF012
+    arguments = [  # noqa: RUF012
+        (b"figures", amp.Unicode()),
+        (b"accepted", amp.Unicode(optional=True)),
+    ]
     requiresAnswer = False
 
 

@@ -44,6 +44,7 @@ from stickyd.fleet.watchdog import Watchdog
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.frame import Flag, Purpose
 from stickyd.handoff.rights import channel_pair
+from stickyd.handoff.tally import Report
 from stickyd.interfaces import IHandoffReceiver, IWorker
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class _Control(ControlProtocol):
         self._fleet = fleet
 
     @Beat.responder
-    def beat(self, figures: str) -> dict[str, object]:
+    def beat(self, figures: str, accepted: str | None = None) -> dict[str, object]:
+        self._worker.accepted = None if accepted is None else Report.from_json(accepted)
         self._worker.beat(json.loads(figures))
         return {}
 
@@ -132,6 +134,7 @@ class WorkerProcess(ProcessProtocol):
 
     :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
     :ivar figures: what its last heartbeat said.
+    :ivar accepted: what that said of connections that it had accepted by itself.
     :ivar ended: whether the process is gone.
     """
 
@@ -166,6 +169,7 @@ class WorkerProcess(ProcessProtocol):
         self._process: IProcessTransport | InheritedProcess | None = None
         self.pid = 0
         self.figures: dict[str, float] = {}
+        self.accepted: Report | None = None
         # What was sent by the time of those figures.
         self._sent_before = 0
         self._output = OutputRelay()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.process import IWorkerReactor
     from stickyd.fleet.recycle import Recycling
     from stickyd.fleet.slot import Slot
+    from stickyd.handoff.tally import Report
     from stickyd.interfaces import IFleet, IReadiness, IWorker
     from stickyd.settings import Settings
 
@@ -41,10 +42,12 @@ class _SlotEvents:
         ready: Callable[[], None],
         died: Callable[[str], None],
         recycling: Recycling,
+        accepted: Callable[[Report], object],
     ) -> None:
         self._ready = ready
         self._died = died
         self._recycling = recycling
+        self._accepted = accepted
 
     def ready(self, worker: IWorker) -> None:
         self._ready()
@@ -60,6 +63,8 @@ class _SlotEvents:
     def beat(self, worker: IWorker) -> None:
         assert isinstance(worker, WorkerProcess)
         self._recycling.seen(worker)
+        if worker.accepted is not None:
+            self._accepted(worker.accepted)
 
 
 @implementer(ISpawner, IWorkerEvents)
@@ -83,13 +88,19 @@ class Spawner:
         fleet: IFleet,
         backoff: Backoff,
         recycling: Recycling,
+        accepted: Callable[[Report], object] = lambda report: None,
     ) -> None:
+        """
+        :param accepted: told what workers say of connections that they have accepted
+            by themselves.
+        """
         self._reactor = reactor
         self._readiness = readiness
         self.birth = birth
         self._fleet = fleet
         self._backoff = backoff
         self._recycling = recycling
+        self._accepted = accepted
         self._ready: list[WorkerProcess] = []
         self._starting: list[WorkerProcess] = []
         self._ending: list[WorkerProcess] = []
@@ -125,7 +136,7 @@ class Spawner:
     def spawn(
         self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
     ) -> WorkerProcess:
-        events = _SlotEvents(ready, died, self._recycling)
+        events = _SlotEvents(ready, died, self._recycling, self._accepted)
         if self._ready:
             worker = self._ready.pop(0)
             worker.assign(slot, events)
@@ -155,7 +166,8 @@ class Spawner:
 
         :param plain: what :meth:`WorkerProcess.to_plain` gave.
         """
-        worker = self._make(_SlotEvents(ready, died, self._recycling), slot)
+        events = _SlotEvents(ready, died, self._recycling, self._accepted)
+        worker = self._make(events, slot)
         worker.resume(plain)
         return worker
 

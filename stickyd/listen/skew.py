@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.handoff.frame import BY_KEY
+from stickyd.handoff.tally import MOST_KEYS
 from stickyd.interfaces import IDestination
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.handoff.tally import Report
 
 WINDOW: Final = 60.0
 """
@@ -39,22 +41,20 @@ EVERY: Final = 16
 One connection in so many, about, is in the sample.
 """
 
-MOST_KEYS: Final = 256
-"""
-How many keys are counted in a window.  One that more than half of the connections have is
-surely among the first.
-"""
-
 QUIET: Final = 600.0
 """
 Seconds between two lines in the log.
 """
+
+_OF_KERNEL = "; either takes --steering handoff, as the kernel sees no more than addresses"
 
 
 @implementer(IDestination)
 class SkewWatch:
     """
     Passes connections on, and warns if one key has more than half of them.
+
+    Where the kernel steers, the workers tell what they have accepted.
     """
 
     _log = Logger()
@@ -72,6 +72,7 @@ class SkewWatch:
         self._ends = 0.0
         self._told = -QUIET
         self._total = 0
+        self._lag = 0
         self._counts: Counter[bytes] = Counter()
 
     def deliver(self, handoff: Handoff) -> None:
@@ -83,26 +84,43 @@ class SkewWatch:
             self._look(handoff)
         self._deliver(handoff)
 
-    def _look(self, handoff: Handoff) -> None:
+    def told(self, report: Report) -> None:
+        """
+        Called with what a worker has accepted by itself.
+        """
+        now = self._begin_window()
+        self._total += report.total
+        # One worker's report may be here before those of the others for the same time.
+        self._lag = max(self._lag, report.total)
+        for key, host, count in report.busiest:
+            self._count(key, count, host, now, _OF_KERNEL)
+
+    def _begin_window(self) -> float:
         now = self._clock.seconds()
         if now >= self._ends:
             self._ends = now + WINDOW
-            self._total = 0
+            self._total = self._lag = 0
             self._counts.clear()
+        return now
+
+    def _look(self, handoff: Handoff) -> None:
+        now = self._begin_window()
         self._total += 1
         # Not always the same distance, or clients who take turns would fool us.
         self._until_look = 1 if self._total < ENOUGH else EVERY // 2 + self._total * 7 % EVERY
-        key, counts = handoff.key, self._counts
-        if not key or handoff.slot != BY_KEY:
-            return  # not its key decides
+        if handoff.key and handoff.slot == BY_KEY:  # else it is not its key that decides
+            self._count(handoff.key, 1, handoff.host, now, "")
+
+    def _count(self, key: bytes, count: int, host: str, now: float, more: str) -> None:
+        counts = self._counts
         if key in counts or len(counts) < MOST_KEYS:
-            counts[key] += 1
-            surplus = 2 * counts[key] - self._total
+            counts[key] += count
+            surplus = 2 * counts[key] - self._total - self._lag
             # By two standard deviations of a fair coin: two clients alone are no skew.
             if self._total >= ENOUGH and surplus > 2 * self._total**0.5:
-                self._warn(handoff, counts[key] / self._total, now)
+                self._warn(host, counts[key] / self._total, now, more)
 
-    def _warn(self, handoff: Handoff, share: float, now: float) -> None:
+    def _warn(self, host: str, share: float, now: float, more: str) -> None:
         if now - self._told < QUIET or self._slots() < 2:
             return
         self._told = now
@@ -110,7 +128,8 @@ class SkewWatch:
             "{share:.0%} of the new connections have the affinity key of {host}, so one worker"
             " serves them. If that is a proxy, name it by --trust, so that the address that it"
             " forwards counts; if many people share the address, tell them apart by a cookie:"
-            " --affinity cookie:stickyd,ip",
+            " --affinity cookie:stickyd,ip{more}",
             share=share,
-            host=handoff.host or "the UNIX socket",
+            host=host or "the UNIX socket",
+            more=more,
         )

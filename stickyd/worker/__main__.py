@@ -133,7 +133,12 @@ class Worker(ControlProtocol):
 
     def _tell_figures(self) -> None:
         if self._serving is not None and self.transport is not None:
-            self.callRemote(Beat, figures=json.dumps(self._serving.figures()))
+            accepted = self._serving.listening.tally.take()
+            self.callRemote(
+                Beat,
+                figures=json.dumps(self._serving.figures()),
+                accepted=None if accepted is None else accepted.to_json(),
+            )
 
     def _send_sessions(self, slot: int, chunk: bytes) -> Deferred[None]:
         sent: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)

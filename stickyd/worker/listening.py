@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.spec import parse_affinity
 from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.frame import Handoff
+from stickyd.handoff.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ class Listening:
     waited in the queue meanwhile, goes to the primary.
 
     :ivar accepted: how many connections were accepted and are served here.
+    :ivar tally: counts them by key, for the next heartbeat.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Listening:
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
         self.accepted = 0
+        self.tally = Tally()
         self._accepting = True
         self._orphaned = False
         self._over = False
@@ -87,6 +90,7 @@ class Listening:
         handoff = Handoff(descriptor, host, port, key)
         if self._orphaned or self._places.slot_of(key) == self._places.slot:
             self.accepted += 1
+            self.tally.add(key, host)
             self._adoption.adopt(handoff)
         else:
             self._outbox.send(handoff)

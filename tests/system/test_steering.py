@@ -160,6 +160,26 @@ def test_workers_accept_by_themselves(start: Start) -> None:
         server.resume(server.pid)
 
 
+def test_one_address_with_most_of_the_connections_is_told(start: Start) -> None:
+    """
+    The primary sees no connection where the kernel steers; it is the workers who tell, also
+    after they were replaced.
+    """
+    server = start(*KERNEL, "--heartbeat", "0.05", listen=LISTEN)
+    server.allow("of the new connections have the affinity key of")
+    # Many clients, none of them busier than the others, on either worker.
+    for source in SOURCES * 2:
+        ask_once(server.target, source)
+    server.reload()
+    assert not server.log.found("of the new connections")
+    for _ in range(4 * len(SOURCES)):
+        ask_once(server.target, SOURCES[5])
+    told = server.log.wait_for(r"(\d+)% of the new connections have the affinity key of (\S+), so")
+    assert told[2] == SOURCES[5]
+    assert int(told[1]) > 50
+    assert "takes --steering handoff, as the kernel sees" in told.string
+
+
 def test_queue_of_a_killed_worker_waits_for_its_successor(start: Start) -> None:
     """
     Clients whom the kernel has queued for a worker that is killed are served by the next.

@@ -1,0 +1,58 @@
+"""
+Counting the connections that a worker accepts itself.
+"""
+
+from __future__ import annotations
+
+from stickyd.handoff.tally import MOST_KEYS, Report, Tally
+
+
+def test_the_busiest_are_told_and_the_rest_counted() -> None:
+    """
+    A report has all connections, and of the three busiest keys an address and how many.
+    """
+    tally = Tally()
+    for number in [9] * 5 + [8] * 7 + [7] * 3 + [6, 5]:
+        tally.add(bytes([number]), f"192.0.2.{number}")
+    assert tally.take() == Report(
+        17,
+        ((b"\x08", "192.0.2.8", 7), (b"\x09", "192.0.2.9", 5), (b"\x07", "192.0.2.7", 3)),
+    )
+
+
+def test_each_report_begins_anew() -> None:
+    """
+    What was told once is not told again; where nothing came there is no report.
+    """
+    tally = Tally()
+    assert tally.take() is None
+    tally.add(b"a", "192.0.2.1")
+    assert tally.take() == Report(1, ((b"a", "192.0.2.1", 1),))
+    assert tally.take() is None
+    tally.add(b"a", "192.0.2.2")
+    assert tally.take() == Report(1, ((b"a", "192.0.2.2", 1),))
+
+
+def test_memory_is_bounded() -> None:
+    """
+    Of more keys than that, those which came first are counted; the others in the total only.
+    """
+    tally = Tally()
+    for number in range(MOST_KEYS + 10):
+        tally.add(b"%d" % number, "192.0.2.1")
+    for _ in range(9):
+        tally.add(b"%d" % MOST_KEYS, "192.0.2.1")
+        tally.add(b"1", "192.0.2.1")
+    report = tally.take()
+    assert report is not None
+    assert report.total == MOST_KEYS + 28
+    assert report.busiest[0] == (b"1", "192.0.2.1", 10)
+    assert {count for _, _, count in report.busiest[1:]} == {1}
+
+
+def test_report_travels_as_text() -> None:
+    """
+    Whatever the key's bytes are.
+    """
+    report = Report(3, ((b"\xff\x00", "2001:db8::1", 2), (b"", "", 1)))
+    assert Report.from_json(report.to_json()) == report
