@@ -8,7 +8,10 @@ a fault that did not happen fails the test.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +50,7 @@ class Injected:
     def __init__(self, pid: int, call: str, error: str, directory: Path) -> None:
         self._output = directory / f"strace-{pid}-{call}-{error}"
         self._said = f"-1 {error} "
+        self._pid = pid
         self._command = ["strace", "-f", "-qq", "-o", str(self._output), "-p", str(pid),
                          "-e", f"trace={call}", "-e",
                          f"inject={call}:error={error}:when=2+3"]  # fmt: skip
@@ -56,21 +60,35 @@ class Injected:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Not in the middle of a call: who is let go between its beginning and its end sees
+        # ENOSYS, which no kernel says.
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGSTOP)
+        assert eventually(lambda: self._has_said("--- stopped by SIGSTOP ---") or self._is_over)
         self._strace.terminate()
         complaint = self._strace.communicate()[1]
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGCONT)
         # It ends itself by the signal that it was sent, if it could trace at all; or it was
         # over already because the process was.
         assert self._strace.returncode in (-15, 143, 0), complaint.decode()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._strace.poll() is not None
+
+    def _has_said(self, text: str) -> bool:
+        return any(text in line for line in self._lines())
+
+    def _lines(self) -> list[str]:
+        return self._output.read_text().splitlines() if self._output.exists() else []
 
     @property
     def times(self) -> int:
         """
         How often it has happened so far.
         """
-        if not self._output.exists():
-            return 0
-        lines = self._output.read_text().splitlines()
-        return sum(self._said in line and line.endswith("(INJECTED)") for line in lines)
+        return sum(self._said in line and line.endswith("(INJECTED)") for line in self._lines())
 
     def wait_for(self, times: int) -> None:
         """
