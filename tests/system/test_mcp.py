@@ -30,10 +30,9 @@ CALLS = 20
 #: Each is a host from which several sessions share a pool of connections.
 POOLS = 10
 
-SERVED = (
-    *("--asgi", "tests.system.frameworks.mcp_app:app"),
-    *("--affinity", "stamp:Mcp-Session-Id"),
-)
+HERE = "tests.system.frameworks"
+
+STAMPED = ("--affinity", "stamp:Mcp-Session-Id")
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -89,12 +88,15 @@ async def sessions(server: Server, count: int, pools: int) -> AsyncIterator[list
         yield opened
 
 
-def test_no_session_is_unknown(start: Start) -> None:
+# Streams take longer and ask less of stickyd, see json_app; a few are in
+# test_rehoming_frameworks.py always.
+@pytest.mark.parametrize("application", [pytest.param("app", marks=pytest.mark.soak), "json_app"])
+def test_no_session_is_unknown(application: str, start: Start) -> None:
     """
     100 sessions from one address call 20 times each, at once, while a worker is added: each
     call finds its session, and the sessions are spread over the workers.
     """
-    server = start(*SERVED, workers=WORKERS)
+    server = start("--asgi", f"{HERE}.mcp_app:{application}", *STAMPED, workers=WORKERS)
 
     async def go() -> None:
         async with sessions(server, SESSIONS, POOLS) as opened:
@@ -117,7 +119,7 @@ def test_reload_ends_sessions_in_memory(start: Start) -> None:
     told that its session is not found, on which the specification has it begin a new one, and
     that works.
     """
-    server = start(*SERVED)
+    server = start("--asgi", f"{HERE}.mcp_app:app", *STAMPED)
 
     async def go() -> None:
         async with sessions(server, 4, 2) as opened:

@@ -48,3 +48,7 @@ async def say(word: str, ctx: Context) -> dict[str, Any]:
 
 
 app = server.streamable_http_app()
+
+#: Answers with plain responses, after which a connection is used again; the client of the SDK
+#: breaks off streams, and their connections, when it has its answer.
+json_app = server.streamable_http_app(json_response=True)
