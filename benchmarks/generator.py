@@ -37,6 +37,7 @@ class Load:
     carried: bool = False
     think_ms: int = 0
     cookie: str = ""
+    cookie_jar: Path | None = None
 
     def arguments(self) -> list[str]:
         """
@@ -60,6 +61,8 @@ class Load:
             arguments.append("--carried")
         if self.cookie:
             arguments.append(f"--cookie={self.cookie}")
+        if self.cookie_jar is not None:
+            arguments.append(f"--cookie-jar={self.cookie_jar}")
         return [*arguments, f"127.0.0.1:{self.port}"]
 
 

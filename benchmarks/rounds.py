@@ -143,6 +143,7 @@ class Schedule:
             per_connection=self.per_connection,
             spread=self.spread,
             cookie=running.cookie,
+            cookie_jar=running.cookie_jar,
         )
 
 

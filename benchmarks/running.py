@@ -79,6 +79,7 @@ class Running:
     def __init__(self, system: System) -> None:
         self.name = system.name
         self.cookie = system.cookie
+        self.cookie_jar: Path | None = None
         self.port = 0
         self._system = system
         self._heads: dict[int, tuple[Role, subprocess.Popen[bytes]]] = {}
@@ -93,6 +94,7 @@ class Running:
         """
         self.port = setting.port
         self._log = setting.directory / "output.log"
+        self.cookie_jar = setting.directory / "cookies" if self.cookie else None
         try:
             for launch in self._system.plan(setting):
                 self._spawn(launch, setting.directory)

@@ -266,6 +266,25 @@ def test_cookie_is_sent_back(program: Path, mode: str) -> None:
         assert set(cookies[4:]) == {later}
 
 
+def test_cookies_outlive_a_run(program: Path, tmp_path: Path) -> None:
+    """
+    With a jar the clients of the next run send the cookies that those of the last were given.
+    """
+
+    def answer(source: str, hits: int) -> bytes:
+        given = CLOSE + (b"Set-Cookie: here=%b\r\n" % source.encode() if hits == 1 else b"")
+        return said(1, hits, given)
+
+    load = dataclasses.replace(LOAD, cookie="here", cookie_jar=tmp_path / "jar")
+    with Server(answer) as server:
+        load = dataclasses.replace(load, port=server.port)
+        assert run_load(program, load).errors == {}
+        server.cookies.clear()
+        assert run_load(program, load).answered == 200
+    for source, cookies in server.cookies.items():
+        assert set(cookies) == {b"Cookie: here=" + source.encode()}
+
+
 def test_response_without_length_is_read(program: Path) -> None:
     """
     Chunked bodies and bodies that end with the connection count as whole.

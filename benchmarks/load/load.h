@@ -117,6 +117,7 @@ struct options {
     bool carried;               /* counts go on when another process answers */
     const char *ledger_path;
     const char *cookie;         /* its name; NULL: clients keep no cookies */
+    const char *jar_path;       /* where they keep them between two runs */
     char request[2][REQUEST_ROOM]; /* that of a connection for many, and for one */
     size_t request_length[2];
 };
@@ -145,6 +146,7 @@ extern volatile sig_atomic_t interrupted;    /* by SIGINT or SIGTERM */
 /* ---- source.c: addresses, and the check that they are served in one place */
 
 void sources_make(struct run *run);
+bool jar_write(const struct run *run);
 struct source *source_take(struct run *run);
 void source_give_back(struct run *run, struct source *source);
 void source_answered(struct run *run, struct source *source, struct response *response);

@@ -57,6 +57,7 @@ static const char usage[] =
     "  --carried           a count goes on when another process answers: hold it to that\n"
     "  --path PATH         what to ask for (/)\n"
     "  --cookie NAME       each source sends back the cookie of that name it was given last\n"
+    "  --cookie-jar FILE   where they are kept between two runs\n"
     "  --ledger FILE       write a line for every failure, move and wrong count\n";
 
 static long number(const char *option, const char *text, long least, long most)
@@ -132,8 +133,8 @@ static void read_options(struct options *options, int argc, char **argv)
         { "idle", 1, NULL, 'i' },           { "websocket", 0, NULL, 'w' },
         { "path", 1, NULL, 'p' },           { "ledger", 1, NULL, 'l' },
         { "carried", 0, NULL, 'C' },        { "think-ms", 1, NULL, 'T' },
-        { "cookie", 1, NULL, 'b' },         { "help", 0, NULL, 'h' },
-        { NULL, 0, NULL, 0 },
+        { "cookie", 1, NULL, 'b' },         { "cookie-jar", 1, NULL, 'j' },
+        { "help", 0, NULL, 'h' },           { NULL, 0, NULL, 0 },
     };
     const char *path = "/";
     int option, which = 0;
@@ -154,6 +155,7 @@ static void read_options(struct options *options, int argc, char **argv)
         case 'C': options->carried = true; break;
         case 'p': path = optarg; break;
         case 'b': options->cookie = optarg; break;
+        case 'j': options->jar_path = optarg; break;
         case 'l': options->ledger_path = optarg; break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(2);
@@ -241,5 +243,7 @@ int main(int argc, char **argv)
         drive(&run);
         report(&run);
     }
+    if (!jar_write(&run))
+        refuse("cannot write %s", run.options.jar_path);
     return run.ledger && fclose(run.ledger) ? 2 : 0;
 }

@@ -12,6 +12,30 @@
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
 
+/* One line for each source, in order; a jar that is not there is empty. */
+static void jar_read(struct run *run)
+{
+    FILE *jar = run->options.jar_path ? fopen(run->options.jar_path, "r") : NULL;
+    for (int i = 0; jar && i < run->options.sources; i++) {
+        char *cookie = run->sources[i].cookie;
+        if (!fgets(cookie, COOKIE_ROOM, jar))
+            break;
+        cookie[strcspn(cookie, "\n")] = 0;
+    }
+    if (jar)
+        fclose(jar);
+}
+
+bool jar_write(const struct run *run)
+{
+    FILE *jar = run->options.jar_path ? fopen(run->options.jar_path, "w") : NULL;
+    if (!jar)
+        return !run->options.jar_path;
+    for (int i = 0; i < run->options.sources; i++)
+        fprintf(jar, "%s\n", run->sources[i].cookie);
+    return !fclose(jar);
+}
+
 /* 127.1.i.1, one to a /24, because nginx's ip_hash looks at three octets only; or, with
  * spread_hosts, 127.1.0.i, which is how the clients of one network look. */
 void sources_make(struct run *run)
@@ -31,6 +55,7 @@ void sources_make(struct run *run)
         source->address.sin_addr.s_addr = htonl(0x7f010000u | third << 8 | fourth);
         source_give_back(run, source);
     }
+    jar_read(run);
 }
 
 /* The one that has rested longest. */
