@@ -107,20 +107,21 @@ ANYWHERE = [source_address(number) for number in Random(5).sample(range(2**24 - 
 
 
 @pytest.mark.parametrize(
-    "interface", ["127.0.0.1", r"\:\:ffff\:127.0.0.1"], ids=["IPv4", "dual-stack"]
+    ("endpoint", "count"),
+    [("tcp:0:interface=127.0.0.1", 2000), (r"tcp6:0:interface=\:\:ffff\:127.0.0.1", 500)],
+    ids=["IPv4", "dual-stack"],
 )
-def test_2000_connections_that_the_kernel_places(interface: str, start: Start) -> None:
+def test_connections_that_the_kernel_places(endpoint: str, count: int, start: Start) -> None:
     """
     The kernel puts 2,000 addresses where ``explain`` predicts, nobody helping: the primary,
     which would take back whom a worker finds misplaced, stands still.
     """
-    family = "tcp" if interface == "127.0.0.1" else "tcp6"
-    server = start(*MIRROR, *KERNEL, workers=4, listen=f"{family}:0:interface={interface}")
+    server = start(*MIRROR, *KERNEL, workers=4, listen=endpoint)
     # A worker that has answered has its listening socket.
     assert {ask_once(server.target, source).told["slot"] for source in SOURCES} == set(range(4))
     server.suspend(server.pid)
     try:
-        for source in ANYWHERE:
+        for source in ANYWHERE[:count]:
             expected = explain(Settings(), 4, Visitor(source)).slot
             told = ask_once(server.target, source).told
             assert (told["host"], told["slot"]) == (source, expected)
