@@ -68,7 +68,7 @@ class Quiet(Echo):
         return detached
 
 
-class Echoes(Factory[Echo]):
+class Echoes(Factory):
     """
     Writes down what becomes of it; makes what it is told to make.
     """
@@ -90,9 +90,9 @@ class Echoes(Factory[Echo]):
         self.events.append("stop")
 
     @override
-    def buildProtocol(self, addr: IAddress | None) -> Echo | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         self.peers.append(addr)
-        protocol: Echo | None = self.makes()
+        protocol = self.makes()
         if protocol is not None:
             protocol.factory = self
         return protocol

@@ -399,6 +399,11 @@ def done(client: socket.socket) -> bool:
     return True
 
 
+#: Twisted before 26.10 leaves the socket that it could not bind to the garbage collector.
+leaves_a_socket = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
+
+@leaves_a_socket
 def test_port_in_use_is_explained(reactor: EPollReactor) -> None:
     """
     The operator reads which endpoint, why, and what to do; what was opened before it is
@@ -416,6 +421,7 @@ def test_port_in_use_is_explained(reactor: EPollReactor) -> None:
     assert service.ports == []
 
 
+@leaves_a_socket
 def test_failed_listening_can_be_tried_again(reactor: EPollReactor, spawner: FakeSpawner) -> None:
     """
     Once the other program is gone, the same service listens on all its endpoints.
