@@ -20,6 +20,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from typing_extensions import override
 
+from stickyd.affinity.http2 import NOTICE as HTTP2_NOTICE
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.errors import OperatorError
@@ -334,6 +335,8 @@ class StickyService(Service):
         self._log.info("Primary {pid} running", pid=os.getpid())
         for warning in self.settings.keys.warnings:
             self._log.warn("{warning}", warning=warning)
+        if self.settings.http2 == "on" and self._resolver.asks_requests:
+            self._log.info("{notice}", notice=HTTP2_NOTICE)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
             self.fleet.start(self._count, self._life)

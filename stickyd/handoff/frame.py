@@ -96,6 +96,8 @@ class Flag(IntFlag):
     CLAIMED = 4
     #: A worker has had it and given it back: the limits of queues are for newcomers.
     SERVED = 8
+    #: The plain text of the TLS connection is HTTP/2, from its first byte on.
+    HTTP2 = 16
 
 
 class Handoff:
