@@ -13,6 +13,7 @@ from twisted.internet.defer import gatherResults
 from twisted.logger import Logger
 from typing_extensions import override
 
+from stickyd.affinity.http2 import NOTICE as HTTP2_NOTICE
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.explain import explain_by
@@ -94,7 +95,7 @@ class StickyService(Service):
         self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
         skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)
         self._spawner = self._make_spawner(settings, secrets, changes, skew)
-        self.fleet.resolver = Resolver(
+        self._resolver = self.fleet.resolver = Resolver(
             settings.keys,
             Signer(secrets) if secrets else None,
             self.fleet.stands,
@@ -110,7 +111,7 @@ class StickyService(Service):
             settings,
             self.fleet,
             skew,
-            self.fleet.resolver,
+            self._resolver,
             held if inherited is None else inherited["ports"],
         )
         self.succession = Succession(
@@ -228,6 +229,8 @@ class StickyService(Service):
         self._log.info("Primary {pid} running", pid=os.getpid())
         for warning in self.settings.keys.warnings:
             self._log.warn("{warning}", warning=warning)
+        if self.settings.http2 == "on" and self._resolver.asks_requests:
+            self._log.info("{notice}", notice=HTTP2_NOTICE)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
             self.fleet.start(self._count, self._life)
@@ -315,6 +318,5 @@ class StickyService(Service):
 
         :raises SettingError: if the client's address is none.
         """
-        assert self.fleet.resolver is not None
         known = Knowledge(self.fleet, self.settings.placement)
-        return explain_by(known, self.settings, client, self.fleet.resolver.signer)
+        return explain_by(known, self.settings, client, self._resolver.signer)

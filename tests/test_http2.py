@@ -22,11 +22,12 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.settings import SettingCodes
-from hyperframe.frame import GoAwayFrame, HeadersFrame, SettingsFrame
+from hyperframe.frame import GoAwayFrame, HeadersFrame, RstStreamFrame, SettingsFrame
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
@@ -103,6 +104,7 @@ class Wire:
         self,
         render: Callable[[Any], Any] | None = None,
         reception: Reception | None = None,
+        route: Any = None,
         **limits: Any,
     ) -> None:
         self.clock = Clock()
@@ -112,7 +114,7 @@ class Wire:
         self._answer = render or (lambda request: b"hello")
         self.site = StickySite(
             Answer(self._render),
-            Shared(self.clock, HTTPLimits(**limits), reception=reception),
+            Shared(self.clock, HTTPLimits(**limits), route, reception=reception),
             AccessLog(self.log, self.clock),  # type: ignore[arg-type]  # enough of a file
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
@@ -779,3 +781,65 @@ def test_upload_through_the_window() -> None:
     wire.exchange()
     assert wire.body(stream) == b"200000"
     assert wire.told(WindowUpdated)
+
+
+# requests of other clients
+
+
+OTHER = [*GET[:-1], (":path", "/other")]
+
+
+def route_of(*elsewhere: bytes) -> Any:
+    """
+    A route that gives requests for some targets away.
+    """
+    return lambda head, came: (lambda sock, unread: None) if head.target in elsewhere else None
+
+
+def test_request_of_another_client_is_refused_unbegun() -> None:
+    """
+    The client is told first that the connection takes no more, so that it makes the request
+    again on another; what is under way is answered.
+    """
+    wire = begun(later, route=route_of(b"/other"))
+    wire.ask()
+    wire.client.send_headers(3, OTHER, end_stream=True)
+    wire.feed(wire.client.data_to_send())
+    assert wire.goaways() == [(ErrorCodes.NO_ERROR, 2**31 - 1)]
+    kinds = frames(wire.transport.value())
+    refused = (RstStreamFrame.type, 3, ErrorCodes.REFUSED_STREAM.to_bytes(4, "big"))
+    assert kinds.index(refused) > [kind for kind, _, _ in kinds].index(GoAwayFrame.type)
+    assert len(wire.requests) == 1
+    wire.transport.clear()
+    wire.requests[0].write(b"whole")
+    wire.requests[0].finish()
+    wire.clock.advance(0)
+    assert any(
+        stream == 1 and b"whole" in body for _, stream, body in frames(wire.transport.value())
+    )
+
+
+def frames(data: bytes) -> list[tuple[int, int, bytes]]:
+    """
+    Take frames apart: type, stream, payload (RFC 9113, section 4.1).
+    """
+    found = []
+    while data:
+        end = 9 + int.from_bytes(data[:3], "big")
+        found.append((data[3], int.from_bytes(data[5:9], "big"), data[9:end]))
+        data = data[end:]
+    return found
+
+
+def test_requests_of_a_proxy_are_served_and_told() -> None:
+    """
+    Whosever they are, as a proxy would not make them again; the log says so now and then.
+    """
+    reception, _ = reception_of("ip", trust=("127.0.0.1",))
+    wire = begun(reception=reception, route=route_of(b"/other"))
+    with capturedLogs() as events:
+        for _ in range(3):
+            assert wire.status(wire.ask(OTHER)) == "200"
+    (line,) = [formatEvent(event) for event in events if "log_level" in event]
+    assert "The proxy 127.0.0.1 sends requests of several clients" in str(line)
+    assert not wire.told(ConnectionTerminated)

@@ -135,6 +135,13 @@ class Resolver:
         )
         self.needs_origin = bool(trust) and bool(addresses)
 
+    @property
+    def asks_requests(self) -> bool:
+        """
+        Whether a request can say anything that its connection does not.
+        """
+        return self.needs_head or self.needs_origin
+
     def _rule_of(self, key: Key) -> Rule:
         if isinstance(key, (IpKey, TextKey)):
             return partial(self._by_address, key)

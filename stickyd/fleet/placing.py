@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stickyd.affinity.first import FirstBytes
-from stickyd.affinity.peek import Need
+from stickyd.affinity.http2 import FirstRequest
+from stickyd.affinity.peek import Need, PeekError
 from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Flag, Purpose
 from stickyd.placement.least import MOST_KEYS, LeastLoaded
 
 if TYPE_CHECKING:
+    from stickyd.affinity.http import Head
     from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.supervise import Fleet
     from stickyd.handoff.frame import Handoff
@@ -57,11 +59,20 @@ def place_by_request(handoff: Handoff, resolver: Resolver) -> None:
     Set the slot or the key of a connection by the request that a worker has read from it,
     which stands in ``handoff.unread``.
     """
-    # The worker has kept to its own bound, so ours need not be another one.
-    found = FirstBytes(True, False, MAX_UNREAD_BYTES).feed(handoff.unread)
-    head = None if isinstance(found, Need) else found.head
+    head = _head_of(handoff)
     verdict = resolver.resolve(handoff.host, head)
     handoff.key = resolver.handoff_key(verdict, handoff.host, head)
     handoff.slot = BY_KEY if verdict.slot is None else verdict.slot
     handoff.purpose = Purpose.CONNECTION
     handoff.flags |= Flag.PLACED
+
+
+def _head_of(handoff: Handoff) -> Head | None:
+    if handoff.flags & Flag.HTTP2:
+        try:
+            return FirstRequest().feed(handoff.unread)
+        except PeekError:
+            return None
+    # The worker has kept to its own bound, so ours need not be another one.
+    found = FirstBytes(True, False, MAX_UNREAD_BYTES).feed(handoff.unread)
+    return None if isinstance(found, Need) else found.head

@@ -99,6 +99,8 @@ class Flag:
     CLAIMED: Final = 4
     #: A worker has had it and given it back: the limits of queues are for newcomers.
     SERVED: Final = 8
+    #: The plain text of the TLS connection is HTTP/2, from its first byte on.
+    HTTP2: Final = 16
 
 
 class Handoff:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -39,18 +39,24 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from stickyd.affinity.http2 import head_of
+from stickyd.handoff.frame import Flag
 from stickyd.serve.http2_conn import StrictConnection, objection_to
 from stickyd.serve.http2_output import Sending
 from stickyd.serve.http2_stream import HTTP2Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.head import RequestHead
     from stickyd.serve.http.site import HTTPSite
 
 #: Asks the client for an answer that shows that it has read our GOAWAY.
 _HEARD = b"farewell"
+
+#: Seconds between two lines in the log about proxies that mix their clients.
+QUIET = 600.0
 
 
 class HTTP2Channel(Sending):
@@ -147,6 +153,13 @@ class HTTP2Channel(Sending):
         if status:
             self._refuse(number, status, event.stream_ended is not None)
             return
+        if self._belongs_elsewhere(headers):
+            # It was not begun, so the client makes it again, whatever its method (RFC 9113,
+            # 8.7): on another connection, as it is told first that this one takes no more.
+            # Browsers do; of a 421, which curl and Go take as the answer, no more than a few.
+            self.drain()
+            self.conn.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            return
         self.shared.requests += 1
         if any(name == b":authority" for name, _ in headers):
             # The same, as HTTP/2 demands; once is enough.
@@ -167,6 +180,39 @@ class HTTP2Channel(Sending):
         if visit is not None:
             stream.receive(visit)
         self.streams[number] = stream
+
+    def _belongs_elsewhere(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """
+        Whether a request is another slot's, by what it says of its client.
+
+        That of the first is not, as the connection came here by it; but the slots may have
+        changed since, or the client is another one.
+        """
+        route, came = self.shared.route, self.came
+        if route is None or came is None:
+            return False
+        if route(cast("RequestHead", head_of(headers)), came) is None:
+            return False
+        reception = self.shared.reception
+        if reception is None or came.host not in reception.trust:
+            return True
+        # A proxy's, which takes the refusal for an error of its client's.
+        now = self.shared.clock.seconds()
+        if now >= self.shared.quiet_until:
+            self.shared.quiet_until = now + QUIET
+            self._log.warn(
+                "The proxy {host} sends requests of several clients down one HTTP/2 connection;"
+                " they are served by one worker, whosever they are: have it speak HTTP/1.1 with"
+                " stickyd (--http2 off)",
+                host=came.host,
+            )
+        return False
+
+    @override
+    def _isSecure(self) -> bool:
+        # Or its TLS is at the other end of a tunnel.
+        tunnelled = self.came is not None and bool(self.came.flags & Flag.SECURE)
+        return tunnelled or super()._isSecure()
 
     def _insert(self, number: int) -> None:
         try:

@@ -4,7 +4,8 @@ The host for a tree of twisted.web resources.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http.shared import Route
     from stickyd.serve.http2 import HTTP2Channel
+    from stickyd.serve.http2_arrival import HTTP2Arrival
     from stickyd.serve.reception import Reception
     from stickyd.serve.tls import ServerTls, TlsTransport
     from stickyd.serve.tunnel import Tunnel
     from stickyd.sessions.registry import SessionRegistry
 
-    Connection = HTTPChannel | HTTP2Channel | Handshake | Tunnel
-    C = TypeVar("C", HTTPChannel, HTTP2Channel, Handshake, Tunnel)
+    Connection = HTTPChannel | HTTP2Channel | HTTP2Arrival | Handshake | Tunnel
+    C = TypeVar("C", HTTPChannel, HTTP2Channel, HTTP2Arrival, Handshake, Tunnel)
 
 
 #: The code with which WebSockets end that a stop cuts off.
@@ -125,11 +127,11 @@ class ResourceHost:
             self._readiness, sock, peer, handoff.unread, local_address(handoff)
         )
         if self._tls is None or handoff.flags & Flag.SECURE:
-            channel = self.make_channel()
+            channel = self._make_channel_for(b"h2" if handoff.flags & Flag.HTTP2 else None)
             channel.came = handoff
             transport.start(channel)
         else:
-            handshake = self._counted(Handshake(self._make_channel_for))
+            handshake = self._counted(Handshake(self._receive))
             handshake.came = handoff
             transport.start(self._tls.accept(lambda _: handshake, self._tunnel))
 
@@ -138,9 +140,20 @@ class ResourceHost:
 
         return self._counted(Tunnel(self._readiness, tls))
 
-    def _make_channel_for(self, protocol: bytes | None) -> Connection:
+    def _receive(self, protocol: bytes | None) -> Connection:
         """
-        Make the channel for what a handshake has agreed on.
+        Make what a connection begins with after a handshake.
+        """
+        if protocol == b"h2" and self.site.shared.route is not None:
+            from stickyd.serve.http2_arrival import HTTP2Arrival
+
+            channel = partial(self._make_channel_for, protocol)
+            return self._counted(HTTP2Arrival(self.site.shared, cast("Any", channel)))
+        return self._make_channel_for(protocol)
+
+    def _make_channel_for(self, protocol: bytes | None) -> HTTPChannel | HTTP2Channel:
+        """
+        Make the channel for what a connection speaks.
         """
         if protocol == b"h2":
             from stickyd.serve.http2 import HTTP2Channel  # which needs packages of its own

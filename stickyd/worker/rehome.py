@@ -68,7 +68,7 @@ class Rehoming:
         """
         Whether a request can say anything that its connection does not.
         """
-        return self._resolver.needs_head or self._resolver.needs_origin
+        return self._resolver.asks_requests
 
     def route(self, light: RequestHead, came: Handoff) -> Take | None:
         """

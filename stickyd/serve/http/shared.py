@@ -46,6 +46,7 @@ class Shared:
         and returns :obj:`None` to have it served here, or what takes the connection:
         called with the socket, which it closes from then on, and with the bytes from the
         start of that request's head.
+    :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
     :ivar reception: what is done to requests and responses so that clients find back to
         this worker, or :obj:`None`.
     """
@@ -60,6 +61,7 @@ class Shared:
         reception: Reception | None = None,
     ) -> None:
         self.requests = 0
+        self.quiet_until = float("-inf")
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock
         self.sweep = Sweep(clock)
