@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Seconds after which a test gives up waiting for what it expects: far more than it takes.
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Log:
