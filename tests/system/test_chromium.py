@@ -5,6 +5,7 @@ its worker.
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -113,22 +114,25 @@ def test_profiles_stick_through_a_reload(
     pages are open, and leaves their WebSockets where they are.
     """
     server = start(*SITE, *secured(scheme, tmp_path), workers=WORKERS)
-    pages = [browser.open(origin(server, scheme)) for _ in range(PROFILES)]
-    homes = {page: use(page) for page in pages}
-    for page in pages:
-        check_cookie(page, scheme)
-    assert set(homes.values()) == {birth.pid for birth in server.births}
-    old = {page: server.slot_of(pid) for page, pid in homes.items()}
-    server.reload()
-    for page, slot in old.items():
-        fresh = server.worker(slot)
-        assert fresh != homes[page]
-        assert [count(page), count(page)] == [(fresh, AT_ONCE + 3), (fresh, AT_ONCE + 4)]
-        assert talk(page, "still there") == homes[page]
-        page.load()
-        assert page.run("pid") == fresh
-        assert talk(page, "fresh") == fresh
-        page.close()
+    with ExitStack() as stack:
+        pages = [
+            stack.enter_context(closing(browser.open(origin(server, scheme))))
+            for _ in range(PROFILES)
+        ]
+        homes = {page: use(page) for page in pages}
+        for page in pages:
+            check_cookie(page, scheme)
+        assert set(homes.values()) == {birth.pid for birth in server.births}
+        old = {page: server.slot_of(pid) for page, pid in homes.items()}
+        server.reload()
+        for page, slot in old.items():
+            fresh = server.worker(slot)
+            assert fresh != homes[page]
+            assert [count(page), count(page)] == [(fresh, AT_ONCE + 3), (fresh, AT_ONCE + 4)]
+            assert talk(page, "still there") == homes[page]
+            page.load()
+            assert page.run("pid") == fresh
+            assert talk(page, "fresh") == fresh
 
 
 def test_attributes_are_what_the_options_say(
@@ -139,9 +143,8 @@ def test_attributes_are_what_the_options_say(
     """
     options = ("--cookie-samesite", "none", "--cookie-path", "/count", "--cookie-max-age", "900")
     server = start(*SITE, *options, *secured("https", tmp_path))
-    page = browser.open(origin(server, "https"))
-    count(page)
-    cookie = page.cookies()["stickyd"]
-    assert (cookie["sameSite"], cookie["secure"], cookie["path"]) == ("None", True, "/count")
-    assert 0 < cookie["expires"] - page.run("Date.now() / 1000") <= 900
-    page.close()
+    with closing(browser.open(origin(server, "https"))) as page:
+        count(page)
+        cookie = page.cookies()["stickyd"]
+        assert (cookie["sameSite"], cookie["secure"], cookie["path"]) == ("None", True, "/count")
+        assert 0 < cookie["expires"] - page.run("Date.now() / 1000") <= 900
