@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
-from twisted.internet.protocol import ProcessProtocol, ServerFactory
+from twisted.internet.protocol import ProcessProtocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from typing_extensions import override
 from zope.interface import implementer
@@ -61,6 +61,10 @@ if TYPE_CHECKING:
 #: Seconds between a worker's deadline and its SIGKILL.
 KILL_AFTER = 2.0
 
+#: Seconds that the control channel of a worker that has exited may take to end.  A child of
+#: the application may hold it open.
+LAST_WORDS_SECONDS = 1.0
+
 #: Seconds until a primary without a free descriptor looks again whether it has one.
 STARVED_SECONDS = 0.05
 
@@ -102,6 +106,13 @@ class _Control(ControlProtocol):
         super().__init__()
         self._worker = worker
         self._fleet = fleet
+        #: Fires when all that the worker has ever said is heard.
+        self.closed: Deferred[None] = Deferred()
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.closed.callback(None)
 
     @Beat.responder
     def beat(self, figures: str) -> dict[str, object]:
@@ -530,6 +541,16 @@ class WorkerProcess(ProcessProtocol):
         self.ended = True
         self._forget_patience()
         self._watchdog.stop()
+        signum = getattr(reason.value, "signal", None)
+        if self._is_ready or self._verdict or signum is not None:
+            self._tell_end(reason)
+        else:
+            # It has ended by itself before it was ready: why may still be in the channel.
+            heard = self._control.closed.addTimeout(LAST_WORDS_SECONDS, self._reactor)
+            heard.addErrback(lambda _: None).addCallback(lambda _: self._tell_end(reason))
+
+    def _tell_end(self, reason: Failure) -> None:
+        self._forget_patience()  # it may have been told to stop meanwhile
         self._output.flush()
         waiting, self._acknowledged = self._acknowledged, []
         for settled in waiting:
