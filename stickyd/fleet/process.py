@@ -58,8 +58,14 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
-#: Seconds between a worker's deadline and its SIGKILL.
-KILL_AFTER = 2.0
+#: Seconds between a worker's deadline and its SIGKILL.  ``--stop-timeout`` is for requests;
+#: this is for what comes after the last one: the farewell of what was cut off, the shutdown
+#: of the application (ASGI's lifespan, WSGI's threads) and the interpreter's own end, with
+#: all workers at it at once.
+KILL_AFTER = 6.0
+
+#: Seconds that a worker which has closed its handoff channel may take to exit.
+CHANNELLESS_SECONDS = 2.0
 
 #: Seconds that the control channel of a worker that has exited may take to end.  A child of
 #: the application may hold it open.
@@ -521,7 +527,7 @@ class WorkerProcess(ProcessProtocol):
     def lost(self) -> None:
         # Its process has ended, which processExited tells, or ends; one that has broken
         # the protocol must not go on without a channel.
-        self._reactor.callLater(KILL_AFTER, self._kill_if_alive)
+        self._reactor.callLater(CHANNELLESS_SECONDS, self._kill_if_alive)
 
     def _kill_if_alive(self) -> None:
         if not self.ended:
