@@ -37,6 +37,7 @@ from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
     KILL_AFTER,
+    LAST_WORDS_SECONDS,
     Birth,
     WorkerProcess,
     describe_death,
@@ -235,6 +236,15 @@ class Rig:
         self.reactor.process.exited = True
         self.worker.processExited(how)
 
+    def hang_up(self) -> None:
+        """
+        Let the primary hear what the worker has said last, and that it has closed.
+        """
+        transport = self.reactor.control.transport
+        assert transport is not None
+        transport.loseConnection()
+        self.flush()
+
     def close(self) -> None:
         """
         Close what either end holds.
@@ -422,6 +432,36 @@ def test_death_is_described(how: Failure, text: str) -> None:
 # a machine that cannot
 
 
+def test_reason_is_heard_after_the_end(rig: Rig) -> None:
+    """
+    The process may be seen to end before its reason is read: the death waits for that.
+    """
+    rig.flush()
+    rig.reactor.control.answer.errback(StartFailed("no module 'site'"))
+    rig.die(Failure(ProcessTerminated(1, None, 256)))
+    assert rig.told == []
+    rig.hang_up()
+    assert rig.told == ["could not start: no module 'site'"]
+    assert not rig.reactor.getDelayedCalls()
+
+
+def test_last_words_are_waited_for_a_while_only(rig: Rig) -> None:
+    """
+    A child of the application that holds the control channel open delays the death, no
+    more; a stop meanwhile changes nothing.
+    """
+    rig.flush()
+    rig.die(Failure(ProcessTerminated(1, None, 256)))
+    rig.worker.stop(30.0)
+    rig.reactor.advance(LAST_WORDS_SECONDS - 0.1)
+    assert rig.told == []
+    rig.reactor.advance(0.2)
+    assert rig.told == ["exited with code 1"]
+    rig.hang_up()
+    assert rig.told == ["exited with code 1"]
+    assert not rig.reactor.getDelayedCalls()
+
+
 @pytest.fixture
 def failing() -> Iterator[Rig]:
     """
@@ -562,7 +602,9 @@ def test_stop_of_a_worker_that_has_exited_already(rig: Rig) -> None:
     rig.reactor.process.exited = True
     rig.worker.stop(30.0)
     rig.die()
+    rig.hang_up()
     assert rig.told == ["exited with code 0"]
+    assert not rig.reactor.getDelayedCalls()
     assert not rig.reactor.getDelayedCalls()
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
-from twisted.internet.protocol import ProcessProtocol, ServerFactory
+from twisted.internet.protocol import ProcessProtocol, ServerFactory, connectionDone
 from twisted.logger import Logger
 from typing_extensions import override
 from zope.interface import implementer
@@ -59,8 +59,18 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
-#: Seconds between a worker's deadline and its SIGKILL.
-KILL_AFTER = 2.0
+#: Seconds between a worker's deadline and its SIGKILL.  ``--stop-timeout`` is for requests;
+#: this is for what comes after the last one: the farewell of what was cut off, the shutdown
+#: of the application (ASGI's lifespan, WSGI's threads) and the interpreter's own end, with
+#: all workers at it at once.
+KILL_AFTER = 6.0
+
+#: Seconds that a worker which has closed its handoff channel may take to exit.
+CHANNELLESS_SECONDS = 2.0
+
+#: Seconds that the control channel of a worker that has exited may take to end.  A child of
+#: the application may hold it open.
+LAST_WORDS_SECONDS = 1.0
 
 #: Seconds until a primary without a free descriptor looks again whether it has one.
 STARVED_SECONDS = 0.05
@@ -103,6 +113,13 @@ class _Control(ControlProtocol):
         super().__init__()
         self._worker = worker
         self._fleet = fleet
+        #: Fires when all that the worker has ever said is heard.
+        self.closed: Deferred[None] = Deferred()
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.closed.callback(None)
 
     @Beat.responder
     def beat(self, figures: str, accepted: str | None = None) -> dict[str, object]:
@@ -514,7 +531,7 @@ class WorkerProcess(ProcessProtocol):
     def lost(self) -> None:
         # Its process has ended, which processExited tells, or ends; one that has broken
         # the protocol must not go on without a channel.
-        self._reactor.callLater(KILL_AFTER, self._kill_if_alive)
+        self._reactor.callLater(CHANNELLESS_SECONDS, self._kill_if_alive)
 
     def _kill_if_alive(self) -> None:
         if not self.ended:
@@ -534,6 +551,16 @@ class WorkerProcess(ProcessProtocol):
         self.ended = True
         self._forget_patience()
         self._watchdog.stop()
+        signum = getattr(reason.value, "signal", None)
+        if self._is_ready or self._verdict or signum is not None:
+            self._tell_end(reason)
+        else:
+            # It has ended by itself before it was ready: why may still be in the channel.
+            heard = self._control.closed.addTimeout(LAST_WORDS_SECONDS, self._reactor)
+            heard.addErrback(lambda _: None).addCallback(lambda _: self._tell_end(reason))
+
+    def _tell_end(self, reason: Failure) -> None:
+        self._forget_patience()  # it may have been told to stop meanwhile
         self._output.flush()
         waiting, self._acknowledged = self._acknowledged, []
         for settled in waiting:

@@ -96,7 +96,7 @@ class Worker(ControlProtocol):
     ) -> Deferred[dict[str, object]]:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         decided = Settings.from_json(settings)
-        # Imported here, as the reactor must be installed before anything imports it.
+        # Not above: the reactor must be installed before anything imports it.
         from stickyd.worker.serving import Serving
 
         def begin(_: object) -> dict[str, object]:
@@ -126,8 +126,9 @@ class Worker(ControlProtocol):
 
     def _refuse(self, reason: str) -> Deferred[dict[str, object]]:
         self.exit_code = 1
-        # A call later, so that the answer is written before the reactor stops.
-        self._reactor.callLater(0, self._end)
+        if self.transport is not None:
+            # A call later, so after the answer: we end when that has left.
+            self._reactor.callLater(0, self.transport.loseConnection)
         self._serving = None
         raise StartFailed(reason)
 

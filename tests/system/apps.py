@@ -4,6 +4,7 @@ Applications that the tests have served.  These run in the workers.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -133,3 +134,18 @@ async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
     start = {"type": "http.response.start", "status": 200}
     await send({**start, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"alike"})
+
+
+async def slow_to_end(scope: Any, receive: Any, send: Any) -> None:
+    """
+    An ASGI application that never answers, and takes three seconds to shut down.
+    """
+    if scope["type"] != "lifespan":
+        print("a request is held")  # noqa: T201 - read from the server's log
+        await asyncio.Event().wait()
+    for act in ("startup", "shutdown"):
+        await receive()
+        if act == "shutdown":
+            await asyncio.sleep(3)
+            print("the application has shut down")  # noqa: T201 - the same
+        await send({"type": f"lifespan.{act}.complete"})
