@@ -9,7 +9,7 @@ from automat import NoTransition
 from twisted.internet.task import Clock
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.life import SOUND_SECONDS, Life
+from stickyd.fleet.life import FLIP_SECONDS, SOUND_SECONDS, STOPPED, Life
 from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import Handoff
@@ -45,6 +45,12 @@ class Rig:
         The latest worker.
         """
         return self.spawner.workers[-1]
+
+    def serves(self) -> object:
+        """
+        The worker that gets the slot's connections.
+        """
+        return self.slot.courier
 
     def advance_to_next(self) -> float:
         """
@@ -242,3 +248,219 @@ def test_impossible_inputs_are_refused() -> None:
         rig.machine.ready()
     with pytest.raises(NoTransition):
         rig.machine.died("x")
+
+
+# reload
+
+
+def serving() -> Rig:
+    """
+    A slot whose worker serves.
+    """
+    rig = Rig()
+    rig.machine.start()
+    rig.worker.ready()
+    return rig
+
+
+def reloading(rig: Rig) -> tuple[FakeWorker, FakeWorker, list[str]]:
+    """
+    Begin a reload.
+
+    :return: the old worker, the fresh one, and what the reload comes to.
+    """
+    outcome: list[str] = []
+    old = rig.worker
+    rig.machine.reload(outcome.append)
+    return old, rig.worker, outcome
+
+
+def newcomer(rig: Rig) -> Handoff:
+    """
+    Deliver a new connection.
+    """
+    handoff = Handoff(5, "192.0.2.1", 1, b"k")
+    rig.slot.deliver(handoff)
+    return handoff
+
+
+def test_reload_flips_when_the_old_worker_has_given_away() -> None:
+    """
+    The old worker serves until its successor is ready; newcomers wait while it gives away;
+    then the successor has them, and the old one is told to finish.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    first = newcomer(rig)
+    assert old.sent == [first]
+    fresh.ready()
+    second = newcomer(rig)
+    assert (old.sent, fresh.sent, rig.slot.heir) == ([first], [], fresh)
+    ((placement, released),) = old.releases
+    assert (placement, old.stopped) == (None, [])
+    released.callback(None)
+    assert fresh.sent == [second]
+    assert (outcome, old.stopped, rig.life.leaving) == ([""], [300.0], [old])
+    old.died("exited with code 0")
+    assert rig.life.leaving == []
+
+
+def test_flip_does_not_wait_for_ever() -> None:
+    """
+    A worker that is stuck holds newcomers up for as long as the limit says.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    fresh.ready()
+    rig.clock.advance(FLIP_SECONDS - 0.1)
+    assert rig.serves() is None
+    rig.clock.advance(0.1)
+    assert rig.serves() is fresh
+    assert outcome == [""]
+    old.releases[0][1].callback(None)
+    assert rig.serves() is fresh
+
+
+def test_successor_that_does_not_get_ready_changes_nothing() -> None:
+    """
+    The old worker has served all the time, and hears of nothing.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    fresh.died("exited with code 1")
+    assert rig.serves() is old
+    assert outcome == ["the fresh worker exited with code 1"]
+    assert (old.releases, old.stays, old.stopped) == ([], 0, [])
+    reloading(rig)[1].ready()
+    assert len(old.releases) == 1
+
+
+def test_old_worker_is_taken_back_when_its_successor_dies_at_the_flip() -> None:
+    """
+    It is told to stay, gets those who waited meanwhile, and serves on; what it gives away
+    too late is no reason to stop it.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    fresh.ready()
+    waiting = newcomer(rig)
+    fresh.died("died of signal 9 (SIGKILL)")
+    assert old.stays == 1
+    assert rig.serves() is old
+    assert rig.slot.heir is None
+    assert old.sent == [waiting]
+    assert outcome == ["the fresh worker died of signal 9 (SIGKILL)"]
+    rig.clock.advance(FLIP_SECONDS)
+    old.releases[0][1].callback(None)
+    assert rig.serves() is old
+    assert (old.stopped, rig.life.leaving, rig.life.successor) == ([], [], None)
+
+
+def test_what_an_abandoned_flip_had_waited_for_ends_no_other() -> None:
+    """
+    The old worker has its own time for each successor.
+    """
+    rig = serving()
+    old, fresh, _ = reloading(rig)
+    fresh.ready()
+    rig.clock.advance(FLIP_SECONDS / 2)
+    fresh.died("x")
+    _, second, outcome = reloading(rig)
+    second.ready()
+    old.releases[0][1].callback(None)
+    rig.clock.advance(FLIP_SECONDS / 2)
+    assert (rig.serves(), outcome) == (None, [])
+    old.releases[1][1].callback(None)
+    assert (rig.serves(), outcome) == (second, [""])
+
+
+def test_successor_follows_a_worker_that_dies() -> None:
+    """
+    If the old worker dies before, the fresh one is the slot's, and has what the old one had
+    not acknowledged once it is ready.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    handoff = newcomer(rig)
+    old.died("x")
+    assert outcome == [""]
+    assert len(rig.spawner.workers) == 2
+    fresh.ready()
+    assert fresh.sent == [handoff]
+    assert old.stopped == []
+
+
+def test_successor_follows_at_once_at_the_flip() -> None:
+    """
+    If the old worker dies while it gives away, the successor, which is ready, serves.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    handoff = newcomer(rig)
+    fresh.ready()
+    old.died("x")
+    assert fresh.sent == [handoff]
+    assert outcome == [""]
+    old.releases[0][1].callback(None)
+    assert rig.serves() is fresh
+    assert old.stopped == []
+
+
+def test_one_reload_at_a_time() -> None:
+    """
+    A second wish is refused while the first goes on, at either stage.
+    """
+    rig = serving()
+    _, fresh, _ = reloading(rig)
+    outcomes = reloading(rig)[2]
+    fresh.ready()
+    outcomes += reloading(rig)[2]
+    assert outcomes == ["a reload is under way already"] * 2
+    assert len(rig.spawner.workers) == 2
+
+
+@pytest.mark.parametrize("ready", [False, True])
+def test_stop_ends_a_reload(ready: bool) -> None:
+    """
+    Both workers are told to end, whoever waits for the reload is told why, and the slot is
+    empty when both are gone.
+    """
+    rig = serving()
+    old, fresh, outcome = reloading(rig)
+    if ready:
+        fresh.ready()
+    rig.machine.stop(7.0)
+    assert (old.stopped, fresh.stopped) == ([7.0], [7.0])
+    assert outcome == [STOPPED]
+    rig.clock.advance(FLIP_SECONDS)
+    fresh.died("exited with code 0")
+    assert rig.ended == []
+    old.died("exited with code 0")
+    assert rig.ended == [rig.slot]
+
+
+def test_stop_tells_who_waits_for_the_first_worker() -> None:
+    """
+    A slot that is stopped before it ever served will not.
+    """
+    rig = Rig()
+    outcomes: list[bool] = []
+    rig.life.first_outcome = outcomes.append
+    rig.machine.start()
+    rig.machine.stop(1.0)
+    assert outcomes == [False]
+
+
+def test_reload_mends_a_failed_slot() -> None:
+    """
+    A slot that had given up gets a worker, and stands again when that is ready.
+    """
+    rig = Rig(most_crashes=1)
+    rig.machine.start()
+    rig.worker.died("x")
+    _, fresh, outcome = reloading(rig)
+    failed = [rig.slot.failed]
+    fresh.ready()
+    failed.append(rig.slot.failed)
+    assert (outcome, failed) == ([""], [True, False])
+    assert rig.gave_up == [rig.slot, rig.slot]

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import pytest
@@ -30,6 +30,7 @@ from stickyd.control.commands import (
     Claim,
     ControlProtocol,
     Place,
+    Release,
     Serve,
     Stop,
 )
@@ -38,6 +39,8 @@ from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process import (
     KILL_AFTER,
     LAST_WORDS_SECONDS,
+    QUIET,
+    STARVED_SECONDS,
     Birth,
     WorkerProcess,
     describe_death,
@@ -49,7 +52,7 @@ from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings
 from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
-from tests.channels import End, connection, open_sockets
+from tests.channels import End, connection, no_descriptor_free, open_sockets
 
 EXITED = Failure(ProcessDone(None))
 KILLED = Failure(ProcessTerminated(None, signal.SIGKILL, 9))
@@ -91,6 +94,8 @@ class FakeControl(ControlProtocol):
         self.served: list[tuple[Settings, int, list[str]]] = []
         self.stopped: list[float] = []
         self.places: list[tuple[int, list[int]]] = []
+        self.releases: list[tuple[int, list[int]]] = []
+        self.heard: list[object] = []
         self.accepts = 0
         self.answer: Deferred[dict[str, object]] = Deferred()
 
@@ -105,6 +110,13 @@ class FakeControl(ControlProtocol):
     @Place.responder
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
         self.places.append((slots, standing))
+        self.heard.append((slots, standing))
+        return {}
+
+    @Release.responder
+    def release(self, slots: int, standing: list[int]) -> dict[str, object]:
+        self.releases.append((slots, standing))
+        self.heard.append((slots, standing))
         return {}
 
     @Accept.responder
@@ -115,6 +127,7 @@ class FakeControl(ControlProtocol):
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
         self.stopped.append(patience)
+        self.heard.append("stop")
         return {}
 
 
@@ -838,3 +851,165 @@ def test_output_is_told_with_pid_and_slot(rig: Rig) -> None:
         "[worker 4711 slot 3] before",
         "[worker 4711 slot 3] after",
     ]
+
+
+# giving away
+
+
+def taking(rig: Rig) -> End:
+    """
+    Let a ready worker take connections.
+
+    :return: its end of the handoff channel.
+    """
+    rig.ready()
+    end = rig.reactor.handoffs
+    assert end is not None
+    end.channel.open()
+    rig.turn()
+    rig.slot.occupy(rig.worker)
+    return end
+
+
+@pytest.mark.parametrize("window", [0, 8])
+def test_release_waits_for_what_is_on_its_way(window: int, rig: Rig) -> None:
+    """
+    The worker is asked to give away when it has taken what was sent to it, also if it takes
+    no more for now.
+    """
+    end = taking(rig)
+    handoff, client = connection("x")
+    rig.slot.deliver(handoff)
+    given: list[None] = []
+    rig.worker.release(None).addCallback(given.append)
+    rig.flush()
+    assert rig.reactor.control.releases == []
+    end.window = window
+    rig.turn()
+    rig.flush()
+    assert rig.reactor.control.releases == [(0, [])]
+    assert given == [None]
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("say", "said"),
+    [
+        (lambda worker: worker.stay(), (-1, [])),
+        (lambda worker: worker.stop(1.0), "stop"),
+        (lambda worker: worker.tell_places(2, [0]), (2, [0])),
+    ],
+    ids=["stay", "stop", "places"],
+)
+def test_release_is_overtaken_by_nothing(
+    say: Callable[[WorkerProcess], None], said: object, rig: Rig
+) -> None:
+    """
+    A worker that is late with what is on its way to it hears of the release before what was
+    said later: it believes what it hears last.
+    """
+    taking(rig)
+    handoff, client = connection("x")
+    rig.slot.deliver(handoff)
+    rig.worker.release(None)
+    say(rig.worker)
+    rig.flush()
+    control = rig.reactor.control
+    assert control.heard[-2:] == [(0, []), said]
+    rig.turn()
+    rig.flush()
+    assert control.heard[-2:] == [(0, []), said]
+    client.close()
+
+
+def test_release_by_a_placement(rig: Rig) -> None:
+    """
+    The worker hears how many slots there are and which of them stand.
+    """
+    taking(rig)
+    rig.worker.release((3, [0, 2]))
+    rig.flush()
+    assert rig.reactor.control.releases == [(3, [0, 2])]
+
+
+def test_death_is_told_before_its_release_fails(rig: Rig) -> None:
+    """
+    Whoever waits for the release learns that it is over when the worker is known to be dead
+    already, so that nobody tells a dead worker to stop.
+    """
+    taking(rig)
+    handoff, client = connection("x")
+    rig.slot.deliver(handoff)
+    told_by_then: list[list[str]] = []
+    rig.worker.release(None).addErrback(lambda _: told_by_then.append(rig.told[1:]))
+    rig.die(KILLED)
+    assert told_by_then == [["died of signal 9 (SIGKILL)"]]
+    client.close()
+
+
+def test_wish_of_the_dead_is_not_told(rig: Rig) -> None:
+    """
+    A worker that asked to be relieved and died is not relieved again, when its death is
+    heard of first.
+    """
+    taking(rig)
+    asked: list[object] = []
+    rig.worker._events.leaving = asked.append  # type: ignore[assignment, method-assign]
+    rig.worker.wants_to_leave()
+    rig.die()
+    rig.worker.wants_to_leave()
+    assert asked == [rig.worker]
+
+
+def test_starved_primary_closes_its_window_for_a_moment(rig: Rig) -> None:
+    """
+    While a connection could not be taken back for want of descriptors the worker may send
+    none; after a moment it may again, and the connection comes with the second attempt.
+    """
+    end = taking(rig)
+    handoff, client = connection("back")
+    assert end.channel.send(handoff)
+    with no_descriptor_free():
+        for callback in list(rig.readiness.readers.values()):
+            callback()
+    end.turn()
+    (returned,) = end.receiver.handoffs("returned")
+    assert returned is handoff
+    assert end.channel.room <= 0
+    rig.reactor.advance(STARVED_SECONDS / 2)
+    rig.turn()
+    assert not end.channel.send(handoff)
+    rig.reactor.advance(STARVED_SECONDS / 2)
+    rig.turn()
+    assert end.channel.room == rig.settings.window
+    assert end.channel.send(handoff)
+    rig.turn()
+    assert [got.host for got in rig.returns.delivered] == ["back"]
+    client.close()
+    end.receiver.events.clear()
+
+
+def test_starved_primary_is_told_of_once_in_a_while(rig: Rig) -> None:
+    """
+    The log has one line for a shortage that lasts, and another one when it is told for long.
+    """
+    with capturedLogs() as events:
+        for _ in range(3):
+            rig.worker.starved()
+            rig.reactor.advance(STARVED_SECONDS)
+        assert len(events) == 1
+        rig.reactor.advance(QUIET)
+        rig.worker.starved()
+    assert len(events) == 2
+
+
+def test_starved_window_of_a_worker_that_has_ended(rig: Rig) -> None:
+    """
+    The moment may be over when the channel is closed already.
+    """
+    taking(rig)
+    rig.worker.starved()
+    rig.die()
+    rig.worker.reclaim()
+    rig.reactor.advance(STARVED_SECONDS)
+    assert not rig.worker.send(Handoff(0, "192.0.2.1", 1, b"key"))

@@ -117,6 +117,20 @@ def test_window_bounds_what_is_under_way(pair: Pair) -> None:
     assert pair.primary.channel.send(ninth)
 
 
+def test_acknowledgement_without_a_window_is_told_too(pair: Pair) -> None:
+    """
+    Who waits for nothing to be under way hears of it, even if the other end takes no more.
+    """
+    handoff, client = connection("x")
+    assert pair.primary.channel.send(handoff)
+    pair.primary.receiver.events.clear()
+    pair.worker.window = 0
+    pair.settle()
+    assert not pair.primary.channel.in_flight
+    assert pair.primary.receiver.events == [("room", None)]
+    client.close()
+
+
 def test_nothing_is_sent_before_the_first_window() -> None:
     """
     A receiver that has not opened its end is sent nothing.

@@ -258,6 +258,7 @@ class Life:
             self.retry = None
         self.hurry(patience)
         self.report(STOPPED)
+        self.tell_outcome(False)
         self._check_gone(machine)
 
     def hurry(self, patience: float) -> None:

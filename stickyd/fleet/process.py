@@ -420,12 +420,20 @@ class WorkerProcess(ProcessProtocol):
             lambda _: self._control.callRemote(Release, slots=slots, standing=list(standing))
         ).addCallback(lambda _: None)
 
+    def _release_now(self) -> None:
+        # What is said later must not overtake it: the worker believes what it hears last.
+        waiting, self._acknowledged = self._acknowledged, []
+        for settled in waiting:
+            settled.callback(None)
+
     def tell_places(self, slots: int, standing: Sequence[int]) -> None:
         if self._serves and not self.ended:
+            self._release_now()
             told = self._control.callRemote(Place, slots=slots, standing=list(standing))
             told.addErrback(lambda _: None)  # its death is told elsewhere
 
     def stay(self) -> None:
+        self._release_now()
         self._control.callRemote(Release, slots=-1, standing=[]).addErrback(lambda _: None)
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
@@ -438,6 +446,7 @@ class WorkerProcess(ProcessProtocol):
         if self._process is None:
             return  # it could not be started, which is about to be told
         if self._is_ready:
+            self._release_now()
             self._control.callRemote(Stop, patience=patience).addErrback(lambda _: None)
         else:
             # It holds no connection yet, and may be in the middle of a long import.
@@ -468,6 +477,8 @@ class WorkerProcess(ProcessProtocol):
         """
         Called when somebody has sent the worker SIGTERM.
         """
+        if self.ended:
+            return  # it has said so before it died, which was heard sooner
         self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
         self._events.leaving(self)
 
@@ -499,9 +510,7 @@ class WorkerProcess(ProcessProtocol):
 
     def room(self) -> None:
         if self._acknowledged and not self.in_flight:
-            waiting, self._acknowledged = self._acknowledged, []
-            for settled in waiting:
-                settled.callback(None)
+            self._release_now()
         while self._entrusted and self.send(self._entrusted[0]):
             self._entrusted.popleft()
         if self.slot is not None:
@@ -562,11 +571,13 @@ class WorkerProcess(ProcessProtocol):
     def _tell_end(self, reason: Failure) -> None:
         self._forget_patience()  # it may have been told to stop meanwhile
         self._output.flush()
+        cause = self._verdict or self._watchdog.verdict or describe_death(reason)
+        self._events.died(self, cause)
+        # Last: who waits for what it was to give away goes on at once, and must not take a
+        # dead worker for one that is still to be told to stop.
         waiting, self._acknowledged = self._acknowledged, []
         for settled in waiting:
             settled.errback(WorkerError("the worker ended"))
-        cause = self._verdict or self._watchdog.verdict or describe_death(reason)
-        self._events.died(self, cause)
 
     @override
     def processEnded(self, reason: Failure) -> None:

@@ -6,7 +6,7 @@ Each is a sequence of steps over slots, and one goes on at a time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
@@ -14,9 +14,16 @@ from twisted.logger import Logger
 from stickyd.fleet.life import FLIP_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from stickyd.fleet.slot import Slot
     from stickyd.fleet.supervise import Fleet, Member
+    from stickyd.interfaces import IWorker
+
+T = TypeVar("T")
+
+#: Why nothing is changed any more: nobody's fault.
+STOPS = "the server stops"
 
 
 class Changes:
@@ -43,6 +50,10 @@ class Changes:
         """
         return self._turn.run(act)
 
+    def _in_turn(self, change: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+        # Begun no sooner: a coroutine that is never run is a warning at the exit.
+        return self._turn.run(lambda: Deferred.fromCoroutine(change()))
+
     # reload
 
     def reload(self, indices: Sequence[int] | None = None) -> Deferred[list[str]]:
@@ -52,7 +63,7 @@ class Changes:
         :param indices: the slots; all by default.
         :return: fires with a line for each slot that kept its old worker, saying why.
         """
-        return self._turn.run(Deferred.fromCoroutine, self._reload(indices))
+        return self._in_turn(lambda: self._reload(indices))
 
     async def _reload(self, indices: Sequence[int] | None) -> list[str]:
         kept = []
@@ -79,10 +90,12 @@ class Changes:
         :param count: how many slots there shall be, at least 1.
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._turn.run(Deferred.fromCoroutine, self._resize(count))
+        return self._in_turn(lambda: self._resize(count))
 
     async def _resize(self, count: int) -> str:
         fleet = self._fleet
+        if not fleet.running:
+            return STOPS
         before = len(fleet.members)
         reason = fleet.steering.prepare(count) if fleet.steering is not None else ""
         if reason:
@@ -109,6 +122,8 @@ class Changes:
         for member in added:
             member.lifecycle.start()
         outcomes = [await waiting for waiting in ready]
+        if not fleet.running:
+            return STOPS
         if not all(outcomes):
             while len(fleet.members) > len(old):
                 fleet.remove(0.0)
@@ -130,10 +145,12 @@ class Changes:
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._turn.run(Deferred.fromCoroutine, self._drain(index))
+        return self._in_turn(lambda: self._drain(index))
 
     async def _drain(self, index: int) -> str:
         fleet = self._fleet
+        if not fleet.running:
+            return STOPS
         if not 0 <= index < len(fleet.members):
             return f"there is no slot {index}: they are 0 to {len(fleet.members) - 1}"
         remaining = [standing for standing in fleet.standing() if standing != index]
@@ -152,10 +169,12 @@ class Changes:
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._turn.run(Deferred.fromCoroutine, self._undrain(index))
+        return self._in_turn(lambda: self._undrain(index))
 
     async def _undrain(self, index: int) -> str:
         fleet = self._fleet
+        if not fleet.running:
+            return STOPS
         if not 0 <= index < len(fleet.members) or not fleet.members[index].slot.drained:
             return f"slot {index} is not drained"
         fleet.members[index].slot.drained = False
@@ -167,10 +186,8 @@ class Changes:
         Called when a slot serves again that had failed: its clients come back from those
         that stood in for it, with their sessions.
         """
-        self._turn.run(
-            lambda: Deferred.fromCoroutine(
-                self._move(self._fleet.placed, self._fleet.standing(), self._fleet.members)
-            )
+        self._in_turn(
+            lambda: self._move(self._fleet.placed, self._fleet.standing(), self._fleet.members)
         )
 
     async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
@@ -180,17 +197,22 @@ class Changes:
         """
         fleet = self._fleet
         fleet.hold()
-        giving = [(m.slot, m.slot.courier) for m in members if m.slot.courier is not None]
-        releases = []
-        for slot, worker in giving:
-            # What waits may not be its own any more, so nothing goes to it meanwhile.
-            slot.hold(worker)
-            releases.append(self._within_reason(worker.release((placed, standing))))
-        await DeferredList(releases)
-        for slot, worker in giving:
-            if slot.heir is worker:
-                fleet.hold_first(slot.release())
-                slot.occupy(worker)
+        giving: dict[Slot, IWorker] = {}
+        # Again while others begin to serve meanwhile: they would keep what they got.
+        while begun := {m.slot: m.slot.courier for m in members if m.slot.courier is not None}:
+            giving.update(begun)
+            releases = []
+            for slot, worker in begun.items():
+                # What waits may not be its own any more, so nothing goes to it meanwhile.
+                slot.hold(worker)
+                releases.append(self._within_reason(worker.release((placed, standing))))
+            await DeferredList(releases)
+        for member in members:
+            slot = member.slot
+            # Whoever waits for a worker that is not there yet may belong elsewhere too.
+            fleet.hold_first(slot.release())
+            if slot in giving and slot.heir is giving[slot]:
+                slot.occupy(giving[slot])
         fleet.place_again(placed)
 
     def _within_reason(self, released: Deferred[None]) -> Deferred[None]:

@@ -84,6 +84,7 @@ class Fleet:
     :ivar placement: the one by which clients are placed now; None if no slot stands.
     :ivar steering: told where clients are placed, if the kernel places them too.
     :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
+    :ivar running: whether it was started and not told to stop.
     :ivar resolver: places connections by a request that a worker has read; set by whoever
         knows ``--affinity``.
     """
@@ -105,6 +106,7 @@ class Fleet:
             1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
         )
         self.resolver: Resolver | None = None
+        self.running = False
         self.clock = clock
         self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Standing, make_placement)
         self.steering: ISteering | None = None
@@ -138,6 +140,7 @@ class Fleet:
         :param make_life: equips a slot.
         """
         self._make_life = make_life
+        self.running = True
         self.members, self._leaving = [], []
         for _ in range(count):
             self.add()
@@ -356,6 +359,7 @@ class Fleet:
         :param plain: what its :meth:`to_plain` gave.
         """
         self._make_life = make_life
+        self.running = True
         self.members, self._leaving = [], []
         for each in plain["slots"]:
             member = self.add()
@@ -383,6 +387,7 @@ class Fleet:
             return again
         stopping: Deferred[None] = Deferred()
         self._stopping = stopping
+        self.running = False
         deadline = self.clock.seconds() + patience
 
         def finish(member: Member) -> None:

@@ -342,7 +342,8 @@ class HandoffChannel:
             os.close(in_flight.popleft().descriptor)
             self.acknowledged += 1
         self._their_window = window
-        if self._open and len(in_flight) < window:
+        if self._open:
+            # With no window too: somebody may wait for nothing to be in flight.
             self._receiver.room()
 
     def _refused(self, sequence: int) -> None:

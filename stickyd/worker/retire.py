@@ -39,6 +39,7 @@ class Retirement:
     Gives away.
 
     :ivar target_of: the slot of an identity; ours, until we are told where the others' are.
+    :ivar leaving: whether this worker finishes, and shall begin nothing that goes.
     """
 
     _log = Logger()
@@ -62,7 +63,7 @@ class Retirement:
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
         self.target_of: Callable[[bytes], int] = lambda identity: self.slot
-        self._everything = False
+        self._everything = self.leaving = False
 
     @property
     def slot(self) -> int:
@@ -97,11 +98,12 @@ class Retirement:
 
     def divert(self, handoff: Handoff) -> bool:
         """
-        Give a connection that has come too late straight to the successor.
+        Give a connection that has come too late straight to the successor, or to where it
+        belongs.
 
         :return: :obj:`False` if it is ours to serve.
         """
-        if not self._everything:
+        if not (self._everything or (self.leaving and self._goes(identity_of(handoff)))):
             return False
         self._outbox.send(handoff)
         return True

@@ -202,6 +202,7 @@ class Serving:
         :return: fires when the worker may exit.
         """
         self.listening.close()
+        self.retirement.leaving = True
         self._adoption.close()
         # The others stop too, or do without us.
         self._rehoming.paused = True
