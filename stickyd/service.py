@@ -24,13 +24,13 @@ from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.errors import OperatorError
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.birth import Birth
 from stickyd.fleet.cpus import usable_cpus
 from stickyd.fleet.identity import identity
 from stickyd.fleet.inherit import InheritedProcess
 from stickyd.fleet.life import Life
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.preflight import check_application, without_signals
-from stickyd.fleet.process import Birth
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.reload import Changes
 from stickyd.fleet.secret import Secrets
