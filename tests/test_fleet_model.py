@@ -575,7 +575,7 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.children:
             expected += len(child.descriptors)
         if hasattr(self, "fleet"):
-            members = [*self.fleet.members, *self.fleet._leaving]
+            members = [*self.fleet.members, *self.fleet.leaving]
             expected += sum(len(member.slot.queue) for member in members)
             expected += len(self.fleet._held or ())
             for process in self.primary.births:
