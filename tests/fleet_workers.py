@@ -298,10 +298,10 @@ class Child(ControlProtocol):
         not acknowledged, and those on their way back that the primary has not read.
         """
         channel: Any = None if self.serving is None else self.serving._outbox._channel
-        if channel is None or self.process._channel is None:
+        theirs = self.process.courier.channel
+        if channel is None or theirs is None:
             return set()
-        read = self.process._channel._taken
-        returning = [handoff for handoff in channel.in_flight if handoff.sequence > read]
+        returning = [h for h in channel.in_flight if h.sequence > theirs._taken]
         return {inode(handoff.descriptor) for handoff in (*channel._untold, *returning)}
 
     def ask_to_leave(self) -> None:

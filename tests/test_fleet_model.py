@@ -31,8 +31,8 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.birth import Birth
 from stickyd.fleet.life import Life
-from stickyd.fleet.process import Birth
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.reload import Changes
 from stickyd.fleet.slot import QueueLimits, Slot
@@ -575,11 +575,11 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.children:
             expected += len(child.descriptors)
         if hasattr(self, "fleet"):
-            members = [*self.fleet.members, *self.fleet._leaving]
+            members = [*self.fleet.members, *self.fleet.leaving]
             expected += sum(len(member.slot.queue) for member in members)
             expected += len(self.fleet._held or ())
             for process in self.primary.births:
-                channel = process._channel
+                channel = process.courier.channel
                 if channel is not None and channel._open:
                     expected += 1 + len(channel.in_flight)
         assert len(open_sockets()) - len(self.before) == expected
@@ -677,8 +677,8 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.children:
             child.die(KILLED)
         for process in self.primary.births:
-            if process._channel is not None:
-                process._channel._socket.close()
+            if process.courier.channel is not None:
+                process.courier.channel._socket.close()
         for client in self.clients:
             client.end.close()
         for descriptor in open_sockets() - self.before:

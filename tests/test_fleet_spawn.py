@@ -14,7 +14,12 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.error import (
+    ConnectionDone,
+    ProcessDone,
+    ProcessExitedAlready,
+    ProcessTerminated,
+)
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
@@ -36,15 +41,10 @@ from stickyd.control.commands import (
 )
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.process import (
-    KILL_AFTER,
-    LAST_WORDS_SECONDS,
-    QUIET,
-    STARVED_SECONDS,
-    Birth,
-    WorkerProcess,
-    describe_death,
-)
+from stickyd.fleet.birth import Birth
+from stickyd.fleet.courier import QUIET, STARVED_SECONDS
+from stickyd.fleet.ending import KILL_AFTER, describe_death
+from stickyd.fleet.process import LAST_WORDS_SECONDS, WorkerProcess
 from stickyd.fleet.recycle import Recycling
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.spawn import Spawner, worker_command
@@ -289,7 +289,7 @@ def test_worker_keeps_to_its_interfaces(rig: Rig) -> None:
     """
     assert verifyObject(ISpawner, rig.spawner)
     assert verifyObject(IWorker, rig.worker)
-    assert verifyObject(IHandoffReceiver, rig.worker)
+    assert verifyObject(IHandoffReceiver, rig.worker.courier)
     assert rig.worker.pid == 4711
 
 
@@ -373,6 +373,19 @@ def test_worker_knows_the_places_when_it_is_ready(rig: Rig) -> None:
     rig.worker.tell_places(3, [0, 2])
     rig.flush()
     assert rig.reactor.control.places == [(2, [0, 1]), (3, [0, 2])]
+
+
+def test_worker_that_ends_before_it_knows_the_places_is_never_ready(rig: Rig) -> None:
+    """
+    The end of its control channel, which may be seen before that of the process, is no
+    answer.
+    """
+    rig.flush()
+    rig.reactor.control.answer.callback({})
+    assert rig.reactor.pipe is not None
+    rig.reactor.pipe.pump()
+    rig.worker._control.connectionLost(Failure(ConnectionDone()))
+    assert rig.told == []
 
 
 def test_slow_start_is_killed_and_told(rig: Rig) -> None:
@@ -736,7 +749,7 @@ def test_returned_connection_goes_back_to_its_slot(rig: Rig) -> None:
     One that the worker could not receive waits in the slot again.
     """
     handoff = Handoff(0, "192.0.2.1", 1, b"key")
-    rig.worker.returned(handoff)
+    rig.worker.courier.returned(handoff)
     assert list(rig.slot.queue) == [handoff]
     rig.slot.release()
 
@@ -791,7 +804,7 @@ def test_listening_socket_that_could_not_be_received_is_sent_again(rig: Rig) -> 
     """
     end = rig.reactor.handoffs
     assert end is not None
-    rig.worker.returned(listener())
+    rig.worker.courier.returned(listener())
     assert not rig.slot.queue
     end.channel.open()
     rig.turn()
@@ -830,7 +843,7 @@ def test_starved_primary_says_what_to_raise(rig: Rig) -> None:
     A connection that the primary cannot take back for want of descriptors is told.
     """
     with capturedLogs() as events:
-        rig.worker.starved()
+        rig.worker.courier.starved()
     (line,) = [formatEvent(event) for event in events]
     assert "from worker 4711: raise the limit" in line
 
@@ -995,11 +1008,11 @@ def test_starved_primary_is_told_of_once_in_a_while(rig: Rig) -> None:
     """
     with capturedLogs() as events:
         for _ in range(3):
-            rig.worker.starved()
+            rig.worker.courier.starved()
             rig.reactor.advance(STARVED_SECONDS)
         assert len(events) == 1
         rig.reactor.advance(QUIET)
-        rig.worker.starved()
+        rig.worker.courier.starved()
     assert len(events) == 2
 
 
@@ -1008,7 +1021,7 @@ def test_starved_window_of_a_worker_that_has_ended(rig: Rig) -> None:
     The moment may be over when the channel is closed already.
     """
     taking(rig)
-    rig.worker.starved()
+    rig.worker.courier.starved()
     rig.die()
     rig.worker.reclaim()
     rig.reactor.advance(STARVED_SECONDS)

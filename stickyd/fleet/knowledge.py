@@ -11,7 +11,8 @@ from stickyd.placement.least import LeastLoaded
 from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
-    from stickyd.fleet.supervise import Fleet, Member
+    from stickyd.fleet.member import Member
+    from stickyd.fleet.supervise import Fleet
 
 _NOBODY = "every slot has failed or is drained, so the client is refused"
 

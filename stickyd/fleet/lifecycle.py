@@ -105,47 +105,62 @@ class Lifecycle(Protocol):
         """
 
 
-def _build() -> Callable[[Life], Lifecycle]:
-    machine = TypeMachineBuilder(Lifecycle, Life)
-    empty = machine.state("empty")
-    starting = machine.state("starting")
-    serving = machine.state("serving")
-    backing_off = machine.state("backing off")
-    failed = machine.state("failed")
-    relieving = machine.state("relieving")
-    flipping = machine.state("flipping")
-    stopping = machine.state("stopping")
+class _States:
+    """
+    The states of a machine that is being built.
+    """
 
-    for wanted in (starting, serving, backing_off, relieving, flipping):
-        wanted.upon(Lifecycle.start).loop().returns(None)
-    for unwanted in (empty, stopping):
-        unwanted.upon(Lifecycle.stop).loop().returns(None)
-    # The workers' answers and the stop crossed on the way.
-    stopping.upon(Lifecycle.ready).loop().returns(None)
-    stopping.upon(Lifecycle.successor_ready).loop().returns(None)
+    def __init__(self, machine: TypeMachineBuilder[Lifecycle, Life]) -> None:
+        self.empty = machine.state("empty")
+        self.starting = machine.state("starting")
+        self.serving = machine.state("serving")
+        self.backing_off = machine.state("backing off")
+        self.failed = machine.state("failed")
+        self.relieving = machine.state("relieving")
+        self.flipping = machine.state("flipping")
+        self.stopping = machine.state("stopping")
 
-    @empty.upon(Lifecycle.start).to(starting)
-    @failed.upon(Lifecycle.start).to(starting)
+
+def _begin(machine: Lifecycle, life: Life) -> None:
+    life.crashes = life.failures = 0
+    life.worker = life.spawn(machine)
+
+
+def _add_starts(states: _States) -> None:
+    """
+    From nothing to a worker that serves.
+    """
+    wanted = (states.starting, states.serving, states.backing_off)
+    for state in (*wanted, states.relieving, states.flipping):
+        state.upon(Lifecycle.start).loop().returns(None)
+
+    @states.empty.upon(Lifecycle.start).to(states.starting)
+    @states.failed.upon(Lifecycle.start).to(states.starting)
     def begin(machine: Lifecycle, life: Life) -> None:
-        life.crashes = life.failures = 0
-        life.worker = life.spawn(machine)
+        _begin(machine, life)
 
-    @empty.upon(Lifecycle.inherit).to(serving)
+    @states.empty.upon(Lifecycle.inherit).to(states.serving)
     def go_on(machine: Lifecycle, life: Life, plain: dict[str, Any]) -> None:
         life.worker = life.spawn(machine, plain)
         life.serve()
 
-    @backing_off.upon(Lifecycle.retry).to(starting)
+    @states.backing_off.upon(Lifecycle.retry).to(states.starting)
     def again(machine: Lifecycle, life: Life) -> None:
         life.retry = None
         life.restarts += 1
         life.worker = life.spawn(machine)
 
-    @starting.upon(Lifecycle.ready).to(serving)
+    @states.starting.upon(Lifecycle.ready).to(states.serving)
     def serve(machine: Lifecycle, life: Life) -> None:
         life.serve()
 
-    @starting.upon(Lifecycle.died).to(backing_off)
+
+def _add_deaths(states: _States) -> None:
+    """
+    From a dead worker to the next one, or to none.
+    """
+
+    @states.starting.upon(Lifecycle.died).to(states.backing_off)
     def crash(machine: Lifecycle, life: Life, cause: str) -> None:
         life.crashes += 1
         life.failures += 1
@@ -155,13 +170,13 @@ def _build() -> Callable[[Life], Lifecycle]:
         else:
             life.back_off(machine, cause)
 
-    @serving.upon(Lifecycle.died).to(backing_off)
+    @states.serving.upon(Lifecycle.died).to(states.backing_off)
     def death(machine: Lifecycle, life: Life, cause: str) -> None:
         lasted = life.clock.seconds() - life.ready_at
         life.failures = 0 if lasted >= SOUND_SECONDS else life.failures + 1
         life.back_off(machine, cause)
 
-    @backing_off.upon(Lifecycle.give_up).to(failed)
+    @states.backing_off.upon(Lifecycle.give_up).to(states.failed)
     def fail(machine: Lifecycle, life: Life) -> None:
         _log.critical(
             "Slot {slot} failed: {crashes} workers in a row died before they were ready."
@@ -173,85 +188,113 @@ def _build() -> Callable[[Life], Lifecycle]:
         life.standing_changed(life.slot)
         life.tell_outcome(False)
 
-    # reload
-
-    @serving.upon(Lifecycle.reload).to(relieving)
-    def relieve(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
-        life.reloaded = done
-        life.successor = life.spawn(machine)
-
-    @failed.upon(Lifecycle.reload).to(starting)
-    def mend(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
-        begin(machine, life)
-        done("")
-
-    @backing_off.upon(Lifecycle.reload).loop()
-    @starting.upon(Lifecycle.reload).loop()
-    def fresh_anyway(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
-        done("")
-
-    @relieving.upon(Lifecycle.reload).loop()
-    @flipping.upon(Lifecycle.reload).loop()
-    def busy(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
-        done("a reload is under way already")
-
-    @empty.upon(Lifecycle.reload).loop()
-    @stopping.upon(Lifecycle.reload).loop()
-    def no_more(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
-        done(STOPPED)
-
-    @relieving.upon(Lifecycle.successor_ready).to(flipping)
-    def flip(machine: Lifecycle, life: Life) -> None:
-        life.hand_over(machine)
-
-    @flipping.upon(Lifecycle.released).to(serving)
-    def promote(machine: Lifecycle, life: Life) -> None:
-        life.promote()
-
-    @relieving.upon(Lifecycle.successor_died).to(serving)
-    def keep(machine: Lifecycle, life: Life, cause: str) -> None:
-        life.drop_successor(cause)
-
-    @flipping.upon(Lifecycle.successor_died).to(serving)
-    def take_back(machine: Lifecycle, life: Life, cause: str) -> None:
-        life.take_back(cause)
-
-    @relieving.upon(Lifecycle.died).to(starting)
+    @states.relieving.upon(Lifecycle.died).to(states.starting)
     def follow(machine: Lifecycle, life: Life, cause: str) -> None:
         life.bury(cause, "its successor is starting already")
         life.worker, life.successor = life.successor, None
         life.report("")
 
-    @flipping.upon(Lifecycle.died).to(serving)
+    @states.flipping.upon(Lifecycle.died).to(states.serving)
     def follow_at_once(machine: Lifecycle, life: Life, cause: str) -> None:
         life.bury(cause, "its successor takes over")
         life.promote()
 
-    # stop
 
-    @starting.upon(Lifecycle.stop).to(stopping)
-    @serving.upon(Lifecycle.stop).to(stopping)
-    @relieving.upon(Lifecycle.stop).to(stopping)
-    @flipping.upon(Lifecycle.stop).to(stopping)
-    @failed.upon(Lifecycle.stop).to(stopping)
-    @backing_off.upon(Lifecycle.stop).to(stopping)
+def _add_reloads(states: _States) -> None:
+    """
+    From a worker to its successor, or back.
+    """
+
+    @states.serving.upon(Lifecycle.reload).to(states.relieving)
+    def relieve(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        life.reloaded = done
+        life.successor = life.spawn(machine)
+
+    @states.relieving.upon(Lifecycle.successor_ready).to(states.flipping)
+    def flip(machine: Lifecycle, life: Life) -> None:
+        life.hand_over(machine)
+
+    @states.flipping.upon(Lifecycle.released).to(states.serving)
+    def promote(machine: Lifecycle, life: Life) -> None:
+        life.promote()
+
+    @states.relieving.upon(Lifecycle.successor_died).to(states.serving)
+    def keep(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.drop_successor(cause)
+
+    @states.flipping.upon(Lifecycle.successor_died).to(states.serving)
+    def take_back(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.take_back(cause)
+
+
+def _add_other_reloads(states: _States) -> None:
+    """
+    A reload where no worker serves, or where one goes on.
+    """
+
+    @states.failed.upon(Lifecycle.reload).to(states.starting)
+    def mend(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        _begin(machine, life)
+        done("")
+
+    @states.backing_off.upon(Lifecycle.reload).loop()
+    @states.starting.upon(Lifecycle.reload).loop()
+    def fresh_anyway(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("")
+
+    @states.relieving.upon(Lifecycle.reload).loop()
+    @states.flipping.upon(Lifecycle.reload).loop()
+    def busy(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("a reload is under way already")
+
+    @states.empty.upon(Lifecycle.reload).loop()
+    @states.stopping.upon(Lifecycle.reload).loop()
+    def no_more(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done(STOPPED)
+
+
+def _add_stops(states: _States) -> None:
+    """
+    From anything to nothing.
+    """
+    for unwanted in (states.empty, states.stopping):
+        unwanted.upon(Lifecycle.stop).loop().returns(None)
+    # The workers' answers and the stop crossed on the way.
+    states.stopping.upon(Lifecycle.ready).loop().returns(None)
+    states.stopping.upon(Lifecycle.successor_ready).loop().returns(None)
+
+    @states.starting.upon(Lifecycle.stop).to(states.stopping)
+    @states.serving.upon(Lifecycle.stop).to(states.stopping)
+    @states.relieving.upon(Lifecycle.stop).to(states.stopping)
+    @states.flipping.upon(Lifecycle.stop).to(states.stopping)
+    @states.failed.upon(Lifecycle.stop).to(states.stopping)
+    @states.backing_off.upon(Lifecycle.stop).to(states.stopping)
     def finish(machine: Lifecycle, life: Life, patience: float) -> None:
         life.stop(machine, patience)
 
-    @stopping.upon(Lifecycle.died).loop()
+    @states.stopping.upon(Lifecycle.died).loop()
     def rest(machine: Lifecycle, life: Life, cause: str) -> None:
         life.lay_to_rest(machine, life.take_worker(), cause)
 
-    @stopping.upon(Lifecycle.successor_died).loop()
+    @states.stopping.upon(Lifecycle.successor_died).loop()
     def rest_too(machine: Lifecycle, life: Life, cause: str) -> None:
         successor, life.successor = life.successor, None
         if successor is not None:
             life.lay_to_rest(machine, successor, cause)
 
-    @stopping.upon(Lifecycle.gone).to(empty)
+    @states.stopping.upon(Lifecycle.gone).to(states.empty)
     def end(machine: Lifecycle, life: Life) -> None:
         life.ended(life.slot)
 
+
+def _build() -> Callable[[Life], Lifecycle]:
+    machine = TypeMachineBuilder(Lifecycle, Life)
+    states = _States(machine)
+    _add_starts(states)
+    _add_deaths(states)
+    _add_reloads(states)
+    _add_other_reloads(states)
+    _add_stops(states)
     return machine.build()
 
 

@@ -16,8 +16,9 @@ from stickyd.fleet.life import FLIP_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from stickyd.fleet.member import Member
     from stickyd.fleet.slot import Slot
-    from stickyd.fleet.supervise import Fleet, Member
+    from stickyd.fleet.supervise import Fleet
     from stickyd.interfaces import IWorker
 
 T = TypeVar("T")

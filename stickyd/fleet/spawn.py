@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.fleet.birth import Birth
 from stickyd.fleet.identity import identity
-from stickyd.fleet.process import Birth, WorkerProcess
+from stickyd.fleet.process import WorkerProcess
 from stickyd.interfaces import ISpawner, IWorkerEvents
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
 
     from stickyd.fleet.backoff import Backoff
-    from stickyd.fleet.process import IWorkerReactor
+    from stickyd.fleet.birth import IWorkerReactor
     from stickyd.fleet.recycle import Recycling
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.tally import Report

@@ -8,13 +8,13 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import fail
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
-from stickyd.fleet.life import Life
-from stickyd.fleet.lifecycle import new_lifecycle
+from stickyd.fleet.closing import Closing
+from stickyd.fleet.member import Member
 from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
@@ -25,53 +25,12 @@ from stickyd.placement.standing import Standing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
 
     from stickyd.affinity.resolve import Resolver
-    from stickyd.fleet.lifecycle import Lifecycle
+    from stickyd.fleet.life import Life
     from stickyd.interfaces import IPlacement, IRefusal, ISteering
-
-
-class Member:
-    """
-    A slot of the fleet, with its workers and the machine that rules them.
-
-    :ivar ended: whether it has become empty after a stop.
-    """
-
-    def __init__(self, slot: Slot, life: Life) -> None:
-        self.slot = slot
-        self.life = life
-        self.lifecycle: Lifecycle = new_lifecycle(life)
-        self.ended = False
-
-    def to_plain(self) -> dict[str, Any]:
-        """
-        The slot as JSON can carry it, for a primary that replaces itself.
-        """
-        serving = self.slot.courier
-        return {
-            "drained": self.slot.drained,
-            "queue": [handoff.to_plain() for handoff in self.slot.queue],
-            "worker": None if serving is None else serving.to_plain(),
-            "leaving": [worker.to_plain() for worker in self.life.leaving],
-            "unready": [
-                worker.pid
-                for worker in (self.life.worker, self.life.successor)
-                if worker is not None and worker is not serving
-            ],
-        }
-
-    def resume(self, plain: dict[str, Any]) -> None:
-        """
-        Go on from what :meth:`to_plain` gave.
-        """
-        for each in plain["leaving"]:
-            self.life.leaving.append(self.life.spawn(self.lifecycle, each))
-        if plain["worker"] is None:
-            self.lifecycle.start()
-        else:
-            self.lifecycle.inherit(plain["worker"])
 
 
 @implementer(IFleet)
@@ -84,6 +43,7 @@ class Fleet:
     :ivar placement: the one by which clients are placed now; None if no slot stands.
     :ivar steering: told where clients are placed, if the kernel places them too.
     :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
+    :ivar leaving: those that a resize took away and whose workers have not ended.
     :ivar running: whether it was started and not told to stop.
     :ivar resolver: places connections by a request that a worker has read; set by whoever
         knows ``--affinity``.
@@ -119,9 +79,8 @@ class Fleet:
         self.placement: IPlacement | None = None
         self._slot_of: Callable[[bytes], int] | None = None
         self._held: deque[Handoff] | None = deque()
-        self._stopping: Deferred[None] | None = None
-        self._overdue: IDelayedCall | None = None
-        self._leaving: list[Member] = []
+        self._closing: Closing | None = None
+        self.leaving: list[Member] = []
         #: Called when a slot that had failed stands again, to have its clients come back.
         self.mended: Callable[[], None] = self.place_again
 
@@ -141,7 +100,7 @@ class Fleet:
         """
         self._make_life = make_life
         self.running = True
-        self.members, self._leaving = [], []
+        self.members, self.leaving = [], []
         for _ in range(count):
             self.add()
         self.place_again(count)
@@ -168,7 +127,7 @@ class Fleet:
         waits there goes where it belongs now.
         """
         member = self.members.pop()
-        self._leaving.append(member)
+        self.leaving.append(member)
         for handoff in member.slot.release():
             handoff.slot = BY_KEY
             self.deliver(handoff)
@@ -337,7 +296,7 @@ class Fleet:
         none is about to change.
         """
         return (
-            not self._leaving
+            not self.leaving
             and self._held is None
             and all(worker.quiet for member in self.members for worker in member.life.all_ready())
         )
@@ -360,7 +319,7 @@ class Fleet:
         """
         self._make_life = make_life
         self.running = True
-        self.members, self._leaving = [], []
+        self.members, self.leaving = [], []
         for each in plain["slots"]:
             member = self.add()
             member.slot.drained = each["drained"]
@@ -381,59 +340,25 @@ class Fleet:
         :param patience: seconds until what is still under way is cut off.
         :return: fires when no worker is left; never fails.
         """
-        if self._stopping is not None:
-            again: Deferred[None] = Deferred()
-            self._stopping.addCallback(again.callback)
-            return again
-        stopping: Deferred[None] = Deferred()
-        self._stopping = stopping
         self.running = False
-        deadline = self.clock.seconds() + patience
-
-        def finish(member: Member) -> None:
-            if overdue.active():
-                member.lifecycle.stop(max(0.0, deadline - self.clock.seconds()))
-
-        def cut_off() -> None:
-            for member in self.members:
-                self._refuse_all(member.slot)
-                member.lifecycle.stop(0.0)
-
-        for member in self._leaving:
-            # They were given longer by the resize that took their slot away.
-            member.life.hurry(patience)
-        overdue = self._overdue = self.clock.callLater(patience, cut_off)
-        for member in list(self.members):
-            if member.slot.courier is None and member.slot.heir is None:
-                self._refuse_all(member.slot)
-            member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
-        self._look_whether_ended()
-        return stopping
-
-    def _refuse_all(self, slot: Slot) -> None:
-        for handoff in slot.release():
-            self._refusal.refuse(handoff, "the server stops")
+        if self._closing is None or self._closing.over:
+            self._closing = Closing(self, self._refusal)
+            return self._closing.begin(patience)
+        return self._closing.again()
 
     def ended(self, slot: Slot) -> None:
         """
         Called by a slot that has become empty.
         """
-        if self._stopping is None:
+        closing = self._closing
+        if closing is None or closing.over:
             self.give_up_waiting(slot)
         else:
-            self._refuse_all(slot)
+            closing.refuse_all(slot)
         # By identity: a slot that a resize took away may end when another has its number.
-        for member in (*self.members, *self._leaving):
+        for member in (*self.members, *self.leaving):
             if member.slot is slot:
                 member.ended = True
-        self._leaving = [member for member in self._leaving if not member.ended]
-        self._look_whether_ended()
-
-    def _look_whether_ended(self) -> None:
-        running = any(not member.ended for member in self.members)
-        if self._stopping is None or running or self._leaving:
-            return
-        if self._overdue is not None and self._overdue.active():
-            self._overdue.cancel()
-        stopping, self._stopping = self._stopping, None
-        stopping.callback(None)
+        self.leaving = [member for member in self.leaving if not member.ended]
+        if closing is not None:
+            closing.look()

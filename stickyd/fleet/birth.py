@@ -1,0 +1,104 @@
+"""
+Starting the process of a worker.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
+from twisted.internet.protocol import ServerFactory
+
+from stickyd.control.commands import CONTROL_DESCRIPTOR, HANDOFF_DESCRIPTOR
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IProcessTransport
+    from twisted.internet.protocol import ProcessProtocol, Protocol
+
+    from stickyd.settings import Settings
+
+
+class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
+    """
+    What spawning needs of a reactor.
+    """
+
+
+@dataclass(frozen=True)
+class Birth:
+    """
+    What every worker of one generation is started with.
+
+    :ivar command: the command line.
+    :ivar settings: what the worker is told.
+    :ivar uid: the user to run as, or :obj:`None` for ours.
+    :ivar gid: the same for the group.
+    :ivar secrets: what signs (the first) and verifies tokens; none if there are no tokens.
+    """
+
+    command: list[str]
+    settings: Settings
+    uid: int | None = None
+    gid: int | None = None
+    secrets: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def start(
+        self,
+        reactor: IWorkerReactor,
+        protocol: ProcessProtocol,
+        place: str,
+        handoffs: socket.socket,
+    ) -> tuple[IProcessTransport, socket.socket]:
+        """
+        Start a process.
+
+        :param place: where it stands, for ``ps``.
+        :param handoffs: its end of the handoff channel; remains the caller's.
+        :return: the process, and our end of its control channel, non-blocking, which the
+            caller closes.
+        :raises OSError: if the machine cannot start one more process.
+        """
+        with ExitStack() as ends:
+            control, theirs = socket.socketpair()
+            ends.enter_context(theirs)
+            ours = ends.enter_context(ExitStack())
+            ours.enter_context(control)
+            control.setblocking(False)
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            ends.callback(os.close, nothing)
+            # Ctrl-C reaches the whole process group, a worker perhaps before it can say
+            # that it leaves that signal to us; it unblocks it when it does.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            ends.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+            process = reactor.spawnProcess(
+                protocol,
+                self.command[0],
+                [*self.command, "--slot", place.removeprefix("slot ")],
+                env=None,
+                uid=self.uid,
+                gid=self.gid,
+                childFDs={
+                    0: nothing,
+                    1: "r",
+                    2: "r",
+                    HANDOFF_DESCRIPTOR: handoffs.fileno(),
+                    CONTROL_DESCRIPTOR: theirs.fileno(),
+                },
+            )
+            ours.pop_all()
+            return process, control
+
+
+def adopt_control(reactor: IWorkerReactor, descriptor: int, protocol: Protocol) -> None:
+    """
+    Have the reactor read a control channel.
+
+    :param descriptor: our end, non-blocking.  It is duplicated: the caller closes it.
+    """
+    factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: protocol))
+    reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)

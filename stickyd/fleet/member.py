@@ -1,0 +1,56 @@
+"""
+One slot of a fleet with all that belongs to it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stickyd.fleet.lifecycle import new_lifecycle
+
+if TYPE_CHECKING:
+    from stickyd.fleet.life import Life
+    from stickyd.fleet.lifecycle import Lifecycle
+    from stickyd.fleet.slot import Slot
+
+
+class Member:
+    """
+    A slot of the fleet, with its workers and the machine that rules them.
+
+    :ivar ended: whether it has become empty after a stop.
+    """
+
+    def __init__(self, slot: Slot, life: Life) -> None:
+        self.slot = slot
+        self.life = life
+        self.lifecycle: Lifecycle = new_lifecycle(life)
+        self.ended = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The slot as JSON can carry it, for a primary that replaces itself.
+        """
+        serving = self.slot.courier
+        return {
+            "drained": self.slot.drained,
+            "queue": [handoff.to_plain() for handoff in self.slot.queue],
+            "worker": None if serving is None else serving.to_plain(),
+            "leaving": [worker.to_plain() for worker in self.life.leaving],
+            "unready": [
+                worker.pid
+                for worker in (self.life.worker, self.life.successor)
+                if worker is not None and worker is not serving
+            ],
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Go on from what :meth:`to_plain` gave.
+        """
+        for each in plain["leaving"]:
+            self.life.leaving.append(self.life.spawn(self.lifecycle, each))
+        if plain["worker"] is None:
+            self.lifecycle.start()
+        else:
+            self.lifecycle.inherit(plain["worker"])
