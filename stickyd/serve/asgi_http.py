@@ -204,18 +204,18 @@ class HttpProtocol(StrictProtocol):
     @override
     def shutdown(self) -> None:
         """
-        Close the connection now if nothing is under way, else after the response, which
-        says ``Connection: close`` if its head is not written yet.  One that departs is
-        left alone.
+        Close the connection now if nothing is under way, or after a moment if it is TLS;
+        else after the response, which says ``Connection: close`` if its head is not written
+        yet.  One that departs is left alone.
         """
         self._finishing = True
         if self._departure is not None or self._head_begun():
             return
         if self._answering():
             self.cycle.keep_alive = False
-        elif self.cycle is None and self.scheme == "https":
-            # The client has just shaken hands, and its request may be on its way: it would
-            # take a close for a failure.
+        elif self.scheme == "https":
+            # Unlike a plain one it is drained at a reload too, and the next request may be on
+            # its way: it is answered, and the answer says that it is the last.
             self._await_request(self.limits.first)
         else:
             self.transport.close()

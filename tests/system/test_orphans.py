@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 SITE = ("--resource", "tests.system.apps:site")
 
-#: Seconds that a worker may take to exit after its last request.
-PROMPT = 1.0
+#: Seconds that a worker may take to exit after its last request.  It takes a fraction of one
+#: (docs/reliability.md), on a machine that has nothing else to do.
+PROMPT = 10.0
 
 #: Seconds that a worker's watch gives beyond the stop timeout.
 GRACE = 2.0

@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +21,7 @@ from stickyd.placement.rendezvous import Rendezvous
 from tests.system.client import Client
 from tests.system.frameworks.tellers import LARGE
 from tests.system.placing import rendezvous, source_address
-from tests.system.processes import descriptors_of, eventually
+from tests.system.processes import descriptors_of, eventually, is_alive
 from tests.system.proxies import nginx
 from tests.tls_harness import client_context, write_certificate
 
@@ -435,7 +437,7 @@ def test_connection_outlives_a_reload(kind: str, start: Start) -> None:
     with Client(server.target) as client:
         for user in USERS:
             assert ask(client, f"X-User: {user}")["slot"] == HOMES[user]
-        signalled(server, signal.SIGHUP, "Reloaded: every worker is fresh")
+        server.reload()
         for user in USERS:
             assert ask(client, f"X-User: {user}")["slot"] == HOMES[user]
 
@@ -569,6 +571,45 @@ def test_tunnel_ends_with_the_connection(kind: str, encrypted: Callable[..., Ser
     with tls_client(server) as client:
         assert ask(client, f"X-User: {user}")["slot"] == HOMES[user]
     assert eventually(lambda: [len(descriptors_of(pid)) for pid in workers] == before)
+
+
+@every_kind
+def test_reload_under_tunnels_loses_nothing(kind: str, encrypted: Callable[..., Server]) -> None:
+    """
+    Clients who ask without a pause, on connections whose TLS is at one worker and whose
+    owner is another, have every request answered by the right slot while all of them are
+    replaced; the replaced ones leave once the clients have.
+    """
+    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
+    replaced = [server.worker(slot) for slot in range(WORKERS)]
+    over = threading.Event()
+    asked: Counter[str] = Counter()
+
+    def ask_on(user: str) -> None:
+        while not over.is_set():
+            with tls_client(server) as client:
+                stays = True
+                while stays and not over.is_set():
+                    client.socket.sendall(request(f"X-User: {user}", body="body"))
+                    told, response = heard(client)
+                    assert (told["slot"], told["host"]) == (HOMES[user], "127.0.0.1")
+                    asked[user] += 1
+                    stays = response.getheader("Connection") != "close"
+                    # Its own worker had the TLS; the others are not even told.
+                    assert stays or HOMES[user] == rendezvous("127.0.0.1", WORKERS)
+
+    with ThreadPoolExecutor(len(USERS)) as pool:
+        asking = [pool.submit(ask_on, user) for user in USERS]
+        try:
+            assert eventually(lambda: len(asked) == len(USERS))
+            server.reload()
+            before = asked.copy()
+            assert eventually(lambda: all(asked[user] > before[user] + 3 for user in USERS))
+        finally:
+            over.set()
+        for each in asking:
+            each.result()
+    assert eventually(lambda: not any(is_alive(pid) for pid in replaced))
 
 
 def test_cookie_on_tls_is_secure(encrypted: Callable[..., Server]) -> None:

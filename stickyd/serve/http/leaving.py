@@ -145,8 +145,8 @@ class Leaving(Incoming):
 
     def drain(self) -> None:
         """
-        Close the connection now if it is idle, else after the response under way, which
-        says so if its head is not written yet.
+        Close the connection now if it is idle, or after a moment if it is TLS; else after
+        the response under way, which says so if its head is not written yet.
         """
         if self._leave is not None:
             # It is given away as soon as it can be, which is better than closed.
@@ -154,7 +154,9 @@ class Leaving(Incoming):
         self._draining = True
         self.persistent = False
         if self._state == HEAD and self._partial is None and not self._serving and not self._kept:
-            if self._block is None and self.isSecure():
+            if self.isSecure():
+                # Unlike a plain one it is drained at a reload too, and the next request may
+                # be on its way: it is answered, and the answer says that it is the last.
                 self._expect(self.shared.limits.first)
             else:
                 self.loseConnection()

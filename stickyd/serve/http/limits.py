@@ -27,8 +27,8 @@ class HTTPLimits:
     :ivar stall: while the client takes nothing of what fills the write buffer: aborted.
     :ivar linger: how long input is still read and dropped after a close of ours, so that
         the client gets the answer and not a reset.
-    :ivar first: how long a TLS connection that shall be closed still has for its first
-        request: the client has just shaken hands, and would take a close for a failure.
+    :ivar first: how long a TLS connection that shall be closed still has for one more
+        request, which may be on its way: the client would take a close for a failure.
     :ivar host_required: whether HTTP/1.1 requests without ``Host`` get 400, as RFC 9112
         section 3.2 demands.  Some health checks know no better.
     """
