@@ -101,6 +101,9 @@ class Flag:
     SERVED: Final = 8
     #: The plain text of the TLS connection is HTTP/2, from its first byte on.
     HTTP2: Final = 16
+    #: The process that keeps the TLS wants to end: one request more is answered, and the
+    #: answer says that it was the last.
+    LAST: Final = 32
 
 
 class Handoff:

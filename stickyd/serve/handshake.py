@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.shared import Take
 
 
 @implementer(IHandshakeListener)
@@ -37,6 +38,7 @@ class Handshake(Protocol):
     transport: Any  # TlsTransport, whose methods are not annotated
 
     _draining = False
+    _take: Take | None = None
 
     def __init__(self, make_channel: Callable[[bytes | None], Any]) -> None:
         """
@@ -60,7 +62,9 @@ class Handshake(Protocol):
         self.transport.wrappedProtocol = channel
         self._end()
         channel.makeConnection(self.transport)
-        if self._draining:
+        if self._take is not None:
+            channel.release(self._take)
+        elif self._draining:
             channel.drain()
 
     @override
@@ -72,10 +76,11 @@ class Handshake(Protocol):
         if ended is not None:
             ended(self)
 
-    def release(self, take: object) -> None:
+    def release(self, take: Take) -> None:
         """
-        The TLS lives here, so the connection cannot be given away.
+        Let the client have one request answered, by whoever takes it.
         """
+        self._take = take
         self.drain()
 
     def drain(self) -> None:

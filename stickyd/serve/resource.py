@@ -94,7 +94,6 @@ class ResourceHost:
         )
         self._readiness = readiness
         self._tls = tls
-        self._tunnel = None if route is None else self._make_tunnel
         self._channels: set[Connection] = set()
         self._drained: list[Deferred[None]] = []
         self._quiet: list[tuple[set[Connection], Deferred[None]]] = []
@@ -133,7 +132,7 @@ class ResourceHost:
         else:
             handshake = self._counted(Handshake(self._receive))
             handshake.came = handoff
-            transport.start(self._tls.accept(lambda _: handshake, self._tunnel))
+            transport.start(self._tls.accept(lambda _: handshake, self._make_tunnel))
 
     def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
         from stickyd.serve.tunnel import Tunnel

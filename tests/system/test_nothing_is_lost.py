@@ -135,11 +135,11 @@ class Trial:
         load.check_nothing_was_lost()
         seen = load.seen
         # Or the test would have proved nothing.
-        assert seen["closed while idle"]
+        assert seen["told to be the last"]
         print(  # noqa: T201
             f"| {named(events)} --tls | {done} | {seen['requests']:,} | 0 | 0 |"
-            f" {seen['closed while idle']} found closed, {seen['crossed a close']} closed as"
-            f" a request came, {seen['asked to try again']} asked to try again |"
+            f" {seen['told to be the last']} told to be the last,"
+            f" {seen['closed while idle']} closed while idle |"
         )
 
 

@@ -58,7 +58,7 @@ class _Visitor:
         if self._was_closed():
             seen["closed while idle"] += 1
         try:
-            hits = self._ask()
+            hits = self._ask(seen)
         except (OSError, HTTPException):
             if not self._served:
                 raise
@@ -66,10 +66,7 @@ class _Visitor:
             # the next count shows, and it may be sent again.
             seen["crossed a close"] += 1
             self.leave()
-            hits = self._ask()
-        if hits is None:
-            seen["asked to try again"] += 1
-            hits = self._ask()
+            hits = self._ask(seen)
         assert hits == self._hits + 1, f"hit {hits} after {self._hits}"
         self._hits = hits
 
@@ -84,11 +81,7 @@ class _Visitor:
         self.leave()
         return True
 
-    def _ask(self) -> int | None:
-        """
-        :return: the count; nothing if the client shall try again, which is what he hears
-            whose session has gone between his handshake and his first request.
-        """
+    def _ask(self, seen: Counter[str]) -> int:
         if self._connection is None:
             self._connection = Secure(self._server, self._source, context=self._context)
             self._served = 0
@@ -97,14 +90,11 @@ class _Visitor:
         with connection.response() as response:
             body = response.read()
             closes = response.getheader("Connection") == "close"
-            again = response.status == 503 and response.getheader("Retry-After") == "1"
-            assert response.status == 200 or (again and closes and not self._served), body
+            assert response.status == 200, body
         self._served += 1
         if closes:
+            seen["told to be the last"] += 1
             assert connection.tls.recv(1) == b""
-        if again:
-            self.leave()
-            return None
         if closes or self._served == PER_CONNECTION:
             self.leave()
         counted = _COUNTED.fullmatch(body)

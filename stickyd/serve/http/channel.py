@@ -22,6 +22,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IDetachable
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.holding import Holding
@@ -70,6 +71,8 @@ class HTTPChannel(Holding):
         idle = shared.limits.idle
         self.deadline = inf if idle is None else shared.sweep.now + idle
         shared.sweep.add(self)
+        if self.came is not None and self.came.flags & Flag.LAST:
+            self._draining = True
         if shared.route is not None and self._can_leave():
             self._route = shared.route
         self._register_self(True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.handoff.frame import say_secure
+from stickyd.handoff.frame import Flag, say_secure
 from stickyd.serve.http.incoming import Incoming
 from stickyd.serve.http.outgoing import CLOSING, GONE, HEAD, LEAVING, PASSING
 
@@ -123,10 +123,13 @@ class Leaving(Incoming):
     def release(self, take: Take) -> None:
         """
         Give the connection away: now if it is between two requests, else when the
-        response under way is written.  One that cannot be given away, as its TLS lives
-        here, is drained.
+        response under way is written.  One whose TLS lives here is drained; what it asks
+        meanwhile goes the same way, through a tunnel, as its session has gone it before.
         """
         if not hasattr(self._transport, "detach"):
+            if self.came is not None and self._transport.can_divert:
+                self.came.flags |= Flag.LAST
+                self._route = lambda head, came: take
             self.drain()
             return
         self._route = lambda head, came: take
