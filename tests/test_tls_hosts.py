@@ -9,12 +9,14 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.protocol import Factory, Protocol
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IDetachable
 from stickyd.serve.handshake import Handshake
 from stickyd.serve.http.limits import HTTPLimits
@@ -28,6 +30,7 @@ from tests.tls_harness import client_context, write_certificate
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from pathlib import Path
+    from socket import socket
 
     from twisted.web.server import Request
 
@@ -318,7 +321,7 @@ def test_http2_can_be_off(scene: Scene) -> None:
 
 def never(*arguments: Any) -> None:
     """
-    Take a connection that was given away: which TLS connections never are.
+    Take a connection that was given away: which idle TLS connections never are.
     """
     raise AssertionError("a TLS connection was given away")
 
@@ -383,7 +386,6 @@ def test_first_request_is_served_while_draining(scene: Scene, shaken: bool) -> N
             await client.shake_hands()
             # The server has to read the end of the handshake yet.
             await until(lambda: not scene.shaking)
-        scene.host.release(lambda handoff: True, never)
         drained = scene.host.drain()
         if not shaken:
             await client.shake_hands()
@@ -393,6 +395,40 @@ def test_first_request_is_served_while_draining(scene: Scene, shaken: bool) -> N
         assert b"\r\nconnection: close\r\n" in head
         assert await client.at_end()
         await fired(drained)
+
+    scene.run(check)
+
+
+@of_kinds("resource", "wsgi", "static")
+@pytest.mark.parametrize("shaken", [False, True])
+def test_last_request_goes_where_the_session_went(scene: Scene, shaken: bool) -> None:
+    """
+    At a release the next request is given away with the plain text of its connection, and
+    whoever takes it answers that it was the last.
+    """
+    given: list[Handoff] = []
+
+    def give(sock: socket, unread: bytes, came: Handoff) -> None:
+        given.append(came)
+        taken = Handoff(-1, came.host, came.port, b"", unread, flags=came.flags, local=came.local)
+        scene.host.adopt(sock, IPv4Address("TCP", came.host, came.port), taken)
+
+    async def check() -> None:
+        client = scene.visit()
+        if shaken:
+            await client.shake_hands()
+            client.ask()
+            await client.answer()
+        await fired(scene.host.release(lambda handoff: True, give))
+        if not shaken:
+            await client.shake_hands()
+        assert not given
+        client.ask()
+        head, body = await client.answer()
+        assert given[0].flags == Flag.SECURE | Flag.LAST
+        assert body == b"secure"
+        assert b"\r\nconnection: close\r\n" in head
+        assert await client.at_end()
 
     scene.run(check)
 

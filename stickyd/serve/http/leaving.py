@@ -127,7 +127,7 @@ class Leaving(Incoming):
         meanwhile goes the same way, through a tunnel, as its session has gone it before.
         """
         if not hasattr(self._transport, "detach"):
-            if self.came is not None and self._transport.can_divert:
+            if self.came is not None and getattr(self._transport, "can_divert", False):
                 self.came.flags |= Flag.LAST
                 self._route = lambda head, came: take
             self.drain()
