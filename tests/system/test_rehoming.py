@@ -43,6 +43,10 @@ USERS = [f"user{number}" for number in range(12)]
 HOMES = {user: Rendezvous(WORKERS).slot_of(user.encode()) for user in USERS}
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
+#: A WSGI application is served by the resource's host, and so has the same channel.
+every_channel = pytest.mark.parametrize(
+    "kind", ["resource", "asgi", pytest.param("wsgi", marks=pytest.mark.soak)]
+)
 
 
 def request(*fields: str, path: str = "/", body: str = "", method: str = "GET") -> bytes:
@@ -169,7 +173,7 @@ def test_each_request_goes_home(kind: str, start: Start) -> None:
         assert ask(client)["slot"] == rendezvous("127.0.0.1", WORKERS)
 
 
-@every_kind
+@every_channel
 def test_pipelined_requests_go_home_in_order(kind: str, start: Start) -> None:
     """
     Requests that are sent all at once are answered in order, each by its user's worker.
@@ -188,7 +192,7 @@ def test_pipelined_requests_go_home_in_order(kind: str, start: Start) -> None:
     assert [answer["id"] for answer in answers] == [str(number) for number in range(len(users))]
 
 
-@every_kind
+@every_channel
 def test_chunked_bodies_end_where_they_end(kind: str, start: Start) -> None:
     """
     The head behind a chunked body is found, wherever the pieces are cut.
@@ -207,7 +211,7 @@ def test_chunked_bodies_end_where_they_end(kind: str, start: Start) -> None:
             assert [reader.next()["slot"] for _ in users] == [HOMES[user] for user in users]
 
 
-@every_kind
+@every_channel
 def test_heads_byte_by_byte(kind: str, start: Start) -> None:
     """
     A head that comes byte by byte is looked at when it is whole.
@@ -221,7 +225,7 @@ def test_heads_byte_by_byte(kind: str, start: Start) -> None:
             assert heard(client)[0]["slot"] == HOMES[user]
 
 
-@every_kind
+@every_channel
 def test_websocket_or_close_after_rehoming(kind: str, start: Start) -> None:
     """
     The last request of a connection, which closes it, is served at home like any other.
@@ -284,7 +288,7 @@ def test_cookie_has_the_attributes_of_the_settings(start: Start) -> None:
     )
 
 
-@every_kind
+@every_channel
 def test_forged_cookie_is_replaced(kind: str, start: Start) -> None:
     """
     A cookie that somebody else signed leads nowhere, and its client gets a good one.
@@ -302,7 +306,7 @@ def test_forged_cookie_is_replaced(kind: str, start: Start) -> None:
 # proxies
 
 
-@every_kind
+@every_channel
 def test_clients_of_one_proxy_keep_apart(kind: str, start: Start, tmp_path: Path) -> None:
     """
     Behind nginx, which sends all down a few connections, each client keeps his worker, and
@@ -325,7 +329,7 @@ def test_clients_of_one_proxy_keep_apart(kind: str, start: Start, tmp_path: Path
     assert set(homes.values()) == set(range(WORKERS)), Counter(homes.values())
 
 
-@every_kind
+@every_channel
 def test_address_that_a_trusted_proxy_tells(kind: str, start: Start) -> None:
     """
     On one connection of a trusted proxy each client's address counts: for the worker, and
@@ -342,7 +346,7 @@ def test_address_that_a_trusted_proxy_tells(kind: str, start: Start) -> None:
         assert ask(client)["host"] == "127.0.0.1"
 
 
-@every_kind
+@every_channel
 def test_address_that_a_stranger_tells(kind: str, start: Start) -> None:
     """
     What a peer says who is not trusted is for nothing.
@@ -361,7 +365,7 @@ def test_address_that_a_stranger_tells(kind: str, start: Start) -> None:
 # ids that the application mints
 
 
-@every_kind
+@every_channel
 def test_stamped_ids(kind: str, start: Start) -> None:
     """
     The client gets the application's id with a stamp, and comes home with it; the
@@ -384,7 +388,7 @@ def test_stamped_ids(kind: str, start: Start) -> None:
             assert (told["id"], told["slot"]) == (identifier, slot)
 
 
-@every_kind
+@every_channel
 @pytest.mark.parametrize("where", ["header:X-Id", "cookie:id", "query:sid"])
 def test_learned_ids(kind: str, where: str, start: Start) -> None:
     """
@@ -442,7 +446,7 @@ def test_connection_outlives_a_reload(kind: str, start: Start) -> None:
             assert ask(client, f"X-User: {user}")["slot"] == HOMES[user]
 
 
-@every_kind
+@every_channel
 def test_connection_follows_a_resize(kind: str, start: Start) -> None:
     """
     When a slot is added, those who belong there now are served there, on the same
@@ -511,7 +515,7 @@ def tls_client(server: Server) -> Client:
     return client
 
 
-@every_kind
+@every_channel
 def test_requests_on_tls_go_home(kind: str, encrypted: Callable[..., Server]) -> None:
     """
     The workers that own the requests answer them, and know that the client speaks TLS and
@@ -531,7 +535,7 @@ def test_requests_on_tls_go_home(kind: str, encrypted: Callable[..., Server]) ->
         assert ask(client)["slot"] == rendezvous("127.0.0.1", WORKERS)
 
 
-@every_kind
+@every_channel
 def test_much_goes_through_a_tunnel(kind: str, encrypted: Callable[..., Server]) -> None:
     """
     What does not fit into any buffer arrives whole, in both directions.
@@ -543,7 +547,7 @@ def test_much_goes_through_a_tunnel(kind: str, encrypted: Callable[..., Server])
             assert (told["slot"], len(told["padding"])) == (HOMES[user], LARGE)
 
 
-@every_kind
+@every_channel
 def test_pipelined_requests_on_tls(kind: str, encrypted: Callable[..., Server]) -> None:
     """
     Requests that come in one TLS record are answered in order, each at its home.
@@ -555,7 +559,7 @@ def test_pipelined_requests_on_tls(kind: str, encrypted: Callable[..., Server]) 
             assert [reader.next()["slot"] for _ in USERS] == [HOMES[user] for user in USERS]
 
 
-@every_kind
+@every_channel
 def test_tunnel_ends_with_the_connection(kind: str, encrypted: Callable[..., Server]) -> None:
     """
     When the owner closes, the client hears of it in good order; when the client does,
@@ -573,7 +577,7 @@ def test_tunnel_ends_with_the_connection(kind: str, encrypted: Callable[..., Ser
     assert eventually(lambda: [len(descriptors_of(pid)) for pid in workers] == before)
 
 
-@every_kind
+@every_channel
 def test_reload_under_tunnels_loses_nothing(kind: str, encrypted: Callable[..., Server]) -> None:
     """
     Clients who ask without a pause, on connections whose TLS is at one worker and whose
