@@ -196,7 +196,15 @@ class Talker:
         return pid
 
 
-@pytest.mark.parametrize("transports", [["polling"], ["websocket"], ["polling", "websocket"]])
+@pytest.mark.parametrize(
+    "transports",
+    [
+        ["polling", "websocket"],
+        # test_socketio.py has these by Socket.IO's own client.
+        pytest.param(["polling"], marks=pytest.mark.soak),
+        pytest.param(["websocket"], marks=pytest.mark.soak),
+    ],
+)
 def test_socketio(transports: list[str], start: Start) -> None:
     """
     python-socketio's sessions hold on four workers, by polling, by WebSocket, and upgraded.

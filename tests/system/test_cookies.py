@@ -10,12 +10,10 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import pytest
-
 from stickyd.affinity.token import Signer
 from tests.system.client import Client
 from tests.system.test_keys import secret_file
-from tests.system.test_rehoming import KINDS, request, set_cookies, signalled
+from tests.system.test_rehoming import KINDS, every_channel, request, set_cookies, signalled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,7 +131,7 @@ FORGERIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_channel
 def test_forged_cookies_count_for_nothing(kind: str, start: Start, tmp_path: Path) -> None:
     """
     Whoever brings a cookie that we did not sign is a newcomer, whatever slot it names, and is

@@ -138,7 +138,7 @@ def serve(start: Start, kind: str, *arguments: str) -> Server:
     return server
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["resource", "asgi", pytest.param("wsgi", marks=pytest.mark.soak)])
 def test_damaged_heads(kind: str, start: Start) -> None:
     """
     Damaged heads, of strangers and of a trusted proxy, are answered or closed in time, and do

@@ -44,7 +44,14 @@ def slot_in(result: Any) -> int:
     return int(result.content[0].text)
 
 
-@pytest.mark.parametrize("entry", ["stamp:Mcp-Session-Id", "learn:header:Mcp-Session-Id"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "learn:header:Mcp-Session-Id",
+        # test_mcp.py has more of it.
+        pytest.param("stamp:Mcp-Session-Id", marks=pytest.mark.soak),
+    ],
+)
 def test_mcp_sessions(entry: str, start: Start) -> None:
     """
     MCP clients that share a pool of connections have their sessions on all workers, and
@@ -124,8 +131,24 @@ async def talk(url: str, source: str, transports: list[str]) -> int:
     return pid
 
 
-@pytest.mark.parametrize("entry", ["cookie:stickyd", "ip", "learn:query:sid"])
-@pytest.mark.parametrize("transports", [["polling"], ["websocket"], ["polling", "websocket"]])
+ENTRIES = ["cookie:stickyd", "ip", "learn:query:sid"]
+POLLING, WEBSOCKET = ["polling"], ["websocket"]
+UPGRADED = POLLING + WEBSOCKET
+
+
+@pytest.mark.parametrize(
+    ("entry", "transports"),
+    [
+        ("cookie:stickyd", POLLING),
+        ("ip", WEBSOCKET),
+        ("learn:query:sid", UPGRADED),
+        *(
+            pytest.param(entry, transports, marks=pytest.mark.soak)
+            for entry in ENTRIES
+            for transports in (POLLING, WEBSOCKET, UPGRADED)
+        ),
+    ],
+)
 def test_socketio_behind_a_proxy(
     entry: str, transports: list[str], start: Start, tmp_path: Path
 ) -> None:
