@@ -38,11 +38,7 @@ from stickyd.control.commands import (
     HANDOFF_DESCRIPTOR,
     Accept,
     Beat,
-    ControlProtocol,
     Leave,
-    Occupy,
-    Place,
-    Release,
     Serve,
     Sessions,
     Stop,
@@ -50,6 +46,7 @@ from stickyd.control.commands import (
 from stickyd.errors import StartFailed
 from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
+from stickyd.worker.following import Follower
 from stickyd.worker.serving import Serving
 from tests.channels import no_descriptor_free, open_sockets
 
@@ -58,6 +55,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.protocol import ServerFactory
 
+    from stickyd.control.commands import ControlProtocol
     from stickyd.fleet.process import WorkerProcess
 
 #: How many connections may be on their way to a worker that has room.
@@ -143,7 +141,7 @@ class Held(Resource):
         return NOT_DONE_YET
 
 
-class Child(ControlProtocol):
+class Child(Follower):
     """
     A worker's process: its end of the control channel, and what :mod:`stickyd.worker` makes
     of the commands.
@@ -197,7 +195,6 @@ class Child(ControlProtocol):
         self.reaped = False
         self.how = EXITED
         self.answer: Deferred[dict[str, object]] | None = None
-        self.serving: Serving | None = None
         self.requests: list[Any] = []
         self.window = WINDOW
         self.is_served = False
@@ -370,30 +367,9 @@ class Child(ControlProtocol):
         self.requests.append(request)
         self._began(request)
 
-    @Occupy.responder
-    def occupy(self, slot: int) -> dict[str, object]:
-        assert self.serving is not None
-        self.serving.retirement.slot = slot
-        return {}
-
-    @Place.responder
-    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
-        assert self.serving is not None
-        self.serving.places.update(slots, standing)
-        return {}
-
-    @Sessions.responder
-    def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
-        assert self.serving is not None
-        return self.serving.sessions.import_chunk(chunk).addCallback(lambda _: {})
-
-    @Release.responder
-    def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
-        assert self.serving is not None
-        if slots < 0:
-            self.serving.stay()
-            return succeed({})
-        return self.serving.release(slots, standing).addCallback(lambda _: {})
+    def locateResponder(self, name: bytes) -> Any:  # noqa: N802 - Twisted's
+        assert name == Serve.commandName or self.serving is not None
+        return super().locateResponder(name)
 
     @Accept.responder
     def accept(self) -> dict[str, object]:

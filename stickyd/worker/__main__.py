@@ -24,14 +24,9 @@ from typing_extensions import override
 from stickyd.control.commands import (
     CONTROL_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
-    Accept,
     Beat,
     Claim,
-    ControlProtocol,
     Leave,
-    Occupy,
-    Place,
-    Release,
     Serve,
     Sessions,
     Stop,
@@ -39,18 +34,17 @@ from stickyd.control.commands import (
 from stickyd.errors import OperatorError, StartFailed
 from stickyd.minted import desk
 from stickyd.settings import Settings
+from stickyd.worker.following import Follower
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from stickyd.worker.serving import Serving
 
-
-class Worker(ControlProtocol):
+class Worker(Follower):
     """
-    The worker's end of the control channel, and what it is told to do.
+    A worker from its start to its end.
 
     :ivar exit_code: what the process ends with.
     """
@@ -63,7 +57,6 @@ class Worker(ControlProtocol):
         self._handoffs = handoffs
         self._orphan = orphan
         self._patience = 0.0
-        self._serving: Serving | None = None
         self._beat: LoopingCall | None = None
         self._ending = False
         self.exit_code = 0
@@ -85,7 +78,7 @@ class Worker(ControlProtocol):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _ask_to_leave(self) -> None:
-        if self._serving is None or self._beat is None:
+        if self.serving is None or self._beat is None:
             self._end()
         elif self.transport is not None and not self._ending:
             self.callRemote(Leave)
@@ -109,7 +102,7 @@ class Worker(ControlProtocol):
             return {}
 
         try:
-            serving = self._serving = Serving(
+            serving = self.serving = Serving(
                 self._reactor,
                 decided,
                 slot,
@@ -129,15 +122,15 @@ class Worker(ControlProtocol):
         if self.transport is not None:
             # A call later, so after the answer: we end when that has left.
             self._reactor.callLater(0, self.transport.loseConnection)
-        self._serving = None
+        self.serving = None
         raise StartFailed(reason)
 
     def _tell_figures(self) -> None:
-        if self._serving is not None and self.transport is not None:
-            accepted = self._serving.listening.tally.take()
+        if self.serving is not None and self.transport is not None:
+            accepted = self.serving.listening.tally.take()
             self.callRemote(
                 Beat,
-                figures=json.dumps(self._serving.figures()),
+                figures=json.dumps(self.serving.figures()),
                 accepted=None if accepted is None else accepted.to_json(),
             )
 
@@ -149,53 +142,22 @@ class Worker(ControlProtocol):
         told: Deferred[object] = self.callRemote(Claim, identifiers=identifiers)
         return told
 
-    @Occupy.responder
-    def occupy(self, slot: int) -> dict[str, object]:
-        if self._serving is not None:
-            self._serving.retirement.slot = slot
-        return {}
-
-    @Place.responder
-    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
-        if self._serving is not None:
-            self._serving.places.update(slots, standing)
-        return {}
-
-    @Sessions.responder
-    def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
-        assert self._serving is not None
-        return self._serving.sessions.import_chunk(chunk).addCallback(lambda _: {})
-
-    @Release.responder
-    def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
-        assert self._serving is not None
-        if slots < 0:
-            self._serving.stay()
-            return succeed({})
-        return self._serving.release(slots, standing).addCallback(lambda _: {})
-
-    @Accept.responder
-    def accept(self) -> dict[str, object]:
-        assert self._serving is not None
-        self._serving.listening.accept()
-        return {}
-
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
         self._patience = patience
-        if self._ending and self._serving is not None:
-            self._serving.hurry(patience)
+        if self._ending and self.serving is not None:
+            self.serving.hurry(patience)
         self._reactor.callLater(0, self._end)
         return {}
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
-        if self._serving is not None:
+        if self.serving is not None:
             # A relieved worker may have been given longer than an orphan gets.
-            self._serving.hurry(self._orphan.patience)
+            self.serving.hurry(self._orphan.patience)
             if self._beat is not None:
-                self._serving.listening.close_orphaned()
+                self.serving.listening.close_orphaned()
         self._end()
 
     def _end(self) -> None:
@@ -210,10 +172,10 @@ class Worker(ControlProtocol):
         Let requests under way finish before the reactor stops, within our patience.
         """
         self._ending = True
-        if self._beat is None or self._serving is None:
+        if self._beat is None or self.serving is None:
             return None
         # The heart goes on beating: a worker that takes its time to finish does not hang.
-        return self._serving.finish(self._patience)
+        return self.serving.finish(self._patience)
 
 
 def install_reactor(name: str) -> Any:
