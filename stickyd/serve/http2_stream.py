@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web._http2 import H2Stream
 from typing_extensions import override
+
+from stickyd.worker.transport_address import tcp_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,7 @@ class HTTP2Stream(H2Stream):
         self.visit = visit
         self._secure = visit.secure
         if visit.client is not None:
-            kind = IPv6Address if ":" in visit.client else IPv4Address
-            self._client = kind("TCP", visit.client, 0)
+            self._client = tcp_address(visit.client, 0)
 
     @override
     def getPeer(self) -> Any:

@@ -9,13 +9,14 @@ import resource
 import socket
 from typing import TYPE_CHECKING
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.address import presented
 from stickyd.handoff.frame import Flag, Purpose
 from stickyd.interfaces import IHandoffReceiver
+from stickyd.worker.transport_address import tcp_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ class Adoption:
         if not host:
             family, peer = socket.AF_UNIX, UNIXAddress(None)
         elif ":" in host:
-            family, peer = socket.AF_INET6, _peer(host, handoff.port)
+            family, peer = socket.AF_INET6, tcp_address(presented(host), handoff.port)
         else:
             family, peer = socket.AF_INET, IPv4Address("TCP", host, handoff.port)
         if handoff.flags & (Flag.CLAIMED | Flag.SECURE):
@@ -164,11 +165,6 @@ class Adoption:
 
     def lost(self) -> None:
         self._lost()
-
-
-def _peer(host: str, port: int) -> IAddress:
-    shown = presented(host)
-    return IPv6Address("TCP", shown, port) if ":" in shown else IPv4Address("TCP", shown, port)
 
 
 def _open_descriptors() -> int:

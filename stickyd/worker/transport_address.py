@@ -28,14 +28,18 @@ def address_of(sock: socket) -> IPv4Address | IPv6Address | UNIXAddress:
     return UNIXAddress(name or None)  # a socketpair's end is called ""
 
 
+def tcp_address(host: str, port: int) -> IPv4Address | IPv6Address:
+    """
+    Make the address of one end of a TCP connection.
+    """
+    return IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
+
+
 def local_address(handoff: Handoff) -> IPv4Address | IPv6Address | None:
     """
     Make the address that the client connected to, if the handoff must tell it.
     """
-    if handoff.local is None:
-        return None
-    host, port = handoff.local
-    return IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
+    return None if handoff.local is None else tcp_address(*handoff.local)
 
 
 def name_of(address: Any) -> Any:

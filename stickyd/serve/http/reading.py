@@ -7,7 +7,6 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.iweb import INonQueuedRequestFactory
 
 from stickyd.serve.http.chunked import ChunkedDecoder
@@ -24,6 +23,7 @@ from stickyd.serve.http.outgoing import BODY, LEAVING
 from stickyd.serve.http.partial import PartialHead
 from stickyd.serve.http.producing import Producing
 from stickyd.serve.http.request import Request
+from stickyd.worker.transport_address import tcp_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,8 +144,7 @@ class Reading(Producing):
             return block
         self._visit = visit = reception.begin(self._peer_host(), self.isSecure(), block.pairs)
         if visit.client is not None:
-            kind = IPv6Address if ":" in visit.client else IPv4Address
-            self._client = kind("TCP", visit.client, 0)
+            self._client = tcp_address(visit.client, 0)
         if visit.unremarkable:
             self._unremarkable = block
             self._visit = None
