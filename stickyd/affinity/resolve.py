@@ -34,7 +34,6 @@ How long a value may be, in bytes, to be a key itself; of a longer one the diges
 key travels with its connection and is kept with its session, so it must have a bound.
 """
 
-_ANY_SLOT = 1 << 16
 _ANY_ADDRESS = IpKey()
 
 
@@ -224,7 +223,7 @@ class Resolver:
         value = head and key.key_of(head)
         if not value or self.signer is None:
             return None
-        return self._by_token(key, self.signer.slot_of(value, _ANY_SLOT))
+        return self._by_token(key, self.signer.slot_of(value))
 
     def _by_stamp(
         self, key: StampKey, _: str, head: Head | None, hello: Hello | None

@@ -78,11 +78,12 @@ class Signer:
         """
         return self._cookies.sign(f"{slot}.{self._make_id()}").decode("ascii")
 
-    def slot_of(self, value: bytes, slots: int) -> int | None:
+    def slot_of(self, value: bytes, slots: int = 1 << 16) -> int | None:
         """
         Read the value of a sticky cookie.
 
-        :param slots: how many slots there are.
+        :param slots: how many slots there are; by default more than there can be, as
+            whether one stands is asked elsewhere.
         :return: the slot; None if the value is forged, was signed with a secret that is
             no longer known, or names a slot that is no longer there.
         """

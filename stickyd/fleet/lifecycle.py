@@ -134,10 +134,8 @@ def _add_starts(states: _States) -> None:
     for state in (*wanted, states.relieving, states.flipping):
         state.upon(Lifecycle.start).loop().returns(None)
 
-    @states.empty.upon(Lifecycle.start).to(states.starting)
-    @states.failed.upon(Lifecycle.start).to(states.starting)
-    def begin(machine: Lifecycle, life: Life) -> None:
-        _begin(machine, life)
+    states.empty.upon(Lifecycle.start).to(states.starting)(_begin)
+    states.failed.upon(Lifecycle.start).to(states.starting)(_begin)
 
     @states.empty.upon(Lifecycle.inherit).to(states.serving)
     def go_on(machine: Lifecycle, life: Life, plain: dict[str, Any]) -> None:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     Pairs = list[tuple[bytes, bytes]]
 
-#: More than there can be slots: whether a slot stands is not asked here.
-_ANY_SLOT = 1 << 16
-
 
 class ClaimIds(Protocol):
     """
@@ -198,7 +195,7 @@ class Visit:
         signer = self._reception.signer
         if token is None or signer is None:
             return False
-        return signer.slot_of(token, _ANY_SLOT) == self._reception.own_slot()
+        return signer.slot_of(token) == self._reception.own_slot()
 
     def _unstamp(self) -> None:
         signer = self._reception.signer
