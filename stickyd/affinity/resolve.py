@@ -16,6 +16,7 @@ from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
 from stickyd.affinity.sni import SniKey
 from stickyd.affinity.spec import LearnKey, StampKey
 from stickyd.affinity.trust import Networks
+from stickyd.handoff.frame import BY_KEY
 from stickyd.placement.pin import pinned
 
 if TYPE_CHECKING:
@@ -174,6 +175,18 @@ class Resolver:
                     left = verdict
         return left
 
+    def place(
+        self, host: str, head: Head | None = None, hello: Hello | None = None
+    ) -> tuple[int, bytes]:
+        """
+        Give the slot, or ``BY_KEY``, and the key that a client's connection travels with.
+
+        The parameters are those of :meth:`resolve`.
+        """
+        verdict = self.resolve(host, head, hello)
+        slot = BY_KEY if verdict.slot is None else verdict.slot
+        return slot, self.handoff_key(verdict, host, head)
+
     def handoff_key(self, verdict: Verdict, host: str, head: Head | None = None) -> bytes:
         """
         Give the key that a connection travels with: the verdict's, or what is left should
@@ -181,9 +194,7 @@ class Resolver:
         """
         if verdict.key is not None:
             return verdict.key
-        if verdict.entry is None or self._address is None:
-            return b""
-        return self._key_of_origin(self._address, host, head)
+        return b"" if verdict.entry is None else self.address_key(host, head)
 
     def address_key(self, host: str, head: Head | None = None) -> bytes:
         """

@@ -14,14 +14,14 @@ import socket
 import stat
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.control.commands import OPERATOR_VERSION, ControlProtocol, Explain
+from stickyd.control.commands import OPERATOR_VERSION, ControlProtocol, Explain, adopt_control
 from stickyd.errors import ListenError, OperatorError
 from stickyd.explain import Client, Explanation
 from stickyd.handoff.accept import AcceptLoop
@@ -173,9 +173,7 @@ class ControlSocket(Service):
                 self._log.warn("User {uid} may not ask at {path}", uid=uid, path=self.path)
             operator = Operator(self._explain, objection, self._operators.discard)
             self._operators.add(operator)
-            factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: operator))
-            # It duplicates the descriptor.
-            self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)
+            adopt_control(self._reactor, descriptor, operator)
 
     def to_plain(self) -> dict[str, Any]:
         """

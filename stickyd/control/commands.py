@@ -9,16 +9,17 @@ its primary has died.  An AMP value holds at most 65,535 bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import socket
+from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols import amp
 from typing_extensions import override
 
 from stickyd.errors import OperatorError, StartFailed
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import ITransport
+    from twisted.internet.interfaces import IReactorSocket, ITransport
     from twisted.python.failure import Failure
 
 #: Where a worker finds its ends of the channels; the primary puts them there.
@@ -179,6 +180,16 @@ class Explain(amp.Command):
         (b"reasons", amp.ListOf(amp.Unicode())),
     ]
     errors = {OperatorError: b"OPERATOR"}  # noqa: RUF012
+
+
+def adopt_control(reactor: IReactorSocket, descriptor: int, protocol: ControlProtocol) -> None:
+    """
+    Have the reactor read a control channel.
+
+    :param descriptor: our end, non-blocking.  It is duplicated: the caller closes it.
+    """
+    factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: protocol))
+    reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)
 
 
 class ControlProtocol(amp.AMP):

@@ -9,16 +9,15 @@ import signal
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
-from twisted.internet.protocol import ServerFactory
 
 from stickyd.control.commands import CONTROL_DESCRIPTOR, HANDOFF_DESCRIPTOR
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProcessTransport
-    from twisted.internet.protocol import ProcessProtocol, Protocol
+    from twisted.internet.protocol import ProcessProtocol
 
     from stickyd.settings import Settings
 
@@ -92,13 +91,3 @@ class Birth:
             )
             ours.pop_all()
             return process, control
-
-
-def adopt_control(reactor: IWorkerReactor, descriptor: int, protocol: Protocol) -> None:
-    """
-    Have the reactor read a control channel.
-
-    :param descriptor: our end, non-blocking.  It is duplicated: the caller closes it.
-    """
-    factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: protocol))
-    reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.first import FirstBytes
 from stickyd.affinity.http2 import FirstRequest
 from stickyd.affinity.peek import Need, PeekError
-from stickyd.handoff.frame import BY_KEY, MAX_UNREAD_BYTES, Flag, Purpose
+from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Purpose
 from stickyd.placement.least import MOST_KEYS, LeastLoaded
 
 if TYPE_CHECKING:
@@ -59,10 +59,7 @@ def place_by_request(handoff: Handoff, resolver: Resolver) -> None:
     Set the slot or the key of a connection by the request that a worker has read from it,
     which stands in ``handoff.unread``.
     """
-    head = _head_of(handoff)
-    verdict = resolver.resolve(handoff.host, head)
-    handoff.key = resolver.handoff_key(verdict, handoff.host, head)
-    handoff.slot = BY_KEY if verdict.slot is None else verdict.slot
+    handoff.slot, handoff.key = resolver.place(handoff.host, _head_of(handoff))
     handoff.purpose = Purpose.CONNECTION
     handoff.flags |= Flag.PLACED
 

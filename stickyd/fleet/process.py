@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from typing_extensions import override
 from zope.interface import implementer
 
+from stickyd.control.commands import adopt_control
 from stickyd.errors import StartFailed
-from stickyd.fleet.birth import adopt_control
 from stickyd.fleet.control import WorkerControl
 from stickyd.fleet.courier import WorkerCourier
 from stickyd.fleet.ending import Ending

@@ -164,10 +164,7 @@ class Sniffer:
         head = whole_head(bytes(self._buffer[:size]))
         if head is None:
             return False
-        resolver = self._resolver
-        verdict = resolver.resolve(host, head)
-        slot = BY_KEY if verdict.slot is None else verdict.slot
-        key = resolver.handoff_key(verdict, host, head)
+        slot, key = self._resolver.place(host, head)
         self._destination.deliver(
             Handoff(descriptor, host, port, key, slot=slot, flags=Flag.PLACED)
         )
@@ -250,12 +247,8 @@ class Sniffer:
 
     def _deliver(self, conn: Connection, found: Seen) -> None:
         head, hello = found
-        verdict = self._resolver.resolve(conn.host, head, hello)
-        slot = verdict.slot
-        key = self._resolver.handoff_key(verdict, conn.host, head)
-        self._pass_on(
-            conn, key, BY_KEY if slot is None else slot, 0 if head is None else Flag.PLACED
-        )
+        slot, key = self._resolver.place(conn.host, head, hello)
+        self._pass_on(conn, key, slot, 0 if head is None else Flag.PLACED)
 
     def _wait(self, conn: Connection, seen: int, more: int) -> None:
         if not self._room.wait(conn, seen, more):
