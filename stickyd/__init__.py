@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 # typing's is not imported: importing any part of the package must bring nothing along.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from stickyd.minted import Claimed
+    from stickyd.claim_desk import Claimed
 
 
 def claim(value: bytes | str) -> Claimed:
@@ -27,6 +27,6 @@ def claim(value: bytes | str) -> Claimed:
         id: only then does its next connection surely arrive here.
     :raises stickyd.errors.ApplicationError: outside of a worker.
     """
-    from stickyd.minted import desk
+    from stickyd.claim_desk import desk
 
     return desk.claim(value)

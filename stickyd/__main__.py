@@ -9,13 +9,13 @@ import sys
 from twisted.python import usage
 
 from stickyd.affinity.token import Signer
-from stickyd.control.ctl import ask
+from stickyd.control.operator_client import ask
 from stickyd.errors import OperatorError, SettingError
 from stickyd.explain import Client, Explanation, explain
-from stickyd.fleet.cpus import usable_cpus
-from stickyd.fleet.secret import Secrets
-from stickyd.options import Options
-from stickyd.settings import rules
+from stickyd.settings.options import Options
+from stickyd.settings.table import rules
+from stickyd.system.cpus import usable_cpus
+from stickyd.system.secrets import Secrets
 
 USAGE = "write: python -m stickyd explain --address 192.0.2.7"
 

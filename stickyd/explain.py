@@ -12,13 +12,13 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 
 from stickyd.affinity.address import IpKey, TextKey, parse_address
-from stickyd.affinity.http import Head
-from stickyd.affinity.request import CookieKey
+from stickyd.affinity.keys import CookieKey
+from stickyd.affinity.peek.client_hello import Hello, SniKey
+from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import Resolver
-from stickyd.affinity.sni import Hello, SniKey
 from stickyd.affinity.spec import LearnKey, StampKey
 from stickyd.errors import SettingError
-from stickyd.placement.choice import LEAST, PLACEMENTS
+from stickyd.placement.choose import LEAST, PLACEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

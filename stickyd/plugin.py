@@ -1,5 +1,5 @@
 """
-What ``twistd stickyd`` runs: :mod:`stickyd.options` in, :mod:`stickyd.service` out.
+What ``twistd stickyd`` runs: :mod:`stickyd.settings.options` in, :mod:`stickyd.service` out.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 
-from stickyd.control.api import ControlSocket
-from stickyd.control.notify import ServiceManager
+from stickyd.control.operator_socket import ControlSocket
 from stickyd.control.signals import COMMANDS, Signals
+from stickyd.control.systemd import ServiceManager
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
 from stickyd.fleet.upgrade import Upgrade, take_inherited, take_preflight
-from stickyd.options import Options
 from stickyd.service import StickyService
+from stickyd.settings.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,29 +13,29 @@ from twisted.internet.defer import gatherResults
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.affinity.http2 import NOTICE as HTTP2_NOTICE
+from stickyd.affinity.peek.http2 import NOTICE as HTTP2_NOTICE
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.cpus import usable_cpus
-from stickyd.fleet.identity import identity
-from stickyd.fleet.knowledge import Knowledge
-from stickyd.fleet.life import Life
+from stickyd.fleet.fleet import Fleet
+from stickyd.fleet.fleet_view import Knowledge
+from stickyd.fleet.operations import Changes
 from stickyd.fleet.orders import Orders
 from stickyd.fleet.placing import ClaimLimits, remember_clients
-from stickyd.fleet.recycle import Recycling
-from stickyd.fleet.reload import Changes
-from stickyd.fleet.secret import Secrets
+from stickyd.fleet.process.recycle import Recycling
+from stickyd.fleet.process.spawner import Spawner, birth_of
 from stickyd.fleet.slot import QueueLimits
-from stickyd.fleet.spawn import Spawner, birth_of
-from stickyd.fleet.succession import Succession
-from stickyd.fleet.supervise import Fleet
-from stickyd.handoff.readiness import readiness_of
-from stickyd.listen.entrance import Entrance
-from stickyd.listen.overflow import Overflow
+from stickyd.fleet.slot_workers import Life
+from stickyd.fleet.upgrade_state import Succession
+from stickyd.listen.listeners import Entrance
+from stickyd.listen.refusal import Overflow
 from stickyd.listen.skew import SkewWatch
-from stickyd.placement.choice import LEAST, PLACEMENTS
+from stickyd.net.readiness import readiness_of
+from stickyd.placement.choose import LEAST, PLACEMENTS
+from stickyd.system.cpus import usable_cpus
+from stickyd.system.run_as import identity
+from stickyd.system.secrets import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import Clock
 
 from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.fd_passing import channel_pair
 from stickyd.handoff.frame import Handoff
-from stickyd.handoff.rights import channel_pair
 from stickyd.testing import FakeReadiness, FakeReceiver
 
 if TYPE_CHECKING:

@@ -46,8 +46,8 @@ from stickyd.control.commands import (
 from stickyd.errors import StartFailed
 from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
-from stickyd.worker.following import Follower
-from stickyd.worker.serving import Serving
+from stickyd.worker.control import Follower
+from stickyd.worker.server import Serving
 from tests.channels import no_descriptor_free, open_sockets
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from twisted.internet.protocol import ServerFactory
 
     from stickyd.control.commands import ControlProtocol
-    from stickyd.fleet.process import WorkerProcess
+    from stickyd.fleet.process.process import WorkerProcess
 
 #: How many connections may be on their way to a worker that has room.
 WINDOW = 8

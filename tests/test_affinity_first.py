@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from stickyd.affinity.first import NEITHER, FirstBytes, Seen, TooLongError
-from stickyd.affinity.peek import Need
-from stickyd.affinity.sni import Hello
+from stickyd.affinity.peek.client_hello import Hello
+from stickyd.affinity.peek.first_bytes import NEITHER, FirstBytes, Seen, TooLongError
+from stickyd.affinity.peek.need import Need
 from tests.test_affinity_sni import client_hello
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"

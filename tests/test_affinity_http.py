@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.http import (
+from stickyd.affinity.peek.http1 import (
     Head,
     HeadError,
     HeadReader,
@@ -21,7 +21,7 @@ from stickyd.affinity.http import (
     protocol_of,
     whole_head,
 )
-from stickyd.affinity.peek import Need
+from stickyd.affinity.peek.need import Need
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

@@ -12,9 +12,9 @@ from h2.connection import H2Connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.http import Head
-from stickyd.affinity.http2 import FirstRequest, head_of
-from stickyd.affinity.peek import PeekError
+from stickyd.affinity.peek.http1 import Head
+from stickyd.affinity.peek.http2 import FirstRequest, head_of
+from stickyd.affinity.peek.need import PeekError
 
 FIELDS = [
     (":method", "POST"),

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.peek import Need
-from stickyd.affinity.proxy import (
+from stickyd.affinity.peek.need import Need
+from stickyd.affinity.peek.proxy_header import (
     V1_LONGEST,
     V2_LONGEST,
     Header,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.http import Head
-from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
+from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
+from stickyd.affinity.peek.http1 import Head
 from stickyd.errors import SettingError
 
 

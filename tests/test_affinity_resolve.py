@@ -7,14 +7,14 @@ from __future__ import annotations
 import pytest
 
 from stickyd.affinity.address import IpKey, parse_text_key
-from stickyd.affinity.http import Head
-from stickyd.affinity.request import CookieKey, HeaderKey, QueryKey
+from stickyd.affinity.client_identity import pinned
+from stickyd.affinity.keys import CookieKey, HeaderKey, QueryKey
+from stickyd.affinity.peek.client_hello import Hello
+from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import LONGEST_KEY, NEWCOMER, Resolver, Verdict, learned_id
-from stickyd.affinity.sni import Hello
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
-from stickyd.placement.pin import pinned
 
 SIGNER = Signer([b"a secret of some length"])
 FORGER = Signer([b"another secret of length"])

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.peek import Need
-from stickyd.affinity.sni import (
+from stickyd.affinity.peek.client_hello import (
     LONGEST_HELLO,
     MOST_RECORDS,
     Hello,
@@ -21,6 +20,7 @@ from stickyd.affinity.sni import (
     SniKey,
     parse_client_hello,
 )
+from stickyd.affinity.peek.need import Need
 
 
 def vector(size: int, data: bytes) -> bytes:

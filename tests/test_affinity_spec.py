@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyd.affinity.address import IpKey, TextKey, parse_text_key
-from stickyd.affinity.http import Head
-from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
-from stickyd.affinity.sni import SniKey
+from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
+from stickyd.affinity.peek.client_hello import SniKey
+from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.spec import Affinity, Key, LearnKey, StampKey, parse_affinity
 from stickyd.errors import SettingError
 

@@ -13,12 +13,12 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.web.resource import Resource
 
 from stickyd.errors import ApplicationError, SettingError
-from stickyd.serve.asgi import AsgiHost
+from stickyd.serve.asgi.host import AsgiHost
 from stickyd.serve.protocol import ProtocolHost
 from stickyd.serve.resource import ResourceHost
-from stickyd.serve.wsgi import WsgiHost
-from stickyd.sessions.memory import MemorySessionStore
+from stickyd.serve.wsgi.host import WsgiHost
 from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.settings import Settings
 from stickyd.worker.application import build_host
 from tests.hosting import a_reactor
@@ -224,7 +224,7 @@ def test_missing_uvicorn_is_told(
     """
     Without uvicorn the line says what to install.
     """
-    for module in [name for name in sys.modules if name.startswith("stickyd.serve.asgi")]:
+    for module in [name for name in sys.modules if name.startswith("stickyd.serve.asgi.host")]:
         monkeypatch.delitem(sys.modules, module)
     for module in [name for name in sys.modules if name.partition(".")[0] == "uvicorn"]:
         monkeypatch.delitem(sys.modules, module)

@@ -16,9 +16,9 @@ from websockets.exceptions import ConnectionClosedError
 from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IDetachable, IHost
-from stickyd.serve.asgi import AsgiHost
-from stickyd.serve.asgi_config import AsgiOptions
-from stickyd.serve.asgi_http import HttpProtocol
+from stickyd.serve.asgi.config import AsgiOptions
+from stickyd.serve.asgi.host import AsgiHost
+from stickyd.serve.asgi.http import HttpProtocol
 from stickyd.serve.http.limits import HTTPLimits
 from tests.hosting import (
     LOOPS,
@@ -414,7 +414,7 @@ def test_date_is_renewed(
     """
     # So near to its end that the next second is looked for at once.
     now = [86_400.999]
-    monkeypatch.setattr("stickyd.serve.asgi.time.time", lambda: now[0])
+    monkeypatch.setattr("stickyd.serve.asgi.host.time.time", lambda: now[0])
     scene = Scene(loop, visitors, NO_LIFESPAN)
 
     async def go() -> None:

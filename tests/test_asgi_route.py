@@ -18,12 +18,12 @@ import stickyd
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
+from stickyd.claim_desk import desk
 from stickyd.handoff.frame import MAX_UNREAD_BYTES
-from stickyd.minted import desk
-from stickyd.serve.asgi import AsgiHost
-from stickyd.serve.asgi_config import AsgiOptions
+from stickyd.serve.asgi.config import AsgiOptions
+from stickyd.serve.asgi.host import AsgiHost
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.serve.reception import Reception
+from stickyd.serve.stickiness import Reception
 from tests.hosting import Visitors, a_loop, fired, run, some_turns, until
 
 if TYPE_CHECKING:

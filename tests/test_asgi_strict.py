@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stickyd.handoff.frame import Handoff
-from stickyd.serve.asgi import AsgiHost
-from stickyd.serve.asgi_config import AsgiOptions
-from stickyd.serve.asgi_http import HttpProtocol
+from stickyd.serve.asgi.config import AsgiOptions
+from stickyd.serve.asgi.host import AsgiHost
+from stickyd.serve.asgi.http import HttpProtocol
 from stickyd.serve.http.limits import HTTPLimits
 from tests.hosting import a_loop, some_turns, until
 from tests.http_wire import GET, bodies

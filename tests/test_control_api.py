@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
-from stickyd.control.api import ControlSocket, listening_at, peer_uid
 from stickyd.control.commands import OPERATOR_VERSION, Explain
-from stickyd.control.ctl import ask
+from stickyd.control.operator_client import ask
+from stickyd.control.operator_socket import ControlSocket, listening_at, peer_uid
 from stickyd.errors import ListenError, OperatorError, SettingError
 from stickyd.explain import Client, Explanation, Occupant
 from tests.channels import open_sockets
@@ -142,7 +142,7 @@ def test_another_version_is_told_so(
     """
     control = serve(reactor, path, Answering())
     with monkeypatch.context() as patch:
-        patch.setattr("stickyd.control.ctl.OPERATOR_VERSION", OPERATOR_VERSION + 1)
+        patch.setattr("stickyd.control.operator_client.OPERATOR_VERSION", OPERATOR_VERSION + 1)
         with pytest.raises(
             OperatorError, match=r"the server speaks version 1 .* is version 2; ask"
         ):

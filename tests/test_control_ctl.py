@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyd.control.ctl import ask
+from stickyd.control.operator_client import ask
 from stickyd.errors import OperatorError
 from stickyd.explain import Client
 from tests.system.server import ROOT
@@ -78,7 +78,7 @@ def test_not_permitted(path: str) -> None:
     """
     program = (
         "import os, sys\n"
-        "from stickyd.control.ctl import ask\n"
+        "from stickyd.control.operator_client import ask\n"
         "from stickyd.errors import OperatorError\n"
         "from stickyd.explain import Client\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stickyd.fleet.cpus import usable_cpus
+from stickyd.system.cpus import usable_cpus
 
 
 @pytest.fixture

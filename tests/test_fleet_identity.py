@@ -10,7 +10,7 @@ import pwd
 import pytest
 
 from stickyd.errors import SettingError
-from stickyd.fleet.identity import groups_of, identity
+from stickyd.system.run_as import groups_of, identity
 
 OWN = pwd.getpwuid(os.geteuid())
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from stickyd.explain import Client, Occupant, explain_by
-from stickyd.fleet.knowledge import Knowledge
-from stickyd.fleet.reload import Changes
+from stickyd.fleet.fleet_view import Knowledge
+from stickyd.fleet.operations import Changes
+from stickyd.placement.failover import Standing
 from stickyd.placement.least import LeastLoaded
-from stickyd.placement.standing import Standing
 from stickyd.settings import Settings
 from stickyd.testing import FakePlacement
 from tests.test_fleet_supervise import Rig

@@ -9,9 +9,9 @@ from automat import NoTransition
 from twisted.internet.task import Clock
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.life import FLIP_SECONDS, SOUND_SECONDS, STOPPED, Life
-from stickyd.fleet.lifecycle import new_lifecycle
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_machine import new_lifecycle
+from stickyd.fleet.slot_workers import FLIP_SECONDS, SOUND_SECONDS, STOPPED, Life
 from stickyd.handoff.frame import Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
 

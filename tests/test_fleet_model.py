@@ -32,13 +32,13 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.birth import Birth
-from stickyd.fleet.life import Life
-from stickyd.fleet.recycle import Recycling
-from stickyd.fleet.reload import Changes
+from stickyd.fleet.fleet import Fleet
+from stickyd.fleet.operations import Changes
+from stickyd.fleet.process.recycle import Recycling
+from stickyd.fleet.process.spawner import Spawner
+from stickyd.fleet.process.spec import Birth
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.spawn import Spawner
-from stickyd.fleet.supervise import Fleet
+from stickyd.fleet.slot_workers import Life
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.placement.rendezvous import Rendezvous

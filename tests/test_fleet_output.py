@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
-from stickyd.fleet import output
-from stickyd.fleet.output import LONGEST_LINE, OutputRelay
+from stickyd.fleet.process import output
+from stickyd.fleet.process.output import LONGEST_LINE, OutputRelay
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from stickyd.affinity.address import IpKey
-from stickyd.affinity.request import CookieKey
+from stickyd.affinity.keys import CookieKey
 from stickyd.affinity.resolve import Resolver, learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer

@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
-from stickyd.fleet.life import STOPPED
-from stickyd.fleet.recycle import JITTER, PAUSE_BEATS, Recycling
+from stickyd.fleet.process.recycle import JITTER, PAUSE_BEATS, Recycling
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_workers import STOPPED
 from stickyd.testing import FakeRefusal, FakeWorker
 
 if TYPE_CHECKING:
-    from stickyd.fleet.process import WorkerProcess
+    from stickyd.fleet.process.process import WorkerProcess
 
 
 class Measured(FakeWorker):

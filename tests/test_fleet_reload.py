@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyd.fleet.life import FLIP_SECONDS
-from stickyd.fleet.reload import STOPS, Changes
+from stickyd.fleet.operations import STOPS, Changes
+from stickyd.fleet.slot_workers import FLIP_SECONDS
 from tests.test_fleet_supervise import Rig as FleetRig
 
 if TYPE_CHECKING:

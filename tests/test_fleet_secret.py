@@ -10,8 +10,8 @@ import pytest
 from twisted.logger import capturedLogs
 
 from stickyd.errors import SettingError
-from stickyd.fleet.secret import Secrets
 from stickyd.settings import Settings
+from stickyd.system.secrets import Secrets
 
 ONE = b"one secret of some length"
 TWO = b"two secrets make a change"

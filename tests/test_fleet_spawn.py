@@ -41,13 +41,13 @@ from stickyd.control.commands import (
 )
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.birth import Birth
-from stickyd.fleet.courier import QUIET, STARVED_SECONDS
-from stickyd.fleet.ending import KILL_AFTER, describe_death
-from stickyd.fleet.process import LAST_WORDS_SECONDS, WorkerProcess
-from stickyd.fleet.recycle import Recycling
+from stickyd.fleet.process.handoff_link import QUIET, STARVED_SECONDS
+from stickyd.fleet.process.process import LAST_WORDS_SECONDS, WorkerProcess
+from stickyd.fleet.process.recycle import Recycling
+from stickyd.fleet.process.spawner import Spawner, worker_command
+from stickyd.fleet.process.spec import Birth
+from stickyd.fleet.process.termination import KILL_AFTER, describe_death
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.spawn import Spawner, worker_command
 from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
 from stickyd.settings import Settings

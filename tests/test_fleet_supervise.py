@@ -12,14 +12,14 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.life import Life
-from stickyd.fleet.reload import Changes
+from stickyd.fleet.fleet import Fleet
+from stickyd.fleet.operations import Changes
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.supervise import Fleet
+from stickyd.fleet.slot_workers import Life
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
+from stickyd.placement.failover import Standing
 from stickyd.placement.rendezvous import Rendezvous
-from stickyd.placement.standing import Standing
 from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeSteering, FakeWorker
 
 

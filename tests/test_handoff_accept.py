@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
-from stickyd.handoff.accept import PAUSE, AcceptLoop
+from stickyd.net.accept_loop import PAUSE, AcceptLoop
 from stickyd.testing import FakeReadiness
 from tests.channels import no_descriptor_free, open_sockets
 

@@ -16,8 +16,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from stickyd.handoff import channel as channel_module
+from stickyd.handoff.fd_passing import send_rights
 from stickyd.handoff.frame import encode_ack, encode_handoff, encode_nack
-from stickyd.handoff.rights import send_rights
 from stickyd.interfaces import ICourier
 from tests.channels import Pair, connection, no_descriptor_free, open_sockets
 

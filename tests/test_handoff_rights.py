@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stickyd.handoff.rights import channel_pair, receive_rights, send_rights
+from stickyd.handoff.fd_passing import channel_pair, receive_rights, send_rights
 from tests.channels import no_descriptor_free
 
 

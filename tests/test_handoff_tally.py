@@ -4,7 +4,7 @@ Counting the connections that a worker accepts itself.
 
 from __future__ import annotations
 
-from stickyd.handoff.tally import MOST_KEYS, Report, Tally
+from stickyd.affinity.key_counts import MOST_KEYS, Report, Tally
 
 
 def test_the_busiest_are_told_and_the_rest_counted() -> None:

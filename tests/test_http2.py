@@ -37,14 +37,14 @@ from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import Handoff
-from stickyd.serve.http.access_log import AccessLog
+from stickyd.serve.access_log import AccessLog
+from stickyd.serve.http.context import Shared
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.serve.http.shared import Shared
 from stickyd.serve.http.sticky import StickySite
-from stickyd.serve.http2 import HTTP2Channel
-from stickyd.serve.reception import Reception
-from stickyd.sessions.memory import MemorySessionStore
+from stickyd.serve.http2.channel import HTTP2Channel
+from stickyd.serve.stickiness import Reception
 from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
 from tests.http_wire import Answer
 
 if TYPE_CHECKING:

@@ -18,12 +18,12 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Handoff
+from stickyd.serve.http.context import Shared
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.serve.http.shared import Shared
-from stickyd.serve.http2_arrival import HTTP2Arrival
+from stickyd.serve.http2.arrival import HTTP2Arrival
 
 if TYPE_CHECKING:
-    from stickyd.affinity.http import Head
+    from stickyd.affinity.peek.http1 import Head
 
 FIELDS = [(":method", "GET"), (":scheme", "https"), (":authority", "h"), (":path", "/")]
 

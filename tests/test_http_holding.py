@@ -14,7 +14,7 @@ from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import Flag
-from stickyd.serve.reception import Reception
+from stickyd.serve.stickiness import Reception
 from tests.http_wire import Wire, WireTransport, hold
 
 SIGNER = Signer([b"a secret of some length"])

@@ -13,8 +13,8 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
 from stickyd.handoff.frame import Handoff
-from stickyd.handoff.readiness import readiness_of
 from stickyd.interfaces import IHost
+from stickyd.net.readiness import readiness_of
 from stickyd.serve.http import HTTPLimits
 from stickyd.serve.resource import ResourceHost
 from tests.http_wire import GET, Answer, WireTransport, hold

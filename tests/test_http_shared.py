@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
+from stickyd.serve.http.context import REMEMBERED_BLOCKS, REMEMBERED_BYTES, Shared
 from stickyd.serve.http.head import HTTP_1_0, HTTP_1_1, RequestError
-from stickyd.serve.http.shared import REMEMBERED_BLOCKS, REMEMBERED_BYTES, Shared
 
 
 def block(number: int, padding: int = 0) -> bytes:

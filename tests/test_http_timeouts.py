@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from stickyd.serve.http import HTTPLimits
-from stickyd.serve.http.sweep import Sweep
+from stickyd.serve.http.deadlines import Sweep
 from tests.http_wire import GET, Wire, bodies, hold
 
 

@@ -18,28 +18,43 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SETTINGS = ("settings", "settings_value", "settings_check", "settings_help", "settings_file")
-PURE = (*SETTINGS, "affinity", "placement", "handoff.frame", "fleet.slot", "fleet.backoff")
-FOUNDATION = (*PURE, "interfaces", "errors")
+SETTINGS = tuple(f"settings.{name}" for name in ("table", "values", "consistency", "help", "toml"))
+PURE = (
+    *SETTINGS,
+    "settings",
+    "affinity",
+    "placement",
+    "handoff.frame",
+    "fleet.slot",
+    "fleet.backoff",
+)
+FOUNDATION = (*PURE, "interfaces", "errors", "settings.options")
 CHANNELS = ("handoff", "control")
-PRIMARY = ("listen", "fleet")
+PRIMARY = ("listen", "fleet", "system")
 WORKER = ("worker", "serve", "sessions")
 
 #: Who may know whom.  A module's own entry is the first one that it is in.
 LAYERS = (
-    (("control.signals", "control.notify"), (*FOUNDATION, *CHANNELS, "service")),
-    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service", "options")),
-    (("options", "explain"), FOUNDATION),
-    (("control.api", "control.ctl"), (*FOUNDATION, *CHANNELS, "explain")),
-    (("fleet.knowledge",), (*FOUNDATION, *PRIMARY, "explain")),
-    (("__main__",), (*FOUNDATION, *PRIMARY, "control.ctl", "options", "explain")),
-    (("service",), (*FOUNDATION, *CHANNELS, *PRIMARY, "explain")),
+    (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
+    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service")),
+    (("settings.options", "explain"), FOUNDATION),
+    (
+        ("control.operator_socket", "control.operator_client"),
+        (*FOUNDATION, *CHANNELS, "net", "explain"),
+    ),
+    (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
+    (("__main__",), (*FOUNDATION, *PRIMARY, "control.operator_client", "explain")),
+    (("service",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY, "explain")),
     (FOUNDATION, FOUNDATION),
-    (CHANNELS, (*FOUNDATION, *CHANNELS)),
-    (PRIMARY, (*FOUNDATION, *CHANNELS, *PRIMARY)),
-    (WORKER, (*FOUNDATION, *CHANNELS, *WORKER, "minted")),
-    (("minted",), FOUNDATION),
-    (("testing", "testing_worker"), ("testing_worker", *FOUNDATION, *CHANNELS, *PRIMARY, *WORKER)),
+    (("net",), (*FOUNDATION, "handoff", "net")),
+    (CHANNELS, (*FOUNDATION, *CHANNELS, "net")),
+    (PRIMARY, (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
+    (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, "claim_desk")),
+    (("claim_desk",), FOUNDATION),
+    (
+        ("testing", "testing_worker"),
+        ("testing_worker", *FOUNDATION, *CHANNELS, "net", *PRIMARY, *WORKER),
+    ),
 )
 
 #: The three that build: no one else may touch the global reactor, nor import them.
@@ -161,7 +176,7 @@ def may_know(who: str, whom: str) -> bool:
     if whom == "stickyd":  # __version__, which imports nothing
         return True
     if who == "stickyd":  # claim(), which imports when it is called
-        return whom == "stickyd.minted"
+        return whom == "stickyd.claim_desk"
     allowed = next((known for layer, known in LAYERS if below(who, ours(layer))), ())
     if whom in ours(ROOTS):
         return whom in ours(allowed)
@@ -240,7 +255,7 @@ def test_packages_of_pure_modules_import_nothing() -> None:
     beyond = {
         name: modules[name].at_import - {"__future__", "__future__.annotations"}
         for name in places
-        if is_package(name)
+        if is_package(name) and name != "stickyd.settings"  # a door to pure modules alone
     }
     assert not any(beyond.values()), beyond
     assert {"stickyd", "stickyd.affinity", "stickyd.fleet"} <= set(beyond)
@@ -267,13 +282,13 @@ SOUND = {
     "stickyd.placement.rendezvous": "from stickyd.interfaces import IPlacement",
     "stickyd.handoff.channel": "import os, socket\nfrom stickyd.errors import FrameError",
     "stickyd.listen.port": "from stickyd.handoff.channel import HandoffChannel",
-    "stickyd.fleet.spawn": "from stickyd.handoff import channel",
+    "stickyd.fleet.process.spawner": "from stickyd.handoff import channel",
     "stickyd.serve.resource": "from twisted.web.resource import Resource",
-    "stickyd.worker.adopt": "from stickyd.serve.resource import ResourceHost",
-    "stickyd.worker.__main__": "from stickyd.worker.adopt import Adoption",
+    "stickyd.worker.handoffs": "from stickyd.serve.resource import ResourceHost",
+    "stickyd.worker.__main__": "from stickyd.worker.handoffs import Adoption",
     "stickyd.service": (
         "from stickyd.listen import port\n"
-        "from stickyd.fleet import spawn\n"
+        "from stickyd.fleet.process import spawner\n"
         "def go():\n    from twisted.internet import reactor\n"
     ),
     "stickyd.plugin": "from stickyd.service import StickyService",
@@ -299,10 +314,13 @@ def test_imports_for_types_only_pass() -> None:
     """
     What is imported for the type checker alone counts for nothing, its ``else`` for all.
     """
-    for_types = "if TYPE_CHECKING:\n    from stickyd.worker.adopt import Adoption\n"
-    assert problems_with("stickyd.fleet.spawn", for_types) == []
+    for_types = "if TYPE_CHECKING:\n    from stickyd.worker.handoffs import Adoption\n"
+    assert problems_with("stickyd.fleet.process.spawner", for_types) == []
     assert (
-        problems_with("stickyd.fleet.spawn", f"{for_types}else:\n    import stickyd.service") != []
+        problems_with(
+            "stickyd.fleet.process.spawner", f"{for_types}else:\n    import stickyd.service"
+        )
+        != []
     )
 
 
@@ -310,7 +328,7 @@ def test_imports_for_types_only_pass() -> None:
     ("name", "source", "complaint"),
     [
         ("stickyd.placement.rendezvous", "import os.path", "is pure and imports os.path"),
-        ("stickyd.settings", "def f():\n    import socket", "is pure and imports socket"),
+        ("stickyd.settings.table", "def f():\n    import socket", "is pure and imports socket"),
         (
             "stickyd.affinity.address",
             "from twisted import internet",
@@ -333,28 +351,28 @@ def test_imports_for_types_only_pass() -> None:
         ),
         (
             "stickyd.listen.port",
-            "from stickyd.worker import adopt",
-            "stickyd.listen.port must not know stickyd.worker.adopt",
+            "from stickyd.worker import handoffs",
+            "stickyd.listen.port must not know stickyd.worker.handoffs",
         ),
         (
             "stickyd.serve.resource",
-            "def f():\n    import stickyd.fleet.spawn",
-            "stickyd.serve.resource must not know stickyd.fleet.spawn",
+            "def f():\n    import stickyd.fleet.process.spawner",
+            "stickyd.serve.resource must not know stickyd.fleet.process.spawner",
         ),
         (
             "stickyd.handoff.channel",
-            "from ..fleet.spawn import Spawner",
-            "stickyd.handoff.channel must not know stickyd.fleet.spawn",
+            "from ..fleet.process.spawner import Spawner",
+            "stickyd.handoff.channel must not know stickyd.fleet.process.spawner",
         ),
         (
-            "stickyd.fleet.spawn",
+            "stickyd.fleet.process.spawner",
             "from stickyd.service import StickyService",
-            "stickyd.fleet.spawn must not know stickyd.service",
+            "stickyd.fleet.process.spawner must not know stickyd.service",
         ),
         (
-            "stickyd.worker.adopt",
+            "stickyd.worker.handoffs",
             "from stickyd.worker.__main__ import Worker",
-            "stickyd.worker.adopt must not know stickyd.worker.__main__",
+            "stickyd.worker.handoffs must not know stickyd.worker.__main__",
         ),
         (
             "stickyd.service",
@@ -372,14 +390,14 @@ def test_imports_for_types_only_pass() -> None:
             "imports the global reactor at module level",
         ),
         (
-            "stickyd.fleet.spawn",
+            "stickyd.fleet.process.spawner",
             "def f():\n    from twisted.internet import reactor",
-            "stickyd.fleet.spawn imports the global reactor",
+            "stickyd.fleet.process.spawner imports the global reactor",
         ),
         (
             "stickyd.serve.resource",
-            "def f():\n    from stickyd.worker.adopt import Adoption",
-            "cycle: stickyd.serve.resource -> stickyd.worker.adopt -> stickyd.serve.resource",
+            "def f():\n    from stickyd.worker.handoffs import Adoption",
+            "cycle: stickyd.serve.resource -> stickyd.worker.handoffs -> stickyd.serve.resource",
         ),
     ],
 )

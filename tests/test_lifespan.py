@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stickyd.errors import ApplicationError
-from stickyd.serve.asgi import AsgiHost
-from stickyd.serve.asgi_config import AsgiOptions
+from stickyd.serve.asgi.config import AsgiOptions
+from stickyd.serve.asgi.host import AsgiHost
 from tests.hosting import Visitors, a_loop, fired, logged, run, until
 
 if TYPE_CHECKING:

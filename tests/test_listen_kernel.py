@@ -18,15 +18,15 @@ from stickyd.errors import ListenError, SettingError
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import Purpose
 from stickyd.interfaces import ISteering
-from stickyd.listen.kernel import HANDSHAKE_SECONDS, KernelSteering
-from stickyd.listen.opening import (
+from stickyd.listen.reuseport.group import BACKLOG, open_group
+from stickyd.listen.reuseport.setup import (
     listening_address,
     open_checked_group,
     open_groups,
     require_kernel,
     resume_groups,
 )
-from stickyd.listen.steering import BACKLOG, open_group
+from stickyd.listen.reuseport.steering import HANDSHAKE_SECONDS, KernelSteering
 from stickyd.settings import Settings
 from stickyd.testing import FakePlacement, FakeReadiness, FakeRefusal, FakeWorker
 from tests.channels import no_descriptor_free
@@ -468,7 +468,7 @@ def test_kernel_that_disagrees_is_found_out_at_the_start(monkeypatch: pytest.Mon
     A group that does not place as we do is not used, and nothing of it stays open.
     """
     key = require_kernel(Settings())
-    monkeypatch.setattr("stickyd.listen.opening.Rendezvous", FakePlacement)
+    monkeypatch.setattr("stickyd.listen.reuseport.setup.Rendezvous", FakePlacement)
     with pytest.raises(ListenError, match="kernel steering does not work here: the kernel put"):
         open_checked_group("tcp:0:interface=127.0.0.1", key, 3, print)
 

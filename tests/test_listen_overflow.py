@@ -14,9 +14,9 @@ from zope.interface.verify import verifyObject
 
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
-from stickyd.listen import overflow
-from stickyd.listen.overflow import ANSWERS, LINGER, QUIET, UNAVAILABLE, Overflow
-from stickyd.settings import rules
+from stickyd.listen import refusal as overflow
+from stickyd.listen.refusal import ANSWERS, LINGER, QUIET, UNAVAILABLE, Overflow
+from stickyd.settings.table import rules
 from tests.channels import connection
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

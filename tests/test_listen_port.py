@@ -20,9 +20,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.policies import WrappingFactory
 
 from stickyd.affinity.address import UNIX_KEY, parse_ip_key
-from stickyd.handoff.accept import BATCH, OVERLOADS, PAUSE, QUIET, AcceptLoop
-from stickyd.handoff.readiness import readiness_of
 from stickyd.listen.port import StickyFactory, plain_socket
+from stickyd.net.accept_loop import BATCH, OVERLOADS, PAUSE, QUIET, AcceptLoop
+from stickyd.net.readiness import readiness_of
 from stickyd.testing import FakeDestination, FakeReadiness
 from tests.channels import no_descriptor_free
 from tests.reactors import private_reactor, turn_until

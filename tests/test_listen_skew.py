@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
+from stickyd.affinity.key_counts import MOST_KEYS, Report, Tally
 from stickyd.handoff.frame import Handoff
-from stickyd.handoff.tally import MOST_KEYS, Report, Tally
 from stickyd.interfaces import IDestination
 from stickyd.listen.skew import ENOUGH, EVERY, QUIET, WINDOW, SkewWatch
 from stickyd.testing import FakeDestination

@@ -22,8 +22,8 @@ from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IDestination
-from stickyd.listen.sniff import QUIET, Bounds, Sniffer
-from stickyd.listen.waiting import COARSE, RETRY
+from stickyd.listen.peeking import QUIET, Bounds, Sniffer
+from stickyd.listen.pending import COARSE, RETRY
 from stickyd.testing import FakeReadiness
 from tests.channels import open_sockets
 

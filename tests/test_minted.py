@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.python import threadable
 
 import stickyd
+from stickyd.claim_desk import ClaimDesk, Claimed, claims_of_response
 from stickyd.errors import ApplicationError
-from stickyd.minted import ClaimDesk, Claimed, claims_of_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable

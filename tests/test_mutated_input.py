@@ -19,14 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.first import NEITHER, FirstBytes, Seen, TooLongError
 from stickyd.affinity.forwarded import origin_of
-from stickyd.affinity.http import Head
-from stickyd.affinity.peek import Need, PeekError
-from stickyd.affinity.proxy import V2_LONGEST, ProxyHeaderError, announced, parse_header
-from stickyd.affinity.request import CookieKey, QueryKey
+from stickyd.affinity.keys import CookieKey, QueryKey
+from stickyd.affinity.peek.client_hello import Hello, HelloError, NotTLSError, parse_client_hello
+from stickyd.affinity.peek.first_bytes import NEITHER, FirstBytes, Seen, TooLongError
+from stickyd.affinity.peek.http1 import Head
+from stickyd.affinity.peek.need import Need, PeekError
+from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, announced, parse_header
 from stickyd.affinity.resolve import Resolver
-from stickyd.affinity.sni import Hello, HelloError, NotTLSError, parse_client_hello
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.trust import Networks
 from stickyd.serve.http.head import RequestHead

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from stickyd.options import Options
+from stickyd.settings.options import Options
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stickyd.affinity.client_identity import home_of, identity_of, pinned
 from stickyd.handoff.frame import BY_KEY, Handoff
-from stickyd.placement.pin import home_of, identity_of, pinned
 from stickyd.placement.rendezvous import Rendezvous
 
 SLOT_OF = Rendezvous(8).slot_of

@@ -12,8 +12,8 @@ from typing_extensions import override
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from stickyd.handoff.readiness import readiness_of
 from stickyd.interfaces import IDetachable, IHost
+from stickyd.net.readiness import readiness_of
 from stickyd.serve.protocol import ProtocolHost
 from tests.hosting import (
     LOOPS,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from zope.interface.verify import verifyObject
 
-from stickyd.handoff.readiness import ReactorReadiness, readiness_of
 from stickyd.interfaces import IReadiness
+from stickyd.net.readiness import ReactorReadiness, readiness_of
 from tests.transport_harness import Drive, ReactorDrive, fill, logged_failures
 
 if TYPE_CHECKING:

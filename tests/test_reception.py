@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from stickyd.affinity.request import CookieKey, HeaderKey
+from stickyd.affinity.keys import CookieKey, HeaderKey
 from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
-from stickyd.serve.reception import CookieAttributes, Reception
+from stickyd.serve.stickiness import CookieAttributes, Reception
 
 SIGNER = Signer([b"a secret of some length"])
 OTHER = Signer([b"another secret of some length"])

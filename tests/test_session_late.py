@@ -13,7 +13,7 @@ from zope.interface import implementer
 from stickyd.interfaces import ISessionStore
 from stickyd.sessions.answers import now
 from stickyd.sessions.conformance import SessionStoreConformance
-from stickyd.sessions.memory import MemorySessionStore
+from stickyd.sessions.stores.memory import MemorySessionStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,8 +23,8 @@ from stickyd.errors import (
 )
 from stickyd.sessions.answers import now
 from stickyd.sessions.conformance import SessionStoreConformance
-from stickyd.sessions.memory import OVERHEAD, MemorySessionStore
 from stickyd.sessions.record import Gone, SessionRecord
+from stickyd.sessions.stores.memory import OVERHEAD, MemorySessionStore
 
 
 class TestMemoryStore(SessionStoreConformance, SynchronousTestCase):

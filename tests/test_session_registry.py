@@ -22,9 +22,9 @@ from stickyd.errors import (
     SessionTooLarge,
 )
 from stickyd.sessions.answers import now
-from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import KEY_LIMIT, Gone, SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
 from tests.test_session_late import LateStore
 
 if TYPE_CHECKING:

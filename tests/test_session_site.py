@@ -26,13 +26,13 @@ from zope.interface import Interface, alsoProvides, implementer
 from stickyd.errors import NoSuchSession, NotCarriable, SessionMoved
 from stickyd.interfaces import ISessionData
 from stickyd.sessions.answers import now
-from stickyd.sessions.cookie import SessionCookie
-from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
-from stickyd.sessions.request import SessionRequestMixin
-from stickyd.sessions.session import Session
-from stickyd.sessions.site import SessionSite, with_sessions
+from stickyd.sessions.stores.memory import MemorySessionStore
+from stickyd.sessions.web.cookie import SessionCookie
+from stickyd.sessions.web.request import SessionRequestMixin
+from stickyd.sessions.web.session import Session
+from stickyd.sessions.web.site import SessionSite, with_sessions
 from tests.test_session_late import LateStore
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from twisted.logger import capturedLogs
 
 from stickyd.errors import SessionMoved, TransferError
 from stickyd.sessions.answers import now
-from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.plain import encode
 from stickyd.sessions.record import KEY_LIMIT, Gone, SessionRecord
 from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.sessions.transfer import (
     CHUNK,
     CHUNK_LEAST,

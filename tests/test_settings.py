@@ -11,10 +11,11 @@ import pytest
 
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.errors import SettingError
-from stickyd.options import Options
-from stickyd.settings import Settings, fixed, rules
-from stickyd.settings_check import spelt
-from stickyd.settings_help import HELP
+from stickyd.settings import Settings
+from stickyd.settings.consistency import spelt
+from stickyd.settings.help import HELP
+from stickyd.settings.options import Options
+from stickyd.settings.table import fixed, rules
 
 
 def parse(*arguments: str) -> Settings:

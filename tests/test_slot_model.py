@@ -26,11 +26,11 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.life import Life
+from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.supervise import Fleet
+from stickyd.fleet.slot_workers import Life
+from stickyd.handoff.fd_passing import channel_pair
 from stickyd.handoff.frame import Handoff
-from stickyd.handoff.rights import channel_pair
 from stickyd.interfaces import IHandoffReceiver, IRefusal, ISpawner, IWorker
 from stickyd.testing import FakePlacement
 from tests.channels import End, connection, no_descriptor_free, open_sockets

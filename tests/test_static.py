@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stickyd.handoff.readiness import readiness_of
+from stickyd.net.readiness import readiness_of
 from stickyd.serve.resource import ResourceHost
 from tests.hosting import Response, Visitors, a_reactor, fired, run
 

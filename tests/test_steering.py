@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from stickyd.errors import ListenError, SettingError
-from stickyd.listen import probe
-from stickyd.listen.probe import find_disagreement
-from stickyd.listen.steering import SteeredGroup, open_group, queued, require_steerable
+from stickyd.listen.reuseport import probe
+from stickyd.listen.reuseport.group import SteeredGroup, open_group, queued, require_steerable
+from stickyd.listen.reuseport.probe import find_disagreement
 from stickyd.placement.modulo import Modulo
 from stickyd.placement.rendezvous import Rendezvous
 

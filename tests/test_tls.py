@@ -15,8 +15,8 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 
 from stickyd.errors import SettingError
-from stickyd.serve.tls import HANDSHAKE_SECONDS, ServerTls, TlsTransport
-from stickyd.worker.transport import SocketTransport
+from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.tls.server import HANDSHAKE_SECONDS, ServerTls, TlsTransport
 from tests.tls_harness import TlsClient, client_context, write_certificate
 from tests.transport_harness import (
     EVERYTHING,

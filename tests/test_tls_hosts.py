@@ -18,10 +18,10 @@ from zope.interface import implementer
 
 from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IDetachable
-from stickyd.serve.handshake import Handshake
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.sessions.memory import MemorySessionStore
+from stickyd.serve.tls.handshake import Handshake
 from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.settings import Settings
 from stickyd.worker.application import build_host
 from tests.hosting import Visitors, a_reactor, fired, run, some_turns, until

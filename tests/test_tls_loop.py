@@ -8,9 +8,9 @@ import uvicorn
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from uvicorn.server import ServerState
 
-from stickyd.serve.tls import ServerTls
-from stickyd.serve.tls_loop import TlsLoopProtocol
-from stickyd.worker.transport import SocketTransport
+from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.tls.loop_transport import TlsLoopProtocol
+from stickyd.serve.tls.server import ServerTls
 from tests.tls_harness import TlsClient, client_context, write_certificate
 from tests.transport_harness import EVERYTHING, LoopDrive, make_drive, socket_pair
 

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
 from zope.interface.verify import verifyObject
 
-from stickyd.worker.transport import SocketTransport
+from stickyd.net.twisted_transport import SocketTransport
 from tests.transport_harness import (
     EVERYTHING,
     Drive,

@@ -4,7 +4,7 @@ import socket
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from stickyd.worker.transport_address import address_of, name_of
+from stickyd.net.addresses import address_of, name_of
 
 
 def test_ipv4() -> None:

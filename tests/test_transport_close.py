@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from stickyd.worker.transport import SocketTransport
-from stickyd.worker.transport_close import LINGER_BYTES, LINGER_SECONDS, LingeringClose
-from stickyd.worker.transport_core import READ_BYTES
+from stickyd.net.lingering_close import LINGER_BYTES, LINGER_SECONDS, LingeringClose
+from stickyd.net.stream import READ_BYTES
+from stickyd.net.twisted_transport import SocketTransport
 from tests.transport_harness import (
     EVERYTHING,
     CountedReadiness,

@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol
 
-from stickyd.worker.transport import SocketTransport
-from stickyd.worker.transport_core import READ_BYTES
+from stickyd.net.stream import READ_BYTES
+from stickyd.net.twisted_transport import SocketTransport
 from tests.transport_harness import (
     EVERYTHING,
     Drive,

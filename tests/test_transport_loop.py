@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stickyd.worker.transport_loop import LoopTransport
+from stickyd.net.asyncio_transport import LoopTransport
 from tests.transport_harness import (
     EVERYTHING,
     Drive,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
-from stickyd.worker.transport import SocketTransport
+from stickyd.net.twisted_transport import SocketTransport
 from tests.transport_harness import (
     EVERYTHING,
     Drive,

@@ -20,8 +20,8 @@ from twisted.web.server import NOT_DONE_YET, Site
 from uvicorn.server import ServerState
 from wsproto.events import AcceptConnection, Request, TextMessage
 
-from stickyd.worker.transport import SocketTransport
-from stickyd.worker.transport_loop import LoopTransport
+from stickyd.net.asyncio_transport import LoopTransport
+from stickyd.net.twisted_transport import SocketTransport
 from tests.transport_harness import (
     EVERYTHING,
     Drive,

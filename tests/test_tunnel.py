@@ -11,9 +11,9 @@ import pytest
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.protocol import Protocol
 
-from stickyd.serve.tls import ServerTls
-from stickyd.serve.tunnel import Tunnel
-from stickyd.worker.transport import SocketTransport
+from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.tls.server import ServerTls
+from stickyd.serve.tls.tunnel import Tunnel
 from tests.channels import open_sockets
 from tests.tls_harness import TlsClient, client_context, write_certificate
 from tests.transport_harness import (

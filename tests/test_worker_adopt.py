@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHandoffReceiver
 from stickyd.testing import FakeHost
-from stickyd.worker.adopt import FULL_SECONDS, HEADROOM, QUIET, Adoption
+from stickyd.worker.handoffs import FULL_SECONDS, HEADROOM, QUIET, Adoption
 from tests.channels import End, Pair, connection, no_descriptor_free, open_sockets
 
 LIMIT = 1000

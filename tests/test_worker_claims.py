@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from stickyd.affinity.request import CookieKey, QueryKey
+from stickyd.affinity.keys import CookieKey, QueryKey
 from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.worker.claims import PATIENCE, RENEWAL, OwnIds, OwnKeys

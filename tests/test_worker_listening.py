@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 from stickyd.affinity.address import parse_ip_key
 from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.testing import FakeReadiness
-from stickyd.worker.listening import Listening
-from stickyd.worker.places import Places
+from stickyd.worker.accepting import Listening
+from stickyd.worker.slot_map import Places
 from tests.channels import open_sockets
 from tests.system.placing import sources_of
 

@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
 
 import stickyd
-from stickyd.fleet.output import LEVELS
+from stickyd.fleet.process.output import LEVELS
 from stickyd.worker.log import MARKS, marked
 
 ROOT = str(Path(stickyd.__file__).parents[1])

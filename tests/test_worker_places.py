@@ -4,10 +4,10 @@ What a worker knows of the slots.
 
 from __future__ import annotations
 
-from stickyd.placement.pin import pinned
+from stickyd.affinity.client_identity import pinned
+from stickyd.placement.failover import Standing
 from stickyd.placement.rendezvous import Rendezvous
-from stickyd.placement.standing import Standing
-from stickyd.worker.places import Places
+from stickyd.worker.slot_map import Places
 
 KEYS = [b"key%d" % number for number in range(50)]
 

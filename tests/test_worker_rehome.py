@@ -12,21 +12,21 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from stickyd.affinity.request import HeaderKey
+from stickyd.affinity.client_identity import pinned
+from stickyd.affinity.keys import HeaderKey
 from stickyd.affinity.resolve import Resolver, learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
-from stickyd.placement.pin import pinned
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.serve.http.head import RequestHead
 from stickyd.testing import FakeRefusal, FakeSpawner
 from stickyd.worker.claims import OwnIds, OwnKeys
 from stickyd.worker.outbox import Outbox
-from stickyd.worker.places import Places
-from stickyd.worker.rehome import Rehoming
+from stickyd.worker.routing import Rehoming
+from stickyd.worker.slot_map import Places
 
 SLOTS = 4
 SIGNER = Signer([b"a secret of some length"])

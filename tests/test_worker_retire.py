@@ -14,12 +14,12 @@ from twisted.internet.task import Clock
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.placement.rendezvous import Rendezvous
-from stickyd.sessions.memory import MemorySessionStore
 from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.testing import FakeHost, FakeRefusal, FakeSpawner
+from stickyd.worker.give_away import Retirement
 from stickyd.worker.outbox import Outbox
-from stickyd.worker.places import Places
-from stickyd.worker.retire import Retirement
+from stickyd.worker.slot_map import Places
 
 PEER = IPv4Address("TCP", "192.0.2.1", 1)
 

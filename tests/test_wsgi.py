@@ -12,9 +12,9 @@ import pytest
 from twisted.internet.address import UNIXAddress
 from zope.interface.verify import verifyObject
 
-from stickyd.handoff.readiness import readiness_of
 from stickyd.interfaces import IHost
-from stickyd.serve.wsgi import WsgiHost
+from stickyd.net.readiness import readiness_of
+from stickyd.serve.wsgi.host import WsgiHost
 from tests.hosting import LOOPS, Client, Visitors, a_reactor, fired, logged, run, until
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyd.handoff.readiness import ReactorReadiness
 from stickyd.interfaces import IReadiness
+from stickyd.net.readiness import ReactorReadiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

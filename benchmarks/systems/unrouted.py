@@ -14,8 +14,8 @@ import socket
 
 from twisted.internet.defer import succeed
 
-from stickyd.handoff.accept import AcceptLoop
 from stickyd.handoff.frame import Handoff
+from stickyd.net.accept_loop import AcceptLoop
 from stickyd.settings import Settings
 from stickyd.worker.__main__ import install_reactor
 
@@ -41,9 +41,9 @@ def main() -> None:
     settings = Settings(trust=trust)
     reactor = install_reactor(settings.worker_reactor)
     # Imported here, as the reactor must be installed before anything imports it.
-    from stickyd.handoff.readiness import readiness_of
-    from stickyd.worker.adopt import Adoption
-    from stickyd.worker.serving import Serving
+    from stickyd.net.readiness import readiness_of
+    from stickyd.worker.handoffs import Adoption
+    from stickyd.worker.server import Serving
 
     serving = Serving(
         reactor, settings, 0, [], lambda *_: succeed(None), lambda _: succeed(None), reactor.stop

@@ -12,8 +12,8 @@ from twisted.python.reflect import prefixedMethodNames
 from typing_extensions import override
 from zope.interface.interface import InterfaceClass
 
-from stickyd.options import Options
-from stickyd.settings import rules
+from stickyd.settings.options import Options
+from stickyd.settings.table import rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

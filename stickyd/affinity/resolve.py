@@ -11,19 +11,19 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey
+from stickyd.affinity.client_identity import pinned
 from stickyd.affinity.forwarded import origin_of
-from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
-from stickyd.affinity.sni import SniKey
+from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
+from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.affinity.spec import LearnKey, StampKey
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY
-from stickyd.placement.pin import pinned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stickyd.affinity.http import Head
-    from stickyd.affinity.sni import Hello
+    from stickyd.affinity.peek.client_hello import Hello
+    from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.spec import Affinity, Key
     from stickyd.affinity.token import Signer
 

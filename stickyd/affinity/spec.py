@@ -35,14 +35,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey, parse_ip_key
-from stickyd.affinity.request import CookieKey, HeaderKey, PathKey, QueryKey
-from stickyd.affinity.sni import SniKey
+from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
+from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stickyd.affinity.http import Head
+    from stickyd.affinity.peek.http1 import Head
 
 
 @dataclass(frozen=True)

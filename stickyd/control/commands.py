@@ -56,8 +56,8 @@ class Beat(amp.Command):
     """
     Worker to primary, every heartbeat: I am alive, and here are my figures.
 
-    ``figures``: a JSON object of numbers, see :meth:`stickyd.worker.serving.Serving.figures`.
-    ``accepted``: a :class:`stickyd.handoff.tally.Report` of what the worker has accepted by
+    ``figures``: a JSON object of numbers, see :meth:`stickyd.worker.server.Serving.figures`.
+    ``accepted``: a :class:`stickyd.affinity.key_counts.Report` of what the worker has accepted by
     itself since the heartbeat before, if it has.
     """
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.fleet.lifecycle import new_lifecycle
+from stickyd.fleet.slot_machine import new_lifecycle
 
 if TYPE_CHECKING:
-    from stickyd.fleet.life import Life
-    from stickyd.fleet.lifecycle import Lifecycle
     from stickyd.fleet.slot import Slot
+    from stickyd.fleet.slot_machine import Lifecycle
+    from stickyd.fleet.slot_workers import Life
 
 
 class Member:

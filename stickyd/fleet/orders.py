@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from stickyd.affinity.token import Signer
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application, without_signals
-from stickyd.fleet.spawn import birth_of
-from stickyd.settings import MOST_WORKERS, changed, fixed
+from stickyd.fleet.process.spawner import birth_of
+from stickyd.settings.table import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from stickyd.fleet.reload import Changes
-    from stickyd.fleet.secret import Secrets
-    from stickyd.fleet.spawn import Spawner
-    from stickyd.fleet.supervise import Fleet
+    from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.operations import Changes
+    from stickyd.fleet.process.spawner import Spawner
     from stickyd.settings import Settings
+    from stickyd.system.secrets import Secrets
 
 
 class Orders:
     """
-    Carries out orders, one at a time, by :class:`stickyd.fleet.reload.Changes`.
+    Carries out orders, one at a time, by :class:`stickyd.fleet.operations.Changes`.
 
     :ivar settings: what the primary runs with.
     :ivar wanted: how many slots there will be when the changes under way are done; 0

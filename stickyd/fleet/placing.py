@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stickyd.affinity.first import FirstBytes
-from stickyd.affinity.http2 import FirstRequest
-from stickyd.affinity.peek import Need, PeekError
+from stickyd.affinity.peek.first_bytes import FirstBytes
+from stickyd.affinity.peek.http2 import FirstRequest
+from stickyd.affinity.peek.need import Need, PeekError
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Purpose
 from stickyd.placement.least import MOST_KEYS, LeastLoaded
 
 if TYPE_CHECKING:
-    from stickyd.affinity.http import Head
+    from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.resolve import Resolver
-    from stickyd.fleet.supervise import Fleet
+    from stickyd.fleet.fleet import Fleet
     from stickyd.handoff.frame import Handoff
     from stickyd.settings import Settings
 

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stickyd.errors import ApplicationError
-from stickyd.fleet.identity import groups_of, identity
+from stickyd.system.run_as import groups_of, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

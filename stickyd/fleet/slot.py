@@ -2,7 +2,7 @@
 A slot: the stable place that a client is bound to, and the connections that wait there.
 
 Clients belong to slots, never to workers: a restart changes the worker and leaves the
-slot.  What happens to the worker is :mod:`stickyd.fleet.lifecycle`'s matter; here is what
+slot.  What happens to the worker is :mod:`stickyd.fleet.slot_machine`'s matter; here is what
 happens to the connections, and it is done for every one of them: so delivering is no
 input of the state machine, and needs to know only whether there is a courier.
 """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from stickyd.fleet.succession import Succession
+    from stickyd.fleet.upgrade_state import Succession
 
 #: Names the descriptor of the state, for the successor.
 INHERIT = "STICKYD_INHERIT"

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import FrameError
+from stickyd.handoff.fd_passing import SHORTAGES, receive_rights, send_rights
 from stickyd.handoff.frame import (
     MAX_FRAME_BYTES,
     Handoff,
@@ -31,7 +32,6 @@ from stickyd.handoff.frame import (
     encode_handoff,
     encode_nack,
 )
-from stickyd.handoff.rights import SHORTAGES, receive_rights, send_rights
 from stickyd.interfaces import ICourier
 
 if TYPE_CHECKING:

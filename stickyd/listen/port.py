@@ -3,7 +3,7 @@ Accepting connections in the primary, two ways with one outcome.
 
 :class:`StickyFactory` is an ordinary protocol factory, for any stream endpoint: each
 connection is detached from its transport before a byte is read.  Where the endpoint gave
-a plain stream port, an :class:`stickyd.handoff.accept.AcceptLoop` takes over its socket:
+a plain stream port, an :class:`stickyd.net.accept_loop.AcceptLoop` takes over its socket:
 no transport and no protocol are built to be thrown away, which is half of the primary's
 cost.
 """

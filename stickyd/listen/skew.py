@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.affinity.key_counts import MOST_KEYS
 from stickyd.handoff.frame import BY_KEY
-from stickyd.handoff.tally import MOST_KEYS
 from stickyd.interfaces import IDestination
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from stickyd.affinity.key_counts import Report
     from stickyd.handoff.frame import Handoff
-    from stickyd.handoff.tally import Report
 
 WINDOW: Final = 60.0
 """

@@ -12,8 +12,8 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable, IHost
-from stickyd.worker.transport import SocketTransport
-from stickyd.worker.transport_close import hang_up
+from stickyd.net.lingering_close import hang_up
+from stickyd.net.twisted_transport import SocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
-    from stickyd.serve.tls import ServerTls
+    from stickyd.serve.tls.server import ServerTls
 
 
 class CountedTransport(SocketTransport):

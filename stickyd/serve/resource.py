@@ -12,13 +12,13 @@ from zope.interface import implementer
 
 from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
-from stickyd.serve.handshake import Handshake
-from stickyd.serve.http.access_log import AccessLog
-from stickyd.serve.http.shared import Shared
+from stickyd.net.addresses import local_address
+from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.access_log import AccessLog
+from stickyd.serve.http.context import Shared
 from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http.sticky import StickySite
-from stickyd.worker.transport import SocketTransport
-from stickyd.worker.transport_address import local_address
+from stickyd.serve.tls.handshake import Handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
     from stickyd.serve.http.channel import HTTPChannel
+    from stickyd.serve.http.context import Route
     from stickyd.serve.http.limits import HTTPLimits
-    from stickyd.serve.http.shared import Route
-    from stickyd.serve.http2 import HTTP2Channel
-    from stickyd.serve.http2_arrival import HTTP2Arrival
-    from stickyd.serve.reception import Reception
-    from stickyd.serve.tls import ServerTls, TlsTransport
-    from stickyd.serve.tunnel import Tunnel
+    from stickyd.serve.http2.arrival import HTTP2Arrival
+    from stickyd.serve.http2.channel import HTTP2Channel
+    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.tls.server import ServerTls, TlsTransport
+    from stickyd.serve.tls.tunnel import Tunnel
     from stickyd.sessions.registry import SessionRegistry
 
     Connection = HTTPChannel | HTTP2Channel | HTTP2Arrival | Handshake | Tunnel
@@ -81,7 +81,7 @@ class ResourceHost:
         :param limits: the bounds, or :obj:`None` for the defaults.
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
-        :param route: see :class:`stickyd.serve.http.shared.Shared`.
+        :param route: see :class:`stickyd.serve.http.context.Shared`.
         :param reception: the same.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         """
@@ -135,7 +135,7 @@ class ResourceHost:
             transport.start(self._tls.accept(lambda _: handshake, self._make_tunnel))
 
     def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
-        from stickyd.serve.tunnel import Tunnel
+        from stickyd.serve.tls.tunnel import Tunnel
 
         return self._counted(Tunnel(self._readiness, tls))
 
@@ -144,7 +144,7 @@ class ResourceHost:
         Make what a connection begins with after a handshake.
         """
         if protocol == b"h2" and self.site.shared.route is not None:
-            from stickyd.serve.http2_arrival import HTTP2Arrival
+            from stickyd.serve.http2.arrival import HTTP2Arrival
 
             channel = partial(self._make_channel_for, protocol)
             return self._counted(HTTP2Arrival(self.site.shared, cast("Any", channel)))
@@ -155,7 +155,7 @@ class ResourceHost:
         Make the channel for what a connection speaks.
         """
         if protocol == b"h2":
-            from stickyd.serve.http2 import HTTP2Channel  # which needs packages of its own
+            from stickyd.serve.http2.channel import HTTP2Channel  # which needs packages of its own
 
             return self._counted(HTTP2Channel(self.site))
         return self.make_channel()

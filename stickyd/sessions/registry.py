@@ -33,7 +33,7 @@ class SessionRegistry:
     """
     Where everybody in a process gets sessions.
 
-    For twisted.web, :mod:`stickyd.sessions.site` does that; anybody else calls
+    For twisted.web, :mod:`stickyd.sessions.web.site` does that; anybody else calls
     :meth:`create` and :meth:`load`::
 
         session = await registry.load(uid) or registry.create()

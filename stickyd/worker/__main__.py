@@ -21,6 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from typing_extensions import override
 
+from stickyd.claim_desk import desk
 from stickyd.control.commands import (
     CONTROL_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
@@ -32,9 +33,8 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.errors import OperatorError, StartFailed
-from stickyd.minted import desk
 from stickyd.settings import Settings
-from stickyd.worker.following import Follower
+from stickyd.worker.control import Follower
 from stickyd.worker.log import begin_logging
 from stickyd.worker.orphan import OrphanWatch
 
@@ -90,7 +90,7 @@ class Worker(Follower):
         sys.path.extend(entry for entry in path if entry not in sys.path)
         decided = Settings.from_json(settings)
         # Not above: the reactor must be installed before anything imports it.
-        from stickyd.worker.serving import Serving
+        from stickyd.worker.server import Serving
 
         def begin(_: object) -> dict[str, object]:
             serving.open(self._handoffs)
@@ -212,7 +212,7 @@ def check() -> int:
     sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
     settings = Settings.from_json(asked["settings"])
     reactor = install_reactor(settings.worker_reactor)
-    from stickyd.worker.serving import Serving
+    from stickyd.worker.server import Serving
 
     try:
         Serving(

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.web.resource import IResource
 
 from stickyd.errors import ApplicationError
-from stickyd.handoff.readiness import readiness_of
-from stickyd.serve.counter import Counter
-from stickyd.serve.http.access_log import AccessLog
+from stickyd.net.readiness import readiness_of
+from stickyd.serve.access_log import AccessLog
+from stickyd.serve.demo import Counter
 from stickyd.serve.resource import ResourceHost
 from stickyd.worker.callables import asgi_objection, wsgi_objection
 from stickyd.worker.edge import http_limits, server_tls
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from stickyd.interfaces import IHost
-    from stickyd.serve.http.shared import Route
-    from stickyd.serve.reception import Reception
-    from stickyd.serve.tls import ServerTls
+    from stickyd.serve.http.context import Route
+    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.tls.server import ServerTls
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
 
@@ -178,7 +178,7 @@ def build_host(
 
     :param access_log: where to write about requests; remains the caller's.
     :param route: asked about every request of HTTP, see
-        :class:`stickyd.serve.http.shared.Shared`.
+        :class:`stickyd.serve.http.context.Shared`.
     :param reception: receives every request of HTTP.
     :raises ApplicationError: if the application cannot be had.
     :raises SettingError: if a certificate cannot.
@@ -201,7 +201,7 @@ def build_host(
         "reception": reception,
     }
     if kind == "wsgi":
-        from stickyd.serve.wsgi import WsgiHost
+        from stickyd.serve.wsgi.host import WsgiHost
 
         return WsgiHost(
             load_wsgi(name), reactor, readiness, settings.wsgi_threads, settings.root_path, **http
@@ -224,8 +224,8 @@ def _asgi_host(
     reception: Reception | None,
 ) -> IHost:
     try:
-        from stickyd.serve.asgi import AsgiHost
-        from stickyd.serve.asgi_config import AsgiOptions
+        from stickyd.serve.asgi.config import AsgiOptions
+        from stickyd.serve.asgi.host import AsgiHost
     except ModuleNotFoundError as problem:
         if problem.name != "uvicorn":
             raise

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
-    from stickyd.serve.tls import ServerTls
+    from stickyd.serve.tls.server import ServerTls
     from stickyd.settings import Settings
 
 #: What speaks HTTP/1.1 only: uvicorn has no HTTP/2; and no HTTP at all.
@@ -51,7 +51,7 @@ def server_tls(settings: Settings, clock: IReactorTime) -> ServerTls | None:
     if not settings.tls:
         return None
     try:
-        from stickyd.serve.tls import ServerTls
+        from stickyd.serve.tls.server import ServerTls
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").partition(".")[0]
         if missing not in _TLS_PACKAGES:

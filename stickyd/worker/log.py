@@ -21,7 +21,7 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from twisted.logger import LogEvent
 
-#: sd-daemon(3), which :mod:`stickyd.fleet.output` reads back.
+#: sd-daemon(3), which :mod:`stickyd.fleet.process.output` reads back.
 MARKS = {
     LogLevel.critical: "<2>",
     LogLevel.error: "<3>",

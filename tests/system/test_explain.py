@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyd.control.ctl import ask
+from stickyd.control.operator_client import ask
 from stickyd.errors import OperatorError
 from stickyd.explain import Client as Described
 from tests.system.client import Client, ask_once

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from benchmarks.generator import Load, Outcome
+from stickyd.placement.failover import Standing
 from stickyd.placement.rendezvous import Rendezvous
-from stickyd.placement.standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -2,12 +2,12 @@
 HTTP/1.1 for Twisted resources, on llhttp.
 """
 
-from stickyd.serve.http.access_log import AccessLog
+from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.channel import HTTPChannel
+from stickyd.serve.http.context import Shared
 from stickyd.serve.http.head import RequestError, RequestHead
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.request import Request
-from stickyd.serve.http.shared import Shared
 from stickyd.serve.http.site import HTTPSite
 
 __all__ = [

@@ -14,7 +14,7 @@ from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASS
 from stickyd.serve.http.reading import Reading
 
 if TYPE_CHECKING:
-    from stickyd.serve.http.shared import Take
+    from stickyd.serve.http.context import Take
 
 
 class Incoming(Reading):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from stickyd.serve.http.shared import Take
+    from stickyd.serve.http.context import Take
 
 
 class Leaving(Incoming):

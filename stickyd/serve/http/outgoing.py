@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.shared import Shared
-    from stickyd.serve.reception import Visit
+    from stickyd.serve.http.context import Shared
+    from stickyd.serve.stickiness import Visit
 
 _FLUSH = 65536
 """Collected bytes that are written at once, so that a full transport is noticed."""

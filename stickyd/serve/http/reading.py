@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.web.iweb import INonQueuedRequestFactory
 
+from stickyd.net.addresses import tcp_address
 from stickyd.serve.http.chunked import ChunkedDecoder
 from stickyd.serve.http.head import (
     CHUNKED,
@@ -23,13 +24,12 @@ from stickyd.serve.http.outgoing import BODY, LEAVING
 from stickyd.serve.http.partial import PartialHead
 from stickyd.serve.http.producing import Producing
 from stickyd.serve.http.request import Request
-from stickyd.worker.transport_address import tcp_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stickyd.serve.http.shared import Route, Take
-    from stickyd.serve.reception import Reception
+    from stickyd.serve.http.context import Route, Take
+    from stickyd.serve.stickiness import Reception
 
 
 class Reading(Producing):

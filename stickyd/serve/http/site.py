@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.web.resource import IResource
 
-    from stickyd.serve.http.access_log import AccessLog
-    from stickyd.serve.http.shared import Shared
+    from stickyd.serve.access_log import AccessLog
+    from stickyd.serve.http.context import Shared
 
 
 class HTTPSite(server.Site):

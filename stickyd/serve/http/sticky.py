@@ -6,18 +6,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.placement.pin import identity_of
+from stickyd.affinity.client_identity import identity_of
 from stickyd.serve.http.request import Request
 from stickyd.serve.http.site import HTTPSite
-from stickyd.sessions.cookie import SessionCookie
-from stickyd.sessions.request import SessionRequestMixin
-from stickyd.sessions.site import SessionSite
+from stickyd.sessions.web.cookie import SessionCookie
+from stickyd.sessions.web.request import SessionRequestMixin
+from stickyd.sessions.web.site import SessionSite
 
 if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
-    from stickyd.serve.http.access_log import AccessLog
-    from stickyd.serve.http.shared import Shared
+    from stickyd.serve.access_log import AccessLog
+    from stickyd.serve.http.context import Shared
     from stickyd.sessions.registry import SessionRegistry
 
 

@@ -1,0 +1,94 @@
+"""
+What a primary can say of its slots without changing anything: for ``explain``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stickyd.explain import Occupant
+from stickyd.placement.failover import Standing
+from stickyd.placement.least import LeastLoaded
+
+if TYPE_CHECKING:
+    from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.member import Member
+
+_NOBODY = "every slot has failed or is drained, so the client is refused"
+
+
+class Knowledge:
+    """
+    Implements :class:`stickyd.explain.Running` for a fleet.
+    """
+
+    runs = True
+
+    def __init__(self, fleet: Fleet, placement: str) -> None:
+        """
+        :param placement: the setting, for the wording.
+        """
+        self._fleet = fleet
+        self._placement = placement
+        self.stands = fleet.stands
+        self.owner_of = fleet.newcomers.peek
+
+    @property
+    def slots(self) -> int:
+        """
+        How many slots clients are placed on.
+        """
+        return self._fleet.placed
+
+    def home_of(self, key: bytes) -> tuple[int | None, str]:
+        """
+        The slot of a key; see :class:`stickyd.explain.Running`.
+        """
+        placement = self._fleet.placement
+        if placement is None:
+            return None, _NOBODY
+        if isinstance(placement, LeastLoaded):
+            remembered = placement.peek(key)
+            if remembered is not None:
+                return remembered, f"remembered on slot {remembered}"
+            slot = placement.next_slot()
+            return slot, f"not remembered, so the least loaded slot, {slot} at the moment"
+        assert isinstance(placement, Standing)
+        slot, usual = placement.slot_of(key), placement.usual(key)
+        how = f"{self._placement} over {self.slots} slots gives {usual}"
+        if slot != usual:
+            how += f", which does not stand ({self.occupant_of(usual)}), so {slot} stands in for it"
+        return slot, how
+
+    def newcomer_home(self) -> tuple[int | None, str]:
+        """
+        The slot of a newcomer; see :class:`stickyd.explain.Running`.
+        """
+        if self._fleet.placement is None:
+            return None, _NOBODY
+        slot = self._fleet.newcomers.next_slot()
+        return slot, f"the least loaded slot, {slot} at the moment"
+
+    def occupant_of(self, slot: int) -> Occupant:
+        """
+        Who has a slot.
+        """
+        return _occupant_of(self._fleet.members[slot])
+
+
+def _occupant_of(member: Member) -> Occupant:
+    slot, life = member.slot, member.life
+    if slot.failed:
+        return Occupant(0, "failed")
+    worker = slot.courier or slot.heir or life.worker
+    pid = 0 if worker is None else worker.pid
+    if life.stopping:
+        return Occupant(pid, "stopping")
+    if slot.drained:
+        return Occupant(pid, "draining")
+    if worker is not None and worker is slot.courier:
+        return Occupant(pid, "serving")
+    if worker is not None and worker is slot.heir and worker is life.worker:
+        return Occupant(pid, "serving")  # it gives away what another slot gets from now on
+    first = not (life.ready_at or life.restarts or life.crashes or slot.heir)
+    return Occupant(pid, "starting" if first else "restarting")

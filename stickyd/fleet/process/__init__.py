@@ -1,0 +1,3 @@
+"""
+One worker process, seen from the primary.
+"""

@@ -1,0 +1,199 @@
+"""
+The connections between the primary and one worker, both ways.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.errors import WorkerError
+from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.frame import Flag, Purpose
+from stickyd.interfaces import IHandoffReceiver
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+    from socket import socket
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.fleet.process.process import WorkerProcess
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IFleet, IReadiness
+
+#: Seconds until a primary without a free descriptor looks again whether it has one.
+STARVED_SECONDS = 0.05
+
+#: Seconds between two lines in the log about that.
+QUIET = 10.0
+
+
+@implementer(IHandoffReceiver)
+class WorkerCourier:
+    """
+    The primary's end of a worker's handoff channel, with whoever waits there.
+
+    :ivar channel: the channel, once there is one.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        readiness: IReadiness,
+        window: int,
+        fleet: IFleet,
+        worker: WorkerProcess,
+    ) -> None:
+        """
+        :param window: how many connections may be on their way back to us.
+        """
+        self._clock = clock
+        self._readiness = readiness
+        self._most = window
+        self._fleet = fleet
+        self._worker = worker
+        self.channel: HandoffChannel | None = None
+        self._entrusted: deque[Handoff] = deque()
+        self._waiting: list[Deferred[None]] = []
+        self._starved = False
+        self._told_starved = -QUIET
+
+    def connect(self, sock: socket) -> HandoffChannel:
+        """
+        Make the channel.
+
+        :param sock: our end, which the channel closes.
+        """
+        self.channel = HandoffChannel(self._readiness, self._clock, sock, self, self._window)
+        return self.channel
+
+    def _window(self) -> int:
+        return 0 if self._starved else self._most
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether nothing is half done.
+        """
+        return self.channel is not None and self.channel.quiet and not self._entrusted
+
+    @property
+    def in_flight(self) -> Sized:
+        """
+        What the worker has neither acknowledged nor refused.
+        """
+        return () if self.channel is None else self.channel.in_flight
+
+    @property
+    def sent(self) -> int:
+        """
+        How many connections were sent so far.
+        """
+        return 0 if self.channel is None else self.channel.sent
+
+    def entrust(self, listener: Handoff) -> None:
+        """
+        Send a listening socket, beside the slot's queue.
+        """
+        self._entrusted.append(listener)
+        self.room()
+
+    def when_taken(self) -> Deferred[None]:
+        """
+        Wait until the worker has taken all that was sent to it, or :meth:`wait_no_more`.
+
+        :return: fires then; fails with :exc:`WorkerError` at :meth:`end`.
+        """
+        taken: Deferred[None] = Deferred()
+        self._waiting.append(taken)
+        self.room()
+        return taken
+
+    def wait_no_more(self) -> None:
+        """
+        Go on as if everything were taken.
+        """
+        waiting, self._waiting = self._waiting, []
+        for taken in waiting:
+            taken.callback(None)
+
+    def end(self) -> None:
+        """
+        Called when the process has ended.
+        """
+        waiting, self._waiting = self._waiting, []
+        for taken in waiting:
+            taken.errback(WorkerError("the worker ended"))
+
+    def reclaim(self) -> list[Handoff]:
+        """
+        Close the channel; see :meth:`stickyd.interfaces.ICourier.reclaim`.
+        """
+        handoffs = [] if self.channel is None else self.channel.reclaim()
+        # The listening sockets were for this worker alone; its successor gets its own.
+        connections = [h for h in handoffs if h.purpose != Purpose.LISTENER]
+        for listener in (*self._entrusted, *handoffs):
+            if listener.purpose == Purpose.LISTENER:
+                os.close(listener.descriptor)
+        self._entrusted.clear()
+        return connections
+
+    # IHandoffReceiver
+
+    def received(self, handoff: Handoff) -> None:
+        handoff.flags |= Flag.SERVED
+        if handoff.purpose == Purpose.RESOLVE:
+            self._fleet.resolve(handoff)
+        else:
+            self._fleet.deliver(handoff)
+
+    def returned(self, handoff: Handoff) -> None:
+        slot = self._worker.slot
+        if handoff.purpose == Purpose.LISTENER:
+            self._entrusted.append(handoff)
+        elif slot is None:
+            self._fleet.deliver(handoff)
+        else:
+            slot.returned(handoff)
+
+    def room(self) -> None:
+        if self._waiting and not self.in_flight:
+            self.wait_no_more()
+        channel = self.channel
+        while self._entrusted and channel is not None and channel.send(self._entrusted[0]):
+            self._entrusted.popleft()
+        slot = self._worker.slot
+        if slot is not None:
+            slot.room()
+
+    def starved(self) -> None:
+        # The window closes for a moment: each acknowledgement by another worker frees a
+        # descriptor of ours, and to take and refuse meanwhile would be to spin.
+        if self._starved:
+            return
+        self._starved = True
+        self._clock.callLater(STARVED_SECONDS, self._fed)
+        now = self._clock.seconds()
+        if now - self._told_starved >= QUIET:
+            self._told_starved = now
+            self._log.warn(
+                "No descriptor free to take a connection back from worker {pid}: raise the"
+                " limit of open files (ulimit -n, LimitNOFILE=)",
+                pid=self._worker.pid,
+            )
+
+    def _fed(self) -> None:
+        self._starved = False
+        if self.channel is not None:
+            self.channel.announce()
+
+    def lost(self) -> None:
+        self._worker.ending.channel_lost()

@@ -1,0 +1,344 @@
+"""
+One worker process, seen from the primary: its channels, its output, its death.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from typing_extensions import override
+from zope.interface import implementer
+
+from stickyd.control.commands import adopt_control
+from stickyd.errors import StartFailed
+from stickyd.fleet.process.control import WorkerControl
+from stickyd.fleet.process.handoff_link import WorkerCourier
+from stickyd.fleet.process.output import OutputRelay
+from stickyd.fleet.process.reattach import InheritedProcess
+from stickyd.fleet.process.termination import Ending
+from stickyd.handoff.fd_passing import channel_pair
+from stickyd.interfaces import IWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence, Sized
+
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from stickyd.affinity.key_counts import Report
+    from stickyd.fleet.process.spec import Birth, IWorkerReactor
+    from stickyd.fleet.slot import Slot
+    from stickyd.handoff.channel import HandoffChannel
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IFleet, IReadiness, IWorkerEvents
+
+#: Seconds that the control channel of a worker that has exited may take to end.  A child of
+#: the application may hold it open.
+LAST_WORDS_SECONDS = 1.0
+
+
+@implementer(IWorker)
+class WorkerProcess(ProcessProtocol):
+    """
+    A worker's process.
+
+    :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
+    :ivar figures: what its last heartbeat said.
+    :ivar accepted: what that said of connections that it had accepted by itself.
+    :ivar ended: whether the process is gone.
+    :ivar courier: its connections.
+    :ivar ending: its signals and deadlines.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IWorkerReactor,
+        readiness: IReadiness,
+        birth: Birth,
+        fleet: IFleet,
+        events: IWorkerEvents,
+        slot: Slot | None,
+    ) -> None:
+        """
+        :param events: told what happens to the worker.
+        """
+        self._reactor = reactor
+        self._birth = birth
+        self._fleet = fleet
+        self._events = events
+        self.slot = slot
+        self._serves = False
+        self._is_ready = False
+        self.ended = False
+        self.pid = 0
+        self.figures: dict[str, float] = {}
+        self.accepted: Report | None = None
+        # What was sent by the time of those figures.
+        self._sent_before = 0
+        self._output = OutputRelay()
+        self.ending = Ending(reactor, birth.settings.hang_timeout, self)
+        self._readiness = readiness
+        self.courier = WorkerCourier(reactor, readiness, birth.settings.window, fleet, self)
+        #: Set to the channel's own: a step in between would be taken for every connection.
+        self.send: Callable[[Handoff], bool] = lambda handoff: False
+        self._control = WorkerControl(self, fleet)
+
+    @property
+    def place(self) -> str:
+        """
+        Where it stands, for the log.
+        """
+        return "spare" if self.slot is None else f"slot {self.slot.index}"
+
+    @property
+    def _index(self) -> int:
+        return -1 if self.slot is None else self.slot.index
+
+    # birth
+
+    def start(self) -> None:
+        """
+        Start the process and ask it to serve.
+
+        If the machine cannot start one more process, the worker dies a turn later.
+        """
+        birth = self._birth
+        try:
+            self._spawn()
+        except OSError as problem:
+            verdict = self.ending.verdict = f"could not be started: {problem}"
+            if self.ending.process is None:
+                self._reactor.callLater(0, self._events.died, self, verdict)
+            else:
+                # There is a process, so its end is what will be told.
+                self.kill(signal.SIGKILL)
+            return
+        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
+        self.ending.allow(birth.settings.start_timeout)
+        self._control.serve(birth, self._index).addCallbacks(self._serving, self._refused)
+
+    def _spawn(self) -> None:
+        with ExitStack() as ends:
+            ours, handoffs = channel_pair()
+            ends.enter_context(handoffs)
+            self._connect(ours).open()
+            process, control = self._birth.start(self._reactor, self, self.place, handoffs)
+            ends.enter_context(control)
+            self.ending.process = process
+            self.pid = process.pid
+            self._output.name = f"worker {self.pid} {self.place}"
+            adopt_control(self._reactor, control.fileno(), self._control)
+
+    def _connect(self, sock: socket.socket) -> HandoffChannel:
+        channel = self.courier.connect(sock)
+        self.send = channel.send
+        return channel
+
+    # a primary that replaces itself
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether its state can be written down now.
+        """
+        return self.courier.quiet and self._control.quiet
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The worker as JSON can carry it: descriptors by number.  Nothing is closed.
+        """
+        channel = self.courier.channel
+        assert channel is not None
+        transport: Any = self._control.transport
+        process: Any = self.ending.process
+        return {
+            "pid": self.pid,
+            "control": transport.fileno(),
+            "channel": channel.to_plain(),
+            "output": {
+                number: pipe if isinstance(pipe, int) else pipe.fileno()
+                for number, pipe in process.pipes.items()
+                if number in (1, 2)
+            },
+        }
+
+    def resume(self, plain: dict[str, Any]) -> None:
+        """
+        Be the worker that another object was; instead of :meth:`start`.
+
+        :param plain: what its :meth:`to_plain` gave.
+        """
+        self.pid = plain["pid"]
+        self._output.name = f"worker {self.pid} {self.place}"
+        sock = socket.socket(fileno=plain["channel"]["descriptor"])
+        sock.setblocking(False)
+        self._connect(sock).resume(plain["channel"])
+        self._sent_before = self.courier.sent
+        control = plain["control"]
+        os.set_blocking(control, False)
+        adopt_control(self._reactor, control, self._control)
+        os.close(control)
+        self._serves = self._is_ready = True
+        self.ending.watchdog.start()
+        self.ending.process = InheritedProcess(
+            self._readiness,
+            self.pid,
+            {int(number): pipe for number, pipe in plain["output"].items()},
+            self._output.received,
+            self.processExited,
+        )
+
+    def _serving(self, _: object) -> None:
+        # Before it gets a connection it must know whom the requests on it belong to.
+        if not self.ended:
+            self._serves = True
+            told = self._control.tell_places(*self._fleet.places())
+            # If it dies now, that is told elsewhere.
+            told.addCallbacks(self._knows, lambda _: None)
+
+    def _knows(self, _: object) -> None:
+        if not self.ended:
+            self.ending.forget_deadline()
+            self._is_ready = True
+            self.ending.watchdog.start()
+            self._log.info("Worker {pid} online", pid=self.pid)
+            self._events.ready(self)
+
+    def _refused(self, failure: Failure) -> None:
+        if failure.check(StartFailed) is not None:
+            self.ending.verdict = f"could not start: {failure.getErrorMessage()}"
+        # Whatever else went wrong, the end of the process follows and tells.
+
+    def assign(self, slot: Slot, events: IWorkerEvents) -> None:
+        """
+        Give a spare worker a slot; from now on ``events`` is told.
+        """
+        self.slot, self._events = slot, events
+        self._output.name = f"worker {self.pid} {self.place}"
+        self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.place)
+        self.tell_places(*self._fleet.places())
+        self._control.occupy(slot.index)
+
+    # IWorker
+
+    @property
+    def in_flight(self) -> Sized:
+        return self.courier.in_flight
+
+    def entrust(self, listener: Handoff) -> None:
+        self.courier.entrust(listener)
+
+    def accept(self) -> None:
+        self._control.accept()
+
+    @property
+    def load(self) -> int:
+        # What is on its way was mostly sent since the figures, so it is not added to that.
+        coming = max(self.courier.sent - self._sent_before, len(self.in_flight))
+        return int(self.figures.get("connections", 0)) + coming
+
+    def reclaim(self) -> list[Handoff]:
+        return self.courier.reclaim()
+
+    def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        slots, standing = placement or (0, ())
+        # What is still on its way to the worker must be there before it gives away.
+        return (
+            self.courier.when_taken()
+            .addCallback(lambda _: self._control.release(slots, standing))
+            .addCallback(lambda _: None)
+        )
+
+    # What is said after a release must not overtake it: the worker believes what it hears
+    # last.  So whatever a release waits for, it goes first.
+
+    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
+        if self._serves and not self.ended:
+            self.courier.wait_no_more()
+            told = self._control.tell_places(slots, standing)
+            told.addErrback(lambda _: None)  # its death is told elsewhere
+
+    def stay(self) -> None:
+        self.courier.wait_no_more()
+        self._control.stay()
+
+    def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
+        return self._control.give_sessions(self._index, chunk)
+
+    def stop(self, patience: float) -> None:
+        if self.ending.process is None:
+            return  # it could not be started, which is about to be told
+        if self._is_ready:
+            self.courier.wait_no_more()
+            self._control.stop(patience)
+        else:
+            # It holds no connection yet, and may be in the middle of a long import.
+            self.kill(signal.SIGKILL)
+            patience = 0.0
+        self.ending.stop_by(patience)
+
+    def kill(self, signum: int) -> None:
+        """
+        Send a signal, if the process is still there.
+        """
+        self.ending.kill(signum)
+
+    def wants_to_leave(self) -> None:
+        """
+        Called when somebody has sent the worker SIGTERM.
+        """
+        if self.ended:
+            return  # it has said so before it died, which was heard sooner
+        self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
+        self._events.leaving(self)
+
+    def beat(self, figures: dict[str, float]) -> None:
+        """
+        Called with each heartbeat.
+        """
+        self.figures = figures
+        self._sent_before = self.courier.sent
+        self.ending.watchdog.beat()
+        self._events.beat(self)
+
+    # ProcessProtocol
+
+    @override
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._output.received(childFD, data)
+
+    @override
+    def processExited(self, reason: Failure) -> None:
+        # Not processEnded: that one waits for the pipes, which a child of the
+        # application may hold open for as long as it likes.
+        self.ended = True
+        self.ending.relent()
+        signum = getattr(reason.value, "signal", None)
+        if self._is_ready or self.ending.verdict or signum is not None:
+            self._tell_end(reason)
+        else:
+            # It has ended by itself before it was ready: why may still be in the channel.
+            heard = self._control.closed.addTimeout(LAST_WORDS_SECONDS, self._reactor)
+            heard.addErrback(lambda _: None).addCallback(lambda _: self._tell_end(reason))
+
+    def _tell_end(self, reason: Failure) -> None:
+        self.ending.relent()  # it may have been told to stop meanwhile
+        cause = self.ending.cause(reason)
+        self._output.flush()
+        self._events.died(self, cause)
+        # Last: who waits for what it was to give away goes on at once, and must not take a
+        # dead worker for one that is still to be told to stop.
+        self.courier.end()
+
+    @override
+    def processEnded(self, reason: Failure) -> None:
+        # Its last words may have been in the pipes still when it exited.
+        self._output.flush()

@@ -1,0 +1,283 @@
+"""
+Making workers, and keeping some in reserve.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.fleet.process.process import WorkerProcess
+from stickyd.fleet.process.spec import Birth
+from stickyd.interfaces import ISpawner, IWorkerEvents
+from stickyd.system.run_as import identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall
+
+    from stickyd.affinity.key_counts import Report
+    from stickyd.fleet.backoff import Backoff
+    from stickyd.fleet.process.recycle import Recycling
+    from stickyd.fleet.process.spec import IWorkerReactor
+    from stickyd.fleet.slot import Slot
+    from stickyd.interfaces import IFleet, IReadiness, IWorker
+    from stickyd.settings import Settings
+
+
+@implementer(IWorkerEvents)
+class _SlotEvents:
+    """
+    What happens to the worker of a slot, for that slot's lifecycle.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[], None],
+        died: Callable[[str], None],
+        recycling: Recycling,
+        accepted: Callable[[Report], object],
+    ) -> None:
+        self._ready = ready
+        self._died = died
+        self._recycling = recycling
+        self._accepted = accepted
+
+    def ready(self, worker: IWorker) -> None:
+        self._ready()
+
+    def died(self, worker: IWorker, cause: str) -> None:
+        self._recycling.forget(worker.pid)
+        self._died(cause)
+
+    def leaving(self, worker: IWorker) -> None:
+        assert isinstance(worker, WorkerProcess)
+        self._recycling.recycle(worker, "it was told to end")
+
+    def beat(self, worker: IWorker) -> None:
+        assert isinstance(worker, WorkerProcess)
+        self._recycling.seen(worker)
+        if worker.accepted is not None:
+            self._accepted(worker.accepted)
+
+
+@implementer(ISpawner, IWorkerEvents)
+class Spawner:
+    """
+    Starts workers as ``python -m stickyd.worker``, and keeps spares.
+
+    A spare has started, imported the application and waits; a slot that wants a worker
+    gets it at once, and another one is started in its place.
+
+    :ivar birth: what the next workers are started with.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IWorkerReactor,
+        readiness: IReadiness,
+        birth: Birth,
+        fleet: IFleet,
+        backoff: Backoff,
+        recycling: Recycling,
+        accepted: Callable[[Report], object] = lambda report: None,
+    ) -> None:
+        """
+        :param accepted: told what workers say of connections that they have accepted
+            by themselves.
+        """
+        self._reactor = reactor
+        self._readiness = readiness
+        self.birth = birth
+        self._fleet = fleet
+        self._backoff = backoff
+        self._recycling = recycling
+        self._accepted = accepted
+        self._ready: list[WorkerProcess] = []
+        self._starting: list[WorkerProcess] = []
+        self._ending: list[WorkerProcess] = []
+        self._wanting: deque[Callable[[], bool]] = deque()
+        self._failures = 0
+        self._retry: IDelayedCall | None = None
+        self._stopped: Deferred[None] | None = None
+
+    def run_as(self, uid: int | None, gid: int | None) -> None:
+        """
+        Start the next workers as somebody, or as whom we are by now.
+        """
+        self.birth = replace(self.birth, uid=uid, gid=gid)
+
+    @property
+    def spare(self) -> bool:
+        """
+        Whether a spare is ready.
+        """
+        return bool(self._ready)
+
+    @property
+    def spares(self) -> list[WorkerProcess]:
+        """
+        The workers that wait, or start, without a slot.
+        """
+        return [*self._ready, *self._starting]
+
+    def call_when_spare(self, call: Callable[[], bool]) -> None:
+        if self.birth.settings.spares and call not in self._wanting:
+            self._wanting.append(call)
+
+    def spawn(
+        self, slot: Slot, ready: Callable[[], None], died: Callable[[str], None]
+    ) -> WorkerProcess:
+        events = _SlotEvents(ready, died, self._recycling, self._accepted)
+        if self._ready:
+            worker = self._ready.pop(0)
+            worker.assign(slot, events)
+            self._reactor.callLater(0, self._if_alive, worker, ready)
+            self.replenish()
+            return worker
+        worker = self._make(events, slot)
+        worker.start()
+        return worker
+
+    def _if_alive(self, worker: WorkerProcess, ready: Callable[[], None]) -> None:
+        if not worker.ended:
+            ready()
+
+    def _make(self, events: IWorkerEvents, slot: Slot | None) -> WorkerProcess:
+        return WorkerProcess(self._reactor, self._readiness, self.birth, self._fleet, events, slot)
+
+    def resume(
+        self,
+        slot: Slot,
+        ready: Callable[[], None],
+        died: Callable[[str], None],
+        plain: dict[str, Any],
+    ) -> WorkerProcess:
+        """
+        Have a worker that was started before the primary replaced itself.
+
+        :param plain: what :meth:`WorkerProcess.to_plain` gave.
+        """
+        events = _SlotEvents(ready, died, self._recycling, self._accepted)
+        worker = self._make(events, slot)
+        worker.resume(plain)
+        return worker
+
+    # spares
+
+    def replenish(self) -> None:
+        """
+        Have as many spares as the settings say.
+        """
+        missing = self.birth.settings.spares - len(self._ready) - len(self._starting)
+        if self._stopped is None and self._retry is None:
+            for _ in range(missing):
+                worker = self._make(self, None)
+                self._starting.append(worker)
+                worker.start()
+
+    def renew(self, birth: Birth) -> None:
+        """
+        Start workers with ``birth`` from now on, and replace the spares.
+        """
+        self.birth = birth
+        for worker in self.spares:
+            self._dismiss(worker)
+        self._ready, self._starting = [], []
+        self.replenish()
+
+    def _dismiss(self, worker: WorkerProcess) -> None:
+        self._ending.append(worker)
+        worker.stop(0.0)
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the spares.
+
+        :return: fires when none is left.
+        """
+        self._stopped = Deferred()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for worker in self.spares:
+            self._dismiss(worker)
+        self._ready, self._starting = [], []
+        stopped = self._stopped
+        self._look_whether_stopped()
+        return stopped
+
+    def _look_whether_stopped(self) -> None:
+        if self._stopped is not None and not self._ending and not self._stopped.called:
+            self._stopped.callback(None)
+
+    # IWorkerEvents, of spares
+
+    def ready(self, worker: IWorker) -> None:
+        assert isinstance(worker, WorkerProcess)
+        if worker in self._starting:
+            self._failures = 0
+            self._starting.remove(worker)
+            self._ready.append(worker)
+            while self._wanting and not self._wanting.popleft()():
+                pass
+
+    def died(self, worker: IWorker, cause: str) -> None:
+        assert isinstance(worker, WorkerProcess)
+        worker.reclaim()
+        if worker in self._ending:
+            self._ending.remove(worker)
+            self._look_whether_stopped()
+            return
+        for waiting in (self._ready, self._starting):
+            if worker in waiting:
+                waiting.remove(worker)
+        self._failures += 1
+        delay = self._backoff.delay(self._failures)
+        self._log.error(
+            "Spare worker {pid} {cause}; next start in {delay:.2f} s",
+            pid=worker.pid,
+            cause=cause,
+            delay=delay,
+        )
+        if self._retry is None and self._stopped is None:
+            self._retry = self._reactor.callLater(delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.replenish()
+
+    def leaving(self, worker: IWorker) -> None:
+        assert isinstance(worker, WorkerProcess)
+        worker.stop(0.0)
+
+    def beat(self, worker: IWorker) -> None:
+        """
+        A spare serves nobody, so its figures say nothing.
+        """
+
+
+def birth_of(settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
+    """
+    What the workers of these settings are started with.
+
+    :param secrets: as :class:`Birth` has them.
+    :raises SettingError: if there is no such user or group, or we may not become it.
+    """
+    return Birth(worker_command(settings), settings, *identity(settings.uid, settings.gid), secrets)
+
+
+def worker_command(settings: Settings) -> list[str]:
+    """
+    The command line of a worker.
+    """
+    return [sys.executable, "-m", "stickyd.worker", "--reactor", settings.worker_reactor]

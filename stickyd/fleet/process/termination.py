@@ -1,0 +1,136 @@
+"""
+The end of a worker's process: what it is sent, until when, and why it came.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.logger import Logger
+
+from stickyd.fleet.process.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
+    from twisted.python.failure import Failure
+
+    from stickyd.fleet.process.process import WorkerProcess
+    from stickyd.fleet.process.reattach import InheritedProcess
+
+#: Seconds between a worker's deadline and its SIGKILL.  ``--stop-timeout`` is for requests;
+#: this is for what comes after the last one: the farewell of what was cut off, the shutdown
+#: of the application (ASGI's lifespan, WSGI's threads) and the interpreter's own end, with
+#: all workers at it at once.
+KILL_AFTER = 6.0
+
+#: Seconds that a worker which has closed its handoff channel may take to exit.
+CHANNELLESS_SECONDS = 2.0
+
+
+class Ending:
+    """
+    Ends one process, if it does not end by itself in time.
+
+    :ivar process: what signals go to, once there is one.
+    :ivar verdict: why it ends, if that is known before its exit code; for the log.
+    :ivar watchdog: ends it when it hangs.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, hang_timeout: float, worker: WorkerProcess) -> None:
+        self._clock = clock
+        self._worker = worker
+        self.process: IProcessTransport | InheritedProcess | None = None
+        self.verdict = ""
+        self.watchdog = Watchdog(clock, hang_timeout, worker)
+        self._deadline: IDelayedCall | None = None
+
+    def kill(self, signum: int) -> None:
+        """
+        Send a signal, if the process is still there.
+        """
+        if self.process is not None:
+            try:
+                self.process.signalProcess(signum)
+            except ProcessExitedAlready:
+                pass  # its processExited is on the way
+
+    def allow(self, seconds: float) -> None:
+        """
+        Give it so long to get ready.
+        """
+
+        def too_slow() -> None:
+            self._deadline = None
+            self.verdict = f"was not ready within {seconds:g} s"
+            self.kill(signal.SIGKILL)
+
+        self._set_deadline(seconds, too_slow)
+
+    def stop_by(self, patience: float) -> None:
+        """
+        Give it so long, and a little more, to exit.
+        """
+        self._set_deadline(patience + KILL_AFTER, self._overdue)
+
+    def _overdue(self) -> None:
+        self._deadline = None
+        self._log.warn(
+            "Worker {pid} ({place}) did not stop in time; killing it",
+            pid=self._worker.pid,
+            place=self._worker.place,
+        )
+        self.kill(signal.SIGKILL)
+
+    def _set_deadline(self, seconds: float, call: Callable[[], None]) -> None:
+        self.forget_deadline()
+        self._deadline = self._clock.callLater(seconds, call)
+
+    def forget_deadline(self) -> None:
+        """
+        Give it all the time there is.
+        """
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def channel_lost(self) -> None:
+        """
+        Called when its handoff channel has closed.
+        """
+        # Its process has ended, which processExited tells, or ends; one that has broken
+        # the protocol must not go on without a channel.
+        self._clock.callLater(CHANNELLESS_SECONDS, self._kill_if_alive)
+
+    def _kill_if_alive(self) -> None:
+        if not self._worker.ended:
+            self.verdict = self.verdict or "closed its handoff channel"
+            self.kill(signal.SIGKILL)
+
+    def relent(self) -> None:
+        """
+        Do nothing to it any more.
+        """
+        self.forget_deadline()
+        self.watchdog.stop()
+
+    def cause(self, reason: Failure) -> str:
+        """
+        Say how it has ended, for the log.
+        """
+        return self.verdict or self.watchdog.verdict or describe_death(reason)
+
+
+def describe_death(reason: Failure) -> str:
+    """
+    Say how a process ended: ``died of signal 9 (SIGKILL)``, ``exited with code 1``.
+    """
+    signum = getattr(reason.value, "signal", None)
+    if signum is not None:
+        return f"died of signal {signum} ({signal.Signals(signum).name})"
+    return f"exited with code {getattr(reason.value, 'exitCode', 0)}"

@@ -1,0 +1,107 @@
+"""
+Noticing that a worker hangs, and ending it with its stacks in the log.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from stickyd.fleet.process.process import WorkerProcess
+
+#: Has a worker write the stacks of all its threads to standard error (faulthandler), which
+#: works however stuck the interpreter is.
+DUMP_SIGNAL = signal.SIGUSR2
+
+#: Seconds from the stacks to SIGTERM, and from there to SIGKILL.
+STEP = 1.0
+
+
+class Watchdog:
+    """
+    Watches the heartbeats of one worker, which its own reactor sends: a worker that is
+    busy but gives its reactor a turn now and then is alive.
+
+    A primary that was itself suspended, or whose clock was set, finds all workers late at
+    once while their heartbeats wait to be read: so the first look that finds one late only
+    leads to a second.
+
+    :ivar verdict: what it did the worker to death for, for the log.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, timeout: float, worker: WorkerProcess) -> None:
+        """
+        :param timeout: seconds without a heartbeat after which the worker hangs.
+        """
+        self._clock = clock
+        self._timeout = timeout
+        self._worker = worker
+        self._last = 0.0
+        self._next: IDelayedCall | None = None
+        self.verdict = ""
+
+    def start(self) -> None:
+        """
+        Watch from now on.
+        """
+        self._last = self._clock.seconds()
+        self._next = self._clock.callLater(self._timeout, self._look)
+
+    def beat(self) -> None:
+        """
+        Called with each heartbeat.
+        """
+        self._last = self._clock.seconds()
+
+    def stop(self) -> None:
+        """
+        Watch no more: the worker has ended.
+        """
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _look(self) -> None:
+        left = self._last + self._timeout - self._clock.seconds()
+        # A clock that was set back must not put the next look off for as long.
+        wait = min(left, self._timeout) if left > 0 else min(STEP, self._timeout / 4)
+        self._next = self._clock.callLater(wait, self._look if left > 0 else self._look_again)
+
+    def _look_again(self) -> None:
+        if self._clock.seconds() - self._last < self._timeout:
+            self._look()
+            return
+        self.verdict = f"hung: no heartbeat for {self._timeout:g} s"
+        self._log.error(
+            "Worker {pid} ({place}) hangs: no heartbeat for {timeout:g} s. Its stacks follow;"
+            " then it is replaced",
+            pid=self._worker.pid,
+            place=self._worker.place,
+            timeout=self._timeout,
+        )
+        self._worker.kill(DUMP_SIGNAL)
+        self._next = self._clock.callLater(STEP, self._terminate)
+
+    def _terminate(self) -> None:
+        if self._clock.seconds() - self._last <= STEP:
+            self._log.info(
+                "Worker {pid} ({place}) is back, and stays",
+                pid=self._worker.pid,
+                place=self._worker.place,
+            )
+            self.verdict = ""
+            self._look()
+            return
+        self._worker.kill(signal.SIGTERM)
+        self._next = self._clock.callLater(STEP, self._kill)
+
+    def _kill(self) -> None:
+        self._next = None
+        self._worker.kill(signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""
+The end of a fleet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IDelayedCall
+
+    from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.member import Member
+    from stickyd.fleet.slot import Slot
+    from stickyd.interfaces import IRefusal
+
+
+class Closing:
+    """
+    Lets the workers finish what was accepted, then ends them.
+
+    :ivar over: whether no worker is left.
+    """
+
+    def __init__(self, fleet: Fleet, refusal: IRefusal) -> None:
+        self._fleet = fleet
+        self._refusal = refusal
+        self._closed: Deferred[None] = Deferred()
+        self._overdue: IDelayedCall | None = None
+        self.over = False
+
+    def begin(self, patience: float) -> Deferred[None]:
+        """
+        Begin.
+
+        :param patience: seconds until what is still under way is cut off.
+        :return: fires when no worker is left.
+        """
+        fleet = self._fleet
+        deadline = fleet.clock.seconds() + patience
+
+        def finish(member: Member) -> None:
+            if overdue.active():
+                member.lifecycle.stop(max(0.0, deadline - fleet.clock.seconds()))
+
+        for member in fleet.leaving:
+            # They were given longer by the resize that took their slot away.
+            member.life.hurry(patience)
+        overdue = self._overdue = fleet.clock.callLater(patience, self._cut_off)
+        for member in list(fleet.members):
+            if member.slot.courier is None and member.slot.heir is None:
+                self.refuse_all(member.slot)
+            member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
+        closed = self._closed
+        self.look()
+        return closed
+
+    def again(self) -> Deferred[None]:
+        """
+        Be told of the end that is under way.
+
+        :return: fires with it.
+        """
+        again: Deferred[None] = Deferred()
+        self._closed.addCallback(again.callback)
+        return again
+
+    def _cut_off(self) -> None:
+        for member in self._fleet.members:
+            self.refuse_all(member.slot)
+            member.lifecycle.stop(0.0)
+
+    def refuse_all(self, slot: Slot) -> None:
+        """
+        Refuse whoever waits at a slot.
+        """
+        for handoff in slot.release():
+            self._refusal.refuse(handoff, "the server stops")
+
+    def look(self) -> None:
+        """
+        Called when a slot has become empty.
+        """
+        fleet = self._fleet
+        running = any(not member.ended for member in fleet.members)
+        if self.over or running or fleet.leaving:
+            return
+        if self._overdue is not None and self._overdue.active():
+            self._overdue.cancel()
+        self.over = True
+        self._closed.callback(None)

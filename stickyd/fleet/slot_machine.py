@@ -1,0 +1,300 @@
+"""
+The life of a slot's workers: a state machine.
+
+Theory of operation::
+
+    empty --start--> starting --ready--> serving --reload--> relieving
+                      ^   |               |   ^                  |
+                retry |   | died     died |   | released         | the successor is ready
+                      |   v               |   |                  v
+                   backing off <----------+   +-------------- flipping
+                          |
+                          | give up: too many deaths in a row before ready
+                          v
+                        failed
+
+``stop`` leads from anywhere to *empty*, through *stopping* where workers live.
+
+A worker that dies before it is ready counts as a crash; enough of them in a row, and the
+slot fails, loudly, while the others go on.  One that dies after it was ready is replaced
+without end, at once if it had been sound, else with growing back-off.
+
+*relieving*: the worker serves on while its successor starts; a successor that dies leaves
+everything as it was.  *flipping*: the successor is ready, new connections wait, and the
+old worker hands over what it can; then the successor serves, and the old worker is
+``leaving``: it finishes what could not be handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable  # at run time: Automat evaluates the annotations
+from typing import Any, Protocol
+
+from automat import TypeMachineBuilder
+from twisted.logger import Logger
+
+from stickyd.fleet.slot_workers import SOUND_SECONDS, STOPPED, Life
+
+_log = Logger()
+
+
+class Lifecycle(Protocol):
+    """
+    The inputs of the machine.
+    """
+
+    def start(self) -> None:
+        """
+        A worker is wanted.
+        """
+
+    def inherit(self, plain: dict[str, Any]) -> None:
+        """
+        The worker that the primary had before it replaced itself serves on.
+        """
+
+    def ready(self) -> None:
+        """
+        The worker serves.
+        """
+
+    def died(self, cause: str) -> None:
+        """
+        The worker's process has ended; ``cause`` says how, for the log.
+        """
+
+    def retry(self) -> None:
+        """
+        The back-off is over.
+        """
+
+    def give_up(self) -> None:
+        """
+        There were too many crashes.
+        """
+
+    def reload(self, done: Callable[[str], object]) -> None:
+        """
+        A fresh worker is wanted in place of the present one.  ``done`` is called once:
+        with an empty text when it serves, else with the reason why it does not.
+        """
+
+    def successor_ready(self) -> None:
+        """
+        The fresh worker could serve.
+        """
+
+    def successor_died(self, cause: str) -> None:
+        """
+        The fresh worker's process has ended.
+        """
+
+    def released(self) -> None:
+        """
+        The old worker has handed over what it could.
+        """
+
+    def stop(self, patience: float) -> None:
+        """
+        No worker is wanted; those there are may finish within ``patience`` seconds.
+        """
+
+    def gone(self) -> None:
+        """
+        The last worker's process has ended after a stop.
+        """
+
+
+class _States:
+    """
+    The states of a machine that is being built.
+    """
+
+    def __init__(self, machine: TypeMachineBuilder[Lifecycle, Life]) -> None:
+        self.empty = machine.state("empty")
+        self.starting = machine.state("starting")
+        self.serving = machine.state("serving")
+        self.backing_off = machine.state("backing off")
+        self.failed = machine.state("failed")
+        self.relieving = machine.state("relieving")
+        self.flipping = machine.state("flipping")
+        self.stopping = machine.state("stopping")
+
+
+def _begin(machine: Lifecycle, life: Life) -> None:
+    life.crashes = life.failures = 0
+    life.worker = life.spawn(machine)
+
+
+def _add_starts(states: _States) -> None:
+    """
+    From nothing to a worker that serves.
+    """
+    wanted = (states.starting, states.serving, states.backing_off)
+    for state in (*wanted, states.relieving, states.flipping):
+        state.upon(Lifecycle.start).loop().returns(None)
+
+    states.empty.upon(Lifecycle.start).to(states.starting)(_begin)
+    states.failed.upon(Lifecycle.start).to(states.starting)(_begin)
+
+    @states.empty.upon(Lifecycle.inherit).to(states.serving)
+    def go_on(machine: Lifecycle, life: Life, plain: dict[str, Any]) -> None:
+        life.worker = life.spawn(machine, plain)
+        life.serve()
+
+    @states.backing_off.upon(Lifecycle.retry).to(states.starting)
+    def again(machine: Lifecycle, life: Life) -> None:
+        life.retry = None
+        life.restarts += 1
+        life.worker = life.spawn(machine)
+
+    @states.starting.upon(Lifecycle.ready).to(states.serving)
+    def serve(machine: Lifecycle, life: Life) -> None:
+        life.serve()
+
+
+def _add_deaths(states: _States) -> None:
+    """
+    From a dead worker to the next one, or to none.
+    """
+
+    @states.starting.upon(Lifecycle.died).to(states.backing_off)
+    def crash(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.crashes += 1
+        life.failures += 1
+        if life.crashes >= life.most_crashes:
+            life.bury(cause, "the slot gives up")
+            machine.give_up()
+        else:
+            life.back_off(machine, cause)
+
+    @states.serving.upon(Lifecycle.died).to(states.backing_off)
+    def death(machine: Lifecycle, life: Life, cause: str) -> None:
+        lasted = life.clock.seconds() - life.ready_at
+        life.failures = 0 if lasted >= SOUND_SECONDS else life.failures + 1
+        life.back_off(machine, cause)
+
+    @states.backing_off.upon(Lifecycle.give_up).to(states.failed)
+    def fail(machine: Lifecycle, life: Life) -> None:
+        _log.critical(
+            "Slot {slot} failed: {crashes} workers in a row died before they were ready."
+            " Its clients go to the other slots until a reload or restart mends it",
+            slot=life.slot.index,
+            crashes=life.crashes,
+        )
+        life.slot.failed = True
+        life.standing_changed(life.slot)
+        life.tell_outcome(False)
+
+    @states.relieving.upon(Lifecycle.died).to(states.starting)
+    def follow(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.bury(cause, "its successor is starting already")
+        life.worker, life.successor = life.successor, None
+        life.report("")
+
+    @states.flipping.upon(Lifecycle.died).to(states.serving)
+    def follow_at_once(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.bury(cause, "its successor takes over")
+        life.promote()
+
+
+def _add_reloads(states: _States) -> None:
+    """
+    From a worker to its successor, or back.
+    """
+
+    @states.serving.upon(Lifecycle.reload).to(states.relieving)
+    def relieve(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        life.reloaded = done
+        life.successor = life.spawn(machine)
+
+    @states.relieving.upon(Lifecycle.successor_ready).to(states.flipping)
+    def flip(machine: Lifecycle, life: Life) -> None:
+        life.hand_over(machine)
+
+    @states.flipping.upon(Lifecycle.released).to(states.serving)
+    def promote(machine: Lifecycle, life: Life) -> None:
+        life.promote()
+
+    @states.relieving.upon(Lifecycle.successor_died).to(states.serving)
+    def keep(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.drop_successor(cause)
+
+    @states.flipping.upon(Lifecycle.successor_died).to(states.serving)
+    def take_back(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.take_back(cause)
+
+
+def _add_other_reloads(states: _States) -> None:
+    """
+    A reload where no worker serves, or where one goes on.
+    """
+
+    @states.failed.upon(Lifecycle.reload).to(states.starting)
+    def mend(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        _begin(machine, life)
+        done("")
+
+    @states.backing_off.upon(Lifecycle.reload).loop()
+    @states.starting.upon(Lifecycle.reload).loop()
+    def fresh_anyway(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("")
+
+    @states.relieving.upon(Lifecycle.reload).loop()
+    @states.flipping.upon(Lifecycle.reload).loop()
+    def busy(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done("a reload is under way already")
+
+    @states.empty.upon(Lifecycle.reload).loop()
+    @states.stopping.upon(Lifecycle.reload).loop()
+    def no_more(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+        done(STOPPED)
+
+
+def _add_stops(states: _States) -> None:
+    """
+    From anything to nothing.
+    """
+    for unwanted in (states.empty, states.stopping):
+        unwanted.upon(Lifecycle.stop).loop().returns(None)
+    # The workers' answers and the stop crossed on the way.
+    states.stopping.upon(Lifecycle.ready).loop().returns(None)
+    states.stopping.upon(Lifecycle.successor_ready).loop().returns(None)
+
+    @states.starting.upon(Lifecycle.stop).to(states.stopping)
+    @states.serving.upon(Lifecycle.stop).to(states.stopping)
+    @states.relieving.upon(Lifecycle.stop).to(states.stopping)
+    @states.flipping.upon(Lifecycle.stop).to(states.stopping)
+    @states.failed.upon(Lifecycle.stop).to(states.stopping)
+    @states.backing_off.upon(Lifecycle.stop).to(states.stopping)
+    def finish(machine: Lifecycle, life: Life, patience: float) -> None:
+        life.stop(machine, patience)
+
+    @states.stopping.upon(Lifecycle.died).loop()
+    def rest(machine: Lifecycle, life: Life, cause: str) -> None:
+        life.lay_to_rest(machine, life.take_worker(), cause)
+
+    @states.stopping.upon(Lifecycle.successor_died).loop()
+    def rest_too(machine: Lifecycle, life: Life, cause: str) -> None:
+        successor, life.successor = life.successor, None
+        if successor is not None:
+            life.lay_to_rest(machine, successor, cause)
+
+    @states.stopping.upon(Lifecycle.gone).to(states.empty)
+    def end(machine: Lifecycle, life: Life) -> None:
+        life.ended(life.slot)
+
+
+def _build() -> Callable[[Life], Lifecycle]:
+    machine = TypeMachineBuilder(Lifecycle, Life)
+    states = _States(machine)
+    _add_starts(states)
+    _add_deaths(states)
+    _add_reloads(states)
+    _add_other_reloads(states)
+    _add_stops(states)
+    return machine.build()
+
+
+#: Makes the machine of one slot.
+new_lifecycle = _build()

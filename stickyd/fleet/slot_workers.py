@@ -1,0 +1,290 @@
+"""
+What the states of a slot's lifecycle share, and what they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from stickyd.fleet.backoff import Backoff
+    from stickyd.fleet.slot import Slot
+    from stickyd.fleet.slot_machine import Lifecycle
+    from stickyd.interfaces import ISpawner, IWorker
+
+#: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
+STOPPED = "the slot is being stopped"
+
+#: A worker that served this many seconds was sound: its death costs its successor no delay.
+SOUND_SECONDS = 5.0
+
+#: Seconds that newcomers wait for a worker to give away what it can.  The worker waits for
+#: no request that long (:data:`stickyd.worker.give_away.REQUEST_SECONDS`), so this is for one
+#: whose reactor is stuck.
+FLIP_SECONDS = 10.0
+
+
+@dataclass
+class Life:
+    """
+    A slot's workers, past, present and next.
+
+    :ivar most_crashes: deaths in a row before ready at which the slot gives up.
+    :ivar patience: seconds that a relieved worker may take for what it cannot hand over.
+    :ivar standing_changed: told when the slot fails or stands again.
+    :ivar ended: told whenever the slot has become empty.
+    :ivar worker: the worker that serves, or will when it has started.
+    :ivar successor: the one that will relieve it.
+    :ivar leaving: relieved ones that have not exited yet.
+    :ivar flip: stands for the hand-over that is under way, if one is.
+    :ivar first_outcome: told once whether the slot came to serve or failed.
+    :ivar restarts: how many workers were started after the first.
+    """
+
+    slot: Slot
+    clock: IReactorTime
+    spawner: ISpawner
+    backoff: Backoff
+    most_crashes: int
+    patience: float
+    standing_changed: Callable[[Slot], None]
+    ended: Callable[[Slot], None]
+    worker: IWorker | None = None
+    successor: IWorker | None = None
+    leaving: list[IWorker] = field(default_factory=list)
+    crashes: int = 0
+    failures: int = 0
+    restarts: int = 0
+    ready_at: float = 0.0
+    retry: IDelayedCall | None = None
+    reloaded: Callable[[str], object] | None = None
+    stopping: bool = False
+    flip: object = None
+    first_outcome: Callable[[bool], object] | None = None
+    _log = Logger()
+
+    def spawn(self, machine: Lifecycle, plain: dict[str, Any] | None = None) -> IWorker:
+        """
+        Start a worker, whose events reach the machine as those of the part that it plays
+        by then.
+
+        :param plain: the state of a worker to go on with, instead of a new one.
+        """
+
+        def ready() -> None:
+            if worker is self.worker:
+                machine.ready()
+            else:
+                machine.successor_ready()
+
+        def died(cause: str) -> None:
+            if worker is self.worker:
+                machine.died(cause)
+            elif worker is self.successor:
+                machine.successor_died(cause)
+            else:
+                self.leaving.remove(worker)
+                self.lay_to_rest(machine, worker, cause)
+
+        worker: IWorker
+        if plain is None:
+            worker = self.spawner.spawn(self.slot, ready, died)
+        else:
+            worker = self.spawner.resume(self.slot, ready, died, plain)
+        return worker
+
+    def all_ready(self) -> list[IWorker]:
+        """
+        The workers that serve, or still finish what they served.
+        """
+        serving = self.slot.courier
+        return [*self.leaving, *([] if serving is None else [serving])]
+
+    def take_worker(self) -> IWorker:
+        """
+        Have no present worker any more.
+        """
+        worker, self.worker = self.worker, None
+        if worker is None:
+            raise AssertionError("a worker ended that was never spawned")
+        return worker
+
+    def serve(self) -> None:
+        """
+        Let the present worker have the slot's connections.
+        """
+        self.crashes = 0
+        self.ready_at = self.clock.seconds()
+        stood = not self.slot.failed
+        if self.worker is not None:
+            self.slot.occupy(self.worker)
+        if not stood:
+            self.standing_changed(self.slot)
+        self.tell_outcome(True)
+
+    def tell_outcome(self, serves: bool) -> None:
+        """
+        Tell who waits for it whether the slot serves.
+        """
+        waiting, self.first_outcome = self.first_outcome, None
+        if waiting is not None:
+            waiting(serves)
+
+    def bury(self, cause: str, what_now: str) -> None:
+        """
+        Log the death of the present worker, and keep what it had not acknowledged.
+        """
+        worker = self.take_worker()
+        unacknowledged = worker.reclaim()
+        self.slot.vacate(unacknowledged)
+        self._log.error(
+            "Worker {pid} (slot {slot}) {cause}; {replayed} unacknowledged connections will be"
+            " replayed, {waiting} wait; {what_now}",
+            pid=worker.pid,
+            slot=self.slot.index,
+            cause=cause,
+            replayed=len(unacknowledged),
+            waiting=len(self.slot.queue) - len(unacknowledged),
+            what_now=what_now,
+        )
+
+    def back_off(self, machine: Lifecycle, cause: str) -> None:
+        """
+        Bury the present worker, and start the next one after a while.
+        """
+        # The first quick death is forgiven, as one death says nothing of the next; and
+        # where a spare has started, so could any other.
+        delay = 0.0 if self.spawner.spare else self.backoff.delay(self.failures - 1)
+        self.bury(cause, f"next start in {delay:.2f} s" if delay else "next start now")
+        self.retry = self.clock.callLater(delay, machine.retry)
+        if delay:
+            self.spawner.call_when_spare(self._hasten)
+
+    def _hasten(self) -> bool:
+        if self.retry is None:
+            return False
+        self.retry.reset(0)
+        return True
+
+    # reload
+
+    def hand_over(self, machine: Lifecycle) -> None:
+        """
+        Let newcomers wait while the present worker gives to its successor what it can.
+        """
+        self.slot.hold(self.successor)
+        flip = self.flip = object()
+
+        def released(_: object = None) -> None:
+            if self.flip is flip:
+                self.flip = None
+                machine.released()
+
+        self.clock.callLater(FLIP_SECONDS, released)
+        if self.worker is not None:
+            self.worker.release(None).addBoth(released)
+
+    def promote(self) -> None:
+        """
+        Let the successor serve, and the old worker, if it lives, leave in peace.
+        """
+        self.flip = None
+        if self.worker is not None:
+            self.dismiss(self.take_worker())
+        self.worker, self.successor = self.successor, None
+        self.serve()
+        self.report("")
+
+    def dismiss(self, worker: IWorker) -> None:
+        """
+        Have a worker finish what it has.
+        """
+        self.leaving.append(worker)
+        worker.stop(self.patience)
+
+    def take_back(self, cause: str) -> None:
+        """
+        Have the old worker go on, as its successor died when it took over.  It has what
+        it had not given away yet; connections come back to it; the sessions that the
+        successor had already are lost with it.
+        """
+        self.flip = None
+        if self.worker is not None:
+            self.worker.stay()
+            self.slot.occupy(self.worker)
+        self.drop_successor(cause)
+
+    def drop_successor(self, cause: str) -> None:
+        """
+        Go on with the present worker, as the fresh one did not get ready.
+        """
+        successor, self.successor = self.successor, None
+        if successor is not None:
+            successor.reclaim()
+        reason = f"the fresh worker {cause}"
+        self._log.error(
+            "Slot {slot} keeps its worker {pid}: {reason}",
+            slot=self.slot.index,
+            pid=self.worker.pid if self.worker is not None else 0,
+            reason=reason,
+        )
+        self.report(reason)
+
+    def report(self, outcome: str) -> None:
+        """
+        Tell who wanted the reload how it went.
+        """
+        done, self.reloaded = self.reloaded, None
+        if done is not None:
+            done(outcome)
+
+    # stop
+
+    def stop(self, machine: Lifecycle, patience: float) -> None:
+        """
+        Have all workers end, and no new one start.
+        """
+        self.stopping = True
+        self.flip = None
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
+        self.hurry(patience)
+        self.report(STOPPED)
+        self.tell_outcome(False)
+        self._check_gone(machine)
+
+    def hurry(self, patience: float) -> None:
+        """
+        Have all workers end within so many seconds.
+        """
+        for worker in (self.worker, self.successor, *self.leaving):
+            if worker is not None:
+                worker.stop(patience)
+
+    def lay_to_rest(self, machine: Lifecycle, worker: IWorker, cause: str) -> None:
+        """
+        Log the end of a worker that was told to end.
+        """
+        self.slot.wait_first(worker.reclaim())
+        self.slot.room()
+        self._log.info(
+            "Worker {pid} (slot {slot}) {cause}",
+            pid=worker.pid,
+            slot=self.slot.index,
+            cause=cause,
+        )
+        self._check_gone(machine)
+
+    def _check_gone(self, machine: Lifecycle) -> None:
+        if self.stopping and not (self.worker or self.successor or self.leaving):
+            self.stopping = False
+            self.slot.vacate([])
+            machine.gone()

@@ -1,0 +1,139 @@
+"""
+The state of a primary, for the one that it becomes when it replaces its own code.
+
+:mod:`stickyd.fleet.upgrade` chooses the moment; this is what is written down then, and
+what is done with it afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stickyd.fleet.process.reattach import reap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.operations import Changes
+    from stickyd.fleet.orders import Orders
+    from stickyd.fleet.process.spawner import Spawner
+    from stickyd.fleet.slot import Slot
+    from stickyd.fleet.slot_workers import Life
+    from stickyd.interfaces import IReadiness
+    from stickyd.listen.listeners import Entrance
+    from stickyd.placement.least import LeastLoaded
+    from stickyd.system.secrets import Secrets
+
+
+class Succession:
+    """
+    Writes down what a primary is, and goes on with what a former self was.
+    """
+
+    def __init__(
+        self,
+        readiness: IReadiness,
+        entrance: Entrance,
+        fleet: Fleet,
+        spawner: Spawner,
+        changes: Changes,
+        orders: Orders,
+        secrets: Secrets,
+        stick: LeastLoaded | None,
+        is_running: Callable[[], bool],
+    ) -> None:
+        """
+        :param stick: the table of the ``least`` placement, if that places.
+        :param is_running: whether the primary runs.
+        """
+        self._readiness = readiness
+        self._entrance = entrance
+        self._fleet = fleet
+        self._spawner = spawner
+        self._changes = changes
+        self._orders = orders
+        self._secrets = secrets
+        self._stick = stick
+        self._is_running = is_running
+
+    @property
+    def running(self) -> bool:
+        """
+        Whether the primary runs, and does not stop.
+        """
+        return self._is_running()
+
+    @property
+    def descriptions(self) -> list[str]:
+        """
+        The endpoints that it listens on.
+        """
+        return self._entrance.descriptions
+
+    def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
+        """
+        Act when no reload, resize or drain is under way; none begins until what it
+        returns has fired.
+        """
+        return self._changes.exclusively(act)
+
+    def pause(self) -> None:
+        """
+        Let newcomers wait in the kernel's queue.
+        """
+        self._entrance.pause()
+
+    def proceed(self) -> None:
+        """
+        Accept again.
+        """
+        self._entrance.proceed()
+
+    @property
+    def quiet(self) -> bool:
+        """
+        Whether the state can be written down now.
+        """
+        return self._fleet.quiet
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The whole state as JSON can carry it, descriptors by number.
+
+        :raises OperatorError: if a port is of a kind that cannot be carried on.
+        """
+        entrance = self._entrance.to_plain()
+        fleet = self._fleet.to_plain()
+        return {
+            **entrance,
+            "workers": self._orders.settings.workers,
+            "wanted": self._orders.wanted,
+            "stick": None if self._stick is None else self._stick.snapshot(),
+            "fleet": fleet,
+            "secret": self._secrets.own.hex(),
+            "unready": [
+                *(worker.pid for worker in self._spawner.spares),
+                *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),
+            ],
+        }
+
+    def resume(self, inherited: dict[str, Any], make_life: Callable[[Slot], Life]) -> None:
+        """
+        Go on as the former self; instead of starting the fleet.
+
+        :param inherited: what its :meth:`to_plain` gave.
+        :param make_life: equips a slot.
+        """
+        reap(self._readiness, inherited["unready"])
+        if self._stick is not None and inherited["stick"] is not None:
+            slots = len(inherited["fleet"]["slots"])
+            self._stick.place(slots, range(slots)).restore(inherited["stick"])
+        self._fleet.resume(inherited["fleet"], make_life)
+        # The workers run the former code.
+        self._orders.reload().addCallback(
+            lambda _: self._orders.resize_as_before(inherited["wanted"], inherited["workers"])
+        )
+        self._entrance.resume(inherited)

@@ -1,0 +1,312 @@
+"""
+All that the primary accepts connections from, opened and closed together.
+
+That is: the ports of the endpoints, each with an accept loop of ours where that can be; the
+groups of sockets among which the kernel chooses; and who was accepted and is still looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from stickyd.errors import OperatorError
+from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
+from stickyd.listen.peeking import Bounds, Sniffer
+from stickyd.listen.port import StickyFactory, plain_socket
+from stickyd.listen.reuseport.setup import open_groups, require_kernel, resume_groups, try_kernel
+from stickyd.listen.reuseport.steering import KernelSteering
+from stickyd.net.accept_loop import AcceptLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+    from twisted.python.failure import Failure
+
+    from stickyd.affinity.resolve import Resolver
+    from stickyd.fleet.fleet import Fleet
+    from stickyd.interfaces import IDestination, IReadiness
+    from stickyd.settings import Settings
+
+
+class Entrance:
+    """
+    Listens, and passes on whom it accepts.
+
+    :ivar factory: accepts for an endpoint of somebody else's too.
+    :ivar sniffer: looks at first bytes, if they matter.
+    :ivar kernel: keeps the kernel in step with the fleet, if the kernel steers.
+    :ivar is_open: whether it listens.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        readiness: IReadiness,
+        settings: Settings,
+        fleet: Fleet,
+        destination: IDestination,
+        resolver: Resolver,
+        held: Collection[str] = (),
+    ) -> None:
+        """
+        :param fleet: is told if the kernel steers.
+        :param destination: whom the connections are passed to.
+        :param held: the endpoints that need not be parsed: their sockets are there already,
+            and may have come by a way that is gone, as systemd's descriptors are.
+        :raises SettingError: if an endpoint means nothing, or the kernel cannot steer as
+            it must.
+        """
+        self._reactor = reactor
+        self._readiness = readiness
+        self._settings = settings
+        self._fleet = fleet
+        self._endpoints = [
+            (description, None if description in held else parse_endpoint(reactor, description))
+            for description in settings.listen
+        ]
+        if settings.steering == "kernel":
+            require_kernel(settings)
+        self.sniffer = self._make_sniffer(destination, resolver)
+        self.factory = StickyFactory(
+            destination,
+            resolver.fallback_key,
+            None if self.sniffer is None else self.sniffer.accepted,
+        )
+        self.kernel: KernelSteering | None = None
+        self.is_open = False
+        self._accepts = False
+        self._open: list[tuple[str, IListeningPort]] = []
+        self._loops: list[AcceptLoop] = []
+
+    def _make_sniffer(self, destination: IDestination, resolver: Resolver) -> Sniffer | None:
+        settings = self._settings
+        proxied = settings.proxy_protocol == "on"
+        if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
+            return None
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return Sniffer(
+            self._reactor,
+            self._readiness,
+            destination,
+            resolver,
+            settings.networks,
+            proxied,
+            Bounds.of(settings, descriptors),
+        )
+
+    @property
+    def ports(self) -> list[IListeningPort]:
+        """
+        The ports that it listens on now.
+        """
+        return [port for _, port in self._open]
+
+    @property
+    def descriptions(self) -> list[str]:
+        """
+        The endpoints that it listens on.
+        """
+        steered = () if self.kernel is None else self.kernel.groups
+        return [*(description for description, _ in self._open), *steered]
+
+    # opening
+
+    def open(self, slots: int, inherited: dict[str, Any] | None = None) -> None:
+        """
+        Listen; nobody is accepted before :meth:`accept`.
+
+        :param slots: how many slots there will be.
+        :param inherited: what :meth:`to_plain` of a former self gave.
+        :raises ListenError: if one of the endpoints cannot be listened on.
+        """
+        self.is_open = True
+        self._steer_by_kernel(slots, inherited)
+        self._open_ports({} if inherited is None else inherited["ports"])
+
+    def _open_ports(self, former: dict[str, Any]) -> None:
+        """
+        Listen where the kernel does not steer.
+
+        :param former: ports of a former self, by endpoint.
+        """
+        for description, endpoint in self._endpoints:
+            if self.kernel is not None and description in self.kernel.groups:
+                continue
+            if description in former:
+                self._listens(description, self._adopt(former.pop(description)))
+                continue
+            assert endpoint is not None
+            self._listen(description, endpoint)
+        for left in former.values():
+            os.close(left["descriptor"])
+
+    def try_opening(self, slots: int) -> None:
+        """
+        Listen where nobody holds the socket for us, and stop at once.
+
+        :raises OperatorError: if that cannot be.
+        """
+        self._endpoints = [(name, endpoint) for name, endpoint in self._endpoints if endpoint]
+        self.is_open = True
+        # An upgrade opens no new groups for the kernel: it goes on with those of the parent.
+        if self._settings.steering == "kernel":
+            try_kernel(self._settings, slots)
+        self._open_ports({})
+        self._close_ports()
+
+    def _steer_by_kernel(self, slots: int, inherited: dict[str, Any] | None) -> None:
+        steers = True
+        try:
+            if inherited is None:
+                groups = open_groups(self._settings, slots, self.factory.accepted)
+            else:
+                groups, steers = resume_groups(self._settings, inherited["groups"])
+        except OperatorError:
+            self.is_open = False
+            raise
+        if groups:
+            self.kernel = self._fleet.steering = KernelSteering(
+                self._reactor, self._readiness, groups, self.factory.accepted, steers
+            )
+        for description, group in groups.items():
+            host, port = group.sockets[0].getsockname()[:2]
+            self._say_listening(description, IPv4Address("TCP", host, port))
+
+    def _listen(self, description: str, endpoint: IStreamServerEndpoint) -> None:
+        at_once: list[OperatorError] = []
+        is_late = False
+
+        def failed(failure: Failure) -> None:
+            assert isinstance(failure.value, Exception)
+            problem = explain(description, failure.value)
+            if is_late:
+                self._log.critical("{problem}", problem=problem)
+            else:
+                at_once.append(problem)
+
+        listening = endpoint.listen(self.factory)
+        listening.addCallback(partial(self._listens, description)).addErrback(failed)
+        if at_once:
+            self._close_ports()
+            raise at_once[0]
+        is_late = True
+
+    def _adopt(self, plain: dict[str, int]) -> IListeningPort:
+        port: IListeningPort = self._reactor.adoptStreamPort(
+            plain["descriptor"], plain["family"], self.factory
+        )
+        os.close(plain["descriptor"])
+        return port
+
+    def _listens(self, description: str, port: IListeningPort) -> None:
+        self._open.append((description, port))
+        sock = plain_socket(port, self.factory)
+        if sock is not None:
+            port.stopReading()  # type: ignore[attr-defined]
+            if "backlog=" not in description:
+                # Twisted's 50 stalls bursts: a SYN that is dropped comes back after 1 s.
+                sock.listen(longest_backlog())
+            loop = AcceptLoop(self._reactor, self._readiness, sock, self.factory.accepted)
+            self._loops.append(loop)
+            if self._accepts:
+                loop.start()
+        self._say_listening(description, port.getHost())
+
+    def _say_listening(self, description: str, address: object) -> None:
+        self._log.info(
+            "Sticky-session load balancer listening on {description} ({address})",
+            description=description,
+            address=shown(address),
+        )
+
+    # accepting
+
+    def accept(self) -> None:
+        """
+        Accept from now on.
+        """
+        self._accepts = True
+        for loop in self._loops:
+            loop.start()
+
+    def pause(self) -> None:
+        """
+        Let newcomers wait in the kernel's queue.
+        """
+        for loop in self._loops:
+            loop.pause()
+        if self.kernel is not None:
+            self.kernel.pause()
+
+    def proceed(self) -> None:
+        """
+        Accept again after :meth:`pause`.
+        """
+        for loop in self._loops:
+            loop.start()
+        if self.kernel is not None:
+            self.kernel.proceed()
+
+    def close(self) -> list[Deferred[Any]]:
+        """
+        Listen no more; whom the kernel had accepted is passed on.
+
+        :return: they fire when the ports are closed.
+        """
+        self._accepts = False
+        for loop in self._loops:
+            loop.stop()
+        if self.kernel is not None:
+            self.kernel.stop()
+            self.kernel = self._fleet.steering = None
+        if self.sniffer is not None:
+            self.sniffer.stop()
+        return self._close_ports()
+
+    def _close_ports(self) -> list[Deferred[Any]]:
+        closed = [maybeDeferred(port.stopListening) for port in self.ports]
+        self._open, self._loops, self.is_open = [], [], False
+        return closed
+
+    # a primary that replaces itself
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        What listens and who is looked at, as JSON can carry it, descriptors by number.
+
+        :raises OperatorError: if a port is of a kind that cannot be carried on.
+        """
+        ports = {}
+        for description, port in self._open:
+            sock = plain_socket(port, self.factory)
+            if sock is None:
+                raise OperatorError(f"{description} cannot be carried over to the new code")
+            ports[description] = {"descriptor": sock.fileno(), "family": int(sock.family)}
+        return {
+            "ports": ports,
+            "groups": {} if self.kernel is None else self.kernel.to_plain(),
+            "sniffed": [] if self.sniffer is None else self.sniffer.to_plain(),
+        }
+
+    def resume(self, inherited: dict[str, Any]) -> None:
+        """
+        Go on with those whose first bytes a former self looked at.
+
+        :param inherited: what its :meth:`to_plain` gave.
+        """
+        for each in inherited.get("sniffed", ()):
+            if self.sniffer is None:
+                self.factory.accepted(each["descriptor"], each["host"], each["port"])
+            else:
+                self.sniffer.resume(each)

@@ -1,0 +1,224 @@
+"""
+Kernel steering in the service of a fleet: which worker accepts from which socket.
+
+Theory of operation.  Each address that is listened on has a group of sockets, one per
+slot, among which the kernel chooses (:mod:`stickyd.listen.reuseport.group`).  The worker that
+occupies a slot is entrusted with the slot's sockets and accepts by itself.  The primary
+keeps them all, so while a slot has no worker its clients wait there.
+
+From every other socket the primary accepts: from those of slots that have failed or are
+drained, and of removed ones as long as somebody may still arrive there.  Those clients
+are placed by their key and handed over, as all clients are without kernel steering.  A
+worker does the same with a client that the kernel put where, by now, another slot is due.
+So however the two are out of step for a moment, each client gets to the slot that its key
+has at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.errors import ListenError, SettingError
+from stickyd.handoff.frame import Handoff, Purpose
+from stickyd.interfaces import ISteering
+from stickyd.listen.reuseport.group import SteeredGroup
+from stickyd.net.accept_loop import PAUSE, AcceptLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from stickyd.fleet.slot import Slot
+    from stickyd.interfaces import IReadiness
+
+HANDSHAKE_SECONDS: Final = 65.0
+"""
+How long a client may still arrive on a socket that is chosen no longer: the kernel sends
+its SYN-ACK again for 63 s (tcp(7), ``tcp_synack_retries`` of 5).
+"""
+
+
+@implementer(ISteering)
+class KernelSteering:
+    """
+    Keeps the groups in step with the fleet.
+
+    :ivar groups: by endpoint description.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        readiness: IReadiness,
+        groups: dict[str, SteeredGroup],
+        accepted: Callable[[int, str, int], None],
+        steers: bool = True,
+    ) -> None:
+        """
+        :param groups: closed by :meth:`stop`.
+        :param accepted: takes descriptor, host and port of each connection that the
+            primary accepts.
+        :param steers: false if the groups are from a former self, which placed otherwise:
+            then the primary accepts from all their sockets.
+        """
+        self._clock = clock
+        self._readiness = readiness
+        self.groups = groups
+        self._accepted = accepted
+        self._steers = steers
+        self._slots: Sequence[Slot] = ()
+        self._standing: frozenset[int] = frozenset()
+        self._loops: dict[socket.socket, AcceptLoop] = {}
+        self._retiring: IDelayedCall | None = None
+
+    # ISteering
+
+    def prepare(self, slots: int) -> str:
+        try:
+            for group in self.groups.values() if self._steers else ():
+                group.prepare(slots)
+        except (ListenError, SettingError) as problem:
+            return str(problem)
+        return ""
+
+    def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        if not self._steers:
+            self._accept_from_the_rest()
+            return
+        for group in self.groups.values():
+            if group.slots != len(slots):
+                self._resize(group, len(slots))
+        anew = [index for index in standing if index not in self._standing]
+        self._slots, self._standing = slots, frozenset(standing)
+        self._accept_from_the_rest()
+        self._retire_later(HANDSHAKE_SECONDS)
+        for index in anew:
+            courier = slots[index].courier
+            if courier is not None:
+                self._entrust(slots[index])
+                courier.accept()
+
+    def _resize(self, group: SteeredGroup, slots: int) -> None:
+        try:
+            group.resize(slots)
+        except ListenError as problem:
+            # It was tried before, so this is as good as impossible; and still nobody is
+            # misplaced, as workers send on whom the kernel puts where he does not belong.
+            self._log.critical("The kernel does not follow: {problem}", problem=problem)
+
+    def occupied(self, slot: Slot) -> None:
+        # Otherwise it is placed first, and then entrusted by that.
+        if slot.index in self._standing:
+            self._entrust(slot)
+
+    def _entrust(self, slot: Slot) -> None:
+        courier = slot.courier
+        assert courier is not None
+        for group in self.groups.values():
+            if slot.index >= group.slots:
+                continue
+            try:
+                descriptor = os.dup(group.sockets[slot.index].fileno())
+            except OSError:
+                self._clock.callLater(PAUSE, self._entrust_yet, slot, courier)
+                return
+            placed = b"%d" % len(self._slots)
+            courier.entrust(Handoff(descriptor, "", 0, b"", placed, slot.index, Purpose.LISTENER))
+
+    def _entrust_yet(self, slot: Slot, courier: object) -> None:
+        if slot.courier is courier and slot.index in self._standing:
+            self._entrust(slot)
+
+    # what no worker accepts from
+
+    def _accept_from_the_rest(self) -> None:
+        rest = {
+            member
+            for group in self.groups.values()
+            for index, member in enumerate((*group.sockets, *group.retired))
+            if index not in self._standing
+        }
+        for member in [member for member in self._loops if member not in rest]:
+            self._loops.pop(member).pause()
+        for member in rest - self._loops.keys():
+            loop = AcceptLoop(self._clock, self._readiness, member, self._accepted)
+            self._loops[member] = loop
+            loop.start()
+
+    def _retire_later(self, seconds: float) -> None:
+        if self._retiring is not None:
+            self._retiring.cancel()
+            self._retiring = None
+        if any(group.retired for group in self.groups.values()):
+            self._retiring = self._clock.callLater(seconds, self._retire)
+
+    def _retire(self) -> None:
+        self._retiring = None
+        for group in self.groups.values():
+            for member in group.retired:
+                loop = self._loops.pop(member, None)
+                if loop is not None:
+                    loop.pause()
+            try:
+                group.close_retired(taken_apart(self._accepted))
+            except OSError:
+                self._retire_later(1.0)  # no descriptor free for those who wait there
+        self._accept_from_the_rest()
+
+    # the primary's own life
+
+    def pause(self) -> None:
+        """
+        Let those wait whom no worker accepts.
+        """
+        for loop in self._loops.values():
+            loop.pause()
+
+    def proceed(self) -> None:
+        """
+        Accept them again.
+        """
+        for loop in self._loops.values():
+            loop.start()
+
+    def stop(self) -> None:
+        """
+        Listen no more, not by workers' copies either, after those who wait.
+        """
+        if self._retiring is not None:
+            self._retiring.cancel()
+            self._retiring = None
+        self.pause()
+        self._loops.clear()
+        for group in self.groups.values():
+            group.withdraw(taken_apart(self._accepted))
+        self.groups = {}
+
+    def to_plain(self) -> dict[str, Any]:
+        """
+        The groups as JSON can carry them, descriptors by number.
+        """
+        return {
+            description: {
+                "slots": group.slots,
+                "members": [
+                    {"descriptor": member.fileno()} for member in (*group.sockets, *group.retired)
+                ],
+            }
+            for description, group in self.groups.items()
+        }
+
+
+def taken_apart(accepted: Callable[[int, str, int], None]) -> Callable[[Any, Any], None]:
+    """
+    Make what takes accepted sockets of what takes descriptors.
+    """
+    return lambda connection, peer: accepted(connection.detach(), peer[0], peer[1])

@@ -1,0 +1,3 @@
+"""
+Sockets on any reactor: accepting, readiness, addresses, and the connection with its two faces.
+"""

@@ -1,0 +1,186 @@
+"""
+A worker's plain connection as asyncio protocols see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.protocol import connectionDone
+
+from stickyd.net.addresses import SocketView, name_of
+from stickyd.net.stream import SocketCore
+from stickyd.net.stream_output import failure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from twisted.internet.interfaces import IAddress
+    from twisted.python.failure import Failure
+
+    from stickyd.interfaces import IReadiness
+
+HIGH_WATER = 65536
+"""
+The default of :meth:`LoopTransport.set_write_buffer_limits`, as asyncio's.
+"""
+
+_WRITE_AFTER_END = "Cannot call write() after write_eof()"
+
+
+class LoopTransport(SocketCore, asyncio.Transport):
+    """
+    An :class:`asyncio.Transport` for TCP and UNIX sockets.
+
+    A protocol is never called from inside one of its own calls of the transport; the
+    rest of ``call_soon`` is saved: :meth:`start` calls ``connection_made`` and
+    ``data_received`` before it returns.
+
+    Writes outside ``data_received`` leave in the next turn, together: uvicorn writes
+    head and body of a response one after the other, and one send less is worth several
+    times what the turn costs.
+    """
+
+    _low = HIGH_WATER // 4
+    _high = HIGH_WATER
+    _congesting = False  # the protocol was told to pause
+    _half_closing = False
+
+    def __init__(
+        self,
+        readiness: IReadiness,
+        sock: socket.socket,
+        peer: IAddress,
+        initial: bytes = b"",
+        host: IAddress | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        Take over a socket, as :class:`SocketCore` does.
+
+        :param extra: more that :meth:`get_extra_info` knows, such as ``sslcontext``
+            of a connection whose TLS ends before this socket.
+        """
+        SocketCore.__init__(self, readiness, sock, peer, initial, host)
+        self._more = extra
+
+    # Writing.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._half_closing:
+            raise RuntimeError(_WRITE_AFTER_END)
+        if not data or self._mute or self.disconnecting:
+            return
+        if not self._corked and not self._writing:
+            self._corked = True
+            self._schedule()
+        # A copy of what the caller may change afterwards; bytes are not copied.
+        self._put(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not self._half_closing and not self.disconnecting and self.connected:
+            self._half_closing = True
+            self._await_empty()
+
+    def close(self) -> None:
+        self._close()
+
+    def abort(self) -> None:
+        # Not a reset: asyncio's abort() lets the kernel send what it has taken, and
+        # libraries call it after writing an error response.
+        self._doom(failure_of(ConnectionDone()))
+
+    def is_closing(self) -> bool:
+        return self.disconnecting or not self.connected
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._low, self._high
+
+    def _congested(self) -> None:
+        if not self._congesting:
+            self._congesting = self._attention = True
+            self.protocol.pause_writing()
+
+    def _decongest(self) -> None:
+        self._congesting = False
+        self._attention = self.disconnecting or self._half_closing
+        self._call(self.protocol.resume_writing)
+
+    def _keep(self, sent: int) -> None:
+        super()._keep(sent)
+        if self._congesting and self._buffered <= self._low:
+            # Only the loop comes here while the protocol is paused, never write().
+            self._decongest()
+
+    def _emptied(self) -> None:
+        if self._congesting:
+            self._decongest()
+        elif self.disconnecting:
+            self._end(connectionDone)
+        else:
+            self._shut_output()
+
+    # Reading.
+
+    def pause_reading(self) -> None:
+        self._pause()
+
+    def resume_reading(self) -> None:
+        self._resume()
+
+    def is_reading(self) -> bool:
+        return not self._paused
+
+    # Calls of the protocol.
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def _open(self) -> None:
+        self.protocol.connection_made(self)
+
+    def _feed(self, data: bytes) -> None:
+        self.protocol.data_received(data)
+
+    def _input_ended(self) -> None:
+        if not self.protocol.eof_received():
+            self.close()
+
+    def _lost(self, reason: Failure) -> None:
+        error = reason.value
+        if isinstance(error, ConnectionDone):
+            error = None
+        elif isinstance(error, ConnectionLost) and isinstance(error.__cause__, OSError):
+            error = error.__cause__  # asyncio's protocols know nothing of Twisted's errors
+        self.protocol.connection_lost(error)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            return SocketView(self.socket, self)
+        if name == "peername":
+            return name_of(self._peer)
+        if name == "sockname":
+            # uvicorn asks for every connection: without an address object in between.
+            return self.socket.getsockname() if self._host is None else name_of(self._host)
+        return default if self._more is None else self._more.get(name, default)

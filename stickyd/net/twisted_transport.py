@@ -1,0 +1,205 @@
+# ruff: noqa: N802, N815 - the names are Twisted's interfaces'
+"""
+A worker's plain connection as Twisted protocols see it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    ILoggingContext,
+    IPushProducer,
+    ISystemHandle,
+    ITCPTransport,
+)
+from twisted.internet.protocol import connectionDone
+from zope.interface import implementer
+
+from stickyd.net.stream import SocketCore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.python.failure import Failure
+
+
+@implementer(ITCPTransport, IConsumer, IPushProducer, ISystemHandle, ILoggingContext)
+class SocketTransport(SocketCore):
+    """
+    An :class:`ITCPTransport` for TCP and UNIX sockets.
+
+    It behaves as Twisted's own does, down to when producers are called and to a protocol
+    that is no :class:`IHalfCloseableProtocol` losing what is not yet written when its
+    client ends its side.
+    """
+
+    producer: Any = None
+    streamingProducer = False
+    producerPaused = False
+
+    _half_closing = False
+
+    def detach(self) -> tuple[socket.socket, bytes]:
+        if self.producer is not None:
+            raise RuntimeError("a connection with a registered producer cannot be detached")
+        return super().detach()
+
+    # Writing.
+
+    def write(self, data: bytes) -> None:
+        if not isinstance(data, bytes):
+            raise TypeError("Data must be bytes")
+        if data and not self._mute:
+            self._put(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        self._close()
+
+    def abortConnection(self) -> None:
+        self._abort()
+
+    def loseWriteConnection(self) -> None:
+        if self.connected and not self._mute and not self._half_closing:
+            self._half_closing = True
+            self._await_empty()
+
+    def _emptied(self) -> None:
+        if self.producer is not None:
+            if self.producerPaused or not self.streamingProducer:
+                self._resume_producer()
+        elif self.disconnecting:
+            self._end(connectionDone)
+        elif self._half_closing:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        self._half_closing = False
+        if not self._shut_output():
+            return
+        protocol: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.protocol, None)
+        if protocol is not None:
+            self._call(protocol.writeConnectionLost)
+
+    # Producers that write to us.
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self.producer is not None:
+            raise RuntimeError(
+                f"Cannot register producer {producer}, because producer {self.producer} "
+                "was never unregistered."
+            )
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self.producer = producer
+        self.streamingProducer = streaming
+        self.producerPaused = False
+        if not streaming:
+            # It writes once per call, and is called again when that is written.
+            self._attention = not self._doomed
+            producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+        self.producerPaused = False
+        self._attention = False
+        if self.connected and not self._doomed and (self.disconnecting or self._half_closing):
+            self._await_empty()
+
+    def stopConsuming(self) -> None:
+        self.unregisterProducer()
+        self.loseConnection()
+
+    def _congested(self) -> None:
+        if self.producer is not None and self.streamingProducer and not self.producerPaused:
+            self.producerPaused = self._attention = True
+            self.producer.pauseProducing()
+
+    def _resume_producer(self) -> None:
+        self.producerPaused = False
+        self._attention = not self.streamingProducer
+        self._corked = True
+        try:
+            self.producer.resumeProducing()
+        except Exception as error:  # noqa: BLE001 - ends its connection only
+            self._crash(error)
+        if self._chunks:
+            # Stay corked until the next turn: one step of a producer per turn, and
+            # one send for all that it wrote in it.
+            self._schedule()
+            return
+        self._corked = False
+        if not self._watching and not self._paused:
+            # It resumed us, and nothing was watched yet.
+            self._watch()
+
+    # We as a producer.
+
+    def pauseProducing(self) -> None:
+        self._pause()
+
+    def resumeProducing(self) -> None:
+        self._resume()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    # Calls of the protocol.
+
+    def _open(self) -> None:
+        self.protocol.makeConnection(self)
+
+    def _feed(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def _input_ended(self) -> None:
+        protocol: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.protocol, None)
+        if protocol is None:
+            self._end(connectionDone)
+        else:
+            protocol.readConnectionLost()
+
+    def _lost(self, reason: Failure) -> None:
+        producer, self.producer = self.producer, None
+        try:
+            if producer is not None:
+                producer.stopProducing()
+        finally:
+            self.protocol.connectionLost(reason)
+
+    # What can be asked and set.
+
+    def getPeer(self) -> Any:
+        return self._peer
+
+    def getHost(self) -> Any:
+        return self._address()
+
+    def getHandle(self) -> socket.socket:
+        return self.socket
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return f"{type(self.protocol).__name__},{self._peer}"
+
+    def getTcpNoDelay(self) -> bool:
+        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self._delaying = False
+        self._set_no_delay(enabled)
+
+    def getTcpKeepAlive(self) -> bool:
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)

@@ -1,0 +1,3 @@
+"""
+ASGI applications, by uvicorn's protocols on adopted connections.
+"""

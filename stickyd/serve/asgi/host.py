@@ -1,0 +1,301 @@
+"""
+The host for ASGI 3 applications: uvicorn's protocols on adopted connections.
+
+uvicorn's own server is not used: it listens, forks and takes signals, which are the
+primary's business here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from uvicorn.server import ServerState
+from zope.interface import implementer
+
+from stickyd.handoff.frame import Flag
+from stickyd.interfaces import IHost
+from stickyd.net.addresses import local_address
+from stickyd.net.asyncio_transport import LoopTransport
+from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.asgi.access import LoggedApplication
+from stickyd.serve.asgi.config import AsgiOptions, configure
+from stickyd.serve.asgi.http import HttpProtocol, OpenConnections
+from stickyd.serve.asgi.lifespan import Lifespan
+from stickyd.serve.asgi.routing import RoutedProtocol
+from stickyd.serve.asgi.stickiness import receiving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IAddress
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IReadiness
+    from stickyd.serve.access_log import AccessLog
+    from stickyd.serve.asgi.lifespan import AsgiApplication
+    from stickyd.serve.http.context import Route
+    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.tls.loop_transport import TlsLoopProtocol
+    from stickyd.serve.tls.server import ServerTls, TlsTransport
+    from stickyd.serve.tls.tunnel import Tunnel
+
+#: Seconds that clients get to take the WebSocket close frame, and applications to notice
+#: that their clients are gone, before they are cut off.
+FAREWELL_SECONDS = 0.25
+
+#: What uvicorn asks a transport for, to see whether the client speaks TLS.
+_SECURE = {"sslcontext": True}
+
+
+@implementer(IHost)
+class AsgiHost:
+    """
+    Serves an ASGI application over HTTP/1.1 and WebSocket.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        application: AsgiApplication,
+        loop: asyncio.AbstractEventLoop,
+        name: str = "the ASGI application",
+        options: AsgiOptions | None = None,
+        tls: ServerTls | None = None,
+        access_log: AccessLog | None = None,
+        route: Route | None = None,
+        reception: Reception | None = None,
+    ) -> None:
+        """
+        :param loop: the worker's; it runs when connections come.
+        :param name: the application, for errors.
+        :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
+        :param access_log: where to write about requests; closed by :meth:`stop`.
+        :param route: see :class:`stickyd.serve.http.context.Shared`.
+        :param reception: the same.
+        """
+        options = AsgiOptions() if options is None else options
+        self._loop = loop
+        self._route = route
+        self._lifespan = Lifespan(application, loop, name, options.lifespan)
+        self._limits = options.limits
+        self._access_log = access_log
+        if access_log is not None:
+            application = LoggedApplication(application, access_log)
+        if reception is not None:
+            # Before the log, which so knows the client as the application does.
+            application = receiving(application, reception)
+        self._config = configure(application, options)
+        self._tls = tls
+        self._handshakes: set[TlsLoopProtocol] = set()
+        self._tunnels: set[Tunnel] = set()
+        self._connections = OpenConnections(self._emptied)
+        self._state = ServerState()
+        self._state.connections = self._connections
+        self._drained: list[Deferred[None]] = []
+        self._departing: set[HttpProtocol] = set()
+        self._released: list[Deferred[None]] = []
+        self._draining = False
+        self._given_up = False
+        self._clock: asyncio.TimerHandle | None = None
+
+    @property
+    def connections(self) -> int:
+        """
+        How many connections are open.
+        """
+        return len(self._connections) + len(self._handshakes) + len(self._tunnels)
+
+    @property
+    def requests(self) -> int:
+        """
+        How many requests were answered.
+        """
+        return self._state.total_requests
+
+    def start(self) -> Deferred[None]:
+        """
+        Have the application start; see :class:`IHost`.
+        """
+        self._renew_date()
+        return self._deferred(self._lifespan.startup())
+
+    def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
+        """
+        Serve a connection; see :class:`IHost`.
+        """
+        # An asyncio loop has all the methods of a readiness.
+        readiness = cast("IReadiness", self._loop)
+        if self._tls is not None and not handoff.flags & Flag.SECURE:
+            # Not asked for what it imports unless there is TLS.
+            from stickyd.serve.tls.loop_transport import TlsLoopProtocol
+
+            handshake = TlsLoopProtocol(
+                lambda: self._make_protocol(handoff), self._handshake_settled
+            )
+            self._handshakes.add(handshake)
+            tls = self._tls.accept(
+                lambda _: handshake, None if self._route is None else self._make_tunnel
+            )
+            SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
+            return
+        protocol = self._make_protocol(handoff)
+        LoopTransport(
+            readiness,
+            sock,
+            peer,
+            handoff.unread,
+            local_address(handoff),
+            _SECURE if handoff.flags & Flag.SECURE else None,
+        ).start(protocol)
+        protocol.await_first_request()
+
+    def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
+        parts = self._config, self._state, self._lifespan.state, self._loop
+        protocol = (
+            HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
+        )
+        protocol.came = handoff
+        protocol.limits = self._limits
+        if self._draining:
+            protocol.finish_soon()
+        return protocol
+
+    def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
+        from stickyd.serve.tls.tunnel import Tunnel
+
+        tunnel = Tunnel(cast("IReadiness", self._loop), tls)
+        tunnel.ended = self._tunnel_ended
+        self._tunnels.add(tunnel)
+        return tunnel
+
+    def _tunnel_ended(self, tunnel: Tunnel) -> None:
+        self._tunnels.discard(tunnel)
+        self._emptied()
+
+    def _handshake_settled(self, handshake: TlsLoopProtocol) -> None:
+        self._handshakes.discard(handshake)
+        self._emptied()
+
+    def release(
+        self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
+    ) -> Deferred[None]:
+        """
+        Give connections away between two requests; see :class:`IHost`.
+        """
+
+        def depart(connection: HttpProtocol) -> None:
+            self._departing.discard(connection)
+            if connection.idle and goes(connection.came):
+                give(*connection.detach(), connection.came)
+            elif self._draining:
+                connection.shutdown()
+            self._look_departing()
+
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol) and goes(connection.came):
+                self._departing.add(connection)
+                if not connection.when_idle(depart):
+                    # On TLS, whose state cannot go along: it is closed instead.
+                    self._departing.discard(connection)
+                    connection.shutdown()
+        released: Deferred[None] = Deferred()
+        self._released.append(released)
+        self._look_departing()
+        return released
+
+    def _look_departing(self) -> None:
+        if not any(connection.undecided for connection in self._departing):
+            released, self._released = self._released, []
+            for waiting in released:
+                waiting.callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Close idle connections, and the others after the response under way.  WebSockets
+        go on until one side ends them, or until :meth:`abort`.
+
+        :return: fires when no connection is left, and no task that the application has
+            still to finish for one that is gone.
+        """
+        self._draining = True
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol):
+                connection.shutdown()
+        for handshake in self._handshakes:
+            handshake.transport.hurry()
+        drained: Deferred[None] = Deferred()
+        self._drained.append(drained)
+        self._look()
+        return drained
+
+    def abort(self) -> None:
+        """
+        Close every connection; WebSockets with the code 1012, *service restart* (RFC 6455,
+        7.4, and its registry).  What is not over a moment later is cut off, and what the
+        application still does is cancelled.
+        """
+        for handshake in list(self._handshakes):
+            handshake.transport.abortConnection()
+        for tunnel in list(self._tunnels):
+            tunnel.abortConnection()
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol):
+                connection.transport.abort()
+                continue
+            try:
+                connection.shutdown()
+            except Exception:  # noqa: BLE001 - one connection's state is not the others'
+                self._log.failure("A WebSocket could not be closed in good order.")
+                connection.transport.abort()
+        self._loop.call_later(FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        for connection in list(self._connections):
+            connection.transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        self._given_up = True
+        self._look()
+
+    def stop(self) -> Deferred[None]:
+        """
+        Have the application shut down; see :class:`IHost`.
+        """
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        if self._access_log is not None:
+            self._access_log.close()
+        return self._deferred(self._lifespan.shutdown())
+
+    def _deferred(self, coroutine: Any) -> Deferred[None]:
+        return Deferred.fromFuture(self._loop.create_task(coroutine))
+
+    def _renew_date(self) -> None:
+        now = time.time()
+        date = (b"date", formatdate(now, usegmt=True).encode())
+        self._state.default_headers = [date, *self._config.encoded_headers]
+        self._clock = self._loop.call_later(1.0 - now % 1.0, self._renew_date)
+
+    def _emptied(self) -> None:
+        if self._drained:
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        if self.connections:
+            return
+        running = [task for task in self._state.tasks if not task.done()]
+        if running and not self._given_up:
+            # One after the other; no more can come, as there is no connection.
+            running[0].add_done_callback(lambda _: self._look())
+            return
+        drained, self._drained = self._drained, []
+        for waiting in drained:
+            waiting.callback(None)

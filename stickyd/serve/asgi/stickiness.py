@@ -1,0 +1,71 @@
+"""
+Receiving the requests of an ASGI application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from stickyd.claim_desk import claims_of_response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stickyd.claim_desk import Claimed
+    from stickyd.serve.asgi.lifespan import AsgiApplication
+    from stickyd.serve.stickiness import Reception, Visit
+
+    Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+#: The messages that carry a response's head.
+_HEADS = frozenset(["http.response.start", "websocket.accept", "websocket.http.response.start"])
+
+
+def receiving(application: AsgiApplication, reception: Reception) -> AsgiApplication:
+    """
+    Stand before an application, and do to its requests and responses what a
+    :class:`stickyd.serve.stickiness.Visit` does.
+    """
+
+    async def receive_first(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] in ("http", "websocket"):
+            claims: list[Claimed] = []
+            claims_of_response.set(claims)
+            send = _responding(_visit(scope, reception), claims, send)
+        await application(scope, receive, send)
+
+    return receive_first
+
+
+def _visit(scope: Any, reception: Reception) -> Visit:
+    """
+    Receive a request, and change its scope to what the application shall see.
+    """
+    client = scope["client"]
+    scheme = scope["scheme"]
+    websocket = scheme in ("ws", "wss")
+    visit = reception.begin(
+        client[0] if client else "", scheme in ("https", "wss"), scope["headers"]
+    )
+    scope["headers"] = visit.pairs
+    if visit.client is not None:
+        scope["client"] = (visit.client, 0)
+    if websocket:
+        scope["scheme"] = "wss" if visit.secure else "ws"
+    else:
+        scope["scheme"] = "https" if visit.secure else "http"
+    return visit
+
+
+def _responding(visit: Visit, claims: list[Claimed], send: Send) -> Send:
+    async def respond(message: dict[str, Any]) -> None:
+        if message["type"] in _HEADS:
+            message = {**message, "headers": visit.respond(message.get("headers", ()))}
+            if visit.claiming is not None:
+                await visit.claiming.asFuture(asyncio.get_running_loop())
+            for claimed in claims:
+                await claimed
+        await send(message)
+
+    return respond

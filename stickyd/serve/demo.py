@@ -1,0 +1,80 @@
+"""
+The demonstration: counts the hits of each client, in this worker's sessions.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.resource import Resource
+from typing_extensions import override
+
+from stickyd.affinity.client_identity import identity_of
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+    from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.record import Gone
+    from stickyd.sessions.registry import SessionRegistry
+
+
+class _Hits:
+    """
+    The count of one client.
+    """
+
+    __slots__ = ("count", "live")
+
+    def __init__(self, live: LiveSession) -> None:
+        self.live = live
+        self.count: int = live.data.get("hits", 0)
+
+    def store(self) -> None:
+        """
+        Write the count into the session.
+        """
+        self.live.data["hits"] = self.count
+
+
+class Counter(Resource):
+    """
+    Answers ``Worker <pid> session hits: <n>`` at every path.
+
+    As long as one client always reaches one worker, ``n`` rises by one each time.  The
+    client is his address; his session is found by it, without a cookie.
+    """
+
+    isLeaf = True
+
+    def __init__(self, sessions: SessionRegistry) -> None:
+        super().__init__()
+        self._sessions = sessions
+        self._hits: dict[object, _Hits] = {}
+        self._line = b"Worker %d session hits: %%d\n" % os.getpid()
+
+    @override
+    def render(self, request: Request) -> bytes:
+        address = request.getClientAddress()
+        client = getattr(address, "host", "")
+        hits = self._hits.get(client) or self._find(client, request)
+        hits.count += 1
+        return self._line % hits.count
+
+    def _find(self, client: str, request: Any) -> _Hits:
+        uid = b"address:" + client.encode()
+        live = self._sessions.find(uid)
+        if live is None:
+            came = request.channel.came
+            live = self._sessions.create(b"" if came is None else identity_of(came), uid=uid)
+            # So that it is there when sessions are carried.
+            live.save()
+        hits = self._hits[client] = _Hits(live)
+        live.call_before_leaving(hits.store)
+
+        def gone(_: Gone) -> None:
+            self._hits.pop(client, None)
+
+        live.call_when_gone(gone)
+        return hits

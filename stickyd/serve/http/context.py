@@ -1,0 +1,134 @@
+"""
+What all channels of a worker share.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.server import version
+
+from stickyd.serve.http.deadlines import Sweep
+from stickyd.serve.http.head import FieldBlock
+from stickyd.serve.http.limits import HTTPLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.head import RequestHead
+    from stickyd.serve.stickiness import Reception
+
+    Take = Callable[[socket, bytes], object]
+    Route = Callable[[RequestHead, Handoff], Take | None]
+
+
+#: How many field blocks are remembered, and how large each may be: about 1 MB at most.
+REMEMBERED_BLOCKS = 256
+REMEMBERED_BYTES = 1024
+
+
+class Shared:
+    """
+    Limits, the one timer, and the parts of response heads that are the same for a second.
+
+    :ivar clock: for delayed calls.
+    :ivar limits: the bounds.
+    :ivar sweep: the timer.
+    :ivar requests: how many were begun.
+    :ivar route: asked about every request before the application sees it, or
+        :obj:`None`.  It is given the head and the handoff that brought the connection,
+        and returns :obj:`None` to have it served here, or what takes the connection:
+        called with the socket, which it closes from then on, and with the bytes from the
+        start of that request's head.
+    :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
+    :ivar reception: what is done to requests and responses so that clients find back to
+        this worker, or :obj:`None`.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limits: HTTPLimits | None = None,
+        route: Route | None = None,
+        wall_clock: Callable[[], float] = time.time,
+        server: bytes = version,
+        reception: Reception | None = None,
+    ) -> None:
+        self.requests = 0
+        self.quiet_until = float("-inf")
+        self.limits = HTTPLimits() if limits is None else limits
+        self.clock = clock
+        self.sweep = Sweep(clock)
+        self.route = route
+        self.reception = reception
+        self.server = server
+        self._wall_clock = wall_clock
+        self._second = -1
+        self._blocks: dict[bytes, FieldBlock] = {}
+        self._date = b""
+        self._common = b""
+        self._success = b""
+
+    def field_block(self, raw: bytes, version: bytes) -> FieldBlock:
+        """
+        Parse the fields of a head, or remember how they were parsed: a client that comes
+        on a new connection for each request sends the same bytes as before.
+
+        :raises RequestError: if they are not what RFC 9112 allows.
+        """
+        blocks = self._blocks
+        block = blocks.get(raw)
+        if block is None or block.version is not version:
+            block = FieldBlock(raw, version, self.limits)
+            if len(raw) <= REMEMBERED_BYTES:
+                if len(blocks) >= REMEMBERED_BLOCKS:
+                    blocks.clear()
+                blocks[raw] = block
+        return block
+
+    def success(self) -> bytes:
+        """
+        Give the status line of a plain 200, and the fields that every response has.
+        """
+        if int(self._wall_clock()) != self._second:
+            self._renew()
+        return self._success
+
+    def common(self) -> bytes:
+        """
+        Give the fields that every response has, without a status line.
+        """
+        if int(self._wall_clock()) != self._second:
+            self._renew()
+        return self._common
+
+    def date(self) -> bytes:
+        """
+        Give the value of the field ``Date``.
+        """
+        if int(self._wall_clock()) != self._second:
+            self._renew()
+        return self._date
+
+    def _renew(self) -> None:
+        self._second = int(self._wall_clock())
+        self._date = datetimeToString(self._second)
+        self._common = b"Server: %b\r\nDate: %b\r\n" % (self.server, self._date)
+        self._success = b"HTTP/1.1 200 OK\r\n" + self._common
+
+    def refusal(self, status: int) -> bytes:
+        """
+        Make the whole response to a request that is not even one.
+        """
+        reason = RESPONSES.get(status, b"Error")
+        text = b"%d %b\n" % (status, reason)
+        return (
+            b"HTTP/1.1 %d %b\r\n%bConnection: close\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: %d\r\n\r\n%b"
+        ) % (status, reason, self.common(), len(text), text)

@@ -1,0 +1,257 @@
+"""
+What a worker does to requests and responses so that clients find back to it.
+
+It takes our stamps off the ids that clients send, and puts them on those that the
+application mints; gives the sticky cookie to clients that have none; has the primary
+remember ids that cannot be stamped; and tells the application what trusted proxies say of
+the client.  One :class:`Visit` does so for one request, whatever host serves it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from stickyd.affinity.forwarded import origin_of
+from stickyd.affinity.keys import CookieKey, HeaderKey
+from stickyd.affinity.resolve import learned_id
+from stickyd.affinity.spec import LearnKey, StampKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.affinity.peek.http1 import Head
+    from stickyd.affinity.spec import Affinity
+    from stickyd.affinity.token import Signer
+    from stickyd.affinity.trust import Networks
+
+    Pairs = list[tuple[bytes, bytes]]
+
+
+class ClaimIds(Protocol):
+    """
+    Has the primary remember ids as this worker's; gives what fires when it knows, or
+    :obj:`None` if it knows already.
+    """
+
+    def __call__(self, identifiers: list[bytes]) -> Deferred[None] | None: ...
+
+
+@dataclass(frozen=True)
+class CookieAttributes:
+    """
+    How the sticky cookie is set.
+
+    :ivar secure: ``auto`` (if the client speaks TLS), ``always`` or ``never``.
+    :ivar same_site: ``lax``, ``strict`` or ``none``.
+    :ivar max_age: in seconds; 0 is until the browser is closed.
+    """
+
+    path: str = "/"
+    domain: str = ""
+    same_site: str = "lax"
+    secure: str = "auto"
+    max_age: int = 0
+
+    def text(self, secure: bool) -> bytes:
+        """
+        Give what stands behind the cookie's value.
+
+        :param secure: whether the client speaks TLS.
+        """
+        parts = ["", f"Path={self.path}"]
+        if self.domain:
+            parts.append(f"Domain={self.domain}")
+        if self.max_age:
+            parts.append(f"Max-Age={self.max_age}")
+        if self.secure == "always" or (secure and self.secure == "auto"):
+            parts.append("Secure")
+        parts += ["HttpOnly", f"SameSite={self.same_site.capitalize()}"]
+        return "; ".join(parts).encode("ascii")
+
+
+class Reception:
+    """
+    Receives requests.
+
+    :ivar signer: may be replaced when the secrets are.
+    """
+
+    def __init__(
+        self,
+        affinity: Affinity,
+        signer: Signer | None,
+        own_slot: Callable[[], int],
+        claim: ClaimIds,
+        trust: Networks,
+        cookie: CookieAttributes | None = None,
+    ) -> None:
+        """
+        :param own_slot: gives the slot of this worker.
+        :param trust: whose word counts.
+        """
+        self.signer = signer
+        self.own_slot = own_slot
+        self.claim = claim
+        self.trust = trust
+        keys = affinity.keys
+        self.cookie = next((key for key in keys if isinstance(key, CookieKey)), None)
+        self.cookie_name = b"" if self.cookie is None else self.cookie.name.encode("ascii")
+        attributes = CookieAttributes() if cookie is None else cookie
+        self.cookie_tails = (attributes.text(False), attributes.text(True))
+        self.stamped = frozenset(
+            key.header.name.lower().encode("ascii") for key in keys if isinstance(key, StampKey)
+        )
+        self.learns = any(isinstance(key, LearnKey) for key in keys)
+        sources = [key.source for key in keys if isinstance(key, LearnKey)]
+        self.learned = {
+            source.name.lower().encode("ascii"): source
+            for source in sources
+            if isinstance(source, HeaderKey)
+        }
+        self.learned_cookies = {
+            source.name.encode("ascii"): source
+            for source in sources
+            if isinstance(source, CookieKey)
+        }
+
+    @property
+    def watches_responses(self) -> bool:
+        """
+        Whether responses may have ids in them.
+        """
+        return bool(self.stamped or self.learned or self.learned_cookies)
+
+    @property
+    def needed(self) -> bool:
+        """
+        Whether there is anything to do.
+        """
+        return bool(self.cookie or self.stamped or self.learns or self.trust)
+
+    def begin(self, host: str, secure: bool, pairs: Pairs) -> Visit:
+        """
+        Receive a request.
+
+        :param host: the peer's, as the handoff tells it; empty for a UNIX socket.
+        :param secure: whether the peer speaks TLS.
+        :param pairs: the fields; names in lower case.
+        """
+        return Visit(self, host, secure, pairs)
+
+
+class _Fields:
+    """
+    As much of a head as a key needs that stands in a field.
+    """
+
+    __slots__ = ("headers",)
+
+    def __init__(self, headers: Pairs) -> None:
+        self.headers = headers
+
+
+class Visit:
+    """
+    One request and its response.
+
+    :ivar pairs: the fields that the application shall see.
+    :ivar client: the client's host if a trusted proxy tells it, else :obj:`None`.
+    :ivar secure: whether the client speaks TLS, with us or with a trusted proxy.
+    :ivar claiming: fires when the response may leave; :obj:`None` if it may at once.
+    """
+
+    __slots__ = ("_reception", "_trusted", "_wants_cookie", "claiming", "client", "pairs", "secure")
+
+    def __init__(self, reception: Reception, host: str, secure: bool, pairs: Pairs) -> None:
+        self._reception = reception
+        self.pairs = pairs
+        self.client: str | None = None
+        self.secure = secure
+        self.claiming: Deferred[None] | None = None
+        self._trusted = host in reception.trust
+        if self._trusted:
+            origin = origin_of(host, pairs, reception.trust)
+            self.client = origin.client
+            if origin.proto is not None:
+                self.secure = origin.proto in ("https", "wss")
+        self._wants_cookie = reception.cookie is not None and not self._is_ours(
+            reception.cookie.key_of(cast("Head", _Fields(pairs)))
+        )
+        if reception.stamped:
+            self._unstamp()
+
+    @property
+    def unremarkable(self) -> bool:
+        """
+        Whether there is nothing to do for this request, nor for any other with the same
+        fields of the same peer.
+        """
+        return not (self._wants_cookie or self._trusted or self._reception.watches_responses)
+
+    def _is_ours(self, token: bytes | None) -> bool:
+        signer = self._reception.signer
+        if token is None or signer is None:
+            return False
+        return signer.slot_of(token) == self._reception.own_slot()
+
+    def _unstamp(self) -> None:
+        signer = self._reception.signer
+        stamped = self._reception.stamped
+        if signer is None or not any(name in stamped for name, _ in self.pairs):
+            return
+        pairs = []
+        for name, value in self.pairs:
+            found = signer.unstamp(value) if name in stamped else None
+            pairs.append((name, value if found is None else found[0]))
+        self.pairs = pairs
+
+    def respond(self, pairs: Iterable[tuple[bytes, bytes]]) -> Pairs:
+        """
+        Give the fields that the response shall have.  To be called once, with its head.
+
+        :param pairs: the application's, names in any case.
+        """
+        reception = self._reception
+        fields = []
+        minted: list[bytes] = []
+        private = True
+        for name, value in pairs:
+            known = name.lower()
+            if known in reception.stamped and reception.signer is not None:
+                value = reception.signer.stamp(value, reception.own_slot())
+            elif known in reception.learned:
+                minted.append(learned_id(reception.learned[known], value))
+            elif known == b"set-cookie":
+                cookie, _, rest = value.partition(b"=")
+                cookie = cookie.strip(b" \t")
+                if cookie == reception.cookie_name:
+                    # The application knows better.
+                    self._wants_cookie = False
+                source = reception.learned_cookies.get(cookie)
+                if source is not None:
+                    content = rest.partition(b";")[0].strip(b' \t"')
+                    if content:
+                        minted.append(learned_id(source, content))
+            elif known == b"cache-control":
+                lowered = value.lower()
+                private = b"public" not in lowered and b"s-maxage" not in lowered
+            fields.append((name, value))
+        if self._wants_cookie and private:
+            # Else a cache could give one client's cookie to all; there will be another
+            # response to set it on.
+            self._add_cookie(fields)
+        if minted:
+            self.claiming = reception.claim(minted)
+        return fields
+
+    def _add_cookie(self, fields: Pairs) -> None:
+        reception = self._reception
+        slot = reception.own_slot()
+        if reception.signer is None or slot < 0:
+            return
+        token = reception.signer.mint(slot).encode("ascii")
+        line = b"%b=%b%b" % (reception.cookie_name, token, reception.cookie_tails[self.secure])
+        fields.append((b"Set-Cookie", line))

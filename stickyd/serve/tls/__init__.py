@@ -1,0 +1,3 @@
+"""
+TLS in the worker.
+"""

@@ -1,0 +1,214 @@
+# ruff: noqa: N802 - the camelCase names are Twisted's
+# mypy: allow-untyped-calls
+# (Twisted has not annotated its TLS transport.)
+"""
+TLS in the worker, on any Twisted transport.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from typing_extensions import override
+from zope.interface import implementer
+
+from stickyd.errors import SettingError
+from stickyd.serve.tls.certificate import load_certificate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from socket import socket
+
+    from twisted.internet.interfaces import IProtocol, IReactorTime, ITransport
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+    from twisted.python.failure import Failure
+
+    from stickyd.serve.tls.certificate import Certificate
+    from stickyd.serve.tls.tunnel import Tunnel
+
+HANDSHAKE_SECONDS = 30.0
+"""
+A client that has not finished its handshake by then is thrown out.
+"""
+
+HURRY_SECONDS = 5.0
+"""
+The same, while the worker waits for its last connections to end.
+"""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """
+    The server's certificates, and what makes TLS connections with them.
+    """
+
+    def __init__(self, clock: IReactorTime, pairs: Sequence[str], http2: bool = False) -> None:
+        """
+        Read the certificates.
+
+        :param clock: times handshakes, and gathers small writes of a turn.
+        :param pairs: files as :func:`load_certificate` wants them.  A client that names
+            no host, or one that none is for, gets the first.
+        :param http2: offer ``h2`` before ``http/1.1``.
+        :raise SettingError: if a file is not what it should be.
+        """
+        if not pairs:
+            raise SettingError(
+                "TLS: no certificate; write CERTIFICATE.pem or CERTIFICATE.pem,KEY.pem"
+            )
+        protocols = (b"h2", b"http/1.1") if http2 else (b"http/1.1",)
+        self._certificates = _load(pairs, protocols)
+        self._clock = clock
+        self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
+
+    def accept(
+        self,
+        build: Callable[[ITransport], IProtocol],
+        make_tunnel: Callable[[TlsTransport], Tunnel] | None = None,
+    ) -> TlsTransport:
+        """
+        Make the TLS side of one connection.
+
+        :param build: makes the application's protocol for the TLS transport, and does
+            not connect it; called when the connection is made.
+        :param make_tunnel: makes a tunnel when the connection belongs to another worker;
+            without it none ever does.
+        :return: the protocol to be connected to the plain transport.
+        """
+        return TlsTransport(self._factory, build, self._clock, make_tunnel)
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self._certificates[0].context, None)
+
+
+def _load(pairs: Sequence[str], protocols: Sequence[bytes]) -> tuple[Certificate, ...]:
+    certificates = tuple(load_certificate(pair, protocols) for pair in pairs)
+
+    def choose(connection: SSL.Connection) -> None:
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        for certificate in certificates:
+            if certificate.serves(name):
+                connection.set_context(certificate.context)
+                return
+
+    certificates[0].context.set_tlsext_servername_callback(choose)
+    return certificates
+
+
+class TlsTransport(BufferingTLSTransport):
+    """
+    One connection's TLS: the protocol of the plain transport, the application's transport.
+
+    ``getPeerCertificate()`` and ``negotiatedProtocol`` tell what the handshake brought.
+
+    :ivar can_divert: whether :meth:`divert` may be called.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        factory: TLSMemoryBIOFactory,
+        build: Callable[[Any], IProtocol],
+        clock: IReactorTime,
+        make_tunnel: Callable[[TlsTransport], Tunnel] | None = None,
+    ) -> None:
+        # The application's protocol follows when there is a connection to ask about.
+        super().__init__(factory, cast("IProtocol", None))
+        self._build = build
+        self._handshake_clock = clock
+        self._make_tunnel = make_tunnel
+        self.can_divert = make_tunnel is not None
+
+    def divert(self) -> socket:
+        """
+        Give the plain text of the connection away.  The protocol is told nothing more.
+
+        No producer may be registered.
+
+        :return: one end of a socket pair, non-blocking, which the caller closes.
+        """
+        assert self._make_tunnel is not None
+        return self._make_tunnel(self).open()
+
+    def __getattr__(self, name: str) -> Any:
+        """
+        Give what the plain transport has, as Twisted's wrappers do, but not its detach():
+        the socket is of no use to anybody without the state of its TLS.
+        """
+        if name == "detach":
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+    @override
+    def makeConnection(self, transport: ITransport) -> None:
+        self.transport = transport
+        self.wrappedProtocol = self._build(self)
+        self._handshake_deadline = self._handshake_clock.callLater(
+            HANDSHAKE_SECONDS, self._check_handshake
+        )
+        super().makeConnection(transport)
+
+    def hurry(self) -> None:
+        """
+        Give a handshake that is under way only :data:`HURRY_SECONDS` more.
+        """
+        deadline = self._handshake_deadline
+        left = deadline.getTime() - self._handshake_clock.seconds() if deadline.active() else 0
+        if left > HURRY_SECONDS:
+            deadline.reset(HURRY_SECONDS)
+
+    def _check_handshake(self) -> None:
+        if self.getHandle().get_peer_finished() is None:
+            self.abortConnection()
+
+    @override
+    def loseConnection(self) -> None:
+        super().loseConnection()
+        self._close_notified()
+
+    @override
+    def unregisterProducer(self) -> None:
+        super().unregisterProducer()
+        self._close_notified()
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        self._close_notified()
+
+    @override
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        super()._tlsShutdownFinished(reason)
+        # The plain transport would wait for a producer that can write nothing any more.
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.transport.unregisterProducer()
+            producer.stopProducing()
+
+    def _close_notified(self) -> None:
+        """
+        Close the connection if our close_notify is out.
+
+        Twisted waits for the client's, without a deadline; neither TLS 1.3 (RFC 8446,
+        6.1) nor HTTP wants that, and a client could keep the descriptor for ever.
+        """
+        connection = self.getHandle()
+        if connection is None or not self.connected:
+            return
+        if connection.get_shutdown() & SSL.SENT_SHUTDOWN:
+            # As if the client's had come: or this orderly end would be reported to the
+            # application as a lost connection.
+            connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
+            self.transport.loseConnection()
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._handshake_deadline.active():
+            self._handshake_deadline.cancel()
+        super().connectionLost(reason)

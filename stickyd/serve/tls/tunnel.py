@@ -1,0 +1,159 @@
+# ruff: noqa: N802 - the camelCase names are Twisted's
+"""
+Rehoming a connection whose TLS lives here: the TLS stays, and the owner gets the plain text.
+
+The state of TLS cannot be passed on with the descriptor.  So the owner is given one end of
+a socket pair, and between the other end and the client's TLS this tunnel carries what
+either says, at the pace of the slower one.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from typing_extensions import override
+from zope.interface import implementer
+
+from stickyd.net.twisted_transport import SocketTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IReadiness
+    from stickyd.serve.tls.server import TlsTransport
+
+
+@implementer(IHalfCloseableProtocol)
+class _OwnerSide(Protocol):
+    """
+    What the owner says.
+    """
+
+    transport: Any
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        self._tunnel.tls.write(data)
+
+    def readConnectionLost(self) -> None:
+        # TLS has no half of an end, and no owner of a connection needs one.
+        self._tunnel.end_client()
+
+    def writeConnectionLost(self) -> None:
+        """
+        We said so ourselves.
+        """
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._tunnel.end_client()
+
+
+class _ClientSide(Protocol):
+    """
+    What the client says, decrypted.
+    """
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        self._tunnel.plain.write(data)
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._tunnel.end_owner()
+
+
+class Tunnel:
+    """
+    Joins a client's TLS with a socket pair.
+
+    For a host it is what its connections are, until the client or the owner ends it.
+
+    :ivar came: nothing: it does not go with a release, as its TLS cannot.
+    :ivar ended: called with this when it is over.
+    :ivar tls: the client's side.
+    :ivar plain: our end of the pair.
+    """
+
+    busy = False  # requests are under way elsewhere
+    came: Handoff | None = None
+    ended: Callable[[Any], object] | None = None
+
+    def __init__(self, readiness: IReadiness, tls: TlsTransport) -> None:
+        self._readiness = readiness
+        self.tls: Any = tls
+        self.plain: Any = None
+
+    def open(self) -> socket.socket:
+        """
+        Take the place of the protocol that the client's TLS had.
+
+        What that one has written still goes to the client, before anything of the owner's.
+
+        :return: the owner's end, non-blocking, which the caller closes.
+        """
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self.plain = SocketTransport(self._readiness, ours, UNIXAddress(None))
+        self.tls.wrappedProtocol = _ClientSide(self)
+        self.plain.start(_OwnerSide(self))
+        self.plain.registerProducer(self.tls, True)
+        self.tls.registerProducer(self.plain, True)
+        # The protocol before may have paused it.
+        self.tls.resumeProducing()
+        return theirs
+
+    def end_client(self) -> None:
+        """
+        Close the client's side in good order, after what the owner has said.
+        """
+        self.tls.unregisterProducer()
+        self.tls.loseConnection()
+
+    def end_owner(self) -> None:
+        """
+        Close the owner's side, after what the client has said.
+        """
+        self.plain.unregisterProducer()
+        self.plain.loseConnection()
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended(self)
+
+    # As a host's connections.
+
+    def say_goodbye(self, code: int) -> bool:
+        """
+        Whatever is said here is the owner's to say.
+        """
+        return False
+
+    def release(self, take: object) -> None:
+        """
+        It cannot be given away.
+        """
+
+    def drain(self) -> None:
+        """
+        The owner ends it when it has nothing more to say.
+        """
+
+    def abortConnection(self) -> None:
+        """
+        Cut both sides off.
+        """
+        self.tls.abortConnection()

@@ -1,0 +1,3 @@
+"""
+WSGI applications, in threads.
+"""

@@ -1,0 +1,3 @@
+"""
+Sessions for twisted.web.
+"""

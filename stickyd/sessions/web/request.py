@@ -1,0 +1,292 @@
+"""
+What a request has to do with sessions.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# Most of twisted.web has no annotations, so that calling it is an untyped call.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet.defer import DeferredList, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from typing_extensions import override
+
+from stickyd.errors import NoSuchSession, SessionMoved
+from stickyd.sessions.record import Gone
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.web.session import Session
+    from stickyd.sessions.web.site import SessionSite
+
+    _Base = server.Request
+else:
+    # A mixin: it stands before server.Request or a subclass of it.
+    _Base = object
+
+
+class SessionRequestMixin(_Base):
+    """
+    Stands before :class:`twisted.web.server.Request`, or a subclass of it, in the requests of
+    a :class:`stickyd.sessions.web.site.SessionSite`.
+
+    What a request does to its sessions is saved before the first byte of its
+    response, so that no client is told of what may be lost; if it cannot be saved the
+    request fails instead (500).  What it does after that byte is saved when it ends.
+    With a store that is not local, the sessions that the cookies name are loaded
+    before the resource is rendered, and the response waits for the store.
+
+    A request for a session that has moved to another worker is answered with 503 and
+    ``Retry-After``: a new session would make the client lose the one that it has.
+    """
+
+    _session_log = Logger()
+
+    # Used by this request, and not saved since.
+    _sessions_held: tuple[Session, ...] = ()
+    _sessions_work: tuple[Deferred[None], ...] = ()
+    # Loaded for this request: the registry does not keep what nobody uses.
+    _sessions_loaded: tuple[LiveSession, ...] = ()
+    # What waits to be written until the sessions are saved.
+    _output: list[bytes] | None = None
+    _output_ends = False
+
+    @override
+    def process(self) -> None:
+        site: SessionSite = cast("Any", self.channel).site
+        registry = site.session_registry
+        if registry.store.local:
+            super().process()
+            return
+        self.site = site
+        uids = {self.getCookie(self._cookie_name(secure)) for secure in (False, self.isSecure())}
+        loading = [registry.load(uid) for uid in uids if uid is not None]
+        gatherResults(loading, consumeErrors=True).addCallbacks(
+            self._process_loaded, self._session_failed
+        )
+
+    @override
+    def getSession(self, sessionInterface: Any = None, forceNotSecure: bool = False) -> Any:
+        """
+        As of :class:`twisted.web.server.Request`.
+
+        :raise stickyd.errors.SessionMoved: another worker has the session.
+        """
+        secure = self.isSecure() and not forceNotSecure
+        session: Session | None = self._secureSession if secure else self._insecureSession
+        if session is None:
+            session = self._find_session(secure) or self._make_session(secure)
+        else:
+            session.touch()
+            if session.live.ended is not None:
+                if session.live.ended is Gone.MOVED:
+                    raise SessionMoved("this session has moved to another worker")
+                session = self._find_session(secure) or self._make_session(secure)
+        if session not in self._sessions_held:
+            session.live.hold()
+            self._sessions_held += (session,)
+        if secure:
+            self._secureSession = cast("Any", session)  # there it seems to be None forever
+        else:
+            self._insecureSession = cast("Any", session)
+        if sessionInterface is not None:
+            return session.getComponent(sessionInterface)
+        return session
+
+    def regenerate_session(self, force_not_secure: bool = False) -> Session:
+        """
+        Give the session of this request a new id, and its client the new cookie.  To be
+        called when the client logs in, see
+        :meth:`stickyd.sessions.live.LiveSession.regenerate`.
+
+        Requests under way that have the session already keep it.
+
+        :raise RuntimeError: the response has begun, so that the cookie cannot be sent.
+        :raise stickyd.errors.SessionError: as :meth:`stickyd.sessions.live.LiveSession.save`.
+        """
+        if self.startedWriting:
+            raise RuntimeError("a session cannot be given a new id once the response has begun")
+        session = cast("Session", self.getSession(forceNotSecure=force_not_secure))
+        work = session.regenerate()
+        if work.called:
+            _raise_failure(work)
+        else:
+            self._sessions_work += (work,)
+        self._send_cookie(session)
+        return session
+
+    @override
+    def write(self, data: bytes) -> None:
+        if self._sessions_held and self._output is None:
+            self._save_sessions()
+        if self._output is None:
+            super().write(data)
+        else:
+            self._output.append(data)
+
+    @override
+    def finish(self) -> None:
+        if self._sessions_held and self._output is None:
+            self._save_sessions()
+        if self._output is None:
+            super().finish()
+        else:
+            self._output_ends = True
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self._sessions_held:
+            # The application has done what it has done, even if nobody hears of it.
+            self._settle_sessions().addErrback(self._log_unsaved)
+
+    @override
+    def processingFailed(self, reason: Failure) -> Failure:
+        if self._sessions_held and self._output is None:
+            # Here and not in write(): nobody is left to whom a second failure could go.
+            self._save_sessions(may_fail=False)
+        if not isinstance(reason.value, SessionMoved) or self.startedWriting:
+            return cast("Failure", super().processingFailed(reason))
+        body = b"This session has moved. Please try again.\n"
+        self.setResponseCode(http.SERVICE_UNAVAILABLE)
+        self.setHeader(b"Retry-After", b"1")
+        self.setHeader(b"Content-Type", b"text/plain")
+        self.setHeader(b"Content-Length", b"%d" % len(body))
+        self.write(body)
+        self.finish()
+        return reason
+
+    def _process_loaded(self, sessions: list[LiveSession | None]) -> None:
+        if self._disconnected:
+            return
+        self._sessions_loaded = tuple(session for session in sessions if session is not None)
+        super().process()
+
+    def _cookie_name(self, secure: bool) -> bytes:
+        cookie = cast("SessionSite", self.site).session_cookie
+        name = cookie.secure_name if secure else cookie.name
+        # As in twisted.web: a site that is a child of another has its own cookie.
+        sitepath = getattr(self, "sitepath", None)
+        return b"_".join([name, *sitepath]) if sitepath else name
+
+    def _find_session(self, secure: bool) -> Session | None:
+        uid = self.getCookie(self._cookie_name(secure))
+        if not uid:
+            return None
+        site = cast("SessionSite", self.site)
+        try:
+            session = site.getSession(uid)
+        except NoSuchSession:
+            # Never taken as the id of a new one: somebody may have planted it.
+            return None
+        if session.live.secure != secure:
+            # An id that was sent without TLS is worth nothing with it, and the reverse.
+            return None
+        session.live.key = site.session_key(self)
+        return session
+
+    def _make_session(self, secure: bool) -> Session:
+        site = cast("SessionSite", self.site)
+        session = site.make_session(site.session_key(self), secure)
+        self._send_cookie(session)
+        return session
+
+    def _send_cookie(self, session: Session) -> None:
+        cookie = cast("SessionSite", self.site).session_cookie
+        secure = session.live.secure
+        name = self._cookie_name(secure)
+        self.cookies[:] = [sent for sent in self.cookies if not sent.startswith(name + b"=")]
+        self.addCookie(
+            name,
+            session.uid,
+            domain=cookie.domain,
+            path=cookie.path,
+            max_age=None if cookie.max_age is None else str(cookie.max_age),
+            secure=secure or cookie.always_secure,
+            httpOnly=cookie.http_only,
+            sameSite=cookie.same_site,
+        )
+
+    def _settle_sessions(self) -> Deferred[Any]:
+        """
+        Save all that this request has done so far, and let go of the sessions.
+        """
+        work, self._sessions_work = self._sessions_work, ()
+        sessions, self._sessions_held = self._sessions_held, ()
+        settling = [session.settle().addErrback(_ended_meanwhile) for session in sessions]
+        for session, deferred in zip(sessions, settling, strict=True):
+            deferred.addBoth(_release, session.live)
+        if not work and len(settling) == 1:
+            return settling[0]
+        # All of them have an end before the first failure is told.
+        return DeferredList([*work, *settling], consumeErrors=True).addCallback(_first_failure)
+
+    def _save_sessions(self, may_fail: bool = True) -> None:
+        """
+        Save all that this request has done so far, and hold the response back until then.
+
+        :param may_fail: whether the request may fail for it.
+        """
+        if not self._sessions_work and all(session.settled for session in self._sessions_held):
+            # Most requests only look: no Deferred for them.
+            sessions, self._sessions_held = self._sessions_held, ()
+            for session in sessions:
+                session.live.release()
+            return
+        saving = self._settle_sessions()
+        if not saving.called:
+            self._output = []
+            saving.addCallbacks(self._sessions_saved, self._session_failed)
+        elif self.startedWriting or not may_fail:
+            saving.addErrback(self._log_unsaved)
+        else:
+            _raise_failure(saving)
+
+    def _sessions_saved(self, result: object) -> None:
+        output, self._output = self._output or [], None
+        if self._disconnected:
+            return
+        for data in output:
+            self.write(data)
+        if self._output_ends:
+            self.finish()
+
+    def _session_failed(self, failure: Failure) -> None:
+        if self.startedWriting or self._disconnected:
+            self._log_unsaved(failure)
+            self._sessions_saved(None)
+        else:
+            self._output = None
+            self.processingFailed(failure)
+
+    def _log_unsaved(self, failure: Failure) -> None:
+        self._session_log.failure("session: what a request did to it is lost", failure)
+
+
+def _release(result: Any, live: LiveSession) -> Any:
+    live.release()
+    return result
+
+
+def _ended_meanwhile(failure: Failure) -> None:
+    failure.trap(NoSuchSession)
+
+
+def _first_failure(results: list[tuple[bool, Any]]) -> Failure | None:
+    return next((result for success, result in results if not success), None)
+
+
+def _raise_failure(deferred: Deferred[Any]) -> None:
+    """
+    Raise what a Deferred that has fired has failed with, if it has.
+    """
+    if isinstance(deferred.result, Failure):
+        failure = deferred.result
+        deferred.addErrback(lambda _: None)
+        failure.raiseException()

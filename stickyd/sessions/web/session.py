@@ -1,0 +1,166 @@
+"""
+The session that twisted.web's applications see.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# Most of twisted.web has no annotations, so that calling it is an untyped call.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import succeed
+from twisted.logger import Logger
+from twisted.python.components import Componentized, registerAdapter
+from twisted.web import server
+from typing_extensions import override
+
+from stickyd.interfaces import ISessionData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.record import Gone
+    from stickyd.sessions.web.site import SessionSite
+
+
+class Session(server.Session):
+    """
+    A :class:`twisted.web.server.Session` that can be carried to another worker.
+
+    All that twisted.web's can be asked for is here, with the same meaning: adapters
+    registered for it, ``uid``, ``site``, ``expire``, ``touch``, ``notifyOnExpire``,
+    ``lastModified``, and ``sessionTimeout``, also as an attribute of a subclass.  What goes
+    along to another worker is :class:`stickyd.interfaces.ISessionData`; adapters and
+    callbacks belong to this process and stay.
+
+    :ivar live: the session itself, which does not know the web.
+    """
+
+    _log = Logger()
+
+    _declared_timeout: float | None = None
+
+    def __init__(self, site: SessionSite, uid: bytes, reactor: object = None) -> None:
+        """
+        :param site: knows the session by its id already.
+        :param uid: the id.
+        :param reactor: not used: the registry of the site has the clock.
+        """
+        Componentized.__init__(self)
+        self.site = site
+        self.uid = uid
+        self.expireCallbacks: list[Callable[[], object]] = []
+        self.sessionNamespaces: dict[Any, Any] = {}
+        self.live: LiveSession = site.session_registry.in_use(uid)
+        self.live.call_when_gone(self._gone)
+        self._ending: Deferred[None] | None = None
+        if self._declared_timeout is not None and not self.live.version:
+            self.live.idle = self._declared_timeout
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        # ``sessionTimeout = 60`` in a subclass is twisted.web's way to set it.
+        declared = cls.__dict__.get("sessionTimeout")
+        if isinstance(declared, (int, float)):
+            cls._declared_timeout = float(declared)
+            del cls.sessionTimeout
+
+    @property  # type: ignore[override]  # a plain int attribute in twisted.web
+    def sessionTimeout(self) -> float:  # noqa: N802 -- twisted.web's name
+        """
+        Seconds without a use after which it is over.
+        """
+        return self.live.idle
+
+    @sessionTimeout.setter
+    def sessionTimeout(self, seconds: float) -> None:  # noqa: N802 -- as above
+        self.live.idle = seconds
+
+    @property
+    def lastModified(self) -> float:  # noqa: N802 -- twisted.web's name, there an attribute
+        """
+        When it was last used, in seconds since 1970.
+        """
+        return self.live.touched
+
+    def call_before_leaving(self, callback: Callable[[], object]) -> None:
+        """
+        Have ``callback`` called before the session is carried to another worker, perhaps
+        more than once: the time to put what an adapter holds into
+        :class:`stickyd.interfaces.ISessionData`.
+        """
+        self.live.call_before_leaving(callback)
+
+    @override
+    def startCheckingExpiration(self) -> None:
+        """
+        Do nothing: the registry looks after all sessions together.
+        """
+
+    @override
+    def touch(self) -> None:
+        self.live.touch()
+
+    @override
+    def expire(self) -> None:
+        """
+        End the session.  The response of a request that uses it waits until the store has
+        removed it.
+        """
+        if self.live.ended is None:
+            self._ending = self.live.delete()
+
+    def regenerate(self) -> Deferred[None]:
+        """
+        Give the session a new id, see :meth:`stickyd.sessions.live.LiveSession.regenerate`.
+        The client does not hear of it: in a request call its ``regenerate_session``.
+        """
+        done = self.live.regenerate()
+        if self.live.uid != self.uid and self.live.ended is None:
+            del self.site.sessions[self.uid]
+            self.uid = self.live.uid
+            self.site.sessions[self.uid] = self
+        return done
+
+    @property
+    def settled(self) -> bool:
+        """
+        Whether :meth:`settle` has nothing to do.
+        """
+        return self._ending is None and not self.live.unsaved
+
+    def settle(self) -> Deferred[None]:
+        """
+        Bring to the store what a request has done to the session.
+
+        :return: fires when the store has it; fails as
+            :meth:`stickyd.sessions.live.LiveSession.save`, but not for a session that has
+            ended: what is not there needs no saving.
+        """
+        ended = self.live.ended
+        if ended is None or not ended.for_good:
+            return self.live.save()
+        done, self._ending = self._ending, None
+        return succeed(None) if done is None else done
+
+    def _gone(self, reason: Gone) -> None:
+        self.site.sessions.pop(self.uid, None)
+        if not reason.for_good:
+            return
+        callbacks, self.expireCallbacks = self.expireCallbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 -- the application's; the others must be called
+                self._log.failure("session: a callback of notifyOnExpire has failed")
+
+
+def _data_of(session: Session) -> Any:
+    return session.live.data
+
+
+registerAdapter(_data_of, Session, ISessionData)

@@ -1,0 +1,10 @@
+"""
+What the operator decided: every setting, frozen and checked.
+
+:class:`Settings` is what an embedding program imports; the table stands in
+:mod:`stickyd.settings.table`.
+"""
+
+from stickyd.settings.table import FIXED, Settings
+
+__all__ = ["FIXED", "Settings"]

@@ -1,0 +1,127 @@
+"""
+What one setting demands of another.
+
+Each value is sound by itself when it comes here (:mod:`stickyd.settings.values`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stickyd.affinity.keys import CookieKey
+from stickyd.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from stickyd.settings.table import Settings
+
+_ASGI = ("--asgi", "--asgi-factory")
+_RESOURCES = ("--resource", "--wsgi", "--static", "the demonstration")
+_HTTP = (*_ASGI, *_RESOURCES)
+
+#: The settings that only some kinds of applications understand.
+_OF_ONE_KIND = {
+    "http2": _RESOURCES,
+    "head_fields": _HTTP,
+    "body_bytes": _HTTP,
+    "idle_timeout": _HTTP,
+    "head_timeout": _HTTP,
+    "body_timeout": _HTTP,
+    "access_log": _HTTP,
+    "root_path": (*_ASGI, "--wsgi"),
+    "lifespan": _ASGI,
+    "limit_concurrency": _ASGI,
+    "ws_max_size": _ASGI,
+    "wsgi_threads": ("--wsgi",),
+}
+
+
+def spelt(name: str) -> str:
+    """
+    A setting's name as it is on the command line.
+    """
+    return name.replace("_", "-")
+
+
+def check(settings: Settings, given: AbstractSet[str]) -> None:
+    """
+    Refuse settings that contradict each other.
+
+    :param given: the names of those that are not as by default.
+    :raises SettingError: says what to write instead.
+    """
+    _check_application(settings, given)
+    _check_root_path(settings.root_path)
+    if settings.tls and settings.overflow == "503":
+        raise SettingError(
+            "--overflow 503 is plain HTTP, which a TLS client cannot read; with --tls write"
+            " --overflow close or reset"
+        )
+    if settings.http2 == "on" and not settings.tls:
+        raise SettingError("--http2 on needs --tls: HTTP/2 is agreed on in the TLS handshake")
+    for name in ("stick_limit", "stick_timeout"):
+        if name in given and settings.placement != "least":
+            raise SettingError(
+                f"--{spelt(name)} means nothing to the {settings.placement} placement; it is for"
+                " --placement least"
+            )
+    _check_cookie(settings, given)
+    # Parsed whoever asks for it: a wrong network must not come to light later.
+    networks = settings.networks
+    if settings.proxy_protocol == "on" and not networks:
+        raise SettingError(
+            "--proxy-protocol on: nobody is trusted to say who the client is; name your"
+            " proxies with --trust, for example --trust 10.0.0.0/8"
+        )
+
+
+def _check_application(settings: Settings, given: AbstractSet[str]) -> None:
+    applications = [f"--{kind}" for kind, _ in settings.applications]
+    if len(applications) > 1:
+        raise SettingError(f"{' and '.join(applications)}: only one application can be served")
+    kind = applications[0] if applications else "the demonstration"
+    for name, kinds in _OF_ONE_KIND.items():
+        if name in given and kind not in kinds:
+            raise SettingError(
+                f"--{spelt(name)} means nothing to {kind}; it is for {' and '.join(kinds)}"
+            )
+    if kind in _ASGI and settings.worker_reactor == "epoll":
+        raise SettingError(
+            f"{kind}: ASGI applications need an asyncio loop; write --worker-reactor"
+            " uvloop or asyncio instead of epoll"
+        )
+
+
+def _check_root_path(path: str) -> None:
+    # uvicorn encodes it as ASCII and puts it before the path as it is.
+    if path and (not path.startswith("/") or path.endswith("/") or not path.isascii()):
+        raise SettingError(
+            f"--root-path {path}: write it in ASCII, with a slash before and none behind, as"
+            " in --root-path /shop"
+        )
+
+
+def _check_cookie(settings: Settings, given: AbstractSet[str]) -> None:
+    if CookieKey not in {type(key) for key in settings.keys.keys}:
+        for name in ("path", "domain", "samesite", "secure", "max_age"):
+            if f"cookie_{name}" in given:
+                raise SettingError(
+                    f"--cookie-{spelt(name)} means nothing without a cookie; write for"
+                    " example --affinity cookie:stickyd,ip"
+                )
+    if settings.cookie_samesite == "none" and settings.cookie_secure == "never":
+        raise SettingError(
+            "--cookie-samesite none: browsers drop such a cookie unless it is Secure; write"
+            " --cookie-secure always"
+        )
+    for name in ("path", "domain"):
+        _check_cookie_attribute(name, getattr(settings, f"cookie_{name}"))
+
+
+def _check_cookie_attribute(name: str, value: str) -> None:
+    # RFC 6265, section 4.1.1: any character except controls and ";".
+    if not (value.isascii() and value.isprintable()) or ";" in value:
+        raise SettingError(f"--cookie-{name}: {value!r} cannot stand in a Set-Cookie header")
+    if name == "path" and not value.startswith("/"):
+        raise SettingError(f"--cookie-path: {value!r} does not begin with a slash; write /{value}")

@@ -1,0 +1,147 @@
+"""
+The command line of ``twistd stickyd``: options and a configuration file become settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from twisted.python import usage
+from typing_extensions import override
+
+from stickyd import __version__
+from stickyd.errors import OperatorError, SettingError
+from stickyd.settings.table import Settings, read_some, rules
+from stickyd.settings.toml import read_file
+from stickyd.settings.values import port_endpoint
+
+#: How the help shows a default of 0 that stands for something else.
+_NULL = {"workers": "auto", "limit-concurrency": "no limit"}
+
+
+def _shown(default: Any) -> str:
+    return " ".join(default) if isinstance(default, tuple) else f"{default:g}" if isinstance(
+        default, float) else str(default)  # fmt: skip
+
+
+def _parameter(name: str) -> list[str | None]:
+    rule, default = rules()[name]
+    # twistd's help has no place for what stands for the value, and a unit belongs there.
+    about = [rule.metavar]
+    if default != "":
+        about.append(f"default: {_NULL.get(name) or _shown(default)}")
+    return [name, {"workers": "w"}.get(name), None, f"{rule.help} [{', '.join(about)}]"]
+
+
+#: Options that may be given several times.
+_REPEATABLE = ("listen", "tls", "trust")
+
+
+class Options(usage.Options):
+    """
+    What ``twistd stickyd`` understands.
+
+    :ivar settings: the outcome.
+    """
+
+    synopsis = "[options]"
+    help_command = "twistd stickyd --help"
+    longdesc = (
+        "Runs a stateful web application on all cores; one client always reaches one worker."
+        " Every option can also stand in a TOML file, by the same name; the command line wins."
+        " Without an application, try: curl http://127.0.0.1:3000/"
+    )
+    optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
+        [
+            "port",
+            "p",
+            None,
+            "Listen on this TCP port: the same as --listen tcp:PORT. [default: 3000]",
+        ],
+        *(_parameter(name) for name in rules() if name not in _REPEATABLE),
+        ["config", "c", None, "Read options from this TOML file."],
+    ]
+    optFlags = [  # noqa: RUF012
+        ["check", None, "Check the options, import the application, say what is wrong, and exit."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = Settings()
+        self._listen: list[str] = []
+        self._tls: list[str] = []
+        self._trust: list[str] = []
+        self._arguments: list[str] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        self._listen.append(endpoint)
+
+    opt_listen.__doc__ = f"{rules()['listen'][0].help} [default: tcp:3000]"
+
+    def opt_tls(self, pair: str) -> None:
+        self._tls.append(pair)
+
+    opt_tls.__doc__ = rules()["tls"][0].help
+
+    def opt_trust(self, networks: str) -> None:
+        self._trust += networks.split(",")
+
+    opt_trust.__doc__ = rules()["trust"][0].help
+
+    def opt_version(self) -> NoReturn:
+        """
+        Show the version of stickyd and exit.
+        """
+        sys.stdout.write(f"stickyd {__version__}\n")
+        raise SystemExit(0)
+
+    @override
+    def parseOptions(self, options: Any = None) -> None:
+        """
+        Parse; an operator's mistake ends the process with one line.
+
+        twistd would print its whole help for a :exc:`usage.UsageError`, and the line
+        that says what is wrong below it.
+        """
+        self._arguments = sys.argv[1:] if options is None else list(options)
+        try:
+            super().parseOptions(options)
+        except (usage.UsageError, OperatorError) as problem:
+            raise SystemExit(f"stickyd: {problem} (see: {self.help_command})") from None
+
+    def reread(self) -> Settings:
+        """
+        Read the same command line again, and the configuration file as it is now.
+
+        :raises SettingError: if something is wrong with them.
+        """
+        again = Options()
+        try:
+            usage.Options.parseOptions(again, self._arguments)
+        except usage.UsageError as problem:
+            raise SettingError(str(problem)) from None
+        return again.settings
+
+    @override
+    def parseArgs(self, *unexpected: str) -> None:
+        if unexpected:
+            raise SettingError(f"unexpected argument {unexpected[0]!r}; options begin with --")
+
+    @override
+    def postOptions(self) -> None:
+        given: dict[str, Any] = {}
+        if self["config"] is not None:
+            given.update(read_file(Path(self["config"])))
+        if self["port"] is not None:
+            self._listen.insert(0, port_endpoint("--port", self["port"]))
+        command_line = {name: self[name] for name in rules() if self.get(name) is not None}
+        if self._listen:
+            command_line["listen"] = self._listen
+        if self._tls:
+            command_line["tls"] = self._tls
+        if self._trust:
+            command_line["trust"] = self._trust
+        given.update(read_some(command_line, "--"))
+        self.settings = Settings(**given)

@@ -1,0 +1,3 @@
+"""
+What the operating system is asked: users, CPUs, secrets in files.
+"""

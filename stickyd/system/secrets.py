@@ -1,0 +1,75 @@
+"""
+The secrets that sign tokens: those of ``--secret-file``, or one that nobody knows.
+"""
+
+from __future__ import annotations
+
+import secrets
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from stickyd.affinity.keys import CookieKey
+from stickyd.affinity.spec import StampKey
+from stickyd.affinity.token import Signer
+from stickyd.errors import SettingError
+
+if TYPE_CHECKING:
+    from stickyd.settings import Settings
+
+_log = Logger()
+
+
+class Secrets:
+    """
+    Gives the secrets, at the start and again at each reload.
+
+    :ivar own: the one that is used without a file: the same for as long as the primary
+        lives, so that a reload loses no client.
+    """
+
+    def __init__(self, own: bytes = b"") -> None:
+        """
+        :param own: that of a former self of this process.
+        """
+        self.own = own or secrets.token_bytes(32)
+
+    def of(self, settings: Settings) -> tuple[bytes, ...]:
+        """
+        Give the secrets that settings ask for: the first signs, all verify.
+
+        :return: nothing if no entry of ``--affinity`` needs a token.
+        :raises SettingError: if the file cannot be read, or a secret in it can be guessed.
+        """
+        found: tuple[bytes, ...] = (self.own,)
+        if settings.secret_file:
+            # Even if nobody needs them: a mistake is better found now than on the day that
+            # somebody does.
+            found = _read(Path(settings.secret_file))
+        if any(isinstance(key, (CookieKey, StampKey)) for key in settings.keys.keys):
+            return found
+        return ()
+
+
+def _read(path: Path) -> tuple[bytes, ...]:
+    try:
+        lines = path.read_bytes().splitlines()
+        readable = path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
+    except OSError as problem:
+        raise SettingError(f"--secret-file {path}: {problem.strerror}") from None
+    found = tuple(line.strip() for line in lines if line.strip())
+    try:
+        Signer(found)
+    except SettingError as problem:
+        raise SettingError(
+            str(problem).replace("--secret-file:", f"--secret-file {path}:")
+        ) from None
+    if readable:
+        _log.warn(
+            "--secret-file {path}: any user of this machine can read it or write to it, and so"
+            " choose a worker; chmod 600 {path}",
+            path=path,
+        )
+    return found

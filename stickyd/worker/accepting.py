@@ -1,0 +1,146 @@
+"""
+Accepting in the worker, where the kernel steers.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from stickyd.affinity.key_counts import Tally
+from stickyd.affinity.spec import parse_affinity
+from stickyd.handoff.frame import Handoff
+from stickyd.net.accept_loop import AcceptLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.interfaces import IReadiness
+    from stickyd.worker.handoffs import Adoption
+    from stickyd.worker.outbox import Outbox
+    from stickyd.worker.slot_map import Places
+
+
+class Listening:
+    """
+    The listening sockets that this worker was entrusted with.
+
+    What is accepted is served as if it had been handed over.  A client whose key belongs
+    to another slot, as the kernel has not heard of a new placement yet or the client
+    waited in the queue meanwhile, goes to the primary.
+
+    :ivar accepted: how many connections were accepted and are served here.
+    :ivar tally: counts them by key, for the next heartbeat.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        readiness: IReadiness,
+        affinity: Sequence[str],
+        adoption: Adoption,
+        places: Places,
+        outbox: Outbox,
+    ) -> None:
+        """
+        :param affinity: the setting; asked for only if there are sockets to accept from.
+        """
+        self._clock = clock
+        self._readiness = readiness
+        self._affinity = affinity
+        self._adoption = adoption
+        self._places = places
+        self._outbox = outbox
+        self._key_of: Callable[[str], bytes]
+        self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
+        self.accepted = 0
+        self.tally = Tally()
+        self._accepting = True
+        self._orphaned = False
+        self._over = False
+
+    def add(self, handoff: Handoff) -> None:
+        """
+        Accept from a listening socket, from now until we are told not to.
+        """
+        sock = socket.socket(fileno=handoff.descriptor)
+        if self._over:
+            sock.close()
+            return
+        if not self._loops:
+            key = parse_affinity(self._affinity).keys[0]
+            self._key_of = key.key_of  # type: ignore[assignment]  # it is an address's
+        # A spare is told its slot, and any worker its fellows', by the other channel, perhaps
+        # later; if sooner, what was told there may be newer.
+        self._places.occupy(handoff.slot)
+        if not self._places.slots:
+            slots = int(handoff.unread)
+            self._places.update(slots, range(slots))
+        # A primary that has replaced itself entrusts us with the same socket again.
+        self._drop(sock.getsockname())
+        loop = AcceptLoop(self._clock, self._readiness, sock, self._take, self._adoption.window)
+        self._loops[sock.getsockname()] = sock, loop
+        if self._accepting:
+            loop.start()
+
+    def _take(self, descriptor: int, host: str, port: int) -> None:
+        key = self._key_of(host)
+        handoff = Handoff(descriptor, host, port, key)
+        if self._orphaned or self._places.slot_of(key) == self._places.slot:
+            self.accepted += 1
+            self.tally.add(key, host)
+            self._adoption.adopt(handoff)
+        else:
+            self._outbox.send(handoff)
+
+    def look(self) -> None:
+        """
+        Called when there may be room for connections again.
+        """
+        if self._accepting:
+            for _, loop in self._loops.values():
+                loop.start()
+
+    def released(self, slots: int, standing: Sequence[int]) -> None:
+        """
+        Called with each new placement, before anything is given away by it.
+
+        :param slots: 0 if our successor takes over.
+        """
+        if not slots or self._places.slot not in standing:
+            self._accepting = False
+            for _, loop in self._loops.values():
+                loop.pause()
+
+    def accept(self) -> None:
+        """
+        Called when our slot stands again, or our successor has died.
+        """
+        self._accepting = True
+        self.look()
+
+    def close(self) -> None:
+        """
+        Accept no more.  What is queued waits for our successor, if the primary lives.
+        """
+        self._over = True
+        for address in list(self._loops):
+            self._drop(address)
+
+    def close_orphaned(self) -> None:
+        """
+        Accept no more, but for what is queued: the primary is dead, and so nobody else
+        would.
+        """
+        self._orphaned = True
+        for _, loop in self._loops.values():
+            loop.stop()
+        self.close()
+
+    def _drop(self, address: object) -> None:
+        sock, loop = self._loops.pop(address, (None, None))
+        if sock is not None and loop is not None:
+            loop.pause()
+            sock.close()

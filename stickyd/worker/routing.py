@@ -1,0 +1,169 @@
+"""
+Rehoming: each request goes to the slot that owns its client, whatever connection it comes on.
+
+A reverse proxy sends many clients down one keep-alive connection.  So the worker asks of
+every request head, before the application sees it, whom it belongs to; if that is another
+slot, the connection goes there with the bytes from the start of that head.  Only what the
+worker cannot know goes back to the primary to be looked at: an id that another worker may
+have minted, and a client whom no entry knows, who would go to the least loaded slot.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from stickyd.affinity.address import IpKey, TextKey
+from stickyd.affinity.forwarded import origin_of
+from stickyd.affinity.peek.client_hello import SniKey
+from stickyd.handoff.frame import BY_KEY, Flag, Purpose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from stickyd.affinity.peek.http1 import Head
+    from stickyd.affinity.resolve import Resolver, Verdict
+    from stickyd.affinity.trust import Networks
+    from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.head import RequestHead
+    from stickyd.worker.claims import OwnIds, OwnKeys
+    from stickyd.worker.outbox import Outbox
+    from stickyd.worker.slot_map import Places
+
+    Take = Callable[[socket, bytes], object]
+
+
+class Rehoming:
+    """
+    Says of each request whether it is served here, and gives the connection away if not.
+
+    :ivar paused: serve everything here; while the server stops there is nowhere to go.
+    """
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        places: Places,
+        own_ids: OwnIds,
+        own_keys: OwnKeys,
+        outbox: Outbox,
+        trust: Networks,
+    ) -> None:
+        """
+        :param resolver: one that does not know the claims.
+        :param trust: whose connections carry many clients.
+        """
+        self._resolver = resolver
+        self._places = places
+        self._own_ids = own_ids
+        self._own_keys = own_keys
+        self._outbox = outbox
+        self._trust = trust
+        self._fields_say_all = resolver.needs_fields_only and places.knows_keys
+        self.paused = False
+
+    @property
+    def needed(self) -> bool:
+        """
+        Whether a request can say anything that its connection does not.
+        """
+        return self._resolver.asks_requests
+
+    def route(self, light: RequestHead, came: Handoff) -> Take | None:
+        """
+        Say who shall have the connection.
+
+        :param light: the head of the request that has come.
+        :param came: the handoff that brought the connection; it is told whom the request
+            belongs to, so that sessions and a later release know.
+        :return: what takes the socket and the bytes from the start of the head;
+            :obj:`None` to have the request served here.
+        """
+        seen = came.seen
+        if seen is not None and seen[0] is light.headers and seen[1] == self._places.changes:
+            return None
+        placed = came.flags & Flag.PLACED
+        came.flags &= ~Flag.PLACED
+        if self.paused or not self._places.slots:
+            return None
+        head = cast("Head", light)  # it has the same attributes
+        verdict = self._resolver.resolve(came.host, head)
+        if verdict.learned is not None:
+            return self._route_learned(verdict.learned, head, came, bool(placed))
+        if verdict.newcomer:
+            return self._route_newcomer(head, came, bool(placed))
+        came.newcomer = came.seen = None
+        if self._is_of_connection(verdict, came):
+            return None
+        return self._route_known(verdict, head, came, bool(placed))
+
+    def _is_of_connection(self, verdict: Verdict, came: Handoff) -> bool:
+        """
+        Whether a verdict rests on what the primary knew better: it saw the ClientHello.
+        """
+        if isinstance(verdict.entry, SniKey):
+            return True
+        by_address = isinstance(verdict.entry, (IpKey, TextKey))
+        return by_address and self._resolver.needs_hello and came.host not in self._trust
+
+    def _route_known(
+        self, verdict: Verdict, head: Head, came: Handoff, placed: bool
+    ) -> Take | None:
+        if verdict.slot is None:
+            assert verdict.key is not None
+            slot, key = BY_KEY, verdict.key
+            if not self._places.knows_keys:
+                if placed:
+                    self._own_keys.add(key)
+                elif key not in self._own_keys:
+                    return partial(self._ask, came)
+            target = self._places.slot_of(key)
+        else:
+            target = slot = verdict.slot
+            key = self._resolver.address_key(came.host, head)
+        if target == self._places.slot:
+            came.slot, came.key = slot, key
+            if self._fields_say_all:
+                # The same fields are the same object, as long as somebody holds it.
+                came.seen = head.headers, self._places.changes
+            return None
+        if placed:
+            # Somebody who knows the slots better, or later, than we do.
+            return None
+        return partial(self._give, came, slot, key)
+
+    def _route_learned(
+        self, identifier: bytes, head: Head, came: Handoff, placed: bool
+    ) -> Take | None:
+        if placed:
+            self._own_ids.add(identifier)
+        if identifier not in self._own_ids:
+            return partial(self._ask, came)
+        self._own_ids.used(identifier)
+        came.newcomer = came.seen = None
+        came.slot = self._places.slot
+        came.key = self._resolver.address_key(came.host, head)
+        return None
+
+    def _route_newcomer(self, head: Head, came: Handoff, placed: bool) -> Take | None:
+        # A client's own connection stays where it is, but a proxy's brings others, and
+        # nothing but the last request of somebody else has led it here.
+        client = ""
+        if came.host in self._trust:
+            client = origin_of(came.host, head.headers, self._trust).client or ""
+            if not placed and (not client or client != came.newcomer):
+                return partial(self._ask, came)
+        came.newcomer, came.seen = client, None
+        came.slot, came.key = self._places.slot, b""
+        return None
+
+    def _give(self, came: Handoff, slot: int, key: bytes, sock: socket, unread: bytes) -> None:
+        handoff = self._outbox.pack(sock, unread, came, slot, key, Flag.PLACED)
+        if handoff is not None:
+            self._outbox.send(handoff)
+
+    def _ask(self, came: Handoff, sock: socket, unread: bytes) -> None:
+        handoff = self._outbox.pack(sock, unread, came, BY_KEY, came.key, purpose=Purpose.RESOLVE)
+        if handoff is not None:
+            self._outbox.send(handoff)

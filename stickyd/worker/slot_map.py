@@ -1,0 +1,69 @@
+"""
+What a worker knows of the slots.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stickyd.affinity.client_identity import home_of
+from stickyd.placement.choose import LEAST, placement_in_worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Places:
+    """
+    How clients are placed, as far as a worker can know it.
+
+    :ivar slot: the worker's own; -1 for a spare.
+    :ivar slots: how many there are; 0 until the primary has told.
+    :ivar changes: how often that has changed.
+    :ivar knows_keys: whether a key alone says where its client belongs; with ``least``
+        only the primary knows.
+    """
+
+    def __init__(self, slot: int, placement: str) -> None:
+        """
+        :param placement: the setting.
+        """
+        self.slot = slot
+        self.slots = self.changes = 0
+        self._standing: Sequence[int] = ()
+        self.knows_keys = placement != LEAST
+        self._placement = placement
+        self._stands: frozenset[int] = frozenset()
+        self.slot_of: Callable[[bytes], int] = lambda key: self.slot
+
+    def update(self, slots: int, standing: Sequence[int]) -> None:
+        """
+        Called when the primary tells how clients are placed from now on.
+
+        :param standing: of all slots, those that stand; if none does, nothing changes, as
+            there is no better place for anybody.
+        """
+        if standing:
+            self.slots, self._standing = slots, standing
+            self.changes += 1
+            self._stands = frozenset(standing)
+            self.slot_of = placement_in_worker(self._placement, slots, standing, self.slot).slot_of
+
+    def occupy(self, slot: int) -> None:
+        """
+        Called when a spare is given its slot.
+        """
+        self.slot = slot
+        self.update(self.slots, self._standing)
+
+    def stands(self, slot: int) -> bool:
+        """
+        Whether clients may be placed on a slot.
+        """
+        return slot in self._stands
+
+    def home_of(self, identity: bytes) -> int:
+        """
+        The slot of a client; see :func:`stickyd.affinity.client_identity.home_of`.
+        """
+        return home_of(identity, self.slot_of, self.stands)
