@@ -36,7 +36,7 @@ from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.operations import Changes
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner
-from stickyd.fleet.process.spec import Birth
+from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_workers import Life
 from stickyd.handoff.frame import Handoff
@@ -204,7 +204,7 @@ class FleetModel(RuleBasedStateMachine):
         self.spawner = Spawner(
             self.primary,  # type: ignore[arg-type] # as much of a reactor as it uses
             self.primary.readiness,
-            Birth(["worker"], read),
+            WorkerSpec(["worker"], read),
             self.fleet,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(MOST_REQUESTS, 0, lambda: 0.0, lambda slot: self.changes.reload([slot])),

@@ -45,7 +45,7 @@ from stickyd.fleet.process.handoff_link import QUIET, STARVED_SECONDS
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS, WorkerProcess
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, worker_command
-from stickyd.fleet.process.spec import Birth
+from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.process.termination import KILL_AFTER, describe_death
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import Handoff, Purpose
@@ -198,7 +198,7 @@ class Rig:
         self.spawner = Spawner(
             cast("Any", self.reactor),
             self.readiness,
-            Birth(worker_command(self.settings), self.settings, secrets=SECRETS),
+            WorkerSpec(worker_command(self.settings), self.settings, secrets=SECRETS),
             self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),

@@ -68,7 +68,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Birth:
+class WorkerSpec:
     """
     A worker that was started.
     """
@@ -111,7 +111,7 @@ class Server:
         :param before: the command that runs it, and becomes it.
         """
         self.workers = workers
-        self.births: list[Birth] = []
+        self.births: list[WorkerSpec] = []
         self.port = 0
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
         self._allowed: list[str] = []
@@ -156,7 +156,7 @@ class Server:
     def _notice(self, line: str) -> None:
         started = _STARTED.search(line)
         if started is not None:
-            self.births.append(Birth(int(started[1] or started[2]), int(started[3])))
+            self.births.append(WorkerSpec(int(started[1] or started[2]), int(started[3])))
 
     # what is known of it
 

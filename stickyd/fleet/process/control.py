@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.fleet.process.process import WorkerProcess
-    from stickyd.fleet.process.spec import Birth
+    from stickyd.fleet.process.spec import WorkerSpec
     from stickyd.interfaces import IFleet
 
 
@@ -82,7 +82,7 @@ class WorkerControl(ControlProtocol):
 
     # what it is told
 
-    def serve(self, birth: Birth, slot: int) -> Deferred[object]:
+    def serve(self, birth: WorkerSpec, slot: int) -> Deferred[object]:
         """
         Ask it to serve.
 

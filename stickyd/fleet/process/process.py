@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.affinity.key_counts import Report
-    from stickyd.fleet.process.spec import Birth, IWorkerReactor
+    from stickyd.fleet.process.spec import IWorkerReactor, WorkerSpec
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.channel import HandoffChannel
     from stickyd.handoff.frame import Handoff
@@ -62,7 +62,7 @@ class WorkerProcess(ProcessProtocol):
         self,
         reactor: IWorkerReactor,
         readiness: IReadiness,
-        birth: Birth,
+        birth: WorkerSpec,
         fleet: IFleet,
         events: IWorkerEvents,
         slot: Slot | None,

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.fleet.process.process import WorkerProcess
-from stickyd.fleet.process.spec import Birth
+from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.interfaces import ISpawner, IWorkerEvents
 from stickyd.system.run_as import identity
 
@@ -85,7 +85,7 @@ class Spawner:
         self,
         reactor: IWorkerReactor,
         readiness: IReadiness,
-        birth: Birth,
+        birth: WorkerSpec,
         fleet: IFleet,
         backoff: Backoff,
         recycling: Recycling,
@@ -185,7 +185,7 @@ class Spawner:
                 self._starting.append(worker)
                 worker.start()
 
-    def renew(self, birth: Birth) -> None:
+    def renew(self, birth: WorkerSpec) -> None:
         """
         Start workers with ``birth`` from now on, and replace the spares.
         """
@@ -266,14 +266,16 @@ class Spawner:
         """
 
 
-def birth_of(settings: Settings, secrets: tuple[bytes, ...]) -> Birth:
+def birth_of(settings: Settings, secrets: tuple[bytes, ...]) -> WorkerSpec:
     """
     What the workers of these settings are started with.
 
-    :param secrets: as :class:`Birth` has them.
+    :param secrets: as :class:`WorkerSpec` has them.
     :raises SettingError: if there is no such user or group, or we may not become it.
     """
-    return Birth(worker_command(settings), settings, *identity(settings.uid, settings.gid), secrets)
+    return WorkerSpec(
+        worker_command(settings), settings, *identity(settings.uid, settings.gid), secrets
+    )
 
 
 def worker_command(settings: Settings) -> list[str]:

@@ -29,7 +29,7 @@ class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
 
 
 @dataclass(frozen=True)
-class Birth:
+class WorkerSpec:
     """
     What every worker of one generation is started with.
 
