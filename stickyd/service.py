@@ -24,7 +24,7 @@ from stickyd.fleet.operations import Changes
 from stickyd.fleet.orders import Orders
 from stickyd.fleet.placing import ClaimLimits, remember_clients
 from stickyd.fleet.process.recycle import Recycling
-from stickyd.fleet.process.spawner import Spawner, birth_of
+from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_workers import Life
 from stickyd.fleet.upgrade_state import Succession
@@ -148,7 +148,7 @@ class StickyService(Service):
         return Spawner(
             self._reactor,
             self._readiness,
-            birth_of(settings, secrets),
+            spec_of(settings, secrets),
             self.fleet,
             self._backoff,
             recycling,

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from stickyd.affinity.token import Signer
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application, without_signals
-from stickyd.fleet.process.spawner import birth_of
+from stickyd.fleet.process.spawner import spec_of
 from stickyd.settings.table import MOST_WORKERS, changed, fixed
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Orders:
         resolver = self._fleet.resolver
         if secrets and resolver is not None:
             resolver.signer = Signer(secrets)
-        self._spawner.renew(birth_of(settings, secrets))
+        self._spawner.renew(spec_of(settings, secrets))
         return self._changes.reload()
 
     def _not_reloaded(self, failure: Failure) -> list[str]:

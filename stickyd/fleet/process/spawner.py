@@ -266,7 +266,7 @@ class Spawner:
         """
 
 
-def birth_of(settings: Settings, secrets: tuple[bytes, ...]) -> WorkerSpec:
+def spec_of(settings: Settings, secrets: tuple[bytes, ...]) -> WorkerSpec:
     """
     What the workers of these settings are started with.
 
