@@ -26,7 +26,7 @@ from stickyd.fleet.placing import ClaimLimits, remember_clients
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
-from stickyd.fleet.slot_workers import Life
+from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.upgrade_state import Succession
 from stickyd.listen.listeners import Entrance
 from stickyd.listen.refusal import Overflow
@@ -155,9 +155,9 @@ class StickyService(Service):
             skew.told,
         )
 
-    def _life(self, slot: Slot) -> Life:
+    def _life(self, slot: Slot) -> SlotWorkers:
         settings = self.settings
-        return Life(
+        return SlotWorkers(
             slot,
             self._reactor,
             self._spawner,

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_machine import new_lifecycle
-from stickyd.fleet.slot_workers import FLIP_SECONDS, SOUND_SECONDS, STOPPED, Life
+from stickyd.fleet.slot_workers import FLIP_SECONDS, SOUND_SECONDS, STOPPED, SlotWorkers
 from stickyd.handoff.frame import Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
 
@@ -27,7 +27,7 @@ class Rig:
         self.slot = Slot(0, self.clock, QueueLimits(10, 1000.0), FakeRefusal())
         self.gave_up: list[Slot] = []
         self.ended: list[Slot] = []
-        self.life = Life(
+        self.life = SlotWorkers(
             self.slot,
             self.clock,
             self.spawner,

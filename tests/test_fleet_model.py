@@ -38,7 +38,7 @@ from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.slot_workers import Life
+from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.placement.rendezvous import Rendezvous
@@ -238,11 +238,11 @@ class FleetModel(RuleBasedStateMachine):
             child.get_ready()
         self.everything_runs()
 
-    def make_life(self, slot: Slot) -> Life:
+    def make_life(self, slot: Slot) -> SlotWorkers:
         """
         Equip a slot.
         """
-        return Life(
+        return SlotWorkers(
             slot,
             self.primary,
             self.spawner,

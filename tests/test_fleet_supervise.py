@@ -15,7 +15,7 @@ from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.operations import Changes
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.slot_workers import Life
+from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
 from stickyd.placement.failover import Standing
@@ -29,8 +29,8 @@ def start(fleet: Fleet, spawner: FakeSpawner, count: int, most_crashes: int) -> 
     """
     backoff = Backoff(1.0, 8.0, lambda: 1.0)
 
-    def make_life(slot: Slot) -> Life:
-        return Life(
+    def make_life(slot: Slot) -> SlotWorkers:
+        return SlotWorkers(
             slot,
             fleet.clock,
             spawner,

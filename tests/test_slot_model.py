@@ -28,7 +28,7 @@ from zope.interface import implementer
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.slot_workers import Life
+from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.handoff.fd_passing import channel_pair
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHandoffReceiver, IRefusal, ISpawner, IWorker
@@ -187,11 +187,11 @@ class Model(RuleBasedStateMachine):
         self.fleet.start(1, self.make_life)
         (self.slot,) = self.fleet.slots
 
-    def make_life(self, slot: Slot) -> Life:
+    def make_life(self, slot: Slot) -> SlotWorkers:
         """
         Equip the slot.
         """
-        return Life(
+        return SlotWorkers(
             slot,
             self.clock,
             self,

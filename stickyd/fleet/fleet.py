@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.affinity.resolve import Resolver
-    from stickyd.fleet.slot_workers import Life
+    from stickyd.fleet.slot_workers import SlotWorkers
     from stickyd.interfaces import IPlacement, IRefusal, ISteering
 
 
@@ -72,7 +72,7 @@ class Fleet:
         self.steering: ISteering | None = None
         self._queue = queue
         self._refusal = refusal
-        self._make_life: Callable[[Slot], Life] | None = None
+        self._make_life: Callable[[Slot], SlotWorkers] | None = None
         self.members: list[Member] = []
         #: How many of them the placement knows: a new one starts before it gets clients.
         self.placed = 0
@@ -91,7 +91,7 @@ class Fleet:
         """
         return [member.slot for member in self.members]
 
-    def start(self, count: int, make_life: Callable[[Slot], Life]) -> None:
+    def start(self, count: int, make_life: Callable[[Slot], SlotWorkers]) -> None:
         """
         Have a worker in each of so many slots, from now until :meth:`stop`.
 
@@ -311,7 +311,7 @@ class Fleet:
             "claims": self.newcomers.snapshot(),
         }
 
-    def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], Life]) -> None:
+    def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]) -> None:
         """
         Go on with the slots of a former self; instead of :meth:`start`.
 

@@ -11,7 +11,7 @@ from stickyd.fleet.slot_machine import new_lifecycle
 if TYPE_CHECKING:
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_machine import Lifecycle
-    from stickyd.fleet.slot_workers import Life
+    from stickyd.fleet.slot_workers import SlotWorkers
 
 
 class Member:
@@ -21,7 +21,7 @@ class Member:
     :ivar ended: whether it has become empty after a stop.
     """
 
-    def __init__(self, slot: Slot, life: Life) -> None:
+    def __init__(self, slot: Slot, life: SlotWorkers) -> None:
         self.slot = slot
         self.life = life
         self.lifecycle: Lifecycle = new_lifecycle(life)

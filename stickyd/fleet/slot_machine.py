@@ -33,7 +33,7 @@ from typing import Any, Protocol
 from automat import TypeMachineBuilder
 from twisted.logger import Logger
 
-from stickyd.fleet.slot_workers import SOUND_SECONDS, STOPPED, Life
+from stickyd.fleet.slot_workers import SOUND_SECONDS, STOPPED, SlotWorkers
 
 _log = Logger()
 
@@ -110,7 +110,7 @@ class _States:
     The states of a machine that is being built.
     """
 
-    def __init__(self, machine: TypeMachineBuilder[Lifecycle, Life]) -> None:
+    def __init__(self, machine: TypeMachineBuilder[Lifecycle, SlotWorkers]) -> None:
         self.empty = machine.state("empty")
         self.starting = machine.state("starting")
         self.serving = machine.state("serving")
@@ -121,7 +121,7 @@ class _States:
         self.stopping = machine.state("stopping")
 
 
-def _begin(machine: Lifecycle, life: Life) -> None:
+def _begin(machine: Lifecycle, life: SlotWorkers) -> None:
     life.crashes = life.failures = 0
     life.worker = life.spawn(machine)
 
@@ -138,18 +138,18 @@ def _add_starts(states: _States) -> None:
     states.failed.upon(Lifecycle.start).to(states.starting)(_begin)
 
     @states.empty.upon(Lifecycle.inherit).to(states.serving)
-    def go_on(machine: Lifecycle, life: Life, plain: dict[str, Any]) -> None:
+    def go_on(machine: Lifecycle, life: SlotWorkers, plain: dict[str, Any]) -> None:
         life.worker = life.spawn(machine, plain)
         life.serve()
 
     @states.backing_off.upon(Lifecycle.retry).to(states.starting)
-    def again(machine: Lifecycle, life: Life) -> None:
+    def again(machine: Lifecycle, life: SlotWorkers) -> None:
         life.retry = None
         life.restarts += 1
         life.worker = life.spawn(machine)
 
     @states.starting.upon(Lifecycle.ready).to(states.serving)
-    def serve(machine: Lifecycle, life: Life) -> None:
+    def serve(machine: Lifecycle, life: SlotWorkers) -> None:
         life.serve()
 
 
@@ -159,7 +159,7 @@ def _add_deaths(states: _States) -> None:
     """
 
     @states.starting.upon(Lifecycle.died).to(states.backing_off)
-    def crash(machine: Lifecycle, life: Life, cause: str) -> None:
+    def crash(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         life.crashes += 1
         life.failures += 1
         if life.crashes >= life.most_crashes:
@@ -169,13 +169,13 @@ def _add_deaths(states: _States) -> None:
             life.back_off(machine, cause)
 
     @states.serving.upon(Lifecycle.died).to(states.backing_off)
-    def death(machine: Lifecycle, life: Life, cause: str) -> None:
+    def death(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         lasted = life.clock.seconds() - life.ready_at
         life.failures = 0 if lasted >= SOUND_SECONDS else life.failures + 1
         life.back_off(machine, cause)
 
     @states.backing_off.upon(Lifecycle.give_up).to(states.failed)
-    def fail(machine: Lifecycle, life: Life) -> None:
+    def fail(machine: Lifecycle, life: SlotWorkers) -> None:
         _log.critical(
             "Slot {slot} failed: {crashes} workers in a row died before they were ready."
             " Its clients go to the other slots until a reload or restart mends it",
@@ -187,13 +187,13 @@ def _add_deaths(states: _States) -> None:
         life.tell_outcome(False)
 
     @states.relieving.upon(Lifecycle.died).to(states.starting)
-    def follow(machine: Lifecycle, life: Life, cause: str) -> None:
+    def follow(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         life.bury(cause, "its successor is starting already")
         life.worker, life.successor = life.successor, None
         life.report("")
 
     @states.flipping.upon(Lifecycle.died).to(states.serving)
-    def follow_at_once(machine: Lifecycle, life: Life, cause: str) -> None:
+    def follow_at_once(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         life.bury(cause, "its successor takes over")
         life.promote()
 
@@ -204,24 +204,24 @@ def _add_reloads(states: _States) -> None:
     """
 
     @states.serving.upon(Lifecycle.reload).to(states.relieving)
-    def relieve(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+    def relieve(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
         life.reloaded = done
         life.successor = life.spawn(machine)
 
     @states.relieving.upon(Lifecycle.successor_ready).to(states.flipping)
-    def flip(machine: Lifecycle, life: Life) -> None:
+    def flip(machine: Lifecycle, life: SlotWorkers) -> None:
         life.hand_over(machine)
 
     @states.flipping.upon(Lifecycle.released).to(states.serving)
-    def promote(machine: Lifecycle, life: Life) -> None:
+    def promote(machine: Lifecycle, life: SlotWorkers) -> None:
         life.promote()
 
     @states.relieving.upon(Lifecycle.successor_died).to(states.serving)
-    def keep(machine: Lifecycle, life: Life, cause: str) -> None:
+    def keep(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         life.drop_successor(cause)
 
     @states.flipping.upon(Lifecycle.successor_died).to(states.serving)
-    def take_back(machine: Lifecycle, life: Life, cause: str) -> None:
+    def take_back(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         life.take_back(cause)
 
 
@@ -231,23 +231,23 @@ def _add_other_reloads(states: _States) -> None:
     """
 
     @states.failed.upon(Lifecycle.reload).to(states.starting)
-    def mend(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+    def mend(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
         _begin(machine, life)
         done("")
 
     @states.backing_off.upon(Lifecycle.reload).loop()
     @states.starting.upon(Lifecycle.reload).loop()
-    def fresh_anyway(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+    def fresh_anyway(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
         done("")
 
     @states.relieving.upon(Lifecycle.reload).loop()
     @states.flipping.upon(Lifecycle.reload).loop()
-    def busy(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+    def busy(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
         done("a reload is under way already")
 
     @states.empty.upon(Lifecycle.reload).loop()
     @states.stopping.upon(Lifecycle.reload).loop()
-    def no_more(machine: Lifecycle, life: Life, done: Callable[[str], object]) -> None:
+    def no_more(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
         done(STOPPED)
 
 
@@ -267,26 +267,26 @@ def _add_stops(states: _States) -> None:
     @states.flipping.upon(Lifecycle.stop).to(states.stopping)
     @states.failed.upon(Lifecycle.stop).to(states.stopping)
     @states.backing_off.upon(Lifecycle.stop).to(states.stopping)
-    def finish(machine: Lifecycle, life: Life, patience: float) -> None:
+    def finish(machine: Lifecycle, life: SlotWorkers, patience: float) -> None:
         life.stop(machine, patience)
 
     @states.stopping.upon(Lifecycle.died).loop()
-    def rest(machine: Lifecycle, life: Life, cause: str) -> None:
+    def rest(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         life.lay_to_rest(machine, life.take_worker(), cause)
 
     @states.stopping.upon(Lifecycle.successor_died).loop()
-    def rest_too(machine: Lifecycle, life: Life, cause: str) -> None:
+    def rest_too(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
         successor, life.successor = life.successor, None
         if successor is not None:
             life.lay_to_rest(machine, successor, cause)
 
     @states.stopping.upon(Lifecycle.gone).to(states.empty)
-    def end(machine: Lifecycle, life: Life) -> None:
+    def end(machine: Lifecycle, life: SlotWorkers) -> None:
         life.ended(life.slot)
 
 
-def _build() -> Callable[[Life], Lifecycle]:
-    machine = TypeMachineBuilder(Lifecycle, Life)
+def _build() -> Callable[[SlotWorkers], Lifecycle]:
+    machine = TypeMachineBuilder(Lifecycle, SlotWorkers)
     states = _States(machine)
     _add_starts(states)
     _add_deaths(states)

@@ -32,7 +32,7 @@ FLIP_SECONDS = 10.0
 
 
 @dataclass
-class Life:
+class SlotWorkers:
     """
     A slot's workers, past, present and next.
 

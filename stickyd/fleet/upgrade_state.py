@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.orders import Orders
     from stickyd.fleet.process.spawner import Spawner
     from stickyd.fleet.slot import Slot
-    from stickyd.fleet.slot_workers import Life
+    from stickyd.fleet.slot_workers import SlotWorkers
     from stickyd.interfaces import IReadiness
     from stickyd.listen.listeners import Entrance
     from stickyd.placement.least import LeastLoaded
@@ -120,7 +120,7 @@ class Succession:
             ],
         }
 
-    def resume(self, inherited: dict[str, Any], make_life: Callable[[Slot], Life]) -> None:
+    def resume(self, inherited: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]) -> None:
         """
         Go on as the former self; instead of starting the fleet.
 
