@@ -10,7 +10,7 @@ from stickyd.fleet.slot_machine import new_lifecycle
 
 if TYPE_CHECKING:
     from stickyd.fleet.slot import Slot
-    from stickyd.fleet.slot_machine import Lifecycle
+    from stickyd.fleet.slot_machine import SlotMachine
     from stickyd.fleet.slot_workers import SlotWorkers
 
 
@@ -24,7 +24,7 @@ class Member:
     def __init__(self, slot: Slot, life: SlotWorkers) -> None:
         self.slot = slot
         self.life = life
-        self.lifecycle: Lifecycle = new_lifecycle(life)
+        self.lifecycle: SlotMachine = new_lifecycle(life)
         self.ended = False
 
     def to_plain(self) -> dict[str, Any]:

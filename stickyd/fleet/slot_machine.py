@@ -38,7 +38,7 @@ from stickyd.fleet.slot_workers import SOUND_SECONDS, STOPPED, SlotWorkers
 _log = Logger()
 
 
-class Lifecycle(Protocol):
+class SlotMachine(Protocol):
     """
     The inputs of the machine.
     """
@@ -110,7 +110,7 @@ class _States:
     The states of a machine that is being built.
     """
 
-    def __init__(self, machine: TypeMachineBuilder[Lifecycle, SlotWorkers]) -> None:
+    def __init__(self, machine: TypeMachineBuilder[SlotMachine, SlotWorkers]) -> None:
         self.empty = machine.state("empty")
         self.starting = machine.state("starting")
         self.serving = machine.state("serving")
@@ -121,7 +121,7 @@ class _States:
         self.stopping = machine.state("stopping")
 
 
-def _begin(machine: Lifecycle, life: SlotWorkers) -> None:
+def _begin(machine: SlotMachine, life: SlotWorkers) -> None:
     life.crashes = life.failures = 0
     life.worker = life.spawn(machine)
 
@@ -132,24 +132,24 @@ def _add_starts(states: _States) -> None:
     """
     wanted = (states.starting, states.serving, states.backing_off)
     for state in (*wanted, states.relieving, states.flipping):
-        state.upon(Lifecycle.start).loop().returns(None)
+        state.upon(SlotMachine.start).loop().returns(None)
 
-    states.empty.upon(Lifecycle.start).to(states.starting)(_begin)
-    states.failed.upon(Lifecycle.start).to(states.starting)(_begin)
+    states.empty.upon(SlotMachine.start).to(states.starting)(_begin)
+    states.failed.upon(SlotMachine.start).to(states.starting)(_begin)
 
-    @states.empty.upon(Lifecycle.inherit).to(states.serving)
-    def go_on(machine: Lifecycle, life: SlotWorkers, plain: dict[str, Any]) -> None:
+    @states.empty.upon(SlotMachine.inherit).to(states.serving)
+    def go_on(machine: SlotMachine, life: SlotWorkers, plain: dict[str, Any]) -> None:
         life.worker = life.spawn(machine, plain)
         life.serve()
 
-    @states.backing_off.upon(Lifecycle.retry).to(states.starting)
-    def again(machine: Lifecycle, life: SlotWorkers) -> None:
+    @states.backing_off.upon(SlotMachine.retry).to(states.starting)
+    def again(machine: SlotMachine, life: SlotWorkers) -> None:
         life.retry = None
         life.restarts += 1
         life.worker = life.spawn(machine)
 
-    @states.starting.upon(Lifecycle.ready).to(states.serving)
-    def serve(machine: Lifecycle, life: SlotWorkers) -> None:
+    @states.starting.upon(SlotMachine.ready).to(states.serving)
+    def serve(machine: SlotMachine, life: SlotWorkers) -> None:
         life.serve()
 
 
@@ -158,8 +158,8 @@ def _add_deaths(states: _States) -> None:
     From a dead worker to the next one, or to none.
     """
 
-    @states.starting.upon(Lifecycle.died).to(states.backing_off)
-    def crash(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.starting.upon(SlotMachine.died).to(states.backing_off)
+    def crash(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.crashes += 1
         life.failures += 1
         if life.crashes >= life.most_crashes:
@@ -168,14 +168,14 @@ def _add_deaths(states: _States) -> None:
         else:
             life.back_off(machine, cause)
 
-    @states.serving.upon(Lifecycle.died).to(states.backing_off)
-    def death(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.serving.upon(SlotMachine.died).to(states.backing_off)
+    def death(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         lasted = life.clock.seconds() - life.ready_at
         life.failures = 0 if lasted >= SOUND_SECONDS else life.failures + 1
         life.back_off(machine, cause)
 
-    @states.backing_off.upon(Lifecycle.give_up).to(states.failed)
-    def fail(machine: Lifecycle, life: SlotWorkers) -> None:
+    @states.backing_off.upon(SlotMachine.give_up).to(states.failed)
+    def fail(machine: SlotMachine, life: SlotWorkers) -> None:
         _log.critical(
             "Slot {slot} failed: {crashes} workers in a row died before they were ready."
             " Its clients go to the other slots until a reload or restart mends it",
@@ -186,14 +186,14 @@ def _add_deaths(states: _States) -> None:
         life.standing_changed(life.slot)
         life.tell_outcome(False)
 
-    @states.relieving.upon(Lifecycle.died).to(states.starting)
-    def follow(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.relieving.upon(SlotMachine.died).to(states.starting)
+    def follow(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.bury(cause, "its successor is starting already")
         life.worker, life.successor = life.successor, None
         life.report("")
 
-    @states.flipping.upon(Lifecycle.died).to(states.serving)
-    def follow_at_once(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.flipping.upon(SlotMachine.died).to(states.serving)
+    def follow_at_once(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.bury(cause, "its successor takes over")
         life.promote()
 
@@ -203,25 +203,25 @@ def _add_reloads(states: _States) -> None:
     From a worker to its successor, or back.
     """
 
-    @states.serving.upon(Lifecycle.reload).to(states.relieving)
-    def relieve(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    @states.serving.upon(SlotMachine.reload).to(states.relieving)
+    def relieve(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
         life.reloaded = done
         life.successor = life.spawn(machine)
 
-    @states.relieving.upon(Lifecycle.successor_ready).to(states.flipping)
-    def flip(machine: Lifecycle, life: SlotWorkers) -> None:
+    @states.relieving.upon(SlotMachine.successor_ready).to(states.flipping)
+    def flip(machine: SlotMachine, life: SlotWorkers) -> None:
         life.hand_over(machine)
 
-    @states.flipping.upon(Lifecycle.released).to(states.serving)
-    def promote(machine: Lifecycle, life: SlotWorkers) -> None:
+    @states.flipping.upon(SlotMachine.released).to(states.serving)
+    def promote(machine: SlotMachine, life: SlotWorkers) -> None:
         life.promote()
 
-    @states.relieving.upon(Lifecycle.successor_died).to(states.serving)
-    def keep(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.relieving.upon(SlotMachine.successor_died).to(states.serving)
+    def keep(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.drop_successor(cause)
 
-    @states.flipping.upon(Lifecycle.successor_died).to(states.serving)
-    def take_back(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.flipping.upon(SlotMachine.successor_died).to(states.serving)
+    def take_back(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.take_back(cause)
 
 
@@ -230,24 +230,26 @@ def _add_other_reloads(states: _States) -> None:
     A reload where no worker serves, or where one goes on.
     """
 
-    @states.failed.upon(Lifecycle.reload).to(states.starting)
-    def mend(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    @states.failed.upon(SlotMachine.reload).to(states.starting)
+    def mend(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
         _begin(machine, life)
         done("")
 
-    @states.backing_off.upon(Lifecycle.reload).loop()
-    @states.starting.upon(Lifecycle.reload).loop()
-    def fresh_anyway(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    @states.backing_off.upon(SlotMachine.reload).loop()
+    @states.starting.upon(SlotMachine.reload).loop()
+    def fresh_anyway(
+        machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]
+    ) -> None:
         done("")
 
-    @states.relieving.upon(Lifecycle.reload).loop()
-    @states.flipping.upon(Lifecycle.reload).loop()
-    def busy(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    @states.relieving.upon(SlotMachine.reload).loop()
+    @states.flipping.upon(SlotMachine.reload).loop()
+    def busy(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
         done("a reload is under way already")
 
-    @states.empty.upon(Lifecycle.reload).loop()
-    @states.stopping.upon(Lifecycle.reload).loop()
-    def no_more(machine: Lifecycle, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    @states.empty.upon(SlotMachine.reload).loop()
+    @states.stopping.upon(SlotMachine.reload).loop()
+    def no_more(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
         done(STOPPED)
 
 
@@ -256,37 +258,37 @@ def _add_stops(states: _States) -> None:
     From anything to nothing.
     """
     for unwanted in (states.empty, states.stopping):
-        unwanted.upon(Lifecycle.stop).loop().returns(None)
+        unwanted.upon(SlotMachine.stop).loop().returns(None)
     # The workers' answers and the stop crossed on the way.
-    states.stopping.upon(Lifecycle.ready).loop().returns(None)
-    states.stopping.upon(Lifecycle.successor_ready).loop().returns(None)
+    states.stopping.upon(SlotMachine.ready).loop().returns(None)
+    states.stopping.upon(SlotMachine.successor_ready).loop().returns(None)
 
-    @states.starting.upon(Lifecycle.stop).to(states.stopping)
-    @states.serving.upon(Lifecycle.stop).to(states.stopping)
-    @states.relieving.upon(Lifecycle.stop).to(states.stopping)
-    @states.flipping.upon(Lifecycle.stop).to(states.stopping)
-    @states.failed.upon(Lifecycle.stop).to(states.stopping)
-    @states.backing_off.upon(Lifecycle.stop).to(states.stopping)
-    def finish(machine: Lifecycle, life: SlotWorkers, patience: float) -> None:
+    @states.starting.upon(SlotMachine.stop).to(states.stopping)
+    @states.serving.upon(SlotMachine.stop).to(states.stopping)
+    @states.relieving.upon(SlotMachine.stop).to(states.stopping)
+    @states.flipping.upon(SlotMachine.stop).to(states.stopping)
+    @states.failed.upon(SlotMachine.stop).to(states.stopping)
+    @states.backing_off.upon(SlotMachine.stop).to(states.stopping)
+    def finish(machine: SlotMachine, life: SlotWorkers, patience: float) -> None:
         life.stop(machine, patience)
 
-    @states.stopping.upon(Lifecycle.died).loop()
-    def rest(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.stopping.upon(SlotMachine.died).loop()
+    def rest(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.lay_to_rest(machine, life.take_worker(), cause)
 
-    @states.stopping.upon(Lifecycle.successor_died).loop()
-    def rest_too(machine: Lifecycle, life: SlotWorkers, cause: str) -> None:
+    @states.stopping.upon(SlotMachine.successor_died).loop()
+    def rest_too(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         successor, life.successor = life.successor, None
         if successor is not None:
             life.lay_to_rest(machine, successor, cause)
 
-    @states.stopping.upon(Lifecycle.gone).to(states.empty)
-    def end(machine: Lifecycle, life: SlotWorkers) -> None:
+    @states.stopping.upon(SlotMachine.gone).to(states.empty)
+    def end(machine: SlotMachine, life: SlotWorkers) -> None:
         life.ended(life.slot)
 
 
-def _build() -> Callable[[SlotWorkers], Lifecycle]:
-    machine = TypeMachineBuilder(Lifecycle, SlotWorkers)
+def _build() -> Callable[[SlotWorkers], SlotMachine]:
+    machine = TypeMachineBuilder(SlotMachine, SlotWorkers)
     states = _States(machine)
     _add_starts(states)
     _add_deaths(states)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.backoff import Backoff
     from stickyd.fleet.slot import Slot
-    from stickyd.fleet.slot_machine import Lifecycle
+    from stickyd.fleet.slot_machine import SlotMachine
     from stickyd.interfaces import ISpawner, IWorker
 
 #: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
@@ -70,7 +70,7 @@ class SlotWorkers:
     first_outcome: Callable[[bool], object] | None = None
     _log = Logger()
 
-    def spawn(self, machine: Lifecycle, plain: dict[str, Any] | None = None) -> IWorker:
+    def spawn(self, machine: SlotMachine, plain: dict[str, Any] | None = None) -> IWorker:
         """
         Start a worker, whose events reach the machine as those of the part that it plays
         by then.
@@ -155,7 +155,7 @@ class SlotWorkers:
             what_now=what_now,
         )
 
-    def back_off(self, machine: Lifecycle, cause: str) -> None:
+    def back_off(self, machine: SlotMachine, cause: str) -> None:
         """
         Bury the present worker, and start the next one after a while.
         """
@@ -175,7 +175,7 @@ class SlotWorkers:
 
     # reload
 
-    def hand_over(self, machine: Lifecycle) -> None:
+    def hand_over(self, machine: SlotMachine) -> None:
         """
         Let newcomers wait while the present worker gives to its successor what it can.
         """
@@ -247,7 +247,7 @@ class SlotWorkers:
 
     # stop
 
-    def stop(self, machine: Lifecycle, patience: float) -> None:
+    def stop(self, machine: SlotMachine, patience: float) -> None:
         """
         Have all workers end, and no new one start.
         """
@@ -269,7 +269,7 @@ class SlotWorkers:
             if worker is not None:
                 worker.stop(patience)
 
-    def lay_to_rest(self, machine: Lifecycle, worker: IWorker, cause: str) -> None:
+    def lay_to_rest(self, machine: SlotMachine, worker: IWorker, cause: str) -> None:
         """
         Log the end of a worker that was told to end.
         """
@@ -283,7 +283,7 @@ class SlotWorkers:
         )
         self._check_gone(machine)
 
-    def _check_gone(self, machine: Lifecycle) -> None:
+    def _check_gone(self, machine: SlotMachine) -> None:
         if self.stopping and not (self.worker or self.successor or self.leaving):
             self.stopping = False
             self.slot.vacate([])
