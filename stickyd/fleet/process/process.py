@@ -21,7 +21,7 @@ from stickyd.fleet.process.control import WorkerControl
 from stickyd.fleet.process.handoff_link import WorkerCourier
 from stickyd.fleet.process.output import OutputRelay
 from stickyd.fleet.process.reattach import InheritedProcess
-from stickyd.fleet.process.termination import Ending
+from stickyd.fleet.process.termination import Termination
 from stickyd.handoff.fd_passing import channel_pair
 from stickyd.interfaces import IWorker
 
@@ -84,7 +84,7 @@ class WorkerProcess(ProcessProtocol):
         # What was sent by the time of those figures.
         self._sent_before = 0
         self._output = OutputRelay()
-        self.ending = Ending(reactor, birth.settings.hang_timeout, self)
+        self.ending = Termination(reactor, birth.settings.hang_timeout, self)
         self._readiness = readiness
         self.courier = WorkerCourier(reactor, readiness, birth.settings.window, fleet, self)
         #: Set to the channel's own: a step in between would be taken for every connection.

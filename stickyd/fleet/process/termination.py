@@ -31,7 +31,7 @@ KILL_AFTER = 6.0
 CHANNELLESS_SECONDS = 2.0
 
 
-class Ending:
+class Termination:
     """
     Ends one process, if it does not end by itself in time.
 
