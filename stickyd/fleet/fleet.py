@@ -15,7 +15,7 @@ from zope.interface import implementer
 from stickyd.errors import WorkerError
 from stickyd.fleet.member import Member
 from stickyd.fleet.placing import ClaimLimits, place_by_request
-from stickyd.fleet.shutdown import Closing
+from stickyd.fleet.shutdown import Shutdown
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IFleet
@@ -79,7 +79,7 @@ class Fleet:
         self.placement: IPlacement | None = None
         self._slot_of: Callable[[bytes], int] | None = None
         self._held: deque[Handoff] | None = deque()
-        self._closing: Closing | None = None
+        self._closing: Shutdown | None = None
         self.leaving: list[Member] = []
         #: Called when a slot that had failed stands again, to have its clients come back.
         self.mended: Callable[[], None] = self.place_again
@@ -342,7 +342,7 @@ class Fleet:
         """
         self.running = False
         if self._closing is None or self._closing.over:
-            self._closing = Closing(self, self._refusal)
+            self._closing = Shutdown(self, self._refusal)
             return self._closing.begin(patience)
         return self._closing.again()
 

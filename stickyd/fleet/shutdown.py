@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IRefusal
 
 
-class Closing:
+class Shutdown:
     """
     Lets the workers finish what was accepted, then ends them.
 
