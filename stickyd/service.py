@@ -27,7 +27,7 @@ from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_workers import SlotWorkers
-from stickyd.fleet.upgrade_state import Succession
+from stickyd.fleet.upgrade_state import UpgradeState
 from stickyd.listen.listeners import Entrance
 from stickyd.listen.refusal import Overflow
 from stickyd.listen.skew import SkewWatch
@@ -114,7 +114,7 @@ class StickyService(Service):
             self._resolver,
             held if inherited is None else inherited["ports"],
         )
-        self.succession = Succession(
+        self.succession = UpgradeState(
             self._readiness,
             self._entrance,
             self.fleet,

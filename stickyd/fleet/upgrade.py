@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
-    from stickyd.fleet.upgrade_state import Succession
+    from stickyd.fleet.upgrade_state import UpgradeState
 
 #: Names the descriptor of the state, for the successor.
 INHERIT = "STICKYD_INHERIT"
@@ -140,7 +140,7 @@ class Upgrade:
     def __init__(
         self,
         reactor: Any,
-        primary: Succession,
+        primary: UpgradeState,
         directory: str,
         forget_pid: Callable[[], Callable[[], None] | None],
         signals: Collection[signal.Signals],

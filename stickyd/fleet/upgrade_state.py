@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stickyd.system.secrets import Secrets
 
 
-class Succession:
+class UpgradeState:
     """
     Writes down what a primary is, and goes on with what a former self was.
     """
