@@ -156,7 +156,7 @@ class IWorker(ICourier):
 
     quiet: bool = Attribute("Whether no message to or from it is half done.")
 
-    def to_plain() -> dict[str, Any]:
+    def dump_state() -> dict[str, Any]:
         """
         Write its state down, while ``quiet``: for :meth:`ISpawner.resume`, in a primary
         that has replaced itself.

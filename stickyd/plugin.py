@@ -67,7 +67,7 @@ def makeService(options: Options) -> MultiService:
         os.getcwd(),
         partial(_forget_pid, options),
         COMMANDS,
-        also=control.to_plain,
+        also=control.dump_state,
     )
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together

@@ -73,7 +73,7 @@ class StickyService(Service):
     ) -> None:
         """
         :param reactor: the global one by default.
-        :param inherited: what ``succession.to_plain()`` of a former self gave, if this process
+        :param inherited: what ``succession.dump_state()`` of a former self gave, if this process
             has replaced its code.
         :param held: the endpoints that another process holds for us, if this one only
             tries the code.

@@ -58,7 +58,7 @@ class FakeWorker:
         self.accepts = 0
         self.quiet = True
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         return {"pid": self.pid}
 
     def entrust(self, listener: Handoff) -> None:

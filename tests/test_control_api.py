@@ -209,7 +209,7 @@ def test_without_a_path_nothing_listens(reactor: EPollReactor) -> None:
     It is off by default.
     """
     control = serve(reactor, "", Answering())
-    assert control.to_plain() == {}
+    assert control.dump_state() == {}
     control.stopService()
 
 
@@ -284,7 +284,7 @@ def test_successor_goes_on_with_the_socket(reactor: EPollReactor, path: str) -> 
     The same socket is answered on, without a moment at which nobody listens.
     """
     former = serve(reactor, path, Answering(SettingError("former")))
-    descriptor = os.dup(former.to_plain()["api"]["descriptor"])
+    descriptor = os.dup(former.dump_state()["api"]["descriptor"])
     inode = os.stat(path).st_ino
     control = serve(reactor, path, Answering(), inherited={"api": {"descriptor": descriptor}})
     # An exec ends all of the former self but the descriptor.

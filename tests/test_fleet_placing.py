@@ -191,7 +191,7 @@ def test_claims_outlive_the_primary() -> None:
     """
     made = rig()
     made.fleet.claim(2, LEARNED[:1])
-    plain = json.loads(json.dumps({"claims": made.fleet.to_plain()["claims"]}))
+    plain = json.loads(json.dumps({"claims": made.fleet.dump_state()["claims"]}))
     again = rig()
     again.fleet.newcomers.restore(plain["claims"])
     assert [again.fleet.newcomers.known(each) for each in LEARNED] == [2, None, None]

@@ -363,7 +363,7 @@ def test_groups_outlive_the_primarys_code(rig: Rig) -> None:
     The successor has the same sockets in the same order, removed ones included.
     """
     rig.steering.placed(rig.slots[:2], [0, 1])
-    plain = rig.steering.to_plain()
+    plain = rig.steering.dump_state()
     for member in plain["tcp:0"]["members"]:
         member["descriptor"] = os.dup(member["descriptor"])
     groups, steers = resume_groups(Settings(steering="kernel", listen=("tcp:0",)), plain)
@@ -382,7 +382,7 @@ def test_former_groups_serve_settings_that_the_kernel_cannot_steer_by(rig: Rig) 
     """
     The primary accepts from all sockets then, and entrusts nobody.
     """
-    plain = rig.steering.to_plain()
+    plain = rig.steering.dump_state()
     for member in plain["tcp:0"]["members"]:
         member["descriptor"] = os.dup(member["descriptor"])
     with capturedLogs() as logged:

@@ -537,7 +537,7 @@ def test_successor_goes_on(rigs: Rigs) -> None:
     old = rigs("header:X-User", "127.0.0.1", True)
     plain, proxied = old.client(b"P", "127.0.0.9"), old.client(V1 + HEAD[:9])
     silent = old.client()
-    state = old.sniffer.to_plain()
+    state = old.sniffer.dump_state()
     new = rigs("header:X-User", "127.0.0.1", True)
     for each in state:
         new.sniffer.resume({**each, "descriptor": os.dup(each["descriptor"])})

@@ -136,7 +136,7 @@ class Worker:
     def quiet(self) -> bool:
         raise AssertionError("the primary does not replace itself")
 
-    def to_plain(self) -> dict[str, object]:
+    def dump_state(self) -> dict[str, object]:
         raise AssertionError("the primary does not replace itself")
 
     def stop(self, patience: float) -> None:

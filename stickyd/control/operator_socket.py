@@ -118,7 +118,7 @@ class ControlSocket(Service):
         """
         :param path: the setting; empty to answer nobody.
         :param explain: answers; :meth:`stickyd.service.StickyService.explain`.
-        :param inherited: the state of a former self, with what :meth:`to_plain` gave.
+        :param inherited: the state of a former self, with what :meth:`dump_state` gave.
         :param uid_of: tells who is at the other end.
         """
         self._reactor = reactor
@@ -175,7 +175,7 @@ class ControlSocket(Service):
             self._operators.add(operator)
             adopt_control(self._reactor, descriptor, operator)
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The listening socket as JSON can carry it, for a primary that replaces itself.
         """

@@ -301,13 +301,13 @@ class Fleet:
             and all(worker.quiet for member in self.members for worker in member.life.all_ready())
         )
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The slots as JSON can carry them, with their workers.  A worker that is not ready
         is left to itself: it ends when it finds no primary, or is reaped.
         """
         return {
-            "slots": [member.to_plain() for member in self.members[: self.placed]],
+            "slots": [member.dump_state() for member in self.members[: self.placed]],
             "claims": self.newcomers.snapshot(),
         }
 
@@ -315,7 +315,7 @@ class Fleet:
         """
         Go on with the slots of a former self; instead of :meth:`start`.
 
-        :param plain: what its :meth:`to_plain` gave.
+        :param plain: what its :meth:`dump_state` gave.
         """
         self._make_life = make_life
         self.running = True

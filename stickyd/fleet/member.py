@@ -27,16 +27,16 @@ class Member:
         self.lifecycle: SlotMachine = new_lifecycle(life)
         self.ended = False
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The slot as JSON can carry it, for a primary that replaces itself.
         """
         serving = self.slot.courier
         return {
             "drained": self.slot.drained,
-            "queue": [handoff.to_plain() for handoff in self.slot.queue],
-            "worker": None if serving is None else serving.to_plain(),
-            "leaving": [worker.to_plain() for worker in self.life.leaving],
+            "queue": [handoff.dump_state() for handoff in self.slot.queue],
+            "worker": None if serving is None else serving.dump_state(),
+            "leaving": [worker.dump_state() for worker in self.life.leaving],
             "unready": [
                 worker.pid
                 for worker in (self.life.worker, self.life.successor)
@@ -46,7 +46,7 @@ class Member:
 
     def resume(self, plain: dict[str, Any]) -> None:
         """
-        Go on from what :meth:`to_plain` gave.
+        Go on from what :meth:`dump_state` gave.
         """
         for each in plain["leaving"]:
             self.life.leaving.append(self.life.spawn(self.lifecycle, each))

@@ -293,7 +293,7 @@ class Upgrade:
         :raises OSError: if that cannot be; nothing has changed then.
         :raises OperatorError: the same.
         """
-        state = {"version": VERSION, **self._primary.to_plain(), **self._also()}
+        state = {"version": VERSION, **self._primary.dump_state(), **self._also()}
         with tempfile.TemporaryFile("w+") as file:
             json.dump(state, file)
             file.flush()

@@ -99,14 +99,14 @@ class UpgradeState:
         """
         return self._fleet.quiet
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The whole state as JSON can carry it, descriptors by number.
 
         :raises OperatorError: if a port is of a kind that cannot be carried on.
         """
-        entrance = self._entrance.to_plain()
-        fleet = self._fleet.to_plain()
+        entrance = self._entrance.dump_state()
+        fleet = self._fleet.dump_state()
         return {
             **entrance,
             "workers": self._orders.settings.workers,
@@ -124,7 +124,7 @@ class UpgradeState:
         """
         Go on as the former self; instead of starting the fleet.
 
-        :param inherited: what its :meth:`to_plain` gave.
+        :param inherited: what its :meth:`dump_state` gave.
         :param make_life: equips a slot.
         """
         reap(self._readiness, inherited["unready"])

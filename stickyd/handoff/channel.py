@@ -120,7 +120,7 @@ class HandoffChannel:
         """
         return self._open and not (self._owed or self._untold or self._at_end)
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The state as JSON can carry it; only while :attr:`quiet`.  Nothing is closed.
         """
@@ -130,14 +130,14 @@ class HandoffChannel:
             "taken": self._taken,
             "window": self._their_window,
             "acknowledged": self.acknowledged,
-            "in_flight": [handoff.to_plain() for handoff in self.in_flight],
+            "in_flight": [handoff.dump_state() for handoff in self.in_flight],
         }
 
     def resume(self, plain: dict[str, Any]) -> None:
         """
         Go on where another object left off; instead of :meth:`open`.
 
-        :param plain: what its :meth:`to_plain` gave.
+        :param plain: what its :meth:`dump_state` gave.
         """
         self._sequence = plain["sequence"]
         self._taken = plain["taken"]

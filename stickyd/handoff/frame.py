@@ -178,7 +178,7 @@ class Handoff:
         self.deadline = 0.0
         self.refusals = 0
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The handoff as JSON can carry it, for a primary that replaces itself.  The
         descriptor keeps its number.
@@ -191,7 +191,7 @@ class Handoff:
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Handoff:
         """
-        The opposite of :meth:`to_plain`.
+        The opposite of :meth:`dump_state`.
         """
         handoff = cls(plain["descriptor"], plain["host"], plain["port"], b"")
         for name in cls.__slots__:

@@ -127,7 +127,7 @@ class Entrance:
         Listen; nobody is accepted before :meth:`accept`.
 
         :param slots: how many slots there will be.
-        :param inherited: what :meth:`to_plain` of a former self gave.
+        :param inherited: what :meth:`dump_state` of a former self gave.
         :raises ListenError: if one of the endpoints cannot be listened on.
         """
         self.is_open = True
@@ -281,7 +281,7 @@ class Entrance:
 
     # a primary that replaces itself
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         What listens and who is looked at, as JSON can carry it, descriptors by number.
 
@@ -295,15 +295,15 @@ class Entrance:
             ports[description] = {"descriptor": sock.fileno(), "family": int(sock.family)}
         return {
             "ports": ports,
-            "groups": {} if self.kernel is None else self.kernel.to_plain(),
-            "sniffed": [] if self.sniffer is None else self.sniffer.to_plain(),
+            "groups": {} if self.kernel is None else self.kernel.dump_state(),
+            "sniffed": [] if self.sniffer is None else self.sniffer.dump_state(),
         }
 
     def resume(self, inherited: dict[str, Any]) -> None:
         """
         Go on with those whose first bytes a former self looked at.
 
-        :param inherited: what its :meth:`to_plain` gave.
+        :param inherited: what its :meth:`dump_state` gave.
         """
         for each in inherited.get("sniffed", ()):
             if self.sniffer is None:

@@ -304,7 +304,7 @@ class Sniffer:
 
     # a primary that replaces itself
 
-    def to_plain(self) -> list[dict[str, Any]]:
+    def dump_state(self) -> list[dict[str, Any]]:
         """
         Those who wait as JSON can carry them, descriptors by number.  Nothing is closed.
         """

@@ -151,7 +151,7 @@ class WorkerProcess(ProcessProtocol):
         """
         return self.courier.quiet and self._control.quiet
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The worker as JSON can carry it: descriptors by number.  Nothing is closed.
         """
@@ -162,7 +162,7 @@ class WorkerProcess(ProcessProtocol):
         return {
             "pid": self.pid,
             "control": transport.fileno(),
-            "channel": channel.to_plain(),
+            "channel": channel.dump_state(),
             "output": {
                 number: pipe if isinstance(pipe, int) else pipe.fileno()
                 for number, pipe in process.pipes.items()
@@ -174,7 +174,7 @@ class WorkerProcess(ProcessProtocol):
         """
         Be the worker that another object was; instead of :meth:`start`.
 
-        :param plain: what its :meth:`to_plain` gave.
+        :param plain: what its :meth:`dump_state` gave.
         """
         self.pid = plain["pid"]
         self._output.name = f"worker {self.pid} {self.place}"

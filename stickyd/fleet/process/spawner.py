@@ -165,7 +165,7 @@ class Spawner:
         """
         Have a worker that was started before the primary replaced itself.
 
-        :param plain: what :meth:`WorkerProcess.to_plain` gave.
+        :param plain: what :meth:`WorkerProcess.dump_state` gave.
         """
         events = _SlotEvents(ready, died, self._recycling, self._accepted)
         worker = self._make(events, slot)

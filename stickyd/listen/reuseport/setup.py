@@ -128,7 +128,7 @@ def resumed_group(plain: dict[str, Any], description: str, key: IpKey) -> Steere
     """
     Go on with a group of a former self, by this version's program.
 
-    :param plain: what :meth:`KernelSteering.to_plain` gave for it.
+    :param plain: what :meth:`KernelSteering.dump_state` gave for it.
     :raises ListenError: if the kernel refuses the program.
     """
     members = [socket.socket(fileno=member["descriptor"]) for member in plain["members"]]
@@ -175,7 +175,7 @@ def resume_groups(
     """
     Go on with the groups of a former self; other sockets there cannot be beside them.
 
-    :param plain: what :meth:`stickyd.listen.reuseport.steering.KernelSteering.to_plain` gave.
+    :param plain: what :meth:`stickyd.listen.reuseport.steering.KernelSteering.dump_state` gave.
     :return: the groups, and whether the kernel can steer by the settings of today.
     """
     steers = True

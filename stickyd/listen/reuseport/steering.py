@@ -202,7 +202,7 @@ class KernelSteering:
             group.withdraw(taken_apart(self._accepted))
         self.groups = {}
 
-    def to_plain(self) -> dict[str, Any]:
+    def dump_state(self) -> dict[str, Any]:
         """
         The groups as JSON can carry them, descriptors by number.
         """
