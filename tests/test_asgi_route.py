@@ -23,7 +23,7 @@ from stickyd.handoff.frame import MAX_UNREAD_BYTES
 from stickyd.serve.asgi.config import AsgiOptions
 from stickyd.serve.asgi.host import AsgiHost
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.serve.stickiness import Reception
+from stickyd.serve.stickiness import Stickiness
 from tests.hosting import Visitors, a_loop, fired, run, some_turns, until
 
 if TYPE_CHECKING:
@@ -345,7 +345,7 @@ def received(
     """
     Make a host whose requests are received, in slot 1.
     """
-    reception = Reception(
+    reception = Stickiness(
         parse_affinity(entries),
         SIGNER,
         lambda: 1,

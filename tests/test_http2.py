@@ -42,7 +42,7 @@ from stickyd.serve.http.context import Shared
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.sticky import StickySite
 from stickyd.serve.http2.channel import HTTP2Channel
-from stickyd.serve.stickiness import Reception
+from stickyd.serve.stickiness import Stickiness
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from tests.http_wire import Answer
@@ -103,7 +103,7 @@ class Wire:
     def __init__(
         self,
         render: Callable[[Any], Any] | None = None,
-        reception: Reception | None = None,
+        reception: Stickiness | None = None,
         route: Any = None,
         **limits: Any,
     ) -> None:
@@ -675,13 +675,13 @@ class Claims:
         return self.known
 
 
-def reception_of(*affinity: str, trust: tuple[str, ...] = ()) -> tuple[Reception, Claims]:
+def reception_of(*affinity: str, trust: tuple[str, ...] = ()) -> tuple[Stickiness, Claims]:
     """
     What slot 3 does to requests and responses.
     """
     claims = Claims()
     keys = parse_affinity(affinity, parse_ip_key)
-    return Reception(keys, Signer([b"x" * 16]), lambda: 3, claims, Networks.parse(trust)), claims
+    return Stickiness(keys, Signer([b"x" * 16]), lambda: 3, claims, Networks.parse(trust)), claims
 
 
 def test_sticky_cookie() -> None:

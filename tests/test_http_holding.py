@@ -14,7 +14,7 @@ from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import Flag
-from stickyd.serve.stickiness import Reception
+from stickyd.serve.stickiness import Stickiness
 from tests.http_wire import Wire, WireTransport, hold
 
 SIGNER = Signer([b"a secret of some length"])
@@ -34,11 +34,11 @@ class Claims:
         return self.answers[-1]
 
 
-def reception(entries: str, claims: Any = None, trust: str = "") -> Reception:
+def reception(entries: str, claims: Any = None, trust: str = "") -> Stickiness:
     """
     The reception of slot 0.
     """
-    return Reception(
+    return Stickiness(
         parse_affinity(entries), SIGNER, lambda: 0, claims or Claims(), Networks.parse(trust)
     )
 

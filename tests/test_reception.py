@@ -14,7 +14,7 @@ from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
-from stickyd.serve.stickiness import CookieAttributes, Reception
+from stickyd.serve.stickiness import CookieAttributes, Stickiness
 
 SIGNER = Signer([b"a secret of some length"])
 OTHER = Signer([b"another secret of some length"])
@@ -31,7 +31,7 @@ class Rig:
         self.slot = 2
         self.claimed: list[list[bytes]] = []
         self.answer: Deferred[None] = Deferred()
-        self.reception = Reception(
+        self.reception = Stickiness(
             parse_affinity(entries),
             SIGNER,
             lambda: self.slot,
@@ -252,7 +252,7 @@ def test_nothing_is_received_for_nothing(entries: str, trust: str, needed: bool)
     """
     Where nothing is to be done, it is not done to every request.
     """
-    reception = Reception(
+    reception = Stickiness(
         parse_affinity(entries), None, lambda: 0, lambda _: None, Networks.parse(trust)
     )
     assert reception.needed == needed

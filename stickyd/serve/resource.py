@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http2.arrival import HTTP2Arrival
     from stickyd.serve.http2.channel import HTTP2Channel
-    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls, TlsTransport
     from stickyd.serve.tls.tunnel import Tunnel
     from stickyd.sessions.registry import SessionRegistry
@@ -69,7 +69,7 @@ class ResourceHost:
         limits: HTTPLimits | None = None,
         access_log: TextIO | None = None,
         route: Route | None = None,
-        reception: Reception | None = None,
+        reception: Stickiness | None = None,
         tls: ServerTls | None = None,
     ) -> None:
         """

@@ -72,7 +72,7 @@ class CookieAttributes:
         return "; ".join(parts).encode("ascii")
 
 
-class Reception:
+class Stickiness:
     """
     Receives requests.
 
@@ -165,7 +165,7 @@ class Visit:
 
     __slots__ = ("_reception", "_trusted", "_wants_cookie", "claiming", "client", "pairs", "secure")
 
-    def __init__(self, reception: Reception, host: str, secure: bool, pairs: Pairs) -> None:
+    def __init__(self, reception: Stickiness, host: str, secure: bool, pairs: Pairs) -> None:
         self._reception = reception
         self.pairs = pairs
         self.client: str | None = None

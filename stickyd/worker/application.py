@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stickyd.interfaces import IHost
     from stickyd.serve.http.context import Route
-    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
@@ -171,7 +171,7 @@ def build_host(
     sessions: SessionRegistry,
     access_log: TextIO | None = None,
     route: Route | None = None,
-    reception: Reception | None = None,
+    reception: Stickiness | None = None,
 ) -> IHost:
     """
     Make the host that the settings ask for.
@@ -221,7 +221,7 @@ def _asgi_host(
     tls: ServerTls | None,
     access_log: TextIO | None,
     route: Route | None,
-    reception: Reception | None,
+    reception: Stickiness | None,
 ) -> IHost:
     try:
         from stickyd.serve.asgi.config import AsgiOptions

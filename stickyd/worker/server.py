@@ -14,7 +14,7 @@ from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
-from stickyd.serve.stickiness import CookieAttributes, Reception
+from stickyd.serve.stickiness import CookieAttributes, Stickiness
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -106,9 +106,9 @@ class Serving:
             self._reception(signer),
         )
 
-    def _reception(self, signer: Signer | None) -> Reception | None:
+    def _reception(self, signer: Signer | None) -> Stickiness | None:
         settings = self._settings
-        reception = Reception(
+        reception = Stickiness(
             settings.keys,
             signer,
             lambda: self.places.slot,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from stickyd.serve.access_log import AccessLog
     from stickyd.serve.asgi.lifespan import AsgiApplication
     from stickyd.serve.http.context import Route
-    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.loop_transport import TlsLoopProtocol
     from stickyd.serve.tls.server import ServerTls, TlsTransport
     from stickyd.serve.tls.tunnel import Tunnel
@@ -70,7 +70,7 @@ class AsgiHost:
         tls: ServerTls | None = None,
         access_log: AccessLog | None = None,
         route: Route | None = None,
-        reception: Reception | None = None,
+        reception: Stickiness | None = None,
     ) -> None:
         """
         :param loop: the worker's; it runs when connections come.

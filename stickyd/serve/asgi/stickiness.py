@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stickyd.claim_desk import Claimed
     from stickyd.serve.asgi.lifespan import AsgiApplication
-    from stickyd.serve.stickiness import Reception, Visit
+    from stickyd.serve.stickiness import Stickiness, Visit
 
     Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HEADS = frozenset(["http.response.start", "websocket.accept", "websocket.http.response.start"])
 
 
-def receiving(application: AsgiApplication, reception: Reception) -> AsgiApplication:
+def receiving(application: AsgiApplication, reception: Stickiness) -> AsgiApplication:
     """
     Stand before an application, and do to its requests and responses what a
     :class:`stickyd.serve.stickiness.Visit` does.
@@ -38,7 +38,7 @@ def receiving(application: AsgiApplication, reception: Reception) -> AsgiApplica
     return receive_first
 
 
-def _visit(scope: Any, reception: Reception) -> Visit:
+def _visit(scope: Any, reception: Stickiness) -> Visit:
     """
     Receive a request, and change its scope to what the application shall see.
     """

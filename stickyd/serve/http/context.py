@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.head import RequestHead
-    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.stickiness import Stickiness
 
     Take = Callable[[socket, bytes], object]
     Route = Callable[[RequestHead, Handoff], Take | None]
@@ -58,7 +58,7 @@ class Shared:
         route: Route | None = None,
         wall_clock: Callable[[], float] = time.time,
         server: bytes = version,
-        reception: Reception | None = None,
+        reception: Stickiness | None = None,
     ) -> None:
         self.requests = 0
         self.quiet_until = float("-inf")

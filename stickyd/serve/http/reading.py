@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.serve.http.context import Route, Take
-    from stickyd.serve.stickiness import Reception
+    from stickyd.serve.stickiness import Stickiness
 
 
 class Reading(Producing):
@@ -135,7 +135,7 @@ class Reading(Producing):
         if block.expects and dry and block.version is HTTP_1_1:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _receive(self, reception: Reception, block: FieldBlock) -> FieldBlock:
+    def _receive(self, reception: Stickiness, block: FieldBlock) -> FieldBlock:
         """
         Have a request received, and show the application what it shall see.
         """
