@@ -4,7 +4,7 @@ What a worker does to requests and responses so that clients find back to it.
 It takes our stamps off the ids that clients send, and puts them on those that the
 application mints; gives the sticky cookie to clients that have none; has the primary
 remember ids that cannot be stamped; and tells the application what trusted proxies say of
-the client.  One :class:`Visit` does so for one request, whatever host serves it.
+the client.  One :class:`Exchange` does so for one request, whatever host serves it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Stickiness:
         """
         return bool(self.cookie or self.stamped or self.learns or self.trust)
 
-    def begin(self, host: str, secure: bool, pairs: Pairs) -> Visit:
+    def begin(self, host: str, secure: bool, pairs: Pairs) -> Exchange:
         """
         Receive a request.
 
@@ -139,7 +139,7 @@ class Stickiness:
         :param secure: whether the peer speaks TLS.
         :param pairs: the fields; names in lower case.
         """
-        return Visit(self, host, secure, pairs)
+        return Exchange(self, host, secure, pairs)
 
 
 class _Fields:
@@ -153,7 +153,7 @@ class _Fields:
         self.headers = headers
 
 
-class Visit:
+class Exchange:
     """
     One request and its response.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stickyd.claim_desk import Claimed
     from stickyd.serve.asgi.lifespan import AsgiApplication
-    from stickyd.serve.stickiness import Stickiness, Visit
+    from stickyd.serve.stickiness import Exchange, Stickiness
 
     Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -25,7 +25,7 @@ _HEADS = frozenset(["http.response.start", "websocket.accept", "websocket.http.r
 def receiving(application: AsgiApplication, reception: Stickiness) -> AsgiApplication:
     """
     Stand before an application, and do to its requests and responses what a
-    :class:`stickyd.serve.stickiness.Visit` does.
+    :class:`stickyd.serve.stickiness.Exchange` does.
     """
 
     async def receive_first(scope: Any, receive: Any, send: Any) -> None:
@@ -38,7 +38,7 @@ def receiving(application: AsgiApplication, reception: Stickiness) -> AsgiApplic
     return receive_first
 
 
-def _visit(scope: Any, reception: Stickiness) -> Visit:
+def _visit(scope: Any, reception: Stickiness) -> Exchange:
     """
     Receive a request, and change its scope to what the application shall see.
     """
@@ -58,7 +58,7 @@ def _visit(scope: Any, reception: Stickiness) -> Visit:
     return visit
 
 
-def _responding(visit: Visit, claims: list[Claimed], send: Send) -> Send:
+def _responding(visit: Exchange, claims: list[Claimed], send: Send) -> Send:
     async def respond(message: dict[str, Any]) -> None:
         if message["type"] in _HEADS:
             message = {**message, "headers": visit.respond(message.get("headers", ()))}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.context import Shared
-    from stickyd.serve.stickiness import Visit
+    from stickyd.serve.stickiness import Exchange
 
 _FLUSH = 65536
 """Collected bytes that are written at once, so that a full transport is noticed."""
@@ -62,7 +62,7 @@ class Outgoing:
     _reading = True
     _client: IAddress | None = None  # as a trusted proxy tells it, of this request
     _secure: bool | None = None  # the same, if anybody has looked
-    _visit: Visit | None = None  # of this request
+    _visit: Exchange | None = None  # of this request
     _held = False  # the response waits, see Holding
 
     def __init__(self, shared: Shared) -> None:

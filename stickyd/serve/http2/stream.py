@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.stickiness import Visit
+    from stickyd.serve.stickiness import Exchange
 
 
 class HTTP2Stream(H2Stream):
@@ -35,12 +35,12 @@ class HTTP2Stream(H2Stream):
     whole = False
     size = 0
     heard = 0.0
-    visit: Visit | None = None  # until the response has a head
+    visit: Exchange | None = None  # until the response has a head
     _client: IAddress | None = None
     _secure: bool | None = None
     _held: list[Callable[[], object]] | None = None  # what the response waits with
 
-    def receive(self, visit: Visit) -> None:
+    def receive(self, visit: Exchange) -> None:
         """
         Show the application what it shall see of its client.
         """
