@@ -28,7 +28,7 @@ from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.upgrade_state import UpgradeState
-from stickyd.listen.listeners import Entrance
+from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Overflow
 from stickyd.listen.skew import SkewWatch
 from stickyd.net.readiness import readiness_of
@@ -105,7 +105,7 @@ class StickyService(Service):
         self._orders = Orders(
             reactor, settings, self.fleet, changes, keeper, self._spawner, self._is_running
         )
-        self._entrance = Entrance(
+        self._entrance = Listeners(
             reactor,
             self._readiness,
             settings,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_workers import SlotWorkers
     from stickyd.interfaces import IReadiness
-    from stickyd.listen.listeners import Entrance
+    from stickyd.listen.listeners import Listeners
     from stickyd.placement.least import LeastLoaded
     from stickyd.system.secrets import Secrets
 
@@ -36,7 +36,7 @@ class UpgradeState:
     def __init__(
         self,
         readiness: IReadiness,
-        entrance: Entrance,
+        entrance: Listeners,
         fleet: Fleet,
         spawner: Spawner,
         changes: Changes,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
-class Entrance:
+class Listeners:
     """
     Listens, and passes on whom it accepts.
 
