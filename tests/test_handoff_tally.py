@@ -4,14 +4,14 @@ Counting the connections that a worker accepts itself.
 
 from __future__ import annotations
 
-from stickyd.affinity.key_counts import MOST_KEYS, Report, Tally
+from stickyd.affinity.key_counts import MOST_KEYS, KeyCounts, Report
 
 
 def test_the_busiest_are_told_and_the_rest_counted() -> None:
     """
     A report has all connections, and of the three busiest keys an address and how many.
     """
-    tally = Tally()
+    tally = KeyCounts()
     for number in [9] * 5 + [8] * 7 + [7] * 3 + [6, 5]:
         tally.add(bytes([number]), f"192.0.2.{number}")
     assert tally.take() == Report(
@@ -24,7 +24,7 @@ def test_each_report_begins_anew() -> None:
     """
     What was told once is not told again; where nothing came there is no report.
     """
-    tally = Tally()
+    tally = KeyCounts()
     assert tally.take() is None
     tally.add(b"a", "192.0.2.1")
     assert tally.take() == Report(1, ((b"a", "192.0.2.1", 1),))
@@ -37,7 +37,7 @@ def test_memory_is_bounded() -> None:
     """
     Of more keys than that, those which came first are counted; the others in the total only.
     """
-    tally = Tally()
+    tally = KeyCounts()
     for number in range(MOST_KEYS + 10):
         tally.add(b"%d" % number, "192.0.2.1")
     for _ in range(9):

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
-from stickyd.affinity.key_counts import MOST_KEYS, Report, Tally
+from stickyd.affinity.key_counts import MOST_KEYS, KeyCounts, Report
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
 from stickyd.listen.skew import ENOUGH, EVERY, QUIET, WINDOW, SkewWatch
@@ -157,7 +157,7 @@ def reports(worker: Iterable[int]) -> Report:
     """
     What a worker tells of the clients that it has accepted.
     """
-    tally = Tally()
+    tally = KeyCounts()
     for client in worker:
         tally.add(client.to_bytes(4, "big"), f"192.0.2.{client % 256}")
     report = tally.take()

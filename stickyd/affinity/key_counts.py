@@ -45,7 +45,7 @@ class Report:
         return cls(total, tuple((bytes.fromhex(key), host, n) for key, host, n in busiest))
 
 
-class Tally:
+class KeyCounts:
     """
     Counts connections by key; bounded.
     """

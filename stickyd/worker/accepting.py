@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from stickyd.affinity.key_counts import Tally
+from stickyd.affinity.key_counts import KeyCounts
 from stickyd.affinity.spec import parse_affinity
 from stickyd.handoff.frame import Handoff
 from stickyd.net.accept_loop import AcceptLoop
@@ -56,7 +56,7 @@ class Listening:
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
         self.accepted = 0
-        self.tally = Tally()
+        self.tally = KeyCounts()
         self._accepting = True
         self._orphaned = False
         self._over = False
