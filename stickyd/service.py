@@ -19,7 +19,7 @@ from stickyd.affinity.token import Signer
 from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
-from stickyd.fleet.fleet_view import Knowledge
+from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.operations import Changes
 from stickyd.fleet.orders import Orders
 from stickyd.fleet.placing import ClaimLimits, remember_clients
@@ -318,5 +318,5 @@ class StickyService(Service):
 
         :raises SettingError: if the client's address is none.
         """
-        known = Knowledge(self.fleet, self.settings.placement)
+        known = FleetView(self.fleet, self.settings.placement)
         return explain_by(known, self.settings, client, self._resolver.signer)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from stickyd.explain import Client, Occupant, explain_by
-from stickyd.fleet.fleet_view import Knowledge
+from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.operations import Changes
 from stickyd.placement.failover import Standing
 from stickyd.placement.least import LeastLoaded
@@ -16,11 +16,11 @@ from stickyd.testing import FakePlacement
 from tests.test_fleet_supervise import Rig
 
 
-def knowledge_of(rig: Rig) -> Knowledge:
+def knowledge_of(rig: Rig) -> FleetView:
     """
     What the fleet of a rig knows.
     """
-    return Knowledge(rig.fleet, "rendezvous")
+    return FleetView(rig.fleet, "rendezvous")
 
 
 def test_life_of_a_slot_in_words() -> None:

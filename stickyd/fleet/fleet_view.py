@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NOBODY = "every slot has failed or is drained, so the client is refused"
 
 
-class Knowledge:
+class FleetView:
     """
     Implements :class:`stickyd.explain.Running` for a fleet.
     """
