@@ -16,7 +16,7 @@ from stickyd.affinity.address import parse_ip_key
 from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.testing import FakeReadiness
 from stickyd.worker.accepting import Listening
-from stickyd.worker.slot_map import Places
+from stickyd.worker.slot_map import SlotMap
 from tests.channels import open_sockets
 from tests.system.placing import sources_of
 
@@ -69,7 +69,7 @@ class Rig:
         self.clock = Clock()
         self.readiness = FakeReadiness(self.clock)
         self.adoption = Adopting()
-        self.places = Places(-1, "rendezvous")
+        self.places = SlotMap(-1, "rendezvous")
         self.outbox = Outgoing()
         self.clients: list[socket.socket] = []
         self.listening = Listening(

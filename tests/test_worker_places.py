@@ -7,7 +7,7 @@ from __future__ import annotations
 from stickyd.affinity.client_identity import pinned
 from stickyd.placement.failover import Standing
 from stickyd.placement.rendezvous import Rendezvous
-from stickyd.worker.slot_map import Places
+from stickyd.worker.slot_map import SlotMap
 
 KEYS = [b"key%d" % number for number in range(50)]
 
@@ -16,7 +16,7 @@ def test_keys_are_placed_as_the_primary_does() -> None:
     """
     With the same few numbers worker and primary find the same slot.
     """
-    places = Places(1, "rendezvous")
+    places = SlotMap(1, "rendezvous")
     places.update(4, [0, 1, 3])
     primary = Standing(Rendezvous, 4, [0, 1, 3])
     assert [places.slot_of(key) for key in KEYS] == [primary.slot_of(key) for key in KEYS]
@@ -30,7 +30,7 @@ def test_nothing_is_known_at_first() -> None:
     Until it is told, everything is the worker's own; and when nobody stands, nothing
     changes, as there is no better place.
     """
-    places = Places(2, "rendezvous")
+    places = SlotMap(2, "rendezvous")
     assert places.slots == 0
     assert {places.slot_of(key) for key in KEYS} == {2}
     places.update(3, [0, 1, 2])
@@ -44,9 +44,9 @@ def test_spare_learns_its_slot() -> None:
     """
     With ``least`` all that comes to a slot belongs there, also once a spare has taken it.
     """
-    places = Places(-1, "least")
+    places = SlotMap(-1, "least")
     places.update(3, [0, 1, 2])
     places.occupy(2)
     assert {places.slot_of(key) for key in KEYS} == {2}
     assert not places.knows_keys
-    assert Places(0, "modulo").knows_keys
+    assert SlotMap(0, "modulo").knows_keys

@@ -26,7 +26,7 @@ from stickyd.testing import FakeRefusal, FakeSpawner
 from stickyd.worker.claims import OwnIds, OwnKeys
 from stickyd.worker.outbox import Outbox
 from stickyd.worker.routing import Rehoming
-from stickyd.worker.slot_map import Places
+from stickyd.worker.slot_map import SlotMap
 
 SLOTS = 4
 SIGNER = Signer([b"a secret of some length"])
@@ -46,7 +46,7 @@ class Rig:
     def __init__(self, entries: str, placement: str = "rendezvous", told: bool = True) -> None:
         clock = Clock()
         affinity = parse_affinity(entries)
-        self.places = Places(OWN, placement)
+        self.places = SlotMap(OWN, placement)
         if told:
             self.places.update(SLOTS, range(SLOTS))
         self.ids = OwnIds(clock, affinity, lambda _: Deferred())

@@ -19,7 +19,7 @@ from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.testing import FakeHost, FakeRefusal, FakeSpawner
 from stickyd.worker.give_away import Retirement
 from stickyd.worker.outbox import Outbox
-from stickyd.worker.slot_map import Places
+from stickyd.worker.slot_map import SlotMap
 
 PEER = IPv4Address("TCP", "192.0.2.1", 1)
 
@@ -46,7 +46,7 @@ class Rig:
         slot = Slot(0, self.clock, QueueLimits(1, 1.0), FakeRefusal())
         self.primary = FakeSpawner().spawn(slot, lambda: None, lambda _: None)
         outbox.open(self.primary)
-        places = Places(0, "rendezvous")
+        places = SlotMap(0, "rendezvous")
         places.update(2, [0, 1])
         self.retirement = Retirement(self.host, self.sessions, outbox, self.send_sessions, places)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
     from stickyd.worker.handoffs import Adoption
     from stickyd.worker.outbox import Outbox
-    from stickyd.worker.slot_map import Places
+    from stickyd.worker.slot_map import SlotMap
 
 
 class Listening:
@@ -41,7 +41,7 @@ class Listening:
         readiness: IReadiness,
         affinity: Sequence[str],
         adoption: Adoption,
-        places: Places,
+        places: SlotMap,
         outbox: Outbox,
     ) -> None:
         """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IHost
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.worker.outbox import Outbox
-    from stickyd.worker.slot_map import Places
+    from stickyd.worker.slot_map import SlotMap
 
 #: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
 #: is finished here, while the others are served where they belong.
@@ -50,7 +50,7 @@ class Retirement:
         sessions: SessionRegistry,
         outbox: Outbox,
         send_sessions: Callable[[int, bytes], Deferred[None]],
-        places: Places,
+        places: SlotMap,
     ) -> None:
         """
         :param send_sessions: sends a chunk to the worker of a slot; fires when it has it.

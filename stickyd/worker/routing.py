@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.head import RequestHead
     from stickyd.worker.claims import OwnIds, OwnKeys
     from stickyd.worker.outbox import Outbox
-    from stickyd.worker.slot_map import Places
+    from stickyd.worker.slot_map import SlotMap
 
     Take = Callable[[socket, bytes], object]
 
@@ -44,7 +44,7 @@ class Rehoming:
     def __init__(
         self,
         resolver: Resolver,
-        places: Places,
+        places: SlotMap,
         own_ids: OwnIds,
         own_keys: OwnKeys,
         outbox: Outbox,

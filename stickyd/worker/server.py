@@ -26,7 +26,7 @@ from stickyd.worker.give_away import Retirement
 from stickyd.worker.handoffs import Adoption
 from stickyd.worker.outbox import Outbox
 from stickyd.worker.routing import Rehoming
-from stickyd.worker.slot_map import Places
+from stickyd.worker.slot_map import SlotMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -83,7 +83,7 @@ class Serving:
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
         self._access_log = open_access_log(settings.access_log)
-        self.places = Places(slot, settings.placement)
+        self.places = SlotMap(slot, settings.placement)
         self.own_ids = OwnIds(
             reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
         )

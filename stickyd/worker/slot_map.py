@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-class Places:
+class SlotMap:
     """
     How clients are placed, as far as a worker can know it.
 
