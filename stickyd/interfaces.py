@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.frame import Handoff
-    from stickyd.sessions.record import Gone, SessionRecord
+    from stickyd.sessions.record import EndReason, SessionRecord
 
 
 class IPlacement(Interface):
@@ -467,7 +467,7 @@ class ISessionStore(Interface):
         """
     )
 
-    def observe(callback: Callable[[bytes, Gone], object]) -> None:
+    def observe(callback: Callable[[bytes, EndReason], object]) -> None:
         """
         Be told of each session that the store removes otherwise than by
         :meth:`delete`: its id and whether it expired, was evicted or has moved.  The

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.task import Clock
 
-    from stickyd.sessions.record import Gone, SessionRecord
+    from stickyd.sessions.record import EndReason, SessionRecord
 
 _T = TypeVar("_T")
 
@@ -64,7 +64,7 @@ class LateStore:
         self._queue.append(do)
         return answer
 
-    def observe(self, callback: Callable[[bytes, Gone], object]) -> None:
+    def observe(self, callback: Callable[[bytes, EndReason], object]) -> None:
         self.behind.observe(callback)
 
     def load(self, uid: bytes) -> Deferred[SessionRecord | None]:

@@ -23,7 +23,7 @@ from stickyd.errors import (
 )
 from stickyd.sessions.answers import now
 from stickyd.sessions.conformance import SessionStoreConformance
-from stickyd.sessions.record import Gone, SessionRecord
+from stickyd.sessions.record import EndReason, SessionRecord
 from stickyd.sessions.stores.memory import OVERHEAD, MemorySessionStore
 
 
@@ -58,14 +58,14 @@ def test_count_bound_evicts_least_recently_used() -> None:
     With one session too many, the one not used for longest goes, is counted and told of.
     """
     store = MemorySessionStore(Clock(), max_count=3)
-    told: list[tuple[bytes, Gone]] = []
+    told: list[tuple[bytes, EndReason]] = []
     store.observe(lambda uid, reason: told.append((uid, reason)))
     for number in range(3):
         now(store.save(record_of(number)))
     now(store.touch(record_of(0).uid))
     now(store.save(record_of(3)))
     assert uids(store) == {0, 2, 3}
-    assert told == [(record_of(1).uid, Gone.EVICTED)]
+    assert told == [(record_of(1).uid, EndReason.EVICTED)]
     assert store.evicted == 1
     assert store.expired == 0
     assert now(store.load(record_of(1).uid)) is None

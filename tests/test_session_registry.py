@@ -22,7 +22,7 @@ from stickyd.errors import (
     SessionTooLarge,
 )
 from stickyd.sessions.answers import now
-from stickyd.sessions.record import KEY_LIMIT, Gone, SessionExpiry
+from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from tests.test_session_late import LateStore
@@ -251,7 +251,7 @@ def test_conflict() -> None:
     """
     world = World()
     live = world.saved(n=1)
-    ends: list[Gone] = []
+    ends: list[EndReason] = []
     live.call_when_gone(ends.append)
     record = now(world.store.load(live.uid))
     assert record is not None
@@ -259,7 +259,7 @@ def test_conflict() -> None:
     live.data["n"] = 2
     with pytest.raises(SessionConflict):
         now(live.save())
-    assert ends == [Gone.SUPERSEDED]
+    assert ends == [EndReason.SUPERSEDED]
     live.data["n"] = 3
     with pytest.raises(SessionConflict, match="load it again"):
         now(live.save())
@@ -275,11 +275,11 @@ def test_delete() -> None:
     """
     world = World()
     live = world.saved(n=1)
-    ends: list[Gone] = []
+    ends: list[EndReason] = []
     live.call_when_gone(ends.append)
     now(live.delete())
     now(live.delete())
-    assert ends == [Gone.DELETED]
+    assert ends == [EndReason.DELETED]
     assert now(world.registry.load(live.uid)) is None
     now(live.save())
     live.data["n"] = 2
@@ -293,12 +293,12 @@ def test_expiry_while_in_use() -> None:
     """
     world = World(expiry=SessionExpiry(idle=10))
     live = world.saved()
-    ends: list[Gone] = []
+    ends: list[EndReason] = []
     live.call_when_gone(ends.append)
     world.clock.advance(10)
     assert now(world.registry.load(live.uid)) is None
-    assert ends == [Gone.EXPIRED]
-    assert live.ended is Gone.EXPIRED
+    assert ends == [EndReason.EXPIRED]
+    assert live.ended is EndReason.EXPIRED
 
 
 def test_sweep() -> None:
@@ -405,11 +405,11 @@ def test_callback_that_fails(logged: Sequence[LogEvent]) -> None:
     """
     world = World()
     live = world.saved()
-    ends: list[Gone] = []
+    ends: list[EndReason] = []
     live.call_when_gone(lambda reason: 1 / 0)
     live.call_when_gone(ends.append)
     now(live.delete())
-    assert ends == [Gone.DELETED]
+    assert ends == [EndReason.DELETED]
     assert "a callback at the session's end has failed" in logged[-1]["log_format"]
 
 
@@ -503,8 +503,8 @@ def test_late_session_gone_meanwhile() -> None:
     """
     world = LateWorld()
     for end, reason, error in (
-        (world.store.behind.delete, Gone.EXPIRED, NoSuchSession),
-        (world.store.behind.move, Gone.MOVED, SessionMoved),
+        (world.store.behind.delete, EndReason.EXPIRED, NoSuchSession),
+        (world.store.behind.move, EndReason.MOVED, SessionMoved),
     ):
         live = world.saved()
         live.data["n"] = 1
@@ -601,7 +601,7 @@ def test_late_regenerate_that_fails() -> None:
     world.store.run()
     with pytest.raises(OSError, match="down"):
         now(renaming)
-    assert live.ended is Gone.SUPERSEDED
+    assert live.ended is EndReason.SUPERSEDED
     record = now(world.store.behind.load(old))
     assert record is not None
     assert record.data == b'{"n":1}'

@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 from stickyd.errors import SessionMoved, TransferError
 from stickyd.sessions.answers import now
 from stickyd.sessions.plain import encode
-from stickyd.sessions.record import KEY_LIMIT, Gone, SessionRecord
+from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionRecord
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.sessions.transfer import (
@@ -233,10 +233,10 @@ def test_moved_is_frozen_at_the_source(clock: Clock) -> None:
     old = Worker(clock)
     live = old.saved(n=[1])
     nested = live.data["n"]
-    ends: list[Gone] = []
+    ends: list[EndReason] = []
     live.call_when_gone(ends.append)
     list(old.registry.export_batches())
-    assert ends == [Gone.MOVED]
+    assert ends == [EndReason.MOVED]
     assert live.data["n"] == [1]
     with pytest.raises(SessionMoved):
         live.data["n"] = 2
@@ -305,7 +305,7 @@ def test_held_sessions_wait(clock: Clock) -> None:
     held, free = old.saved(n=1), old.saved(n=2)
     held.hold()
     assert new.take_in(*old.registry.export_batches()) == 1
-    assert free.ended is Gone.MOVED
+    assert free.ended is EndReason.MOVED
     waiting = old.registry.when_released(old.registry.busy())
     held.data["n"] = 3
     now(held.save())
@@ -454,7 +454,7 @@ def test_import_over_an_older_one(clock: Clock) -> None:
     live = new.saved(n=1)
     record = replace(new.records()[live.uid], version=5, data=b'{"n":5}')
     assert new.take_in(join([line_pair(record)])) == 1
-    assert live.ended is Gone.SUPERSEDED
+    assert live.ended is EndReason.SUPERSEDED
     again = now(new.registry.load(live.uid))
     assert again is not None
     assert dict(again.data) == {"n": 5}

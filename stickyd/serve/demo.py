@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
     from stickyd.sessions.live import LiveSession
-    from stickyd.sessions.record import Gone
+    from stickyd.sessions.record import EndReason
     from stickyd.sessions.registry import SessionRegistry
 
 
@@ -73,7 +73,7 @@ class Counter(Resource):
         hits = self._hits[client] = _Hits(live)
         live.call_before_leaving(hits.store)
 
-        def gone(_: Gone) -> None:
+        def gone(_: EndReason) -> None:
             self._hits.pop(client, None)
 
         live.call_when_gone(gone)

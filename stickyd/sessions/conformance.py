@@ -11,7 +11,7 @@ from dataclasses import replace
 from stickyd.errors import SessionMoved
 from stickyd.sessions.conformance_harness import START
 from stickyd.sessions.conformance_keeping import KeepingConformance
-from stickyd.sessions.record import Gone
+from stickyd.sessions.record import EndReason
 
 
 class SessionStoreConformance(KeepingConformance):
@@ -64,7 +64,7 @@ class SessionStoreConformance(KeepingConformance):
         self.assertEqual(
             self.settle(self.store.move(record.uid)), replace(record, touched=START + 5)
         )
-        self.assertEqual(self.told, [(record.uid, Gone.MOVED)])
+        self.assertEqual(self.told, [(record.uid, EndReason.MOVED)])
         with self.assertRaises(SessionMoved):
             self.load(record)
         with self.assertRaises(SessionMoved):
@@ -85,7 +85,7 @@ class SessionStoreConformance(KeepingConformance):
         self.clock.advance(100)
         self.expire()
         self.assertIsNone(self.load(record))
-        self.assertEqual(self.told, [(record.uid, Gone.MOVED)])
+        self.assertEqual(self.told, [(record.uid, EndReason.MOVED)])
 
     def test_adopt(self) -> None:
         """

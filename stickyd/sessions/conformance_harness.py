@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.task import Clock
 
 from stickyd.sessions.answers import now
-from stickyd.sessions.record import Gone, SessionRecord, new_uid
+from stickyd.sessions.record import EndReason, SessionRecord, new_uid
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Case
@@ -63,7 +63,7 @@ class StoreHarness(_Case):
         self.clock = Clock()
         self.clock.advance(START)
         self.store = self.make_store(self.clock)
-        self.told: list[tuple[bytes, Gone]] = []
+        self.told: list[tuple[bytes, EndReason]] = []
         self.store.observe(lambda uid, reason: self.told.append((uid, reason)))
 
     def record(self, **fields: Any) -> SessionRecord:

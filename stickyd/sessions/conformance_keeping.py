@@ -15,7 +15,7 @@ from stickyd.errors import NoSuchSession, SessionConflict
 from stickyd.interfaces import ISessionStore
 from stickyd.sessions.answers import now
 from stickyd.sessions.conformance_harness import START, StoreHarness
-from stickyd.sessions.record import KEY_LIMIT, Gone, new_uid
+from stickyd.sessions.record import KEY_LIMIT, EndReason, new_uid
 
 
 class KeepingConformance(StoreHarness):
@@ -216,7 +216,9 @@ class KeepingConformance(StoreHarness):
         self.clock.advance(100)
         self.expire()
         self.expire()
-        self.assertEqual(sorted(self.told), sorted((record.uid, Gone.EXPIRED) for record in over))
+        self.assertEqual(
+            sorted(self.told), sorted((record.uid, EndReason.EXPIRED) for record in over)
+        )
         self.assertEqual(self.load(kept), kept)
 
     def test_expire_looks_again(self) -> None:
@@ -231,7 +233,7 @@ class KeepingConformance(StoreHarness):
         self.assertEqual(self.told, [])
         self.clock.advance(100)
         self.expire()
-        self.assertEqual(self.told, [(record.uid, Gone.EXPIRED)])
+        self.assertEqual(self.told, [(record.uid, EndReason.EXPIRED)])
 
     def test_delete(self) -> None:
         """

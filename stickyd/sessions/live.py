@@ -17,7 +17,7 @@ from stickyd.errors import (
     SessionTooLarge,
 )
 from stickyd.sessions.data import SessionData
-from stickyd.sessions.record import KEY_LIMIT, Gone, new_uid
+from stickyd.sessions.record import KEY_LIMIT, EndReason, new_uid
 from stickyd.sessions.watched import Watched
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class LiveSession(Watched):
         """
         if self.ended is not None:
             return succeed(None)
-        self._registry.gone(self.uid, Gone.DELETED)
+        self._registry.gone(self.uid, EndReason.DELETED)
         return self._registry.store.delete(self.uid).addCallback(_nothing)
 
     def regenerate(self) -> Deferred[None]:
@@ -194,15 +194,15 @@ class LiveSession(Watched):
         self._changed = True
 
     def _check_here(self) -> None:
-        if self.ended is Gone.MOVED:
+        if self.ended is EndReason.MOVED:
             raise self._error()
 
     def _error(self) -> Exception:
-        if self.ended is Gone.MOVED:
+        if self.ended is EndReason.MOVED:
             return SessionMoved(
                 "this session has moved to another worker; nothing can change it here"
             )
-        if self.ended is Gone.SUPERSEDED:
+        if self.ended is EndReason.SUPERSEDED:
             return SessionConflict("somebody else has written this session; load it again")
         return NoSuchSession("this session has ended")
 
@@ -239,11 +239,11 @@ class LiveSession(Watched):
     def _not_saved(self, failure: Failure) -> Failure:
         match failure.value:
             case SessionConflict():
-                self._registry.gone(self.uid, Gone.SUPERSEDED)
+                self._registry.gone(self.uid, EndReason.SUPERSEDED)
             case SessionMoved():
-                self._registry.gone(self.uid, Gone.MOVED)
+                self._registry.gone(self.uid, EndReason.MOVED)
             case NoSuchSession():
-                self._registry.gone(self.uid, Gone.EXPIRED)
+                self._registry.gone(self.uid, EndReason.EXPIRED)
             case _:
                 self._changed = True
                 self.data.unsaved()
@@ -261,7 +261,7 @@ class LiveSession(Watched):
         return result
 
     def _lost(self, failure: Failure) -> Failure:
-        self._registry.gone(self.uid, Gone.SUPERSEDED)
+        self._registry.gone(self.uid, EndReason.SUPERSEDED)
         return failure
 
 

@@ -23,7 +23,7 @@ def new_uid() -> bytes:
     return secrets.token_hex(16).encode("ascii")
 
 
-class Gone(enum.Enum):
+class EndReason(enum.Enum):
     """
     Why a session is not here any more.
     """
@@ -48,7 +48,7 @@ class Gone(enum.Enum):
         """
         Whether the session has ended, and not only left.
         """
-        return self in (Gone.EXPIRED, Gone.EVICTED, Gone.DELETED)
+        return self in (EndReason.EXPIRED, EndReason.EVICTED, EndReason.DELETED)
 
 
 @dataclass(frozen=True)

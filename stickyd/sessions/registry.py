@@ -14,7 +14,7 @@ from stickyd.errors import NoSuchSession, TransferError
 from stickyd.sessions.answers import now
 from stickyd.sessions.export import Export
 from stickyd.sessions.live import LiveSession
-from stickyd.sessions.record import KEY_LIMIT, Gone, SessionExpiry, SessionRecord, new_uid
+from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry, SessionRecord, new_uid
 from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class SessionRegistry:
         if self._sweep_call is not None and self._sweep_call.active():
             self._sweep_call.cancel()
 
-    def gone(self, uid: bytes, reason: Gone) -> None:
+    def gone(self, uid: bytes, reason: EndReason) -> None:
         """
         Note that a session is no longer here: for the store and the session alone.
         """
@@ -262,7 +262,7 @@ class SessionRegistry:
     def _adopted(self, stored: bool, record: SessionRecord) -> int:
         if stored:
             # What anybody has of an earlier version of it here is out of date.
-            self.gone(record.uid, Gone.SUPERSEDED)
+            self.gone(record.uid, EndReason.SUPERSEDED)
         return int(stored)
 
     def _refused(self, failure: Failure) -> int:

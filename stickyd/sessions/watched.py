@@ -12,7 +12,7 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stickyd.sessions.record import Gone
+    from stickyd.sessions.record import EndReason
 
 
 class Watched:
@@ -27,14 +27,14 @@ class Watched:
     __slots__ = ("_holders", "_on_gone", "_on_leaving", "_released", "ended")
 
     def __init__(self) -> None:
-        self.ended: Gone | None = None
+        self.ended: EndReason | None = None
         self._holders = 0
         # Tuples, as most stay empty and there may be a hundred thousand sessions.
-        self._on_gone: tuple[Callable[[Gone], object], ...] = ()
+        self._on_gone: tuple[Callable[[EndReason], object], ...] = ()
         self._on_leaving: tuple[Callable[[], object], ...] = ()
         self._released: tuple[Deferred[None], ...] = ()
 
-    def call_when_gone(self, callback: Callable[[Gone], object]) -> None:
+    def call_when_gone(self, callback: Callable[[EndReason], object]) -> None:
         """
         Have ``callback`` called with the reason when the session is no longer here.
         """
@@ -91,7 +91,7 @@ class Watched:
             except Exception:  # noqa: BLE001 -- the application's code; the session leaves anyway
                 self._log.failure("session: a callback before the session leaves has failed")
 
-    def end(self, reason: Gone) -> None:
+    def end(self, reason: EndReason) -> None:
         """
         Note that it is no longer here: for the registry alone.
         """

@@ -11,7 +11,7 @@ from zope.interface import implementer
 
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved, SessionTooLarge
 from stickyd.interfaces import ISessionStore
-from stickyd.sessions.record import Gone
+from stickyd.sessions.record import EndReason
 from stickyd.sessions.stores.timer_wheel import Wheel
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ class MemorySessionStore:
         self._entries: dict[bytes, _Entry] = {}  # least recently used first
         self._moved: dict[bytes, int | None] = {}  # and where each is in the wheel
         self._wheel = Wheel()
-        self._observers: list[Callable[[bytes, Gone], object]] = []
+        self._observers: list[Callable[[bytes, EndReason], object]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def observe(self, callback: Callable[[bytes, Gone], object]) -> None:
+    def observe(self, callback: Callable[[bytes, EndReason], object]) -> None:
         self._observers.append(callback)
 
     def load(self, uid: bytes) -> Deferred[SessionRecord | None]:
@@ -127,7 +127,7 @@ class MemorySessionStore:
             return succeed(False)
         now = self._clock.seconds()
         if entry.due() <= now:
-            self._end(uid, Gone.EXPIRED)
+            self._end(uid, EndReason.EXPIRED)
             return succeed(False)
         entry.touched = now
         # To the end of the line: the last to be evicted.
@@ -164,7 +164,7 @@ class MemorySessionStore:
         record = entry.current()
         self._remove(uid)
         self._mark_moved(record)
-        self._tell(uid, Gone.MOVED)
+        self._tell(uid, EndReason.MOVED)
         return succeed(record)
 
     def adopt(self, record: SessionRecord) -> Deferred[bool]:
@@ -177,7 +177,7 @@ class MemorySessionStore:
     def _find(self, uid: bytes) -> _Entry | None:
         entry = self._entries.get(uid)
         if entry is not None and entry.due() <= self._clock.seconds():
-            self._end(uid, Gone.EXPIRED)
+            self._end(uid, EndReason.EXPIRED)
             return None
         return entry
 
@@ -198,7 +198,7 @@ class MemorySessionStore:
         self.size += cost
         # The new one is last in line, and fits alone: the loop ends before it.
         while len(self._entries) > self._max_count or self.size > self._max_bytes:
-            self._end(next(iter(self._entries)), Gone.EVICTED)
+            self._end(next(iter(self._entries)), EndReason.EVICTED)
         return succeed(record)
 
     def _remove(self, uid: bytes) -> None:
@@ -206,9 +206,9 @@ class MemorySessionStore:
         self._wheel.remove(uid, entry.tick)
         self.size -= _cost(entry.record)
 
-    def _end(self, uid: bytes, reason: Gone) -> None:
+    def _end(self, uid: bytes, reason: EndReason) -> None:
         self._remove(uid)
-        if reason is Gone.EVICTED:
+        if reason is EndReason.EVICTED:
             self.evicted += 1
         else:
             self.expired += 1
@@ -222,7 +222,7 @@ class MemorySessionStore:
         if entry is None:
             del self._moved[uid]
         elif entry.due() <= now:
-            self._end(uid, Gone.EXPIRED)
+            self._end(uid, EndReason.EXPIRED)
         else:
             entry.tick = self._wheel.put(uid, entry.due())
 
@@ -235,7 +235,7 @@ class MemorySessionStore:
         if uid in self._moved:
             self._wheel.remove(uid, self._moved.pop(uid))
 
-    def _tell(self, uid: bytes, reason: Gone) -> None:
+    def _tell(self, uid: bytes, reason: EndReason) -> None:
         for observer in self._observers:
             observer(uid, reason)
 

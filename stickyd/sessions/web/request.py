@@ -16,7 +16,7 @@ from twisted.web import http, server
 from typing_extensions import override
 
 from stickyd.errors import NoSuchSession, SessionMoved
-from stickyd.sessions.record import Gone
+from stickyd.sessions.record import EndReason
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -85,7 +85,7 @@ class SessionRequestMixin(_Base):
         else:
             session.touch()
             if session.live.ended is not None:
-                if session.live.ended is Gone.MOVED:
+                if session.live.ended is EndReason.MOVED:
                     raise SessionMoved("this session has moved to another worker")
                 session = self._find_session(secure) or self._make_session(secure)
         if session not in self._sessions_held:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from stickyd.sessions.live import LiveSession
-    from stickyd.sessions.record import Gone
+    from stickyd.sessions.record import EndReason
     from stickyd.sessions.web.site import SessionSite
 
 
@@ -147,7 +147,7 @@ class Session(server.Session):
         done, self._ending = self._ending, None
         return succeed(None) if done is None else done
 
-    def _gone(self, reason: Gone) -> None:
+    def _gone(self, reason: EndReason) -> None:
         self.site.sessions.pop(self.uid, None)
         if not reason.for_good:
             return
