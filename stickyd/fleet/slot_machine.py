@@ -163,7 +163,7 @@ def _add_deaths(states: _States) -> None:
         life.crashes += 1
         life.failures += 1
         if life.crashes >= life.most_crashes:
-            life.bury(cause, "the slot gives up")
+            life.record_death(cause, "the slot gives up")
             machine.give_up()
         else:
             life.back_off(machine, cause)
@@ -188,13 +188,13 @@ def _add_deaths(states: _States) -> None:
 
     @states.relieving.upon(SlotMachine.died).to(states.starting)
     def follow(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.bury(cause, "its successor is starting already")
+        life.record_death(cause, "its successor is starting already")
         life.worker, life.successor = life.successor, None
         life.report("")
 
     @states.flipping.upon(SlotMachine.died).to(states.serving)
     def follow_at_once(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.bury(cause, "its successor takes over")
+        life.record_death(cause, "its successor takes over")
         life.promote()
 
 

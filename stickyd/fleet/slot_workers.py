@@ -137,7 +137,7 @@ class SlotWorkers:
         if waiting is not None:
             waiting(serves)
 
-    def bury(self, cause: str, what_now: str) -> None:
+    def record_death(self, cause: str, what_now: str) -> None:
         """
         Log the death of the present worker, and keep what it had not acknowledged.
         """
@@ -162,7 +162,7 @@ class SlotWorkers:
         # The first quick death is forgiven, as one death says nothing of the next; and
         # where a spare has started, so could any other.
         delay = 0.0 if self.spawner.spare else self.backoff.delay(self.failures - 1)
-        self.bury(cause, f"next start in {delay:.2f} s" if delay else "next start now")
+        self.record_death(cause, f"next start in {delay:.2f} s" if delay else "next start now")
         self.retry = self.clock.callLater(delay, machine.retry)
         if delay:
             self.spawner.call_when_spare(self._hasten)
