@@ -274,13 +274,13 @@ def _add_stops(states: _States) -> None:
 
     @states.stopping.upon(SlotMachine.died).loop()
     def rest(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.lay_to_rest(machine, life.take_worker(), cause)
+        life.record_exit(machine, life.take_worker(), cause)
 
     @states.stopping.upon(SlotMachine.successor_died).loop()
     def rest_too(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         successor, life.successor = life.successor, None
         if successor is not None:
-            life.lay_to_rest(machine, successor, cause)
+            life.record_exit(machine, successor, cause)
 
     @states.stopping.upon(SlotMachine.gone).to(states.empty)
     def end(machine: SlotMachine, life: SlotWorkers) -> None:

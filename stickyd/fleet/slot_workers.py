@@ -91,7 +91,7 @@ class SlotWorkers:
                 machine.successor_died(cause)
             else:
                 self.leaving.remove(worker)
-                self.lay_to_rest(machine, worker, cause)
+                self.record_exit(machine, worker, cause)
 
         worker: IWorker
         if plain is None:
@@ -269,7 +269,7 @@ class SlotWorkers:
             if worker is not None:
                 worker.stop(patience)
 
-    def lay_to_rest(self, machine: SlotMachine, worker: IWorker, cause: str) -> None:
+    def record_exit(self, machine: SlotMachine, worker: IWorker, cause: str) -> None:
         """
         Log the end of a worker that was told to end.
         """
