@@ -379,7 +379,7 @@ class Child(Follower):
     def stop(self, patience: float) -> dict[str, object]:
         assert self.serving is not None
         if self._ending:
-            self.serving.hurry(patience)
+            self.serving.shorten_deadline(patience)
         else:
             self._ending = True
             self.reactor.callLater(0, self._finish, patience)

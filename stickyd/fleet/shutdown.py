@@ -47,7 +47,7 @@ class Shutdown:
 
         for member in fleet.leaving:
             # They were given longer by the resize that took their slot away.
-            member.life.hurry(patience)
+            member.life.shorten_deadline(patience)
         overdue = self._overdue = fleet.clock.callLater(patience, self._cut_off)
         for member in list(fleet.members):
             if member.slot.courier is None and member.slot.heir is None:

@@ -256,12 +256,12 @@ class SlotWorkers:
         if self.retry is not None:
             self.retry.cancel()
             self.retry = None
-        self.hurry(patience)
+        self.shorten_deadline(patience)
         self.report(STOPPED)
         self.tell_outcome(False)
         self._check_gone(machine)
 
-    def hurry(self, patience: float) -> None:
+    def shorten_deadline(self, patience: float) -> None:
         """
         Have all workers end within so many seconds.
         """

@@ -146,7 +146,7 @@ class Worker(Follower):
     def stop(self, patience: float) -> dict[str, object]:
         self._patience = patience
         if self._ending and self.serving is not None:
-            self.serving.hurry(patience)
+            self.serving.shorten_deadline(patience)
         self._reactor.callLater(0, self._end)
         return {}
 
@@ -155,7 +155,7 @@ class Worker(Follower):
         super().connectionLost(reason)
         if self.serving is not None:
             # A relieved worker may have been given longer than an orphan gets.
-            self.serving.hurry(self._orphan.patience)
+            self.serving.shorten_deadline(self._orphan.patience)
             if self._beat is not None:
                 self.serving.listening.close_orphaned()
         self._end()

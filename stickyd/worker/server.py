@@ -225,7 +225,7 @@ class Serving:
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()
 
-    def hurry(self, patience: float) -> None:
+    def shorten_deadline(self, patience: float) -> None:
         """
         Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
         """

@@ -229,7 +229,7 @@ class AsgiHost:
             if isinstance(connection, HttpProtocol):
                 connection.shutdown()
         for handshake in self._handshakes:
-            handshake.transport.hurry()
+            handshake.transport.shorten_deadline()
         drained: Deferred[None] = Deferred()
         self._drained.append(drained)
         self._look()

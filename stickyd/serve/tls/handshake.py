@@ -88,7 +88,7 @@ class Handshake(Protocol):
         Let the client have one request answered: whoever shakes hands has one to make.
         """
         self._draining = True
-        self.transport.hurry()
+        self.transport.shorten_deadline()
 
     def abortConnection(self) -> None:  # noqa: N802 - as the channels'
         """

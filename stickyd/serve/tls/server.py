@@ -154,7 +154,7 @@ class TlsTransport(BufferingTLSTransport):
         )
         super().makeConnection(transport)
 
-    def hurry(self) -> None:
+    def shorten_deadline(self) -> None:
         """
         Give a handshake that is under way only :data:`HURRY_SECONDS` more.
         """
