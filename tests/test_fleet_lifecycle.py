@@ -295,7 +295,7 @@ def test_reload_flips_when_the_old_worker_has_given_away() -> None:
     assert old.sent == [first]
     fresh.ready()
     second = newcomer(rig)
-    assert (old.sent, fresh.sent, rig.slot.heir) == ([first], [], fresh)
+    assert (old.sent, fresh.sent, rig.slot.successor) == ([first], [], fresh)
     ((placement, released),) = old.releases
     assert (placement, old.stopped) == (None, [])
     released.callback(None)
@@ -347,7 +347,7 @@ def test_old_worker_is_taken_back_when_its_successor_dies_at_the_flip() -> None:
     fresh.died("died of signal 9 (SIGKILL)")
     assert old.stays == 1
     assert rig.serves() is old
-    assert rig.slot.heir is None
+    assert rig.slot.successor is None
     assert old.sent == [waiting]
     assert outcome == ["the fresh worker died of signal 9 (SIGKILL)"]
     rig.clock.advance(FLIP_SECONDS)

@@ -274,7 +274,7 @@ class Fleet:
             there is no such worker.
         """
         slot = self.members[index].slot if index < len(self.members) else None
-        keeper = slot and (slot.heir or slot.courier)
+        keeper = slot and (slot.successor or slot.courier)
         if not keeper:
             return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
         return keeper.adopt_sessions(chunk)

@@ -80,7 +80,7 @@ def _occupant_of(member: Member) -> Occupant:
     slot, life = member.slot, member.life
     if slot.failed:
         return Occupant(0, "failed")
-    worker = slot.courier or slot.heir or life.worker
+    worker = slot.courier or slot.successor or life.worker
     pid = 0 if worker is None else worker.pid
     if life.stopping:
         return Occupant(pid, "stopping")
@@ -88,7 +88,7 @@ def _occupant_of(member: Member) -> Occupant:
         return Occupant(pid, "draining")
     if worker is not None and worker is slot.courier:
         return Occupant(pid, "serving")
-    if worker is not None and worker is slot.heir and worker is life.worker:
+    if worker is not None and worker is slot.successor and worker is life.worker:
         return Occupant(pid, "serving")  # it gives away what another slot gets from now on
-    first = not (life.ready_at or life.restarts or life.crashes or slot.heir)
+    first = not (life.ready_at or life.restarts or life.crashes or slot.successor)
     return Occupant(pid, "starting" if first else "restarting")

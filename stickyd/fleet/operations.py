@@ -212,7 +212,7 @@ class Changes:
             slot = member.slot
             # Whoever waits for a worker that is not there yet may belong elsewhere too.
             fleet.hold_first(slot.release())
-            if slot in giving and slot.heir is giving[slot]:
+            if slot in giving and slot.successor is giving[slot]:
                 slot.occupy(giving[slot])
         fleet.place_again(placed)
 

@@ -57,7 +57,7 @@ class Slot:
     :ivar queue: connections that wait, oldest first.
     :ivar failed: whether the slot has given up: its clients are placed elsewhere.
     :ivar drained: whether the operator keeps clients away from it.
-    :ivar heir: the worker that takes over while none serves.
+    :ivar successor: the worker that takes over while none serves.
     """
 
     _log = Logger()
@@ -78,7 +78,7 @@ class Slot:
         self.queue: deque[Handoff] = deque()
         self.failed = False
         self.drained = False
-        self.heir: IWorker | None = None
+        self.successor: IWorker | None = None
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
@@ -151,20 +151,20 @@ class Slot:
         """
         return not (self.failed or self.drained)
 
-    def hold(self, heir: IWorker | None) -> None:
+    def hold(self, successor: IWorker | None) -> None:
         """
-        Let newcomers wait until ``heir`` has what it needs to serve them, which may be the
+        Let newcomers wait until ``successor`` has what it needs to serve them, which may be the
         worker that has served all the time, while it gives away what is not its own.
         """
         self.courier = None
-        self.heir = heir
+        self.successor = successor
 
     def occupy(self, worker: IWorker) -> None:
         """
         A worker serves: send it what waits.
         """
         self.courier = worker
-        self.heir = None
+        self.successor = None
         self.failed = False
         self._occupied(self)
         self.room()
@@ -173,7 +173,7 @@ class Slot:
         """
         The worker is gone: keep what it had not acknowledged for its successor.
         """
-        self.courier = self.heir = None
+        self.courier = self.successor = None
         self.wait_first(unacknowledged)
         self._settle()
 
