@@ -12,7 +12,7 @@ from zope.interface import implementer
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved, SessionTooLarge
 from stickyd.interfaces import ISessionStore
 from stickyd.sessions.record import EndReason
-from stickyd.sessions.stores.timer_wheel import Wheel
+from stickyd.sessions.stores.timer_wheel import TimerWheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +85,7 @@ class MemorySessionStore:
         self._max_bytes = max_bytes
         self._entries: dict[bytes, _Entry] = {}  # least recently used first
         self._moved: dict[bytes, int | None] = {}  # and where each is in the wheel
-        self._wheel = Wheel()
+        self._wheel = TimerWheel()
         self._observers: list[Callable[[bytes, EndReason], object]] = []
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from math import ceil, inf
 
 
-class Wheel:
+class TimerWheel:
     """
     Keeps ids in buckets by the time when they are due.  Who puts off what an id stands
     for leaves it where it is, and puts it in again when it comes up: so putting off,
