@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from stickyd.serve.http import HTTPLimits
-from stickyd.serve.http.deadlines import Sweep
+from stickyd.serve.http.deadlines import Deadlines
 from tests.http_wire import GET, Wire, bodies, hold
 
 
@@ -49,7 +49,7 @@ def test_never_early_and_soon(start: float, waits: list[float]) -> None:
     """
     clock = Clock()
     clock.advance(start)
-    sweep = Sweep(clock)
+    sweep = Deadlines(clock)
     items = [Item(clock, sweep.now + wait) for wait in waits]
     for item in items:
         sweep.add(item)
@@ -66,7 +66,7 @@ def test_later_deadlines_are_found_without_a_word() -> None:
     A deadline may be moved away by assignment alone.
     """
     clock = Clock()
-    sweep = Sweep(clock)
+    sweep = Deadlines(clock)
     item = Item(clock, 5)
     sweep.add(item)
     for _ in range(10):
@@ -82,7 +82,7 @@ def test_sooner_deadlines_need_haste() -> None:
     A deadline that comes nearer is met after ``hasten``, also for those that had none.
     """
     clock = Clock()
-    sweep = Sweep(clock)
+    sweep = Deadlines(clock)
     items = [Item(clock, 50), Item(clock, inf)]
     for item in items:
         sweep.add(item)
@@ -97,7 +97,7 @@ def test_discarded_items_do_not_expire() -> None:
     An item that was discarded never expires.
     """
     clock = Clock()
-    sweep = Sweep(clock)
+    sweep = Deadlines(clock)
     item = Item(clock, 5)
     sweep.add(item)
     sweep.discard(item)
@@ -110,7 +110,7 @@ def test_the_timer_rests() -> None:
     There is one delayed call for any number of items, and none when there are no items.
     """
     clock = Clock()
-    sweep = Sweep(clock)
+    sweep = Deadlines(clock)
     items = [Item(clock, 5 + n) for n in range(10)]
     for item in items:
         sweep.add(item)
@@ -131,7 +131,7 @@ def test_an_error_does_not_stop_the_timer() -> None:
     An item that raises keeps neither itself nor the others from being swept again.
     """
     clock = Clock()
-    sweep = Sweep(clock)
+    sweep = Deadlines(clock)
 
     class Bad(Item):
         def expire(self) -> None:

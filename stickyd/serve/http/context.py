@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import version
 
-from stickyd.serve.http.deadlines import Sweep
+from stickyd.serve.http.deadlines import Deadlines
 from stickyd.serve.http.head import FieldBlock
 from stickyd.serve.http.limits import HTTPLimits
 
@@ -64,7 +64,7 @@ class Shared:
         self.quiet_until = float("-inf")
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock
-        self.sweep = Sweep(clock)
+        self.sweep = Deadlines(clock)
         self.route = route
         self.reception = reception
         self.server = server

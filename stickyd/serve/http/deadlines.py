@@ -37,7 +37,7 @@ class Expiring(Protocol):
         """
 
 
-class Sweep:
+class Deadlines:
     """
     Calls :meth:`Expiring.expire` in steps of a second, never early.
 
