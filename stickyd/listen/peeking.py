@@ -27,7 +27,7 @@ from stickyd.affinity.peek.http1 import whole_head
 from stickyd.affinity.peek.need import Need
 from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, announced, parse_header
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
-from stickyd.listen.pending import Connection, WaitingRoom
+from stickyd.listen.pending import Connection, PendingConnections
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -111,7 +111,7 @@ class Sniffer:
         self._proxied = proxied
         self._bounds = bounds
         self._buffer = memoryview(bytearray(max(bounds.head_bytes, _HELLO_BYTES, V2_LONGEST)))
-        self._room = WaitingRoom(
+        self._room = PendingConnections(
             clock, readiness, bounds.most, bounds.timeout, self._look, self._too_late
         )
         # A PROXY header or a ClientHello may stand there instead of a request.

@@ -102,7 +102,7 @@ class Connection:
         return bool(poll.poll(0))
 
 
-class WaitingRoom:
+class PendingConnections:
     """
     Has connections looked at again when there is more to see, and given up in time.
     """
