@@ -22,7 +22,7 @@ from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IDestination
-from stickyd.listen.peeking import QUIET, Bounds, Sniffer
+from stickyd.listen.peeking import QUIET, Bounds, Peeker
 from stickyd.listen.pending import COARSE, RETRY
 from stickyd.testing import FakeReadiness
 from tests.channels import open_sockets
@@ -113,7 +113,7 @@ class Rig:
             parse_affinity(entries), SIGNER, lambda slot: slot < 4, networks, lambda _: None
         )
         bounds = Bounds(head_bytes, 10.0, most, closes)
-        self.sniffer = Sniffer(
+        self.sniffer = Peeker(
             self.clock, self.readiness, self.destination, resolver, networks, proxied, bounds
         )
         self.clients: list[socket.socket] = []

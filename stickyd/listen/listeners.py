@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
 from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
-from stickyd.listen.peeking import Bounds, Sniffer
+from stickyd.listen.peeking import Bounds, Peeker
 from stickyd.listen.port import StickyFactory, plain_socket
 from stickyd.listen.reuseport.setup import open_groups, require_kernel, resume_groups, try_kernel
 from stickyd.listen.reuseport.steering import KernelSteering
@@ -89,13 +89,13 @@ class Listeners:
         self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
 
-    def _make_sniffer(self, destination: IDestination, resolver: Resolver) -> Sniffer | None:
+    def _make_sniffer(self, destination: IDestination, resolver: Resolver) -> Peeker | None:
         settings = self._settings
         proxied = settings.proxy_protocol == "on"
         if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
             return None
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return Sniffer(
+        return Peeker(
             self._reactor,
             self._readiness,
             destination,

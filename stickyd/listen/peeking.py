@@ -80,7 +80,7 @@ class Bounds:
         )
 
 
-class Sniffer:
+class Peeker:
     """
     Delivers each connection as soon as its first bytes say where it belongs.
 
