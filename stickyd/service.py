@@ -29,7 +29,7 @@ from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.upgrade_state import UpgradeState
 from stickyd.listen.listeners import Listeners
-from stickyd.listen.refusal import Overflow
+from stickyd.listen.refusal import Refusal
 from stickyd.listen.skew import SkewWatch
 from stickyd.net.readiness import readiness_of
 from stickyd.placement.choose import LEAST, PLACEMENTS
@@ -131,7 +131,7 @@ class StickyService(Service):
             self._reactor,
             PLACEMENTS.get(settings.placement, PLACEMENTS["rendezvous"]),
             QueueLimits(settings.queue_limit, settings.queue_timeout),
-            Overflow(self._reactor, settings.refusal),
+            Refusal(self._reactor, settings.refusal),
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
         )
 

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.listen import refusal as overflow
-from stickyd.listen.refusal import ANSWERS, LINGER, QUIET, UNAVAILABLE, Overflow
+from stickyd.listen.refusal import ANSWERS, LINGER, QUIET, UNAVAILABLE, Refusal
 from stickyd.settings.table import rules
 from tests.channels import connection
 
@@ -57,7 +57,7 @@ def test_overflow_is_a_refusal() -> None:
     """
     It is what slots expect, and its answers are those of the setting.
     """
-    assert verifyObject(IRefusal, Overflow(Clock(), "503"))
+    assert verifyObject(IRefusal, Refusal(Clock(), "503"))
     assert rules()["overflow"][0].choices == ("auto", *ANSWERS)
 
 
@@ -77,7 +77,7 @@ def test_client_reads_the_whole_answer_though_nobody_read_his_request() -> None:
     clock = Clock()
     handoff, client = accepted()
     client.sendall(b"POST / HTTP/1.1\r\n\r\n" + b"x" * 10_000)
-    Overflow(clock, "503").refuse(handoff, "full")
+    Refusal(clock, "503").refuse(handoff, "full")
     assert read_all(client) == UNAVAILABLE
     # He may even go on sending for a while without being reset.
     client.sendall(b"more")
@@ -93,7 +93,7 @@ def test_refused_connection_lingers_for_a_bounded_time() -> None:
     those that come after it.
     """
     clock = Clock()
-    refusal = Overflow(clock, "503")
+    refusal = Refusal(clock, "503")
     (first, one), (second, two) = accepted(), accepted()
     refusal.refuse(first, "full")
     clock.advance(LINGER * 0.75)
@@ -113,7 +113,7 @@ def test_lingering_begins_anew_after_a_pause() -> None:
     One that is refused long after the others lingers and is closed as they were.
     """
     clock = Clock()
-    refusal = Overflow(clock, "503")
+    refusal = Refusal(clock, "503")
     for _ in range(2):
         handoff, client = accepted()
         refusal.refuse(handoff, "full")
@@ -132,7 +132,7 @@ def test_lingering_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None
     """
     monkeypatch.setattr(overflow, "MOST_LINGERING", 3)
     clock = Clock()
-    refusal = Overflow(clock, "503")
+    refusal = Refusal(clock, "503")
     pairs = [connection(str(number)) for number in range(5)]
     for handoff, _ in pairs:
         refusal.refuse(handoff, "full")
@@ -151,7 +151,7 @@ def test_client_who_has_gone_is_not_waited_for() -> None:
     clock = Clock()
     handoff, client = connection("gone")
     client.close()
-    Overflow(clock, "503").refuse(handoff, "full")
+    Refusal(clock, "503").refuse(handoff, "full")
     assert not is_open(handoff.descriptor)
     assert not clock.getDelayedCalls()
 
@@ -167,7 +167,7 @@ def test_client_who_does_not_read_does_not_block() -> None:
         server.sendall(b"x" * 10_000_000)
     server.setblocking(True)
     server.close()
-    Overflow(Clock(), "503").refuse(handoff, "full")
+    Refusal(Clock(), "503").refuse(handoff, "full")
     assert not is_open(handoff.descriptor)
     client.close()
 
@@ -178,7 +178,7 @@ def test_close_says_nothing() -> None:
     """
     clock = Clock()
     handoff, client = accepted()
-    Overflow(clock, "close").refuse(handoff, "full")
+    Refusal(clock, "close").refuse(handoff, "full")
     assert read_all(client) == b""
     assert not is_open(handoff.descriptor)
     assert not clock.getDelayedCalls()
@@ -190,7 +190,7 @@ def test_reset_resets() -> None:
     The client of ``reset`` gets ECONNRESET, though he had sent nothing.
     """
     handoff, client = accepted()
-    Overflow(Clock(), "reset").refuse(handoff, "full")
+    Refusal(Clock(), "reset").refuse(handoff, "full")
     with pytest.raises(ConnectionResetError):
         client.recv(1)
     client.close()
@@ -202,7 +202,7 @@ def test_reset_of_a_unix_connection_closes_it() -> None:
     """
     client, server = socket.socketpair()
     handoff = Handoff(server.detach(), "", 0, b"unix:")
-    Overflow(Clock(), "reset").refuse(handoff, "full")
+    Refusal(Clock(), "reset").refuse(handoff, "full")
     assert client.recv(1) == b""
     client.close()
 
@@ -213,7 +213,7 @@ def test_refused_are_counted_by_reason(answer: str) -> None:
     Every refused connection counts, whatever its answer was.
     """
     clock = Clock()
-    refusal = Overflow(clock, answer)
+    refusal = Refusal(clock, answer)
     for why in ("full", "full", "failed"):
         handoff, client = connection(why)
         refusal.refuse(handoff, why)
@@ -227,7 +227,7 @@ def test_log_has_one_line_for_each_reason_and_time() -> None:
     A flood of refusals is one line a second for each reason, with the count so far.
     """
     clock = Clock()
-    refusal = Overflow(clock, "close")
+    refusal = Refusal(clock, "close")
 
     def refuse(why: str) -> None:
         handoff, client = connection("192.0.2.7")

@@ -46,7 +46,7 @@ ANSWERS = ("503", "close", "reset")
 
 
 @implementer(IRefusal)
-class Overflow:
+class Refusal:
     """
     Answers, counts and closes.
 
