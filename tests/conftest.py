@@ -43,8 +43,10 @@ def pytest_report_header() -> list[str]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
-    Deselect the long tests unless they are asked for.
+    Put the tests of whole systems first, which take longest, and deselect the long ones
+    unless they are asked for.
     """
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
     if config.getoption("--soak"):
         return
     long = [item for item in items if item.get_closest_marker("soak")]

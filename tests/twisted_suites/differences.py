@@ -6,14 +6,15 @@ from __future__ import annotations
 
 _COARSE = (
     "Times are kept by one timer with steps of a second, not to the instant.  "
-    "tests/test_http_timeouts.py holds ours."
+    "tests/serve/http/test_deadlines.py holds ours."
 )
 _NEGOTIATION = (
     "It reads private attributes of the stock channel while replacing it by HTTP/2; our "
     "site offers http/1.1 only."
 )
 _PERSISTENCE = (
-    "It calls a method of the stock channel's own; tests/test_http_channel.py tests the outcome."
+    "It calls a method of the stock channel's own; "
+    "tests/serve/http/test_channel.py tests the outcome."
 )
 _FOLDING = "Obsolete line folding is refused, as RFC 9112 section 5.2 allows."
 _DATE = "It replaces the clock inside twisted.web; ours is given to Shared."

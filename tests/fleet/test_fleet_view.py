@@ -13,7 +13,7 @@ from stickyd.placement.failover import Standing
 from stickyd.placement.least import LeastLoaded
 from stickyd.settings import Settings
 from stickyd.testing import FakePlacement
-from tests.test_fleet_supervise import Rig
+from tests.fleet.test_fleet import Rig
 
 
 def knowledge_of(rig: Rig) -> FleetView:

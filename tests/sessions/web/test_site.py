@@ -33,7 +33,7 @@ from stickyd.sessions.web.cookie import SessionCookie
 from stickyd.sessions.web.request import SessionRequestMixin
 from stickyd.sessions.web.session import Session
 from stickyd.sessions.web.site import SessionSite, with_sessions
-from tests.test_session_late import LateStore
+from tests.sessions.test_late import LateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

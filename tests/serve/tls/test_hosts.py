@@ -179,10 +179,10 @@ class Scene:
         self.visitors = Visitors()
         self.clients: list[Client] = []
         name = {
-            "resource": "tests.test_tls_hosts:Told",
-            "wsgi": "tests.test_tls_hosts:wsgi",
-            "asgi": "tests.test_tls_hosts:asgi",
-            "protocol": "tests.test_tls_hosts:sayers",
+            "resource": "tests.serve.tls.test_hosts:Told",
+            "wsgi": "tests.serve.tls.test_hosts:wsgi",
+            "asgi": "tests.serve.tls.test_hosts:asgi",
+            "protocol": "tests.serve.tls.test_hosts:sayers",
             "static": str(folder / "files"),
         }[kind]
         (folder / "files").mkdir()

@@ -25,7 +25,7 @@ from stickyd.sessions.answers import now
 from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
-from tests.test_session_late import LateStore
+from tests.sessions.test_late import LateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -29,7 +29,7 @@ from stickyd.sessions.transfer import (
     line_pair,
     split,
 )
-from tests.test_session_late import LateStore
+from tests.sessions.test_late import LateStore
 
 if TYPE_CHECKING:
     from stickyd.sessions.live import LiveSession

@@ -9,7 +9,7 @@ import pytest
 from stickyd.affinity.peek.client_hello import Hello
 from stickyd.affinity.peek.first_bytes import NEITHER, FirstBytes, Seen, TooLongError
 from stickyd.affinity.peek.need import Need
-from tests.test_affinity_sni import client_hello
+from tests.affinity.peek.test_client_hello import client_hello
 
 REQUEST = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -1,5 +1,5 @@
 """
-What the accept loop does in a worker; :mod:`tests.test_listen_port` has it in the primary.
+What the accept loop does in a worker; :mod:`tests.listen.test_port` has it in the primary.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from stickyd.affinity.resolve import Resolver, learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
-from tests.test_fleet_supervise import Rig
+from tests.fleet.test_fleet import Rig
 
 SIGNER = Signer([b"a secret of some length"])
 LEARNED = [learned_id(CookieKey("sid"), value) for value in (b"a", b"b", b"c")]

@@ -10,7 +10,7 @@ import pytest
 
 from stickyd.fleet.operations import STOPS, Changes
 from stickyd.fleet.slot_workers import FLIP_SECONDS
-from tests.test_fleet_supervise import Rig as FleetRig
+from tests.fleet.test_fleet import Rig as FleetRig
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

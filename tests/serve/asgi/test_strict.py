@@ -17,7 +17,7 @@ from stickyd.serve.asgi.http import HttpProtocol
 from stickyd.serve.http.limits import HTTPLimits
 from tests.hosting import a_loop, some_turns, until
 from tests.http_wire import GET, bodies
-from tests.test_http_strict import ACCEPTED, REFUSED
+from tests.serve.http.test_strict import ACCEPTED, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
