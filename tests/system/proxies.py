@@ -63,6 +63,33 @@ http {{
 }}
 """
 
+#: What an operator's configuration has around the block that is copied.
+_NGINX_AROUND = """
+daemon off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 1000; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/a;
+    proxy_temp_path {directory}/b;
+    fastcgi_temp_path {directory}/c;
+    uwsgi_temp_path {directory}/d;
+    scgi_temp_path {directory}/e;
+{block}
+}}
+"""
+
+_HAPROXY_AROUND = """
+global
+    maxconn 1000
+defaults
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+"""
+
 
 class Proxy:
     """
@@ -139,3 +166,34 @@ def nginx(directory: Path, target: tuple[str, int], keepalive: int = 4) -> Proxy
         )
         command = ["/usr/sbin/nginx", "-e", "stderr", "-p", str(directory), "-c", str(config)]
         return Proxy(command, listener, directory / "nginx.log")
+
+
+def nginx_printed(directory: Path, block: str, target: tuple[str, int]) -> Proxy:
+    """
+    Start nginx with a block of the documentation, which is what stands within its ``http``.
+
+    :param block: for ``listen 443`` and an upstream at 127.0.0.1:3000.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+        block = block.replace("listen 443", f"listen {host}:{port}")
+        block = block.replace("127.0.0.1:3000", f"{target[0]}:{target[1]}")
+        config = directory / "nginx.conf"
+        config.write_text(_NGINX_AROUND.format(directory=directory, block=block))
+        command = ["/usr/sbin/nginx", "-e", "stderr", "-p", str(directory), "-c", str(config)]
+        return Proxy(command, listener, directory / "nginx.log")
+
+
+def haproxy_printed(directory: Path, block: str, target: tuple[str, int]) -> Proxy:
+    """
+    Start HAProxy with a block of the documentation: its frontend and its backend.
+
+    :param block: for ``bind :443`` and a server at 127.0.0.1:3000.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        block = block.replace("bind :443", f"bind fd@{listener.fileno()}")
+        block = block.replace("127.0.0.1:3000", f"{target[0]}:{target[1]}")
+        config = directory / "haproxy.cfg"
+        config.write_text(_HAPROXY_AROUND + block)
+        command = ["/usr/sbin/haproxy", "-db", "-f", str(config)]
+        return Proxy(command, listener, directory / "haproxy.log")

@@ -12,6 +12,8 @@ from wsproto.events import AcceptConnection, CloseConnection, Message, Request, 
 from tests.system.client import Client
 
 if TYPE_CHECKING:
+    import ssl
+
     from wsproto.events import Event
 
 
@@ -20,8 +22,20 @@ class WebSocket(Client):
     One WebSocket, open when it is made.  Close it, or use it in a ``with``.
     """
 
-    def __init__(self, target: tuple[str, int], path: str = "/ws") -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        path: str = "/ws",
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        """
+        Open it.
+
+        :param context: for one over TLS.
+        """
         super().__init__(target)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._events: list[Event] = []
         self.socket.sendall(self._protocol.send(Request(host="localhost", target=path)))
