@@ -48,7 +48,9 @@ class Origin(NamedTuple):
 
     :ivar client: the client's address as :func:`stickyd.affinity.address.presented`
         gives it, or None if they do not say, or are not trusted.
-    :ivar proto: the scheme, in lower case, that the client spoke to the nearest proxy, or None.
+    :ivar proto: the scheme, in lower case, that the client spoke to the proxy that named it,
+        the farthest that is trusted; or None.  Of a list without the addresses that belong to
+        it, the last element counts.
     :ivar conflict: the request has both kinds of header, and they differ.  A proxy that
         sets one kind lets the client's own header of the other kind pass, and nothing
         tells which is which; so neither counts for what they differ in.
@@ -76,19 +78,27 @@ def origin_of(peer: str, headers: Iterable[tuple[bytes, bytes]], trust: Networks
     said = [pair for pair in headers if pair[0] in _NAMES]
     if len(said) == 1 and said[0][0] == b"x-forwarded-for":
         # As nearly all proxies say it.
-        return Origin(_walk(map(_address_of, _split([said[0][1].decode("latin-1")])), trust))
+        client, _ = _walk(map(_address_of, _split([said[0][1].decode("latin-1")])), trust)
+        return Origin(client)
     addresses, schemes, forwarded = (
         [value.decode("latin-1") for name, value in said if name == wanted] for wanted in _NAMES
     )
     clients: set[str | None] = set()
     protos: set[str | None] = set()
-    if addresses:
-        clients.add(_walk(map(_address_of, _split(addresses)), trust))
+    hops = 1
     if forwarded:
-        clients.add(_walk((_node_of(e.get("for", "")) for e in _parse(forwarded)), trust))
-        protos.update(_scheme_of(e["proto"]) for e in islice(_parse(forwarded), 1) if "proto" in e)
+        elements = list(islice(_parse(forwarded), MOST_HOPS))
+        client, hops = _walk([_node_of(element.get("for", "")) for element in elements], trust)
+        clients.add(client)
+        told = [element["proto"] for element in elements[:hops] if "proto" in element]
+        if told:
+            protos.add(_scheme_of(told[-1]))
+    if addresses:
+        client, hops = _walk(map(_address_of, _split(addresses)), trust)
+        clients.add(client)
     if schemes:
-        protos.add(_scheme_of(next(_split(schemes), "")))
+        told = list(islice(_split(schemes), hops))
+        protos.add(_scheme_of(told[-1] if told else ""))
     return Origin(
         next(iter(clients)) if len(clients) == 1 else None,
         next(iter(protos)) if len(protos) == 1 else None,
@@ -96,18 +106,22 @@ def origin_of(peer: str, headers: Iterable[tuple[bytes, bytes]], trust: Networks
     )
 
 
-def _walk(nodes: Iterable[str | None], trust: Networks) -> str | None:
+def _walk(nodes: Iterable[str | None], trust: Networks) -> tuple[str | None, int]:
     """
     Go from the nearest hop to the first that is not trusted, and stop at one that is no address.
+
+    :return: the client; and how many elements were said by somebody whose word counts.
     """
     client = None
+    hops = 0
     for node in islice(nodes, MOST_HOPS):
+        hops += 1
         if node is None:
             break
         client = node
         if node not in trust:
             break
-    return client
+    return client, max(hops, 1)
 
 
 def _split(lines: list[str]) -> Iterator[str]:

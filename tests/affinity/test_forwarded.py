@@ -129,7 +129,8 @@ def test_no_header() -> None:
         ([("x-forwarded-proto", "http:")], None),
         ([("x-forwarded-proto", "")], None),
         ([("forwarded", "proto=http, proto=https;for=_x")], "https"),
-        ([("forwarded", "proto=https, for=10.0.0.2")], None),
+        ([("forwarded", "proto=https, for=10.0.0.2")], "https"),
+        ([("forwarded", "proto=https, for=192.0.2.7")], None),
         ([("forwarded", 'proto="ht tp"')], None),
         ([("forwarded", "proto=https"), ("x-forwarded-proto", "https")], "https"),
         ([("forwarded", "for=10.0.0.2"), ("x-forwarded-proto", "https")], "https"),
@@ -137,12 +138,50 @@ def test_no_header() -> None:
 )
 def test_proto(headers: list[tuple[str, str]], expected: str | None) -> None:
     """
-    The scheme is what the nearest proxy says, in lower case.
+    The scheme is what the farthest trusted proxy says, in lower case.
     """
     pairs = [(name.encode(), value.encode()) for name, value in headers]
     origin = origin_of("10.0.0.1", pairs, TRUST)
     assert origin.proto == expected
     assert not origin.conflict
+
+
+@pytest.mark.parametrize(
+    ("addresses", "schemes", "expected"),
+    [
+        ("192.0.2.7, 10.0.0.2", "https, http", "https"),
+        ("192.0.2.7, 10.0.0.2", "http, https", "http"),
+        ("192.0.2.7, 10.0.0.2", "https", "https"),
+        ("192.0.2.7, 10.0.0.2", "gopher, https, http", "https"),
+        ("192.0.2.7, 10.0.0.3, 10.0.0.2", "https, http, http", "https"),
+        ("192.0.2.7, 10.0.0.3, 10.0.0.2", "https, http", "https"),
+        ("unknown, 10.0.0.2", "https, http", "https"),
+        ("10.0.0.9, 10.0.0.2", "https, http", "https"),
+        # What the client itself has written counts for nothing.
+        ("10.0.0.2, 192.0.2.7", "https, http", "http"),
+        ("192.0.2.7", "https, http", "http"),
+        ("10.0.0.2, rubbish", "https, http", "http"),
+        ("", "https, http", "http"),
+    ],
+)
+def test_fault_41_lists_of_schemes(addresses: str, schemes: str, expected: str) -> None:
+    """
+    Fault 41: of the schemes that several trusted proxies name, the one counts that the client
+    spoke, not the one between the proxies; in both kinds of header, in one line and in several.
+    """
+    said = [part.strip() for part in addresses.split(",")]
+    named = [part.strip() for part in schemes.split(",")]
+    plain = [(b"x-forwarded-for", b"%b" % addresses.encode())] if addresses else []
+    lines = [(b"x-forwarded-for", part.encode()) for part in said]
+    for pairs in (plain, lines):
+        schemed = [*pairs, (b"x-forwarded-proto", schemes.encode())]
+        assert origin_of("10.0.0.1", schemed, TRUST).proto == expected
+        schemed = [*pairs, *((b"x-forwarded-proto", part.encode()) for part in named)]
+        assert origin_of("10.0.0.1", schemed, TRUST).proto == expected
+    if len(said) == len(named) and said != [""]:
+        elements = [f"for={host};proto={scheme}" for host, scheme in zip(said, named, strict=True)]
+        forwarded = [(b"forwarded", ", ".join(elements).encode())]
+        assert origin_of("10.0.0.1", forwarded, TRUST).proto == expected
 
 
 def test_disagreement_counts_for_nobody() -> None:
