@@ -5,7 +5,9 @@ Certificates made at test time, and a TLS client that is driven turn by turn.
 from __future__ import annotations
 
 import datetime
+import socket
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -20,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from pathlib import Path
 
@@ -120,12 +121,27 @@ class TlsClient:
         received = bytearray()
 
         def step() -> bool:
-            data = self.tls.read(min(count - len(received), 65536))
+            try:
+                data = self.tls.read(min(count - len(received), 65536))
+            except ssl.SSLZeroReturnError:
+                data = b""
             received.extend(data)
             return not data or len(received) == count
 
         self._until(step)
         return bytes(received)
+
+    def end_output(self) -> None:
+        """
+        Say close_notify, and shut the sending side of the socket down; go on reading.
+        """
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        while True:
+            self._pump()
+            if not self._pending:
+                break
+        self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._socket.close()

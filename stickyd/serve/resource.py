@@ -132,12 +132,12 @@ class ResourceHost:
         else:
             handshake = self._counted(Handshake(self._receive))
             handshake.came = handoff
-            transport.start(self._tls.accept(lambda _: handshake, self._make_tunnel))
+            transport.start(self._tls.accept(lambda _: handshake, self._open_tunnel))
 
-    def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
+    def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        return self._counted(Tunnel(self._readiness, tls))
+        return self._counted(Tunnel(self._readiness, tls)).open()
 
     def _receive(self, protocol: bytes | None) -> Connection:
         """

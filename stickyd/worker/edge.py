@@ -51,7 +51,7 @@ def server_tls(settings: Settings, clock: IReactorTime) -> ServerTls | None:
     if not settings.tls:
         return None
     try:
-        from stickyd.serve.tls.server import ServerTls
+        from stickyd.serve.tls.server import HTTP_1, HTTP_2, ServerTls
     except ModuleNotFoundError as problem:
         missing = (problem.name or "").partition(".")[0]
         if missing not in _TLS_PACKAGES:
@@ -59,7 +59,13 @@ def server_tls(settings: Settings, clock: IReactorTime) -> ServerTls | None:
         raise SettingError(
             f"--tls needs {missing}, which is not installed: pip install 'stickyd[tls]'"
         ) from None
-    return ServerTls(clock, settings.tls, offers_http2(settings))
+    kind, _ = settings.application or ("", "")
+    if kind == "protocol":
+        # What it speaks it knows by itself, and what its clients offer is theirs.
+        protocols: tuple[bytes, ...] = ()
+    else:
+        protocols = HTTP_2 if offers_http2(settings) else HTTP_1
+    return ServerTls(clock, settings.tls, protocols)
 
 
 def offers_http2(settings: Settings) -> bool:

@@ -141,7 +141,7 @@ class AsgiHost:
             )
             self._handshakes.add(handshake)
             tls = self._tls.accept(
-                lambda _: handshake, None if self._route is None else self._make_tunnel
+                lambda _: handshake, None if self._route is None else self._open_tunnel
             )
             SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
             return
@@ -167,13 +167,13 @@ class AsgiHost:
             protocol.finish_soon()
         return protocol
 
-    def _make_tunnel(self, tls: TlsTransport) -> Tunnel:
+    def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
         tunnel = Tunnel(cast("IReadiness", self._loop), tls)
         tunnel.ended = self._tunnel_ended
         self._tunnels.add(tunnel)
-        return tunnel
+        return tunnel.open()
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
         self._tunnels.discard(tunnel)

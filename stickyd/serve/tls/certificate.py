@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
+from OpenSSL._util import lib as openssl
 
 from stickyd.errors import SettingError
 
@@ -29,7 +30,20 @@ if TYPE_CHECKING:
 # of its own, all of them good.
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!eNULL:!MD5:!DSS:!PSK:!SRP"
 
+# Mozilla's groups for the same profile (version 6.0).  OpenSSL's own choice has X448,
+# secp521r1 and finite fields as well: slow, and no client needs them.  A release before 3.5
+# knows no X25519MLKEM768, and takes the list without it.
+_GROUPS = (b"X25519MLKEM768:X25519:prime256v1:secp384r1", b"X25519:prime256v1:secp384r1")
+
 _WRITE = "write CERTIFICATE.pem or CERTIFICATE.pem,KEY.pem"
+
+
+class NoCommonProtocol(SSL.Error):
+    """
+    Client's: it offers protocols by ALPN, and none that is spoken here.
+
+    OpenSSL tells it so (RFC 7301, section 3.2), and the handshake fails with this.
+    """
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,8 @@ def load_certificate(pair: str, protocols: Sequence[bytes]) -> Certificate:
 
     :param pair: ``CERTIFICATE.pem,KEY.pem``, or one file that holds both.  The chain
         follows the certificate in its file.
-    :param protocols: for ALPN, the preferred one first.
+    :param protocols: for ALPN, the preferred one first; a client that offers others only is
+        refused.  Without any, what a client offers is ignored.
     :raise SettingError: if that is not what the files hold.
     """
     where, _, key_where = pair.partition(",")
@@ -133,6 +148,7 @@ def _context(where: str, key_where: str, protocols: Sequence[bytes]) -> SSL.Cont
     # Idle connections give their record buffers back, about 34 KiB each.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_cipher_list(_CIPHERS)
+    _set_groups(context)
     try:
         context.use_certificate_chain_file(where)
         context.use_privatekey_file(key_where)
@@ -147,11 +163,21 @@ def _context(where: str, key_where: str, protocols: Sequence[bytes]) -> SSL.Cont
     context.set_session_id(b"stickyd")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
 
-    def choose(connection: SSL.Connection, offered: list[bytes]) -> object:
-        for protocol in protocols:
-            if protocol in offered:
-                return protocol
-        return SSL.NO_OVERLAPPING_PROTOCOLS
+    if protocols:
 
-    context.set_alpn_select_callback(choose)  # type: ignore[arg-type]  # the sentinel's type is private
+        def choose(connection: SSL.Connection, offered: list[bytes]) -> bytes:
+            for protocol in protocols:
+                if protocol in offered:
+                    return protocol
+            raise NoCommonProtocol([("ALPN", "", f"the client offers only {offered!r}")])
+
+        context.set_alpn_select_callback(choose)
     return context
+
+
+def _set_groups(context: SSL.Context) -> None:
+    # pyOpenSSL has no method for it; Twisted's own options reach for the library as well.
+    for groups in _GROUPS:
+        if openssl.SSL_CTX_set1_curves_list(context._context, groups) == 1:
+            return
+        openssl.ERR_clear_error()

@@ -9,7 +9,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from typing_extensions import override
 from zope.interface import implementer
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 
-@implementer(IHandshakeListener, IPushProducer)
+@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
 class TlsLoopProtocol(Protocol):
     """
     Connects an asyncio protocol once the handshake is done.
@@ -60,6 +64,21 @@ class TlsLoopProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._loop_transport is not None and not self._loop_transport.is_closing():
             self._loop_transport.protocol.data_received(data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The client says no more; as on a plain connection, its protocol decides what then.
+        """
+        transport = self._loop_transport
+        if transport is None:
+            self.transport.loseConnection()
+        elif not (transport.is_closing() or transport.protocol.eof_received()):
+            transport.close()
+
+    def writeConnectionLost(self) -> None:
+        """
+        TLS does not end one half of a connection.
+        """
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:

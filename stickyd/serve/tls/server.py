@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.interfaces import IHalfCloseableProtocol, IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from typing_extensions import override
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
 from stickyd.errors import SettingError
 from stickyd.serve.tls.certificate import load_certificate
@@ -25,14 +26,24 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IProtocol, IReactorTime, ITransport
     from twisted.protocols.tls import TLSMemoryBIOProtocol
-    from twisted.python.failure import Failure
 
     from stickyd.serve.tls.certificate import Certificate
-    from stickyd.serve.tls.tunnel import Tunnel
 
 HANDSHAKE_SECONDS = 30.0
 """
 A client that has not finished its handshake by then is thrown out.
+"""
+
+_RECORDS_BYTES = 1 << 15  # what is decrypted in one call
+
+HTTP_1 = (b"http/1.1", b"http/1.0")
+"""
+What HTTP/1 is called in ALPN.
+"""
+
+HTTP_2 = (b"h2", *HTTP_1)
+"""
+The same, with HTTP/2 before it.
 """
 
 HURRY_SECONDS = 5.0
@@ -47,21 +58,23 @@ class ServerTls:
     The server's certificates, and what makes TLS connections with them.
     """
 
-    def __init__(self, clock: IReactorTime, pairs: Sequence[str], http2: bool = False) -> None:
+    def __init__(
+        self, clock: IReactorTime, pairs: Sequence[str], protocols: Sequence[bytes] = HTTP_1
+    ) -> None:
         """
         Read the certificates.
 
         :param clock: times handshakes, and gathers small writes of a turn.
         :param pairs: files as :func:`load_certificate` wants them.  A client that names
             no host, or one that none is for, gets the first.
-        :param http2: offer ``h2`` before ``http/1.1``.
+        :param protocols: what is spoken here, for ALPN, the preferred one first; see
+            :func:`load_certificate`.
         :raise SettingError: if a file is not what it should be.
         """
         if not pairs:
             raise SettingError(
                 "TLS: no certificate; write CERTIFICATE.pem or CERTIFICATE.pem,KEY.pem"
             )
-        protocols = (b"h2", b"http/1.1") if http2 else (b"http/1.1",)
         self._certificates = _load(pairs, protocols)
         self._clock = clock
         self._factory = TLSMemoryBIOFactory(self, False, Factory(), clock)
@@ -69,18 +82,18 @@ class ServerTls:
     def accept(
         self,
         build: Callable[[ITransport], IProtocol],
-        make_tunnel: Callable[[TlsTransport], Tunnel] | None = None,
+        divert: Callable[[TlsTransport], socket] | None = None,
     ) -> TlsTransport:
         """
         Make the TLS side of one connection.
 
         :param build: makes the application's protocol for the TLS transport, and does
             not connect it; called when the connection is made.
-        :param make_tunnel: makes a tunnel when the connection belongs to another worker;
-            without it none ever does.
+        :param divert: gives the plain text of a connection away that belongs to another
+            worker, see :meth:`TlsTransport.divert`; without it none ever does.
         :return: the protocol to be connected to the plain transport.
         """
-        return TlsTransport(self._factory, build, self._clock, make_tunnel)
+        return TlsTransport(self._factory, build, self._clock, divert)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return SSL.Connection(self._certificates[0].context, None)
@@ -106,24 +119,29 @@ class TlsTransport(BufferingTLSTransport):
 
     ``getPeerCertificate()`` and ``negotiatedProtocol`` tell what the handshake brought.
 
+    A client that says close_notify sends no more, but may still want to read (RFC 8446,
+    section 6.1): a protocol that provides :class:`IHalfCloseableProtocol` is told so and ends
+    the connection when it likes, as on a plain connection; for any other it is the end.
+
     :ivar can_divert: whether :meth:`divert` may be called.
     """
 
     transport: Any
+    _client_ended = False  # by close_notify, and the protocol has been told
 
     def __init__(
         self,
         factory: TLSMemoryBIOFactory,
         build: Callable[[Any], IProtocol],
         clock: IReactorTime,
-        make_tunnel: Callable[[TlsTransport], Tunnel] | None = None,
+        divert: Callable[[TlsTransport], socket] | None = None,
     ) -> None:
         # The application's protocol follows when there is a connection to ask about.
         super().__init__(factory, cast("IProtocol", None))
         self._build = build
         self._handshake_clock = clock
-        self._make_tunnel = make_tunnel
-        self.can_divert = make_tunnel is not None
+        self._divert = divert
+        self.can_divert = divert is not None
 
     def divert(self) -> socket:
         """
@@ -133,8 +151,8 @@ class TlsTransport(BufferingTLSTransport):
 
         :return: one end of a socket pair, non-blocking, which the caller closes.
         """
-        assert self._make_tunnel is not None
-        return self._make_tunnel(self).open()
+        assert self._divert is not None
+        return self._divert(self)
 
     def __getattr__(self, name: str) -> Any:
         """
@@ -181,6 +199,46 @@ class TlsTransport(BufferingTLSTransport):
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
         self._close_notified()
+
+    @override
+    def _flushReceiveBIO(self) -> None:
+        # As Twisted's own, but for what a close_notify of the client does.
+        connection = self._tlsConnection
+        while not (self._lostTLSConnection or self._client_ended):
+            try:
+                data = connection.recv(_RECORDS_BYTES)
+            except SSL.WantReadError:
+                break
+            except SSL.ZeroReturnError:
+                self._input_ended()
+            except SSL.Error:
+                self._tlsShutdownFinished(Failure())
+            else:
+                if not self._aborted:
+                    self.wrappedProtocol.dataReceived(data)
+        self._flushSendBIO()
+
+    def _input_ended(self) -> None:
+        protocol: Any = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if protocol is None or self.disconnecting:
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        else:
+            self._client_ended = True
+            # So that the plain transport does not take the end of its input, which is to
+            # come now, for the end of the connection.
+            alsoProvides(self, IHalfCloseableProtocol)
+            protocol.readConnectionLost()
+
+    def readConnectionLost(self) -> None:
+        """
+        The client has said so by its close_notify.
+        """
+
+    def writeConnectionLost(self) -> None:
+        """
+        TLS does not end one half of a connection.
+        """
 
     @override
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:

@@ -31,23 +31,32 @@ if TYPE_CHECKING:
 
 
 @implementer(IHalfCloseableProtocol)
-class _OwnerSide(Protocol):
+class _Side(Protocol):
     """
-    What the owner says.
+    What one side of a tunnel says, and how it ends.
     """
 
-    transport: Any
-
-    def __init__(self, tunnel: Tunnel) -> None:
-        self._tunnel = tunnel
+    def __init__(
+        self,
+        say: Callable[[bytes], object],
+        input_ended: Callable[[], object],
+        lost: Callable[[], object],
+    ) -> None:
+        """
+        :param say: gets what this side says.
+        :param input_ended: called when it says no more.
+        :param lost: called when it is gone.
+        """
+        self._say = say
+        self._input_ended = input_ended
+        self._lost = lost
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        self._tunnel.tls.write(data)
+        self._say(data)
 
     def readConnectionLost(self) -> None:
-        # TLS has no half of an end, and no owner of a connection needs one.
-        self._tunnel.end_client()
+        self._input_ended()
 
     def writeConnectionLost(self) -> None:
         """
@@ -56,24 +65,7 @@ class _OwnerSide(Protocol):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._tunnel.end_client()
-
-
-class _ClientSide(Protocol):
-    """
-    What the client says, decrypted.
-    """
-
-    def __init__(self, tunnel: Tunnel) -> None:
-        self._tunnel = tunnel
-
-    @override
-    def dataReceived(self, data: bytes) -> None:
-        self._tunnel.plain.write(data)
-
-    @override
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._tunnel.end_owner()
+        self._lost()
 
 
 class Tunnel:
@@ -108,23 +100,31 @@ class Tunnel:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        self.plain = SocketTransport(self._readiness, ours, UNIXAddress(None))
-        self.tls.wrappedProtocol = _ClientSide(self)
-        self.plain.start(_OwnerSide(self))
+        plain = self.plain = SocketTransport(self._readiness, ours, UNIXAddress(None))
+        self.tls.wrappedProtocol = _Side(plain.write, self._client_asks_no_more, self._end_owner)
+        # TLS has no half of an end, and no owner of a connection needs one.
+        plain.start(_Side(self.tls.write, self._end_client, self._end_client))
         self.plain.registerProducer(self.tls, True)
         self.tls.registerProducer(self.plain, True)
         # The protocol before may have paused it.
         self.tls.resumeProducing()
         return theirs
 
-    def end_client(self) -> None:
+    def _client_asks_no_more(self) -> None:
+        """
+        Pass the client's close_notify on: it may still read.
+        """
+        self.plain.unregisterProducer()
+        self.plain.loseWriteConnection()
+
+    def _end_client(self) -> None:
         """
         Close the client's side in good order, after what the owner has said.
         """
         self.tls.unregisterProducer()
         self.tls.loseConnection()
 
-    def end_owner(self) -> None:
+    def _end_owner(self) -> None:
         """
         Close the owner's side, after what the client has said.
         """

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,12 @@ from twisted.internet.task import Clock
 
 from stickyd.errors import SettingError
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.serve.tls.server import HANDSHAKE_SECONDS, ServerTls, TlsTransport
+from stickyd.serve.tls.certificate import NoCommonProtocol
+from stickyd.serve.tls.server import HANDSHAKE_SECONDS, HTTP_1, HTTP_2, ServerTls, TlsTransport
 from tests.tls_harness import TlsClient, client_context, write_certificate
 from tests.transport_harness import (
     EVERYTHING,
+    HalfRecorder,
     LoopDrive,
     Push,
     ReactorDrive,
@@ -216,22 +219,28 @@ def test_common_name_counts_without_alternatives(server: Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("http2", "offered", "chosen"),
+    ("spoken", "offered", "chosen"),
     [
-        (False, ["h2", "http/1.1"], "http/1.1"),
-        (True, ["http/1.1", "h2"], "h2"),
-        (True, ["http/1.1"], "http/1.1"),
-        (True, ["spdy/3"], None),
-        (True, [], None),
+        (HTTP_1, ["h2", "http/1.1"], "http/1.1"),
+        (HTTP_2, ["http/1.1", "h2"], "h2"),
+        (HTTP_2, ["http/1.1"], "http/1.1"),
+        (HTTP_2, ["http/1.0"], "http/1.0"),
+        (HTTP_2, [], None),
+        ((), ["mqtt"], None),
     ],
 )
 def test_alpn(
-    server: Server, tmp_path: Path, http2: bool, offered: list[str], chosen: str | None
+    server: Server,
+    tmp_path: Path,
+    spoken: tuple[bytes, ...],
+    offered: list[str],
+    chosen: str | None,
 ) -> None:
     """
-    Our preferred protocol among the client's is chosen, and the transport tells it.
+    Our preferred protocol among the client's is chosen, and the transport tells it; a
+    server that says nothing of its protocols ignores what is offered.
     """
-    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")], http2=http2)
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")], spoken)
     context = client_context()
     if offered:
         context.set_alpn_protocols(offered)
@@ -246,6 +255,106 @@ def test_alpn(
     assert transport.getPeerCertificate() is None
     client.close()
     server.drive.until(lambda: protocol.lost)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("spoken", [HTTP_1, HTTP_2])
+@pytest.mark.parametrize("name", ["a.test", "b.test", None])
+def test_fault_41_alpn_without_overlap_is_refused(
+    server: Server,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+    spoken: tuple[bytes, ...],
+    name: str | None,
+) -> None:
+    """
+    Fault 41: a client that offers only what is not spoken here is told so (RFC 7301, 3.2),
+    whichever certificate it gets.
+    """
+    pairs = [write_certificate(tmp_path, "a", "a.test"), write_certificate(tmp_path, "b", "b.test")]
+    tls = ServerTls(server.clock, pairs, spoken)
+    context = client_context(version)
+    context.set_alpn_protocols(["spdy/3", "h3"])
+    protocol = Recorder()
+    client = server.connect(tls, protocol, context, name=name)
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+        client.shake_hands()
+    server.drive.until(lambda: protocol.lost)
+    assert protocol.reason is NoCommonProtocol
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("group", "taken"),
+    [("prime256v1", True), ("secp384r1", True), ("secp521r1", False), ("X448", False)],
+)
+def test_fault_13_groups(server: Server, tmp_path: Path, group: str, taken: bool) -> None:
+    """
+    Fault 13: keys are exchanged by the groups of Mozilla's profile, and by no others.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    context = client_context(ssl.TLSVersion.TLSv1_3)
+    context.set_ecdh_curve(group)
+    protocol = Recorder()
+    client = server.connect(tls, protocol, context)
+    if taken:
+        client.shake_hands()
+        client.send(b"x")
+        server.drive.until(lambda: protocol.data)
+    else:
+        with pytest.raises(ssl.SSLError):
+            client.shake_hands()
+    client.close()
+    server.drive.until(lambda: protocol.lost)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_fault_37_client_that_asks_no_more_is_answered(
+    server: Server, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """
+    Fault 37, over TLS: a client that says close_notify after its request still gets the
+    answer, if the protocol can tell half an end from a whole one.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = HalfRecorder()
+    client = server.connect(tls, protocol, client_context(version))
+    client.shake_hands()
+    client.send(b"request")
+    client.end_output()
+    server.drive.until(lambda: "read lost" in protocol.events)
+    server.drive.turns()
+    assert not protocol.lost
+    answer = b"answer" * 100_000
+    (transport,) = server.transports
+    transport.write(answer)
+    transport.loseConnection()
+    assert client.read(EVERYTHING) == answer
+    server.drive.until(lambda: protocol.lost)
+    assert (protocol.data, protocol.reason) == (b"request", ConnectionDone)
+    client.close()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_client_that_leaves_without_close_notify_has_gone(
+    server: Server, tmp_path: Path, half: bool
+) -> None:
+    """
+    The end of the plain connection alone is the end, as somebody else may have made it; so
+    is a close_notify, for a protocol that knows no half ends.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = HalfRecorder() if half else Recorder()
+    client = server.connect(tls, protocol, client_context())
+    client.shake_hands()
+    client.send(b"request")
+    server.drive.until(lambda: protocol.data)
+    if half:
+        client._socket.shutdown(socket.SHUT_WR)
+    else:
+        client.end_output()
+    server.drive.until(lambda: protocol.lost)
+    client.close()
 
 
 def test_weak_clients_are_refused(server: Server, tmp_path: Path) -> None:

@@ -60,15 +60,15 @@ class Rig:
         self.protocol = Diverting()
         tls = ServerTls(clock, [certificate])
         transport = SocketTransport(drive.readiness, ours, peer)
-        transport.start(tls.accept(lambda _: self.protocol, self._make_tunnel))
+        transport.start(tls.accept(lambda _: self.protocol, self._open_tunnel))
         self.client = TlsClient(drive, client, client_context())
         self.client.shake_hands()
 
-    def _make_tunnel(self, tls: Any) -> Tunnel:
+    def _open_tunnel(self, tls: Any) -> socket.socket:
         tunnel = Tunnel(self.drive.readiness, tls)
         tunnel.ended = self.ended.append
         self.tunnels.append(tunnel)
-        return tunnel
+        return tunnel.open()
 
     def divert(self) -> socket.socket:
         """
@@ -222,6 +222,21 @@ def test_client_ends(rig: Rig) -> None:
     rig.client.close()
     assert rig.heard(100) == b"last"
     assert rig.ended == rig.tunnels
+
+
+def test_client_that_asks_no_more_is_answered(rig: Rig) -> None:
+    """
+    A close_notify of the client reaches the owner as half an end: the owner still answers.
+    """
+    owner = rig.divert()
+    rig.client.send(b"question")
+    rig.client.end_output()
+    assert rig.heard(100) == b"question"
+    owner.send(b"answer")
+    assert rig.client.read(6) == b"answer"
+    owner.close()
+    assert rig.client.read(1) == b""
+    rig.drive.until(lambda: rig.ended == rig.tunnels)
 
 
 def test_abort(rig: Rig) -> None:
