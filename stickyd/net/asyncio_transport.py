@@ -12,8 +12,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
 
 from stickyd.net.addresses import SocketView, name_of
-from stickyd.net.stream import SocketCore
-from stickyd.net.stream_output import failure_of
+from stickyd.net.stream import HIGH_WATER_BYTES, Stream, failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,15 +22,10 @@ if TYPE_CHECKING:
 
     from stickyd.interfaces import IReadiness
 
-HIGH_WATER = 65536
-"""
-The default of :meth:`LoopTransport.set_write_buffer_limits`, as asyncio's.
-"""
-
 _WRITE_AFTER_END = "Cannot call write() after write_eof()"
 
 
-class LoopTransport(SocketCore, asyncio.Transport):
+class LoopTransport(Stream, asyncio.Transport):
     """
     An :class:`asyncio.Transport` for TCP and UNIX sockets.
 
@@ -44,8 +38,7 @@ class LoopTransport(SocketCore, asyncio.Transport):
     times what the turn costs.
     """
 
-    _low = HIGH_WATER // 4
-    _high = HIGH_WATER
+    _low_bytes = HIGH_WATER_BYTES // 4  # as asyncio's
     _congesting = False  # the protocol was told to pause
     _half_closing = False
 
@@ -59,12 +52,12 @@ class LoopTransport(SocketCore, asyncio.Transport):
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """
-        Take over a socket, as :class:`SocketCore` does.
+        Take over a socket, as :class:`Stream` does.
 
         :param extra: more that :meth:`get_extra_info` knows, such as ``sslcontext``
             of a connection whose TLS ends before this socket.
         """
-        SocketCore.__init__(self, readiness, sock, peer, initial, host)
+        super().__init__(readiness, sock, peer, initial, host)
         self._more = extra
 
     # Writing.
@@ -74,9 +67,7 @@ class LoopTransport(SocketCore, asyncio.Transport):
             raise RuntimeError(_WRITE_AFTER_END)
         if not data or self._mute or self.disconnecting:
             return
-        if not self._corked and not self._writing:
-            self._corked = True
-            self._schedule()
+        self._cork_until_next_turn()
         # A copy of what the caller may change afterwards; bytes are not copied.
         self._put(bytes(data))
 
@@ -104,30 +95,29 @@ class LoopTransport(SocketCore, asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         if high is None:
-            high = HIGH_WATER if low is None else 4 * low
+            high = HIGH_WATER_BYTES if low is None else 4 * low
         if low is None:
             low = high // 4
         if not high >= low >= 0:
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self._high, self._low = high, low
+        self._high_bytes, self._low_bytes = high, low
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
+        return self._low_bytes, self._high_bytes
 
     def _congested(self) -> None:
         if not self._congesting:
-            self._congesting = self._attention = True
+            self._congesting = True
+            self._expect_empty(True)
             self.protocol.pause_writing()
 
     def _decongest(self) -> None:
         self._congesting = False
-        self._attention = self.disconnecting or self._half_closing
+        self._expect_empty(self.disconnecting or self._half_closing)
         self._call(self.protocol.resume_writing)
 
-    def _keep(self, sent: int) -> None:
-        super()._keep(sent)
-        if self._congesting and self._buffered <= self._low:
-            # Only the loop comes here while the protocol is paused, never write().
+    def _eased(self) -> None:
+        if self._congesting and self.get_write_buffer_size() <= self._low_bytes:
             self._decongest()
 
     def _emptied(self) -> None:

@@ -1,30 +1,40 @@
 """
-The socket machinery under both faces of a worker's plain connection.
+A connected stream socket on any reactor: read, written and closed.
 
 Theory of operation.  Three ideas save most of what a connection costs elsewhere:
 
 - *Read first.*  An adopted connection nearly always has its request waiting, so it is
   read at once and registered with the loop only after that, if it is still open.  A
   client that sends one request per connection never touches epoll.
-- *Corks.*  See :mod:`stickyd.net.stream_output`.  Nothing ends inside a call of
-  the protocol either: the end of the call looks what there is to do
-  (:meth:`SocketCore._uncork`).
+- *Corks.*  What a protocol writes while it is being called is collected and leaves in one
+  system call when it returns; at other times a write goes to the kernel at once.  Nothing
+  ends inside a call of the protocol either: the end of the call looks what there is to do
+  (:meth:`Stream._uncork`), or the next turn of the loop does.
 - *Lazy pauses.*  Pausing sets a flag; the reader is removed only if it fires while
   paused.  Protocols that pause for the length of every request cost no ``epoll_ctl``.
 
 Per turn of the loop a connection does at most one ``recv`` and one send, so that a
 busy one does not starve the others: readers are level-triggered and fire again.
+
+The file is longer than most because reading, writing and ending share a dozen flags that the
+system calls of one socket decide; what does not share them (the buffer, the lingering close,
+addresses) has a file of its own.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from socket import SHUT_WR
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from stickyd.net.addresses import address_of
-from stickyd.net.stream_end import SocketEnd
-from stickyd.net.stream_output import connection_lost
+from stickyd.net.lingering_close import LingeringClose, hang_up, reset
+from stickyd.net.send_buffer import SendBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,15 +49,62 @@ READ_BYTES = 65536
 At most this many bytes are read in one turn.
 """
 
+HIGH_WATER_BYTES = 65536
+"""
+More output than this that the kernel does not take is congestion, unless a face says otherwise.
+"""
 
-class SocketCore(SocketEnd):
+
+def failure_of(error: BaseException) -> Failure:
+    """
+    Wrap an error, with its traceback if it was raised.
+    """
+    return Failure(error)  # Twisted has not annotated it
+
+
+def connection_lost(error: OSError) -> Failure:
+    """
+    Say in Twisted's words why a connection broke.
+
+    :return: a failure of :exc:`ConnectionLost` whose ``__cause__`` is ``error``.
+    """
+    lost = ConnectionLost(str(error))
+    lost.__cause__ = error
+    return failure_of(lost)
+
+
+class Stream(ABC):
     """
     A connected, non-blocking stream socket, from its first read to its end.
 
-    Subclasses are the faces that protocols see.
+    There are two faces, of which protocols see one:
+    :class:`~stickyd.net.twisted_transport.SocketTransport` and
+    :class:`~stickyd.net.asyncio_transport.LoopTransport`.  A face says how its protocol is
+    called (the abstract methods), and speaks the transport's methods of its framework.
+
+    :ivar protocol: what is served; may be replaced at any time.
+    :ivar socket: the socket, which this object closes.
+    :ivar connected: until the connection has ended or was detached.
+    :ivar disconnecting: it ends as soon as the output is written.
+    :ivar disconnected: it has ended, or was detached.
+    :ivar lingering: set it before closing when the client is known to be still sending
+        (the rest of a request's body): the input is then read and dropped for a while,
+        for the client to get its response and not a reset.
     """
 
+    _log = Logger()
+
+    # What few connections ever change stands here; what every request asks for is the
+    # instance's own from the start, since CPython finds that several times faster.
+    protocol: Any = None
+    connected = True
+    disconnecting = False
+    disconnected = False
+    lingering = False
+    _doomed = False  # _end() will be called
     _ended = False  # the client has sent EOF
+    _scheduled = False  # _turn() will be called
+    _high_bytes = HIGH_WATER_BYTES
 
     def __init__(
         self,
@@ -67,10 +124,67 @@ class SocketCore(SocketEnd):
             gets them first.
         :param host: our own address, or :obj:`None` to ask the socket when needed.
         """
-        super().__init__(readiness, sock, delaying=type(peer) is not UNIXAddress)
+        self._readiness = readiness
+        self.socket = sock
+        self._descriptor = sock.fileno()
         self._peer = peer
         self._host = host
         self._unread = initial
+        self._output = SendBuffer(sock, delaying=type(peer) is not UNIXAddress)
+        self._chunks = self._output.chunks
+        self._mute = False  # drop what is written: our side is shut, or it is over
+        self._corked = False  # collect what is written
+        self._attention = False  # call _emptied() when all is written
+        self._writing = False  # the loop has our writer
+        self._dry = False  # the last read, in this very turn, took all there was
+        self._paused = False  # do not read: paused, closing, at EOF, or over
+        self._watching = False  # the loop has our reader
+
+    # What the faces add: calls of the protocol, and what a full or empty buffer means.
+
+    @abstractmethod
+    def _open(self) -> None:
+        """
+        Tell the protocol that it is connected.
+        """
+
+    @abstractmethod
+    def _feed(self, data: bytes) -> None:
+        """
+        Give the protocol some input.
+        """
+
+    @abstractmethod
+    def _input_ended(self) -> None:
+        """
+        Tell the protocol that the client will send no more.
+        """
+
+    @abstractmethod
+    def _lost(self, reason: Failure) -> None:
+        """
+        Tell the protocol that the connection is over.
+        """
+
+    @abstractmethod
+    def _congested(self) -> None:
+        """
+        More than :attr:`_high_bytes` bytes wait, and the kernel takes no more for now.
+        """
+
+    @abstractmethod
+    def _emptied(self) -> None:
+        """
+        All output has been written, and somebody waited for it.
+        """
+
+    @abstractmethod
+    def _eased(self) -> None:
+        """
+        The loop has written a part of the output; more waits.
+        """
+
+    # Start and detachment.
 
     def start(self, protocol: Any) -> None:
         """
@@ -109,26 +223,6 @@ class SocketCore(SocketEnd):
         self.protocol = None
         return self.socket, self._take_unread()
 
-    # What the faces add: calls of the protocol.
-
-    def _open(self) -> None:
-        """
-        Tell the protocol that it is connected.
-        """
-        raise NotImplementedError
-
-    def _feed(self, data: bytes) -> None:
-        """
-        Give the protocol some input.
-        """
-        raise NotImplementedError
-
-    def _input_ended(self) -> None:
-        """
-        Tell the protocol that the client will send no more.
-        """
-        raise NotImplementedError
-
     # Reading.
 
     def _readable(self) -> None:
@@ -145,7 +239,7 @@ class SocketCore(SocketEnd):
         if not data:
             self._end_input()
             return
-        self._spoken = False
+        self._output.heard()
         self._dry = len(data) < READ_BYTES
         self._corked = True
         try:
@@ -186,7 +280,84 @@ class SocketCore(SocketEnd):
             self._watching = True
             self._readiness.add_reader(self._descriptor, self._readable)
 
-    # The end of a call of the protocol.
+    def _stop_watching(self) -> None:
+        if self._watching:
+            self._watching = False
+            self._readiness.remove_reader(self._descriptor)
+
+    # Writing.
+
+    def get_write_buffer_size(self) -> int:
+        """
+        Count the bytes that the kernel has not taken yet.
+        """
+        return self._output.size_bytes
+
+    def _put(self, data: bytes) -> None:
+        """
+        Send some bytes, or keep them.
+        """
+        output = self._output
+        output.append(data)
+        if not self._corked and not self._writing:
+            self._flush()
+            if self._attention and not self._chunks:
+                self._schedule()
+        if output.size_bytes > self._high_bytes:
+            if self._corked and not self._writing:
+                self._flush()
+            if output.size_bytes > self._high_bytes:
+                self._congested()
+
+    def _flush(self) -> None:
+        """
+        Offer the output to the kernel, once, and watch for more room if it is needed.
+        """
+        try:
+            sent_all = self._output.send()
+        except OSError as error:
+            self._doom(connection_lost(error))
+            return
+        if not sent_all:
+            if not self._writing:
+                self._writing = True
+                self._readiness.add_writer(self._descriptor, self._writable)
+        elif self._writing:
+            self._stop_writing()
+
+    def _writable(self) -> None:
+        self._dry = False
+        self._flush()
+        if not self._chunks:
+            if self._attention:
+                self._emptied()
+        else:
+            self._eased()
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._readiness.remove_writer(self._descriptor)
+
+    def _discard_output(self) -> None:
+        self._stop_writing()
+        self._output.clear()
+
+    def _expect_empty(self, wanted: bool) -> None:
+        """
+        Have :meth:`_emptied` called when all is written, or not any more.
+        """
+        self._attention = wanted and not self._doomed
+
+    def _await_empty(self) -> None:
+        """
+        Have :meth:`_emptied` called, never from inside this call.
+        """
+        self._attention = True
+        if not self._corked and not self._writing:
+            self._schedule()
+
+    # Calls of the protocol, and the turns of the loop.
 
     def _call(self, function: Callable[[], object]) -> None:
         """
@@ -199,6 +370,24 @@ class SocketCore(SocketEnd):
             self._crash(error)
         self._uncork()
 
+    def _call_once_a_turn(self, function: Callable[[], object]) -> None:
+        """
+        Call the protocol, corked until the next turn if it writes: one step of it per turn,
+        and one send for all that it wrote in it.
+        """
+        self._corked = True
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - ends its connection only
+            self._crash(error)
+        if self._chunks:
+            self._schedule()
+            return
+        self._corked = False
+        if not self._watching and not self._paused:
+            # It resumed us, and nothing was watched yet.
+            self._watch()
+
     def _uncork(self) -> None:
         self._corked = False
         if self._chunks and not self._writing:
@@ -208,6 +397,19 @@ class SocketCore(SocketEnd):
         if not self._watching and not self._paused:
             self._watch()
 
+    def _cork_until_next_turn(self) -> None:
+        """
+        Collect what is written from now on, unless it waits anyway.
+        """
+        if not self._corked and not self._writing:
+            self._corked = True
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._readiness.call_soon(self._turn)
+
     def _turn(self) -> None:
         self._scheduled = self._dry = False
         if not self.connected:
@@ -216,6 +418,83 @@ class SocketCore(SocketEnd):
             self._call(lambda: self._feed(self._take_unread()))
         else:
             self._uncork()
+
+    # The end, in every way that it can come.
+
+    def _close(self) -> None:
+        if self.connected and not self.disconnecting:
+            self.disconnecting = self._paused = True
+            self._await_empty()
+
+    def _shut_output(self) -> bool:
+        """
+        Send the FIN but go on reading.
+
+        :return: :obj:`False` if the client has reset the connection; reading tells.
+        """
+        self._attention = False
+        self._mute = True
+        try:
+            self.socket.shutdown(SHUT_WR)
+        except OSError:
+            return False
+        return True
+
+    def _crash(self, error: Exception) -> None:
+        failure = failure_of(error)
+        self._log.failure("A protocol failed; its connection is closed.", failure)
+        self._doom(failure)
+
+    def _doom(self, reason: Failure) -> None:
+        """
+        End the connection in the next turn: never inside a call of the protocol.
+        """
+        if self._doomed or not self.connected:
+            return
+        self._doomed = self._mute = self._paused = self.disconnecting = True
+        self._attention = self._dry = False
+        self._stop_watching()
+        self._discard_output()
+        self._readiness.call_soon(self._end, reason)
+
+    def _abort(self) -> None:
+        self._doom(failure_of(ConnectionAborted()))
+
+    def _retire(self) -> None:
+        self.connected = self._attention = False
+        self.disconnected = self._mute = self._paused = True
+
+    def _end(self, reason: Failure) -> None:
+        """
+        End the connection now.  Only the loop and the ends of calls come here.
+        """
+        if not self.connected:
+            return
+        # Strictly before close: epoll goes on reporting a closed descriptor as long
+        # as another copy of the socket exists, and then nobody can remove it.
+        self._stop_watching()
+        self._discard_output()
+        self._retire()
+        remains = False
+        if isinstance(reason.value, ConnectionAborted):
+            reset(self.socket)
+        else:
+            remains = hang_up(self.socket, self._dry, self.lingering)
+        try:
+            self._lost(reason)
+        except Exception:  # noqa: BLE001 - there is nothing left for it to end
+            self._log.failure("A protocol failed at the end of its connection.")
+        # Protocol and transport refer to each other; as long as they do, only the
+        # garbage collector frees them.
+        self.protocol = None
+        # Closed after the protocol was told, as asyncio does, for it may still ask for
+        # our address; the FIN has left already.
+        if remains:
+            LingeringClose(self._readiness, self.socket).start()
+        else:
+            self.socket.close()
+
+    # What can be asked.
 
     def _address(self) -> Any:
         """

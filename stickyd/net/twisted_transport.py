@@ -19,7 +19,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
-from stickyd.net.stream import SocketCore
+from stickyd.net.stream import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer, ISystemHandle, ILoggingContext)
-class SocketTransport(SocketCore):
+class SocketTransport(Stream):
     """
     An :class:`ITCPTransport` for TCP and UNIX sockets.
 
@@ -103,13 +103,13 @@ class SocketTransport(SocketCore):
         self.producerPaused = False
         if not streaming:
             # It writes once per call, and is called again when that is written.
-            self._attention = not self._doomed
+            self._expect_empty(True)
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
         self.producer = None
         self.producerPaused = False
-        self._attention = False
+        self._expect_empty(False)
         if self.connected and not self._doomed and (self.disconnecting or self._half_closing):
             self._await_empty()
 
@@ -119,26 +119,19 @@ class SocketTransport(SocketCore):
 
     def _congested(self) -> None:
         if self.producer is not None and self.streamingProducer and not self.producerPaused:
-            self.producerPaused = self._attention = True
+            self.producerPaused = True
+            self._expect_empty(True)
             self.producer.pauseProducing()
+
+    def _eased(self) -> None:
+        """
+        Leave it at that: a producer is resumed when all is written, as Twisted's are.
+        """
 
     def _resume_producer(self) -> None:
         self.producerPaused = False
-        self._attention = not self.streamingProducer
-        self._corked = True
-        try:
-            self.producer.resumeProducing()
-        except Exception as error:  # noqa: BLE001 - ends its connection only
-            self._crash(error)
-        if self._chunks:
-            # Stay corked until the next turn: one step of a producer per turn, and
-            # one send for all that it wrote in it.
-            self._schedule()
-            return
-        self._corked = False
-        if not self._watching and not self._paused:
-            # It resumed us, and nothing was watched yet.
-            self._watch()
+        self._expect_empty(not self.streamingProducer)
+        self._call_once_a_turn(self.producer.resumeProducing)
 
     # We as a producer.
 
@@ -195,8 +188,7 @@ class SocketTransport(SocketCore):
         return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        self._delaying = False
-        self._set_no_delay(enabled)
+        self._output.set_no_delay(enabled)
 
     def getTcpKeepAlive(self) -> bool:
         return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
