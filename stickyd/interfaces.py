@@ -99,6 +99,8 @@ class IWorker(ICourier):
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
 
+    lives: bool = Attribute("Whether there is a process of that id, for all we know.")
+
     def entrust(listener: Handoff) -> None:
         """
         Have it accept from a listening socket by itself, until it is released.

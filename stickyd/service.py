@@ -115,6 +115,7 @@ class StickyService(Service):
             held if inherited is None else inherited["ports"],
         )
         self.succession = UpgradeState(
+            reactor,
             self._readiness,
             self._entrance,
             self.fleet,

@@ -57,6 +57,7 @@ class FakeWorker:
         self.entrusted: list[Handoff] = []
         self.accepts = 0
         self.quiet = True
+        self.lives = True
 
     def dump_state(self) -> dict[str, Any]:
         return {"pid": self.pid}

@@ -40,7 +40,7 @@ class Member:
             "unready": [
                 worker.pid
                 for worker in (self.life.worker, self.life.successor)
-                if worker is not None and worker is not serving
+                if worker is not None and worker is not serving and worker.lives
             ],
         }
 

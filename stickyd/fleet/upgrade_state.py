@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReactorTime
 
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.operations import Changes
@@ -35,6 +36,7 @@ class UpgradeState:
 
     def __init__(
         self,
+        clock: IReactorTime,
         readiness: IReadiness,
         entrance: Listeners,
         fleet: Fleet,
@@ -49,6 +51,7 @@ class UpgradeState:
         :param stick: the table of the ``least`` placement, if that places.
         :param is_running: whether the primary runs.
         """
+        self._clock = clock
         self._readiness = readiness
         self._entrance = entrance
         self._fleet = fleet
@@ -115,7 +118,7 @@ class UpgradeState:
             "fleet": fleet,
             "secret": self._secrets.own.hex(),
             "unready": [
-                *(worker.pid for worker in self._spawner.spares),
+                *self._spawner.unplaced,
                 *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),
             ],
         }
@@ -127,7 +130,7 @@ class UpgradeState:
         :param inherited: what its :meth:`dump_state` gave.
         :param make_life: equips a slot.
         """
-        reap(self._readiness, inherited["unready"])
+        reap(self._clock, self._readiness, inherited["unready"])
         if self._stick is not None and inherited["stick"] is not None:
             slots = len(inherited["fleet"]["slots"])
             self._stick.place(slots, range(slots)).restore(inherited["stick"])

@@ -69,7 +69,7 @@ class Worker:
         self.slot = slot
         self.served: list[int] = []
         self.open: list[int] = []
-        self.alive = True
+        self.lives = True
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False
@@ -93,7 +93,7 @@ class Worker:
         """
         End as a process does: all its descriptors are closed.
         """
-        self.alive = False
+        self.lives = False
         for handoff in self.end.channel._untold:
             os.close(handoff.descriptor)
         for descriptor in self.open:
@@ -140,7 +140,7 @@ class Worker:
         raise AssertionError("the primary does not replace itself")
 
     def stop(self, patience: float) -> None:
-        if self.alive and self.is_ready:
+        if self.lives and self.is_ready:
             self.end.window = 0
             self.end.channel.announce()
 
@@ -241,7 +241,7 @@ class Model(RuleBasedStateMachine):
             self.clients.append(client)
             self.fleet.deliver(handoff)
 
-    @precondition(lambda self: self.worker.alive and not self.worker.is_ready)
+    @precondition(lambda self: self.worker.lives and not self.worker.is_ready)
     @rule()
     def worker_gets_ready(self) -> None:
         """
@@ -251,7 +251,7 @@ class Model(RuleBasedStateMachine):
         self.worker.end.channel.open()
         self.worker.tell_ready()  # type: ignore[operator]
 
-    @precondition(lambda self: self.worker.alive and self.worker.is_ready)
+    @precondition(lambda self: self.worker.lives and self.worker.is_ready)
     @rule()
     def worker_reads(self) -> None:
         """
@@ -259,7 +259,7 @@ class Model(RuleBasedStateMachine):
         """
         self.worker.end.turn()
 
-    @precondition(lambda self: self.worker.alive and self.worker.is_ready)
+    @precondition(lambda self: self.worker.lives and self.worker.is_ready)
     @rule()
     def worker_reads_without_a_free_descriptor(self) -> None:
         """
@@ -268,7 +268,7 @@ class Model(RuleBasedStateMachine):
         with no_descriptor_free():
             self.worker.end.turn()
 
-    @precondition(lambda self: self.worker.alive and self.worker.is_ready)
+    @precondition(lambda self: self.worker.lives and self.worker.is_ready)
     @rule(window=st.integers(0, 6))
     def worker_changes_its_window(self, window: int) -> None:
         """
@@ -285,7 +285,7 @@ class Model(RuleBasedStateMachine):
         """
         self.worker.primary.turn()
 
-    @precondition(lambda self: self.worker.alive)
+    @precondition(lambda self: self.worker.lives)
     @rule()
     def worker_dies(self) -> None:
         """
@@ -293,7 +293,7 @@ class Model(RuleBasedStateMachine):
         """
         self.worker.die()
 
-    @precondition(lambda self: not self.worker.alive and not self.worker.is_buried)
+    @precondition(lambda self: not self.worker.lives and not self.worker.is_buried)
     @rule()
     def primary_hears_of_the_death(self) -> None:
         """
@@ -396,7 +396,7 @@ class Model(RuleBasedStateMachine):
         for worker in self.workers:
             if not worker.is_reclaimed:
                 expected += 1 + len(worker.in_flight)
-            if worker.alive:
+            if worker.lives:
                 expected += 1 + len(worker.open) + len(worker.end.channel._untold)
         assert len(open_sockets()) - len(self.before) == expected
 
@@ -417,7 +417,7 @@ class Model(RuleBasedStateMachine):
         if not self.stopping:
             self.primary_stops(1.0)
         for _ in range(10):
-            if self.worker.alive:
+            if self.worker.lives:
                 self.worker.die()
             if not self.worker.is_buried:
                 self.primary_hears_of_the_death()

@@ -29,10 +29,12 @@ HALF = 300_000
 
 def own_slot() -> int:
     """
-    The slot of this worker, which stands in its command line; -1 in no worker.
+    The slot of this worker, which stands in its command line; -1 in no worker, or one that
+    was started as a spare.
     """
     arguments = sys.argv
-    return int(arguments[arguments.index("--slot") + 1]) if "--slot" in arguments else -1
+    place = arguments[arguments.index("--slot") + 1] if "--slot" in arguments else "spare"
+    return -1 if place == "spare" else int(place)
 
 
 class Mirror(Resource):

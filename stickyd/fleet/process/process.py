@@ -189,6 +189,7 @@ class WorkerProcess(ProcessProtocol):
         self._serves = self._is_ready = True
         self.ending.watchdog.start()
         self.ending.process = InheritedProcess(
+            self._reactor,
             self._readiness,
             self.pid,
             {int(number): pipe for number, pipe in plain["output"].items()},
@@ -228,6 +229,10 @@ class WorkerProcess(ProcessProtocol):
         self._control.occupy(slot.index)
 
     # IWorker
+
+    @property
+    def lives(self) -> bool:
+        return self.pid != 0 and not self.ended
 
     @property
     def in_flight(self) -> Sized:
@@ -320,6 +325,14 @@ class WorkerProcess(ProcessProtocol):
         # Not processEnded: that one waits for the pipes, which a child of the
         # application may hold open for as long as it likes.
         self.ended = True
+        if self.ending.process is None:
+            # It has ended before spawnProcess() could return, and so before whoever starts
+            # us knows that it has a worker: that is told a turn later.
+            self._reactor.callLater(0, self._exited, reason)
+        else:
+            self._exited(reason)
+
+    def _exited(self, reason: Failure) -> None:
         self.ending.relent()
         signum = getattr(reason.value, "signal", None)
         if self._is_ready or self.ending.verdict or signum is not None:

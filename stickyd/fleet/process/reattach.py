@@ -10,11 +10,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
-from twisted.internet.process import registerReapProcessHandler
+from twisted.internet.process import reapProcessHandlers
 from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from twisted.internet.interfaces import IReactorTime
 
     from stickyd.interfaces import IReadiness
 
@@ -24,11 +26,15 @@ class InheritedProcess:
     What of Twisted's own process transport we need, for a child that we did not start in
     this life: an ``exec`` keeps children, but no Python object knows them any more.
 
+    The child may have ended already.  That is found out, and told, in a later turn of the
+    reactor: whoever makes this object has it by then.
+
     :ivar pid: its process id.
     """
 
     def __init__(
         self,
+        clock: IReactorTime,
         readiness: IReadiness,
         pid: int,
         pipes: dict[int, int],
@@ -39,7 +45,8 @@ class InheritedProcess:
         :param pipes: our ends of its standard output and error, by its own descriptor
             number (1, 2); closed at their end of file.
         :param received: called with the number and what was read.
-        :param exited: called once, with what Twisted's ``processExited`` is called with.
+        :param exited: called once, with what Twisted's ``processExited`` is called with;
+            never before the constructor has returned.
         """
         self._readiness = readiness
         self.pid = pid
@@ -50,8 +57,10 @@ class InheritedProcess:
         for number, descriptor in pipes.items():
             os.set_blocking(descriptor, False)
             readiness.add_reader(descriptor, lambda number=number: self._read(number))  # type: ignore[misc]
-        # It looks at once whether the child has ended meanwhile.
-        registerReapProcessHandler(pid, self)
+        # Not registerReapProcessHandler(), which looks at once whether the child has ended,
+        # and would tell of it from within this constructor.
+        reapProcessHandlers[pid] = self  # type: ignore[assignment]  # all that is called of it
+        clock.callLater(0, self.reapProcess)
 
     def _read(self, number: int) -> None:
         descriptor = self.pipes[number]
@@ -71,6 +80,8 @@ class InheritedProcess:
         """
         Called when some child has ended.
         """
+        if self._over:
+            return
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:
@@ -82,11 +93,7 @@ class InheritedProcess:
         """
         Called with what waitpid(2) tells of the end.
         """
-        from twisted.internet.process import reapProcessHandlers
-
         reapProcessHandlers.pop(self.pid, None)
-        if self._over:
-            return
         self._over = True
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         signum = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -101,16 +108,19 @@ class InheritedProcess:
         """
         if self._over:
             raise ProcessExitedAlready
-        os.kill(self.pid, signum)
+        try:
+            os.kill(self.pid, signum)
+        except ProcessLookupError:
+            raise ProcessExitedAlready from None
 
 
-def reap(readiness: IReadiness, pids: Iterable[int]) -> None:
+def reap(clock: IReactorTime, readiness: IReadiness, pids: Iterable[int]) -> None:
     """
     End the workers that had no clients yet when this process replaced its code.
     """
     for pid in pids:
         process = InheritedProcess(
-            readiness, pid, {}, lambda number, data: None, lambda reason: None
+            clock, readiness, pid, {}, lambda number, data: None, lambda reason: None
         )
         with suppress(ProcessExitedAlready):
             process.signalProcess(signal.SIGKILL)

@@ -130,6 +130,13 @@ class Spawner:
         """
         return [*self._ready, *self._starting]
 
+    @property
+    def unplaced(self) -> list[int]:
+        """
+        The processes without a slot, those that are about to end too.
+        """
+        return [worker.pid for worker in (*self.spares, *self._ending) if worker.lives]
+
     def call_when_spare(self, call: Callable[[], bool]) -> None:
         if self.birth.settings.spares and call not in self._wanting:
             self._wanting.append(call)

@@ -140,6 +140,7 @@ class Reactor(MemoryReactorClock):
         super().__init__()
         self.process = Process(4711)
         self.spawned: list[tuple[str, list[str], object, dict[int, int | str]]] = []
+        self.ends_at_once: Failure | None = None
         self.fork_error = 0
         self.adopt_error = 0
         self.control = FakeControl()
@@ -148,7 +149,7 @@ class Reactor(MemoryReactorClock):
 
     def spawnProcess(  # noqa: N802 - Twisted's
         self,
-        processProtocol: object,  # noqa: N803
+        processProtocol: Any,  # noqa: N803
         executable: str,
         args: list[str],
         env: Mapping[str, str] | None,
@@ -162,6 +163,10 @@ class Reactor(MemoryReactorClock):
         handoffs = childFDs[HANDOFF_DESCRIPTOR]
         assert isinstance(handoffs, int)
         self.handoffs = End(socket.socket(fileno=os.dup(handoffs)), 8)
+        if self.ends_at_once is not None:
+            # As Twisted does it: it looks for the end of the child within spawnProcess().
+            self.process.exited = True
+            processProtocol.processExited(self.ends_at_once)
         return self.process
 
     def adoptStreamConnection(  # noqa: N802 - Twisted's
@@ -517,6 +522,26 @@ def test_fork_that_fails_is_a_death_a_turn_later(failing: Rig) -> None:
     assert failing.told[0].startswith("could not be started: ")
     assert os.strerror(errno.EAGAIN) in failing.told[0]
     assert worker.reclaim() == []
+    failing.reactor.advance(100)
+    assert len(failing.told) == 1
+
+
+@pytest.mark.parametrize("how", [KILLED, EXITED])
+def test_fault_14_a_process_that_ends_within_spawn_is_told_later(
+    failing: Rig, how: Failure
+) -> None:
+    """
+    Fault 14: Twisted may tell of the end of a child before it has returned the child.  The
+    caller has the worker before it hears of that, once.
+    """
+    failing.reactor.ends_at_once = how
+    failing.worker = failing.spawn()
+    assert failing.told == []
+    assert not failing.worker.lives
+    failing.reactor.advance(0)
+    failing.reactor.advance(LAST_WORDS_SECONDS)
+    (told,) = failing.told
+    assert told == describe_death(how)
     failing.reactor.advance(100)
     assert len(failing.told) == 1
 
