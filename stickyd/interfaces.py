@@ -351,6 +351,10 @@ class IHost(Interface):
 
     connections: int = Attribute("How many connections are open.")
 
+    descriptors: int = Attribute(
+        "How many descriptors connections, and the bodies of their requests, take."
+    )
+
     def start() -> Deferred[None]:
         """
         Get ready to serve (ASGI lifespan, thread pools).

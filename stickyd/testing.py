@@ -237,13 +237,17 @@ class FakeHost:
     """
 
     def __init__(self) -> None:
-        self.connections = 0
+        self.connections = 0  # each of which takes one descriptor
         self.requests = 0
         self.released: list[tuple[Goes, Give]] = []
         self.adopted: list[tuple[socket, IAddress, Handoff]] = []
         self.drained: Deferred[None] = Deferred()
         self.aborted = False
         self.stopped = False
+
+    @property
+    def descriptors(self) -> int:
+        return self.connections
 
     def start(self) -> Deferred[None]:
         return succeed(None)

@@ -78,6 +78,13 @@ class ProtocolHost:
         """
         return len(self._transports)
 
+    @property
+    def descriptors(self) -> int:
+        """
+        How many descriptors they take.
+        """
+        return len(self._transports)
+
     def start(self) -> Deferred[None]:
         """
         Start the factory, as a port does when it begins to listen.

@@ -95,6 +95,7 @@ class ResourceHost:
         self._readiness = readiness
         self._tls = tls
         self._channels: set[Connection] = set()
+        self._tunnels = 0  # which take two descriptors each
         self._drained: list[Deferred[None]] = []
         self._quiet: list[tuple[set[Connection], Deferred[None]]] = []
 
@@ -104,6 +105,13 @@ class ResourceHost:
         How many connections are open.
         """
         return len(self._channels)
+
+    @property
+    def descriptors(self) -> int:
+        """
+        How many descriptors they take, with the bodies of requests that lie in files.
+        """
+        return len(self._channels) + self._tunnels + self.site.shared.spool.files
 
     def start(self) -> Deferred[None]:
         """
@@ -137,7 +145,14 @@ class ResourceHost:
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        return self._counted(Tunnel(self._readiness, tls)).open()
+        tunnel = self._counted(Tunnel(self._readiness, tls))
+        tunnel.ended = self._end_tunnel
+        self._tunnels += 1
+        return tunnel.open()
+
+    def _end_tunnel(self, tunnel: Tunnel) -> None:
+        self._tunnels -= 1
+        self._end(tunnel)
 
     def _receive(self, protocol: bytes | None) -> Connection:
         """

@@ -89,7 +89,7 @@ class Adoption:
         if self.closing:
             return 0
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = int(limit * HEADROOM) - self._base - self._host.connections
+        room = int(limit * HEADROOM) - self._base - self._host.descriptors
         if room > 0 and not self._starved:
             return min(self._most, room)
         self._look_again()
@@ -103,9 +103,11 @@ class Adoption:
         if now - self._told >= QUIET:
             self._told = now
             self._log.warn(
-                "No more connections for now: {connections} are open and the limit of open"
-                " files is near; raise it (ulimit -n, LimitNOFILE=)",
+                "No more connections for now: {connections} are open, with {descriptors}"
+                " descriptors, and the limit of open files is near; raise it (ulimit -n,"
+                " LimitNOFILE=)",
                 connections=self._host.connections,
+                descriptors=self._host.descriptors,
             )
         self._clock.callLater(FULL_SECONDS, self._maybe_room)
 

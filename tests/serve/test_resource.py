@@ -167,3 +167,17 @@ def test_release() -> None:
     assert fired == [None]
     assert host.connections == 1
     assert host.requests == 2
+
+
+def test_fault_35_bodies_in_files_count_among_the_descriptors() -> None:
+    """
+    Fault 35: what lies in a file takes a descriptor, for as long as its request lasts.
+    """
+    host, _ = _host()
+    channel, _ = _connect(host)
+    channel.dataReceived(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+    assert (host.connections, host.descriptors) == (1, 1)
+    channel.dataReceived(b"x" * 150_000)
+    assert (host.connections, host.descriptors) == (1, 2)
+    channel.dataReceived(b"x" * 50_000)
+    assert (host.connections, host.descriptors) == (1, 1)

@@ -113,6 +113,13 @@ class AsgiHost:
         return len(self._connections) + len(self._handshakes) + len(self._tunnels)
 
     @property
+    def descriptors(self) -> int:
+        """
+        How many descriptors they take; tunnels have a second one.
+        """
+        return self.connections + len(self._tunnels)
+
+    @property
     def requests(self) -> int:
         """
         How many requests were answered.

@@ -13,6 +13,7 @@ from twisted.web.server import version
 from stickyd.serve.http.deadlines import Deadlines
 from stickyd.serve.http.head import FieldBlock
 from stickyd.serve.http.limits import HTTPLimits
+from stickyd.serve.http.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ class Shared:
         and returns :obj:`None` to have it served here, or what takes the connection:
         called with the socket, which it closes from then on, and with the bytes from the
         start of that request's head.
+    :ivar spool: where the bodies of requests grow.
     :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
     :ivar reception: what is done to requests and responses so that clients find back to
         this worker, or :obj:`None`.
@@ -65,6 +67,7 @@ class Shared:
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock
         self.sweep = Deadlines(clock)
+        self.spool = Spool()
         self.route = route
         self.reception = reception
         self.server = server

@@ -138,6 +138,23 @@ class LeanRequest(Request):
     # Called by the channel
 
     @override
+    def gotLength(self, length: int | None) -> None:
+        channel = self._connection()
+        if hasattr(channel, "shared") and not hasattr(channel.site, "getContentFile"):
+            # Twisted makes a file of what is not known to be small.  Ours grows as it comes.
+            self.content = BytesIO()
+        else:
+            super().gotLength(length)
+
+    @override
+    def handleContentChunk(self, data: bytes) -> None:
+        shared = getattr(self._connection(), "shared", None)
+        if shared is None:
+            super().handleContentChunk(data)
+        else:
+            self.content = shared.spool.append(self.content, data)
+
+    @override
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if command == b"POST" and (
             self._block is None or b"form" in (self.getHeader(b"content-type") or b"").lower()

@@ -41,6 +41,7 @@ from typing_extensions import override
 
 from stickyd.affinity.peek.http2 import head_of
 from stickyd.handoff.frame import Flag
+from stickyd.serve.http.head import RequestError
 from stickyd.serve.http2.output import Sending
 from stickyd.serve.http2.stream import HTTP2Stream
 from stickyd.serve.http2.strict import StrictConnection, objection_to
@@ -177,6 +178,8 @@ class HTTP2Channel(Sending):
         self._insert(number)
         stream = HTTP2Stream(number, self, headers, self.requestFactory, self.site, self.factory)
         stream.heard = self.shared.sweep.now
+        if event.stream_ended is None:
+            stream.expect_body()
         if visit is not None:
             stream.receive(visit)
         self.streams[number] = stream
@@ -233,8 +236,11 @@ class HTTP2Channel(Sending):
         stream.heard = self.shared.sweep.now
         if most is not None and stream.size > most:
             self._refuse_stream(stream, 413)
-        else:
+            return
+        try:
             stream.receiveDataChunk(event.data, event.flow_controlled_length)
+        except RequestError as error:
+            self._refuse_stream(stream, error.status)
 
     def _stream_ended(self, event: Any) -> None:
         stream = self.streams.get(event.stream_id)

@@ -40,6 +40,14 @@ class HTTP2Stream(H2Stream):
     _secure: bool | None = None
     _held: list[Callable[[], object]] | None = None  # what the response waits with
 
+    def expect_body(self) -> None:
+        """
+        Prepare for a body of unknown length, whatever the method: Twisted keeps that of a GET
+        in memory, however large.
+        """
+        if self.command in (b"GET", b"HEAD") and not self._request.getHeader(b"content-length"):
+            self._request.gotLength(None)
+
     def receive(self, visit: Exchange) -> None:
         """
         Show the application what it shall see of its client.

@@ -7,6 +7,8 @@ HTTP/2: requests, mistakes of clients and what they are told, limits, times, dra
 
 from __future__ import annotations
 
+import tempfile
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +32,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
+from twisted.web.server import Request as TwistedRequest
 from zope.interface import implementer
 
 from stickyd.affinity.address import parse_ip_key
@@ -843,3 +846,65 @@ def test_requests_of_a_proxy_are_served_and_told() -> None:
     (line,) = [formatEvent(event) for event in events if "log_level" in event]
     assert "The proxy 127.0.0.1 sends requests of several clients" in str(line)
     assert not wire.told(ConnectionTerminated)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("told", [False, True])
+def test_fault_35_large_body_lies_in_a_file(method: str, told: bool) -> None:
+    """
+    Fault 35: whatever the method, and whether or not a length was told, a large body is not
+    kept in memory; and its file counts among the descriptors.
+    """
+    wire = begun(lambda request: b"%d" % len(request.content.read()))
+    spool = wire.site.shared.spool
+    fields = [(":method", method), *GET[1:]]
+    if told:
+        fields.append(("content-length", "210000"))
+    stream = wire.ask(fields, b"x" * 10_000, end=False)
+    assert spool.files == 0
+    for _ in range(20):
+        wire.client.send_data(stream, b"x" * 10_000)
+        wire.exchange()
+    [current] = wire.channel.streams.values()
+    assert not isinstance(current._request.content, BytesIO)
+    assert spool.files == 1
+    wire.client.end_stream(stream)
+    wire.exchange()
+    assert wire.body(stream) == (b"" if method == "HEAD" else b"210000")
+    assert spool.files == 0
+
+
+def test_fault_35_request_of_another_class() -> None:
+    """
+    Fault 35: a site's own class of requests is told that the length of a GET is not known.
+    """
+    told: list[Any] = []
+
+    class Foreign(TwistedRequest):
+        def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's name
+            told.append(length)
+            super().gotLength(length)
+
+    wire = Wire()
+    wire.channel.requestFactory = Foreign
+    wire.begin()
+    stream = wire.ask(GET, b"x", end=False)
+    assert told[-1] is None
+    wire.client.end_stream(stream)
+    wire.exchange()
+    wire.ask(GET)
+    assert told[-1] == 0
+
+
+def test_body_without_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Fault 35: who sends a body for which there is no room gets 503; others are served on.
+    """
+    wire = begun()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    stream = wire.ask(POST, b"x" * 10_000, end=False)
+    for _ in range(10):
+        wire.client.send_data(stream, b"x" * 10_000)
+        wire.exchange()
+    assert wire.status(stream) == "503"
+    assert wire.status(wire.ask()) == "200"
