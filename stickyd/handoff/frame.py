@@ -104,6 +104,11 @@ class Flag:
     #: The process that keeps the TLS wants to end: one request more is answered, and the
     #: answer says that it was the last.
     LAST: Final = 32
+    #: A trusted proxy's PROXY header says that the client speaks TLS with it.  The connection
+    #: itself is as it is: plain, or with another TLS that ends here.
+    TLS_BEFORE: Final = 64
+    #: Either way the scheme is ``https``.
+    HTTPS: Final = SECURE | TLS_BEFORE
 
 
 class Handoff:

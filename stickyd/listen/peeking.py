@@ -225,6 +225,7 @@ class Peeker:
         if header.source is not None:
             conn.host, conn.port = header.source
             conn.claimed = True
+        conn.secure = header.secure
         return header.length
 
     def _read(self, conn: Connection, seen: bytes) -> None:
@@ -291,6 +292,8 @@ class Peeker:
         conn.set_mark(1)
         if conn.claimed:
             flags |= Flag.CLAIMED
+        if conn.secure:
+            flags |= Flag.TLS_BEFORE
         self._destination.deliver(
             Handoff(conn.sock.detach(), conn.host, conn.port, key, slot=slot, flags=flags)
         )
@@ -315,6 +318,7 @@ class Peeker:
                 "host": conn.host,
                 "port": conn.port,
                 "claimed": conn.claimed,
+                "secure": conn.secure,
                 "owes": conn.owes,
             }
             for conn in self._room
@@ -326,5 +330,6 @@ class Peeker:
         """
         conn = Connection(plain["descriptor"], plain["peer"], plain["port"], plain["owes"])
         conn.host, conn.claimed = plain["host"], plain["claimed"]
+        conn.secure = plain["secure"]
         conn.forget_mark()
         self._look(conn)

@@ -37,6 +37,7 @@ class Connection:
     :ivar host: the client, as far as is known by now.
     :ivar port: the same.
     :ivar claimed: whether ``host`` and ``port`` are a PROXY header's.
+    :ivar secure: whether a PROXY header says that the client speaks TLS with the proxy.
     :ivar owes: whether it has still to show if it begins with a PROXY header.
     :ivar first: reads what follows.
     :ivar seen: how many bytes the last look saw.
@@ -53,6 +54,7 @@ class Connection:
         "owes",
         "peer",
         "port",
+        "secure",
         "seen",
         "sock",
         "watched",
@@ -69,6 +71,7 @@ class Connection:
         self.host = self.peer = host
         self.port = port
         self.claimed = False
+        self.secure = False
         self.owes = owes
         self.first: FirstBytes | None = None
         self.seen = 0

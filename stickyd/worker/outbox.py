@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import ICourier
 
 #: What stays true of a connection wherever it goes.
-_LASTING = Flag.SECURE | Flag.CLAIMED | Flag.HTTP2 | Flag.LAST
+_LASTING = Flag.HTTPS | Flag.CLAIMED | Flag.HTTP2 | Flag.LAST
 
 
 class Outbox:

@@ -331,6 +331,8 @@ def test_proxy_carries_scheme_host_client_and_websockets(
     address, its cookie is Secure, and WebSockets go through.
     """
     options = ["--asgi", "shop.main:app", "--affinity", "cookie:stickyd", "--trust", "127.0.0.1"]
+    if "send-proxy" in block:
+        options += ["--proxy-protocol", "on"]
     server = Server(*options, directory=site)
     proxy = nginx_printed if language == "nginx" else haproxy_printed
     try:

@@ -36,6 +36,7 @@ _PORT = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _ADDRESSES = {1: struct.Struct("!4s4sHH"), 2: struct.Struct("!16s16sHH")}
 _UNIX, _UNIX_SIZE = 3, 216
 _CRC32C = 0x03
+_SSL, _SSL_SHORTEST_BYTES, _CLIENT_SSL = 0x20, 5, 0x01  # section 2.2.6
 
 
 def _crc32c_of_byte(crc: int) -> int:
@@ -64,11 +65,14 @@ class Header:
         the header names none (``UNKNOWN``, ``LOCAL``, an unspecified family, or UNIX
         socket paths): the connection then counts as the peer's own.
     :ivar destination: the host and port that the client connected to, or None.
+    :ivar secure: whether the client speaks TLS with the proxy, which a version 2 header may
+        tell (``send-proxy-v2-ssl`` of HAProxy).
     """
 
     length: int
     source: Address | None = None
     destination: Address | None = None
+    secure: bool = False
 
 
 def announced(seen: bytes) -> bool | None:
@@ -164,19 +168,27 @@ def _parse_v2(seen: bytes) -> Need | Header:
     size = _UNIX_SIZE if shape is None else shape.size
     if end < _V2_FIXED + size:
         raise ProxyHeaderError("a PROXY header is shorter than its addresses")
-    _check_tlvs(seen[:end], _V2_FIXED + size)
+    secure = _read_tlvs(seen[:end], _V2_FIXED + size)
     if shape is None:
-        return Header(end)
+        return Header(end, secure=secure)
     source, destination, source_port, destination_port = shape.unpack_from(seen, _V2_FIXED)
-    return Header(end, (_host_of(source), source_port), (_host_of(destination), destination_port))
+    return Header(
+        end,
+        (_host_of(source), source_port),
+        (_host_of(destination), destination_port),
+        secure,
+    )
 
 
-def _check_tlvs(header: bytes, position: int) -> None:
+def _read_tlvs(header: bytes, position: int) -> bool:
     """
     Check that the TLVs fill the header exactly, and its checksum if it has one.
 
-    All others are skipped: nothing that they say changes who the client is.
+    All others but ``PP2_TYPE_SSL`` are skipped: nothing that they say changes who the client is.
+
+    :return: whether the client speaks TLS with the proxy.
     """
+    secure = False
     while position < len(header):
         value = position + 3
         end = value + int.from_bytes(header[position + 1 : value], "big")
@@ -186,7 +198,12 @@ def _check_tlvs(header: bytes, position: int) -> None:
             blank = header[:value] + bytes(end - value) + header[end:]
             if header[value:end] != _crc32c(blank).to_bytes(4, "big"):
                 raise ProxyHeaderError("the checksum of a PROXY header is wrong")
+        elif header[position] == _SSL:
+            if end - value < _SSL_SHORTEST_BYTES:
+                raise ProxyHeaderError("what a PROXY header says of TLS is too short")
+            secure = bool(header[value] & _CLIENT_SSL)
         position = end
+    return secure
 
 
 def _crc32c(data: bytes) -> int:

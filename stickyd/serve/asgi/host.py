@@ -159,7 +159,7 @@ class AsgiHost:
             peer,
             handoff.unread,
             local_address(handoff),
-            _SECURE if handoff.flags & Flag.SECURE else None,
+            _SECURE if handoff.flags & Flag.HTTPS else None,
         ).start(protocol)
         protocol.await_first_request()
 

@@ -130,7 +130,7 @@ class Outgoing:
         """
         if self._secure is not None:
             return self._secure
-        if self.came is not None and self.came.flags & Flag.SECURE:
+        if self.came is not None and self.came.flags & Flag.HTTPS:
             return True
         return ISSLTransport.providedBy(self._transport)
 

@@ -214,7 +214,7 @@ class HTTP2Channel(Sending):
     @override
     def _isSecure(self) -> bool:
         # Or its TLS is at the other end of a tunnel.
-        tunnelled = self.came is not None and bool(self.came.flags & Flag.SECURE)
+        tunnelled = self.came is not None and bool(self.came.flags & Flag.HTTPS)
         return tunnelled or super()._isSecure()
 
     def _insert(self, number: int) -> None:

@@ -95,6 +95,16 @@ EXAMPLES = {
 }
 
 
+@pytest.mark.parametrize(("facts", "secure"), [(b"\1", True), (b"\0", False), (b"\7", True)])
+def test_fault_41_tls_before_the_proxy_is_told(facts: bytes, secure: bool) -> None:
+    """
+    Whether the client speaks TLS with the proxy is what the TLV of type 0x20 says.
+    """
+    header = parse_header(v2(IPV4 + tlv(0x20, facts + bytes(4) + tlv(0x21, b"TLSv1.3"))))
+    assert isinstance(header, Header)
+    assert header.secure is secure
+
+
 @pytest.mark.parametrize("data", EXAMPLES)
 def test_examples(data: bytes) -> None:
     """
@@ -137,6 +147,7 @@ def test_examples(data: bytes) -> None:
         (v2(IPV4 + b"\x04\x00"), "runs over the end"),
         (v2(IPV4 + b"\x04\x00\x01"), "runs over the end"),
         (v2(IPV4 + tlv(0x03, bytes(4))), "checksum"),
+        (v2(IPV4 + tlv(0x20, b"\1\0\0\0")), "of TLS is too short"),
         (v2(IPV4 + tlv(0x03, b"")), "checksum"),
     ],
 )
@@ -198,7 +209,12 @@ def test_announced() -> None:
     st.ip_addresses(),
     st.integers(0, 65535),
     st.integers(0, 65535),
-    st.lists(st.tuples(st.sampled_from([0x01, 0x04, 0x20, 0xEE]), st.binary(max_size=40))),
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from([0x01, 0x04, 0xEE]), st.binary(max_size=40)),
+            st.tuples(st.just(0x20), st.binary(min_size=5, max_size=40)),
+        )
+    ),
 )
 def test_both_versions_agree(
     source: ipaddress.IPv4Address | ipaddress.IPv6Address,
