@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,9 @@ def makeService(options: Options) -> MultiService:
             sticky.try_listening()
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stickyd: interrupted while the application was tried\n")
+        raise SystemExit(128 + signal.SIGINT) from None
     if options["check"] or held is not None:
         for warning in options.settings.keys.warnings:
             sys.stderr.write(f"stickyd: {warning}\n")

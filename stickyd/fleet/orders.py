@@ -75,13 +75,24 @@ class Orders:
         wanted = wanted.keeping(self.settings, stays)
         self._log.info("Reloading")
         checked = deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), without_signals, check_application, wanted
+            self._reactor,
+            self._reactor.getThreadPool(),
+            without_signals,
+            check_application,
+            wanted,
+            self._say,
         )
         checked.addCallback(lambda _: self._secrets.of(wanted))
         reloaded = checked.addCallbacks(
             lambda secrets: self._reload_checked(wanted, secrets), self._not_reloaded
         ).addCallback(self._reloaded)
         return self.follow(reloaded)
+
+    def _say(self, line: str) -> None:
+        """
+        Called, in the thread of the trial, with what the application writes there.
+        """
+        self._reactor.callFromThread(self._log.info, "[trial] {line}", line=line)
 
     def _reload_checked(
         self, settings: Settings, secrets: tuple[bytes, ...]

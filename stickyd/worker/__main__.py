@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.task import LoopingCall
@@ -35,8 +35,12 @@ from stickyd.control.commands import (
 from stickyd.errors import OperatorError, StartFailed
 from stickyd.settings import Settings
 from stickyd.worker.control import Follower
-from stickyd.worker.log import begin_logging
+from stickyd.worker.first_order import await_first_order
+from stickyd.worker.loading import import_ahead
+from stickyd.worker.log import begin_logging, write_lines_at_once
 from stickyd.worker.orphan import OrphanWatch
+from stickyd.worker.side_effects import forget_undeclared, free_forks
+from stickyd.worker.trial import try_application
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -51,9 +55,19 @@ class Worker(Follower):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, handoffs: socket.socket, orphan: OrphanWatch) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        handoffs: socket.socket,
+        orphan: OrphanWatch,
+        problem: OperatorError | None = None,
+    ) -> None:
+        """
+        :param problem: why the application could not be imported.
+        """
         super().__init__()
         self._reactor = reactor
+        self._problem = problem
         self._handoffs = handoffs
         self._orphan = orphan
         self._patience = 0.0
@@ -75,7 +89,21 @@ class Worker(Follower):
             self._reactor.callFromThread(self._ask_to_leave)
 
         signal.signal(signal.SIGTERM, leave)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, _not_ours)
+
+    def begin_with(self, read: bytes) -> None:
+        """
+        Act on what was read from the channel before, as soon as the loop runs.
+        """
+        transport: Any = self.transport
+        # Nothing may be read that came later.
+        transport.pauseProducing()
+
+        def begin() -> None:
+            self.dataReceived(read)
+            transport.resumeProducing()
+
+        self._reactor.callLater(0, begin)
 
     def _ask_to_leave(self) -> None:
         if self.serving is None or self._beat is None:
@@ -87,7 +115,8 @@ class Worker(Follower):
     def serve(
         self, settings: str, slot: int, path: list[str], secrets: list[bytes]
     ) -> Deferred[dict[str, object]]:
-        sys.path.extend(entry for entry in path if entry not in sys.path)
+        if self._problem is not None:
+            return self._refuse(str(self._problem))
         decided = Settings.from_json(settings)
         # Not above: the reactor must be installed before anything imports it.
         from stickyd.worker.server import Serving
@@ -204,64 +233,97 @@ def install_reactor(name: str) -> Any:
     return reactor
 
 
-def check() -> int:
+def _not_ours(signum: int, frame: object) -> None:
     """
-    Import the application whose settings stand on standard input, and say how it went.
+    Take no notice of Ctrl-C, which reaches the whole process group: the primary alone
+    decides what it means.  Not SIG_IGN, which programs that the application starts would
+    inherit.
     """
-    asked = json.load(sys.stdin)
-    sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
-    settings = Settings.from_json(asked["settings"])
-    reactor = install_reactor(settings.worker_reactor)
-    from stickyd.worker.server import Serving
-
-    try:
-        Serving(
-            reactor,
-            settings,
-            0,
-            [],
-            lambda slot, chunk: succeed(None),
-            lambda identifiers: succeed(None),
-            lambda: None,
-        ).close()
-    except OperatorError as problem:
-        sys.stdout.write(f"{problem}\n")
-        return 1
-    return 0
 
 
-def main() -> int:
+def prepare() -> None:
+    """
+    Make this process, which has imported all of ours, what an application expects.
+    """
+    forget_undeclared()
+    free_forks()
+
+
+def serve(reactor_name: str) -> int:
     """
     Serve until told to stop, or until the primary is gone.
+
+    :return: the exit code.
     """
-    parser = argparse.ArgumentParser(prog="python -m stickyd.worker", description=__doc__)
-    # Only for `ps` to show: a spare gets its slot later.
-    parser.add_argument("--slot", default="spare")
-    parser.add_argument("--reactor", default="uvloop")
-    parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    if not arguments.check:
-        # Ctrl-C reaches the whole process group; the primary alone decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # All that the primary may have blocked as it started us.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
-    if arguments.check:
-        return check()
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()
     orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR))
     orphan.start()
-    reactor = install_reactor(arguments.reactor)
+    reactor = install_reactor(reactor_name)
     handoffs = socket.socket(fileno=HANDOFF_DESCRIPTOR)
     handoffs.setblocking(False)
-    worker = Worker(reactor, handoffs, orphan)
-    reactor.adoptStreamConnection(
-        CONTROL_DESCRIPTOR, socket.AF_UNIX, Factory.forProtocol(lambda: worker)
-    )
-    os.close(CONTROL_DESCRIPTOR)
+    with socket.socket(fileno=CONTROL_DESCRIPTOR) as control:
+        order = await_first_order(control)
+        if order is None:
+            return 0
+        arguments, read = order
+        path: list[str] = arguments["path"]
+        sys.path.extend(entry for entry in path if entry not in sys.path)
+        problem = None
+        try:
+            _import(Settings.from_json(arguments["settings"]), reactor)
+        except OperatorError as raised:
+            problem = raised
+        worker = Worker(reactor, handoffs, orphan, problem)
+        reactor.adoptStreamConnection(
+            control.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker)
+        )
+    worker.begin_with(read)
     reactor.run()
     return worker.exit_code
+
+
+def _import(settings: Settings, reactor: Any) -> None:
+    # All of ours first: what it does to the application's world is then put right.
+    import stickyd.worker.server  # noqa: F401
+
+    prepare()
+    import_ahead(settings, reactor)
+
+
+def check(descriptor: int) -> int:
+    """
+    Try the application.
+
+    :param descriptor: the socket of :func:`stickyd.worker.trial.try_application`.
+    :return: the exit code.
+    """
+    # For no process that the application starts.
+    os.set_inheritable(descriptor, False)
+    write_lines_at_once()
+    with socket.socket(fileno=descriptor) as channel:
+        return try_application(channel, install_reactor, prepare)
+
+
+def main() -> int:
+    """
+    Do what the command line says.
+
+    :return: the exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m stickyd.worker", description=__doc__)
+    # Only for `ps` to show: a spare gets its slot later.
+    parser.add_argument("--slot", default="spare")
+    parser.add_argument("--reactor", default="uvloop")
+    parser.add_argument("--check", type=int, metavar="DESCRIPTOR")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, _not_ours)
+    # All that the primary may have blocked as it started us.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    if arguments.check is not None:
+        return check(arguments.check)
+    return serve(arguments.reactor)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,8 @@ Finding the application that the settings name, and the host that serves it.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import os
-import traceback
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
@@ -21,6 +18,7 @@ from stickyd.serve.demo import Counter
 from stickyd.serve.resource import ResourceHost
 from stickyd.worker.callables import asgi_objection, wsgi_objection
 from stickyd.worker.edge import http_limits, server_tls
+from stickyd.worker.loading import called, load
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -31,64 +29,6 @@ if TYPE_CHECKING:
     from stickyd.serve.tls.server import ServerTls
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
-
-
-def load(option: str, name: str) -> Any:
-    """
-    Import ``module:attribute``.
-
-    :param option: the option that names it, for errors.
-    :raises ApplicationError: naming the module, the attribute and the cause.
-    """
-    module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
-        raise ApplicationError(
-            f"{option} {name}: expected MODULE:ATTRIBUTE, as in {option} my.site:root"
-        )
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as problem:
-        if problem.name is not None and f"{module_name}.".startswith(f"{problem.name}."):
-            raise ApplicationError(
-                f"{option} {name}: there is no module {problem.name!r} on the path: start"
-                " twistd where it is, or set PYTHONPATH"
-            ) from None
-        raise _import_failed(option, name, module_name, problem) from None
-    except BaseException as problem:  # noqa: BLE001 (whatever an import may do, SystemExit too)
-        raise _import_failed(option, name, module_name, problem) from None
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise ApplicationError(
-                f"{option} {name}: module {module_name!r} ({getattr(found, '__file__', '')})"
-                f" has no attribute {part!r}"
-            ) from None
-    return found
-
-
-def _import_failed(option: str, name: str, module: str, problem: BaseException) -> ApplicationError:
-    frames = traceback.extract_tb(problem.__traceback__)
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return ApplicationError(
-        f"{option} {name}: importing {module!r} failed: {type(problem).__name__}: {problem}{where}"
-    )
-
-
-def called(option: str, name: str, make: Any) -> Any:
-    """
-    Call what makes an application.
-
-    :raises ApplicationError: if it fails.
-    """
-    try:
-        return make()
-    except Exception as problem:  # noqa: BLE001 (the application's own code)
-        frame = traceback.extract_tb(problem.__traceback__)[-1]
-        raise ApplicationError(
-            f"{option} {name}: calling it failed: {type(problem).__name__}: {problem}"
-            f" ({frame.filename}, line {frame.lineno})"
-        ) from None
 
 
 def load_resource(name: str) -> Any:

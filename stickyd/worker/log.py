@@ -54,13 +54,19 @@ class _MarkingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # subsc
         return "\n".join(f"<{number}>{line}" for line in super().format(record).splitlines())
 
 
+def write_lines_at_once() -> None:
+    """
+    Pipes are buffered by the block; a print of the application is wanted when it is made.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
 def begin_logging() -> None:
     """
     Send twisted.logger and the standard library's logging to standard error.
     """
-    # Pipes are buffered by the block; a print of the application is wanted when it is made.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    write_lines_at_once()
 
     @implementer(ILogObserver)
     def write(event: LogEvent) -> None:

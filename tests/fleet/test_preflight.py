@@ -5,19 +5,34 @@ Trying the application before anything is bound.
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import stickyd
 from stickyd.errors import ApplicationError
-from stickyd.fleet.preflight import check_application
+from stickyd.fleet.preflight import Trial, check_application, write_line
 from stickyd.settings import Settings
+from tests.system.processes import eventually, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(stickyd.__file__).parents[1]
 
 
-def check(monkeypatch: pytest.MonkeyPatch, where: Path, source: str, **settings: object) -> None:
+SOUND = "from twisted.web.resource import Resource\nroot = Resource()\n"
+
+
+def check(
+    monkeypatch: pytest.MonkeyPatch,
+    where: Path,
+    source: str,
+    say: Callable[[str], None] = write_line,
+    **settings: object,
+) -> None:
     """
     Check an application of that source text, ``root`` in it.
     """
@@ -27,7 +42,8 @@ def check(monkeypatch: pytest.MonkeyPatch, where: Path, source: str, **settings:
     check_application(
         Settings.read(
             {"resource": "tried_application:root", "worker_reactor": "asyncio", **settings}
-        )
+        ),
+        say,
     )
 
 
@@ -109,5 +125,192 @@ def test_application_that_takes_too_long_is_refused(
     """
     A hanging import is ended, and the setting that bounds it is named.
     """
-    with pytest.raises(ApplicationError, match=r"longer than 1 s to import; raise --start-timeout"):
-        check(monkeypatch, tmp_path, "import signal\nsignal.pause()", start_timeout=1.0)
+    with pytest.raises(
+        ApplicationError,
+        match=r"longer than 3 s to import; raise --start-timeout.*tried_application.py, line 2$",
+    ):
+        check(monkeypatch, tmp_path, "import signal\nsignal.pause()", start_timeout=3.0)
+
+
+HELPER = """
+import os, pathlib, signal, subprocess, sys
+from twisted.web.resource import Resource
+helper = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+pathlib.Path(os.environ["TRIED_PID"]).write_text(str(helper.pid))
+root = Resource()
+"""
+
+FORK = """
+import os, pathlib, signal
+from twisted.web.resource import Resource
+child = os.fork()
+if not child:
+    signal.pause()
+pathlib.Path(os.environ["TRIED_PID"]).write_text(str(child))
+root = Resource()
+"""
+
+
+@pytest.mark.parametrize("source", [HELPER, FORK])
+@pytest.mark.parametrize("end", ["", "raise ValueError('no')\n", "os._exit(3)\n"])
+def test_fault_24_helper_of_the_application_ends_with_the_trial(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, end: str
+) -> None:
+    """
+    Fault 24: a process that the application starts, and that keeps everything open that it
+    has inherited, delays no verdict, and is not left behind.
+    """
+    pid_file = tmp_path / "pid"
+    monkeypatch.setenv("TRIED_PID", str(pid_file))
+    began = time.monotonic()
+    if end:
+        with pytest.raises(ApplicationError, match=r"ValueError: no|ended its process \(3\)"):
+            check(monkeypatch, tmp_path, source + end)
+    else:
+        check(monkeypatch, tmp_path, source)
+    assert time.monotonic() - began < 50  # Not until --start-timeout.
+    pid = int(pid_file.read_text())
+    assert eventually(lambda: state_of(pid) in ("", "Z"))
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "import sys\nsys.stdout.buffer.write(b'\\xff\\xfe noise\\n')\nsys.stdout.flush()",
+        "import os\nos.write(2, b'\\xff\\xfe noise\\n')",
+        "import os\nos.write(1, b'\\xff\\xfe noise')",
+    ],
+)
+def test_fault_24_output_need_not_be_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, noise: str
+) -> None:
+    """
+    Fault 24: bytes that are not UTF-8 are shown escaped, and are no reason to refuse.
+    """
+    said: list[str] = []
+    check(monkeypatch, tmp_path, f"{noise}\n{SOUND}", said.append)
+    assert said == [r"\xff\xfe noise"]
+
+
+def test_fault_24_output_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    Fault 24: an application that prints without end does not fill the log.
+    """
+    said: list[str] = []
+    source = "for n in range(100_000):\n    print('noise' * 10)\n" + SOUND
+    check(monkeypatch, tmp_path, source, said.append)
+    assert sum(map(len, said)) < 70_000
+    assert said[-1] == "(it writes more, which is not shown)"
+
+
+@pytest.mark.parametrize("close", ["", "import sys\nsys.stdout.close()\nsys.stderr.close()\n"])
+def test_fault_24_threads_hold_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, close: str
+) -> None:
+    """
+    Fault 24: a thread that keeps the interpreter alive delays no verdict.
+    """
+    began = time.monotonic()
+    source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    check(monkeypatch, tmp_path, source + close + SOUND)
+    assert time.monotonic() - began < 50
+
+
+def test_fault_24_what_looks_like_a_verdict_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Fault 24: neither what an application prints nor its exit code is taken for a verdict.
+    """
+    said: list[str] = []
+    source = 'import os\nprint(\'{"verdict": ""}\', flush=True)\nos._exit(0)\n'
+    with pytest.raises(ApplicationError, match=r"^the application ended its process \(0\)$"):
+        check(monkeypatch, tmp_path, source, said.append)
+    assert said == ['{"verdict": ""}']
+
+
+def test_fault_24_cancelled_trial_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Fault 24: a trial that nobody waits for any more is ended, with its process.
+    """
+    (tmp_path / "tried_application.py").write_text(
+        "import os, signal\nprint(os.getpid(), flush=True)\nsignal.pause()"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{tmp_path}")
+    said: list[str] = []
+
+    def cancel(line: str) -> None:
+        said.append(line)
+        trial.cancel()
+
+    trial = Trial(Settings.read({"resource": "tried_application:root"}), cancel)
+    with pytest.raises(ApplicationError, match="the trial was cancelled"):
+        trial.run()
+    assert eventually(lambda: state_of(int(said[0])) == "")
+
+
+def test_fault_24_interpreter_that_cannot_start_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Fault 24: a child that never gets to the application is told from one that it ends.
+    """
+    (tmp_path / "python").write_text("#!/bin/sh\necho nothing here\nexit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(ApplicationError, match=r"process does not start \(1\): nothing here$"):
+        check(monkeypatch, tmp_path, SOUND)
+
+
+@pytest.mark.parametrize("reactor", ["uvloop", "asyncio"])
+def test_fault_25_import_may_run_a_loop(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reactor: str
+) -> None:
+    """
+    Fault 25: the module is imported outside the loop, the factory is called in it.
+    """
+    check(
+        monkeypatch,
+        tmp_path,
+        "import asyncio\n"
+        "asyncio.run(asyncio.sleep(0))\n"
+        "def make():\n"
+        "    assert asyncio.get_running_loop() is asyncio.get_event_loop()\n"
+        "    async def app(scope, receive, send): pass\n"
+        "    return app\n",
+        resource="",
+        asgi_factory="tried_application:make",
+        worker_reactor=reactor,
+    )
+
+
+def test_fault_25_import_that_needs_a_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    Fault 25: what a worker would refuse is refused before.
+    """
+    with pytest.raises(ApplicationError, match="RuntimeError: no running event loop"):
+        check(monkeypatch, tmp_path, f"import asyncio\nasyncio.get_running_loop()\n{SOUND}")
+
+
+@pytest.mark.parametrize("reactor", ["asyncio", "epoll"])
+def test_fault_29_application_that_serves_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reactor: str
+) -> None:
+    """
+    Fault 29: ``app.run()`` of Klein at import is told as what it is, at once.
+    """
+    source = "import klein\napp = klein.Klein()\napp.run('127.0.0.1', 0)\n"
+    with pytest.raises(
+        ApplicationError,
+        match=r"it runs the reactor itself.*if __name__ == '__main__'.*klein.*"
+        r"from .*tried_application.py, line 3\)$",
+    ):
+        check(
+            monkeypatch,
+            tmp_path,
+            source,
+            resource="tried_application:app.resource",
+            worker_reactor=reactor,
+        )

@@ -5,8 +5,6 @@ they cannot.
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -16,7 +14,8 @@ import pytest
 from twisted.internet.task import Clock
 
 import stickyd
-from stickyd.errors import SettingError
+from stickyd.errors import OperatorError, SettingError
+from stickyd.fleet.preflight import check_application
 from stickyd.settings import Settings
 from stickyd.worker import edge
 from tests.tls_harness import write_certificate
@@ -111,20 +110,23 @@ def test_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
         edge.open_access_log(str(tmp_path))
 
 
-def checked(settings: dict[str, Any], *path: str) -> subprocess.CompletedProcess[str]:
+def refusal(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], *path: str) -> str:
     """
-    Have a worker check settings, as the preflight does.
+    Have a worker's process check settings, before a start.
+
+    :return: what it refuses them for.
     """
-    return subprocess.run(
-        [sys.executable, "-m", "stickyd.worker", "--check"],
-        input=json.dumps({"settings": Settings.read(settings).to_json(), "path": [str(ROOT)]}),
-        env={"PYTHONPATH": ":".join([*path, str(ROOT)])},
-        capture_output=True,
-        text=True,
-    )
+    monkeypatch.setenv("PYTHONPATH", ":".join([*path, str(ROOT)]))
+    said: list[str] = []
+    try:
+        check_application(Settings.read(settings), said.append)
+    except OperatorError as problem:
+        return str(problem)
+    assert said == []
+    return ""
 
 
-def test_package_that_is_not_installed(tmp_path: Path) -> None:
+def test_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
     Without pyOpenSSL the check fails with one line that says what to install.
     """
@@ -132,29 +134,24 @@ def test_package_that_is_not_installed(tmp_path: Path) -> None:
         "raise ModuleNotFoundError(\"No module named 'OpenSSL'\", name='OpenSSL')\n"
     )
     pair = write_certificate(tmp_path, "a", "a.test")
-    outcome = checked({"tls": pair}, str(tmp_path))
-    assert outcome.returncode == 1
-    assert outcome.stdout == (
-        "--tls needs OpenSSL, which is not installed: pip install 'stickyd[tls]'\n"
+    assert refusal(monkeypatch, {"tls": pair}, str(tmp_path)) == (
+        "--tls needs OpenSSL, which is not installed: pip install 'stickyd[tls]'"
     )
 
 
-def test_good_certificate_passes(tmp_path: Path) -> None:
+def test_good_certificate_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
     A check of good settings says nothing.
     """
-    outcome = checked(
-        {"tls": write_certificate(tmp_path, "a", "a.test"), "access_log": str(tmp_path / "log")}
-    )
-    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+    pair = write_certificate(tmp_path, "a", "a.test")
+    assert not refusal(monkeypatch, {"tls": pair, "access_log": str(tmp_path / "log")})
 
 
-def test_bad_certificate_is_told(tmp_path: Path) -> None:
+def test_bad_certificate_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
     A check of a certificate that is none fails with one line about it.
     """
     (tmp_path / "a.pem").write_text("nonsense")
-    outcome = checked({"tls": str(tmp_path / "a.pem")})
-    assert outcome.returncode == 1
-    assert outcome.stdout.startswith(f"TLS: '{tmp_path}/a.pem' holds no certificate in PEM form")
-    assert outcome.stdout.count("\n") == 1
+    said = refusal(monkeypatch, {"tls": str(tmp_path / "a.pem")})
+    assert said.startswith(f"TLS: '{tmp_path}/a.pem' holds no certificate in PEM form")
+    assert "\n" not in said

@@ -1,0 +1,120 @@
+"""
+Trying the application in a process that serves nobody: ``python -m stickyd.worker --check``.
+
+The primary asks over a socket of its own and is answered there, since standard output, and the
+end of this process, are the application's: it may print what it likes, and leave threads and
+processes behind.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import succeed
+
+from stickyd.errors import OperatorError
+from stickyd.settings import Settings
+from stickyd.worker.loading import import_ahead, loop_of, places
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+#: The longest answer: much more than a line that is read.
+LONGEST_ANSWER_BYTES = 16 * 1024
+
+
+def tell(channel: socket.socket, **answer: object) -> None:
+    """
+    Answer with one line of JSON.
+    """
+    text = json.dumps({name: _bounded(value) for name, value in answer.items()})
+    channel.sendall(text.encode() + b"\n")
+
+
+def _bounded(value: object) -> object:
+    return value[: LONGEST_ANSWER_BYTES // 8] if isinstance(value, str) else value
+
+
+def try_application(
+    channel: socket.socket, install_reactor: Callable[[str], Any], prepare: Callable[[], None]
+) -> int:
+    """
+    Import the application as a worker would, and make the host that would serve it.
+
+    :param channel: blocking; remains the caller's.  One line of JSON comes, with the
+        ``settings`` and the primary's ``path``.  What goes back, a line each: that we have
+        begun; and the ``verdict``, empty or what is wrong.  If anything more comes meanwhile,
+        it asks where we are, and the answer is that.
+    :param prepare: called before the import.
+    :return: the exit code.
+    """
+    asked = json.loads(_read_line(channel))
+    tell(channel, began=True)
+    sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
+    settings = Settings.from_json(asked["settings"])
+    own = threading.get_ident()
+
+    def answer_where() -> None:
+        if channel.recv(1):
+            tell(channel, where=_whereabouts(own))
+
+    threading.Thread(target=answer_where, name="trial", daemon=True).start()
+    verdict = ""
+    try:
+        reactor = install_reactor(settings.worker_reactor)
+        prepare()
+        import_ahead(settings, reactor)
+        _build_in_loop(reactor, settings)
+    except OperatorError as problem:
+        verdict = str(problem)
+    tell(channel, verdict=verdict)
+    return 1 if verdict else 0
+
+
+def _read_line(channel: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        data = channel.recv(65536)
+        if not data:
+            raise SystemExit(0)  # Who asked is gone.
+        line += data
+    return line
+
+
+def _whereabouts(thread: int) -> str:
+    frame = sys._current_frames().get(thread)
+    named = places(traceback.extract_stack(frame)) if frame is not None else []
+    return ", from ".join(named)
+
+
+def _build_in_loop(reactor: Any, settings: Settings) -> None:
+    """
+    Make all that serves, while the loop runs: factories may need it, as under uvicorn.
+    """
+    # Not above: the reactor must be installed before anything imports it.
+    from stickyd.worker.server import Serving
+
+    def build() -> None:
+        Serving(
+            reactor,
+            settings,
+            0,
+            [],
+            lambda slot, chunk: succeed(None),
+            lambda identifiers: succeed(None),
+            lambda: None,
+        ).close()
+
+    async def build_soon() -> None:
+        build()
+
+    loop = loop_of(reactor)
+    if loop is None:
+        build()
+    else:
+        loop.run_until_complete(build_soon())
