@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 
 from stickyd.errors import ListenError, OperatorError, SettingError
+from stickyd.listen.port import PassedPort
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamServerEndpoint
@@ -45,6 +48,65 @@ def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
     if isinstance(port, int) and not 0 <= port <= 65535:
         raise SettingError(f"--listen {description}: {port} is not a port from 0 to 65535")
     return endpoint
+
+
+def is_passed(description: str) -> bool:
+    """
+    Whether a service manager opens it and passes it to us.
+    """
+    return description.partition(":")[0] == "systemd"
+
+
+def take_passed(description: str, endpoint: object) -> PassedPort:
+    """
+    Take a socket from the service manager.
+
+    :param endpoint: what :func:`parse_endpoint` gave; it can be taken once.
+    :raises ListenError: if it is no listening socket of the family that was said.
+    """
+    assert isinstance(endpoint, AdoptedStreamServerEndpoint)
+    descriptor: int = endpoint.fileno
+    try:
+        sock = socket.socket(fileno=os.dup(descriptor))
+        os.close(descriptor)
+    except OSError as problem:
+        raise explain(description, problem) from None
+    domain = sock.family.name.removeprefix("AF_")
+    listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if sock.family == endpoint.addressFamily and sock.type == socket.SOCK_STREAM and listens:
+        return PassedPort(sock)
+    sock.close()
+    if not listens:
+        raise ListenError(
+            f"cannot listen on {description}: that socket does not listen for connections; the"
+            " service manager's unit needs ListenStream= and Accept=no"
+        )
+    raise ListenError(
+        f"cannot listen on {description}: that socket is of another domain; write domain={domain}"
+    )
+
+
+def take_inherited(description: str, descriptor: int) -> PassedPort:
+    """
+    Go on with the socket that a former self of this process listened on.
+
+    :param descriptor: ours from now on.
+    """
+    sock = socket.socket(fileno=descriptor)
+    name = sock.getsockname()
+    if sock.family != socket.AF_UNIX or is_passed(description) or name[:1] in ("", b"\0"):
+        return PassedPort(sock)
+
+    def leave() -> None:
+        path = os.fsdecode(name)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        # Twisted's, see twisted.python.lockfile: a link to our process id.
+        with suppress(OSError):
+            if os.readlink(f"{path}.lock") == str(os.getpid()):
+                os.unlink(f"{path}.lock")
+
+    return PassedPort(sock, leave)
 
 
 def explain(description: str, problem: Exception) -> OperatorError:

@@ -7,7 +7,6 @@ groups of sockets among which the kernel chooses; and who was accepted and is st
 
 from __future__ import annotations
 
-import os
 import resource
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,17 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
-from stickyd.listen.endpoint import explain, longest_backlog, parse_endpoint, shown
+from stickyd.listen.endpoint import (
+    explain,
+    is_passed,
+    longest_backlog,
+    parse_endpoint,
+    shown,
+    take_inherited,
+    take_passed,
+)
 from stickyd.listen.peeking import Bounds, Peeker
-from stickyd.listen.port import StickyFactory, plain_socket
+from stickyd.listen.port import PassedPort, StickyFactory, plain_socket
 from stickyd.listen.reuseport.setup import open_groups, require_kernel, resume_groups, try_kernel
 from stickyd.listen.reuseport.steering import KernelSteering
 from stickyd.net.accept_loop import AcceptLoop
@@ -144,12 +151,17 @@ class Listeners:
             if self.kernel is not None and description in self.kernel.groups:
                 continue
             if description in former:
-                self._listens(description, self._adopt(former.pop(description)))
+                former_port = former.pop(description)
+                self._listens(description, take_inherited(description, former_port["descriptor"]))
                 continue
             assert endpoint is not None
-            self._listen(description, endpoint)
-        for left in former.values():
-            os.close(left["descriptor"])
+            if is_passed(description):
+                self._listens(description, take_passed(description, endpoint))
+            else:
+                self._listen(description, endpoint)
+        for description, plain in former.items():
+            # Not only closed: the file of a UNIX socket goes too.
+            take_inherited(description, plain["descriptor"]).stopListening()
 
     def try_opening(self, slots: int) -> None:
         """
@@ -202,18 +214,12 @@ class Listeners:
             raise at_once[0]
         is_late = True
 
-    def _adopt(self, plain: dict[str, int]) -> IListeningPort:
-        port: IListeningPort = self._reactor.adoptStreamPort(
-            plain["descriptor"], plain["family"], self.factory
-        )
-        os.close(plain["descriptor"])
-        return port
-
     def _listens(self, description: str, port: IListeningPort) -> None:
         self._open.append((description, port))
         sock = plain_socket(port, self.factory)
         if sock is not None:
-            port.stopReading()  # type: ignore[attr-defined]
+            if not isinstance(port, PassedPort):
+                port.stopReading()  # type: ignore[attr-defined]
             if "backlog=" not in description:
                 # Twisted's 50 stalls bursts: a SYN that is dropped comes back after 1 s.
                 sock.listen(longest_backlog())

@@ -13,10 +13,13 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from typing_extensions import override
+from zope.interface import implementer
 
 from stickyd.errors import ListenError
 from stickyd.handoff.detach import detach
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import (
         IAddress,
-        IListeningPort,
         ITransport,
     )
 
@@ -100,6 +102,45 @@ class StickyFactory(Factory):
         self._deliver(Handoff(descriptor, host, port, self._key_of(host)))
 
 
+@implementer(IListeningPort)
+class PassedPort:
+    """
+    A socket that listened before we had it: a service manager's, or a former self's.
+
+    Twisted's own port would make a UNIX socket's file writable for everybody, and remove it at
+    the end though it is the service manager's.
+
+    :ivar socket: the socket.
+    """
+
+    def __init__(self, sock: socket.socket, leave: Callable[[], None] = lambda: None) -> None:
+        """
+        :param sock: closed by :meth:`stopListening`.
+        :param leave: called then; removes what is the socket's in the file system.
+        """
+        sock.setblocking(False)
+        sock.set_inheritable(False)
+        self.socket = sock
+        self._leave = leave
+
+    def startListening(self) -> None:  # noqa: N802 (IListeningPort's names)
+        """
+        It listens already.
+        """
+
+    def stopListening(self) -> None:  # noqa: N802
+        if self.socket.fileno() >= 0:
+            self._leave()
+            self.socket.close()
+
+    def getHost(self) -> IAddress:  # noqa: N802
+        name = self.socket.getsockname()
+        if self.socket.family == socket.AF_UNIX:
+            return UNIXAddress(name)
+        kind = IPv6Address if self.socket.family == socket.AF_INET6 else IPv4Address
+        return kind("TCP", *name[:2])
+
+
 def plain_socket(port: IListeningPort, factory: Factory) -> socket.socket | None:
     """
     The listening socket of a port, if accepting from it directly is the same as letting
@@ -108,6 +149,8 @@ def plain_socket(port: IListeningPort, factory: Factory) -> socket.socket | None
     :return: :obj:`None` if the endpoint put something of its own between its port and
         ``factory``, or is of a kind that we do not know.
     """
+    if isinstance(port, PassedPort):
+        return port.socket
     if isinstance(port, Port) and port.factory is factory:
         sock = port.socket
         assert isinstance(sock, socket.socket)

@@ -131,14 +131,15 @@ class Server:
             settings["STICKYD_TEST_OPTIONS"] = json.dumps(options)
             settings["STICKYD_TEST_CONTROL"] = str(theirs.fileno())
         with socket.socket() if listener is None else listener.dup() as handed:
-            if listen == HANDED:
-                if listener is None:
-                    handed.bind(("127.0.0.1", 0))
-                    handed.listen(socket.SOMAXCONN)
+            is_handed = listen.startswith("systemd:")
+            if is_handed and listener is None:
+                handed.bind(("127.0.0.1", 0))
+                handed.listen(socket.SOMAXCONN)
+            if is_handed and handed.family != socket.AF_UNIX:
                 self.port = handed.getsockname()[1]
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", _ACTIVATE, "sh", *before, *command],
-                stdin=handed.fileno() if listen == HANDED else subprocess.DEVNULL,
+                stdin=handed.fileno() if is_handed else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 env=settings,
