@@ -114,6 +114,10 @@ HELP: Mapping[str, str] = {
     ),
     "head_fields": "The most fields in a request head; past it 431.",
     "body_bytes": "The longest request body, in bytes; past it 413. 0 is no limit.",
+    "form_bytes": (
+        "The longest form of which a resource gets request.args, in bytes; past it 413. A resource"
+        " reads longer ones from request.content. 0 is no limit."
+    ),
     "idle_timeout": "How long a connection may stay open without a request.",
     "head_timeout": (
         "How long a request head may take from its first byte to its last; past it 408."

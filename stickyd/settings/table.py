@@ -85,6 +85,7 @@ class Settings:
     http2: str = choice("auto", "on", "off")
     head_fields: int = whole(128, least=1)
     body_bytes: int = whole(1 << 30)
+    form_bytes: int = whole(32 << 20)
     idle_timeout: float = seconds(75.0, least=1)
     head_timeout: float = seconds(20.0, least=1)
     body_timeout: float = seconds(60.0, least=1)

@@ -35,6 +35,7 @@ def http_limits(settings: Settings) -> HTTPLimits:
         head_fields=settings.head_fields,
         target_bytes=min(HTTPLimits.target_bytes, settings.head_bytes),
         body_bytes=settings.body_bytes or None,
+        form_bytes=settings.form_bytes or None,
         idle=settings.idle_timeout,
         head=settings.head_timeout,
         body=settings.body_timeout,

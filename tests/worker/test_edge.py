@@ -33,6 +33,7 @@ def test_limits_are_those_of_the_settings() -> None:
                 "head_bytes": 1000,
                 "head_fields": 7,
                 "body_bytes": 9,
+                "form_bytes": 8,
                 "idle_timeout": 1,
                 "head_timeout": 2,
                 "body_timeout": 3,
@@ -40,6 +41,8 @@ def test_limits_are_those_of_the_settings() -> None:
         )
     )
     assert (limits.head_bytes, limits.head_fields, limits.body_bytes) == (1000, 7, 9)
+    assert limits.form_bytes == 8
+    assert edge.http_limits(Settings.read({"form_bytes": 0})).form_bytes is None
     assert (limits.idle, limits.head, limits.body, limits.target_bytes) == (1, 2, 3, 1000)
     assert edge.http_limits(Settings.read({"body_bytes": 0})).body_bytes is None
 

@@ -209,11 +209,11 @@ class HTTPChannel(Holding):
         if self._state == PASSING:
             self._pass_on()
 
-    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802 - Twisted's name
+    def refuse(self, error: RequestError) -> None:
         """
-        Refuse a request whose form cannot be read.
+        Called by the request that is being answered, and not yet, if it cannot be after all.
         """
-        self._refuse(RequestError(400, "malformed form"))
+        self._refuse(error)
 
     def expire(self) -> None:
         """

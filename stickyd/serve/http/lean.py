@@ -11,14 +11,18 @@ from __future__ import annotations
 from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, AnyStr
+from weakref import finalize
 
+from twisted.python import threadable
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, Request, parse_qs
 from twisted.web.http_headers import Headers
 from typing_extensions import override
 
-from stickyd.serve.http.head import HTTP_1_1
+from stickyd.serve.http.forms import is_form, read_form
+from stickyd.serve.http.head import HTTP_1_1, RequestError
 from stickyd.serve.http.lazy import Lazy
+from stickyd.serve.http.limits import HTTPLimits
 
 if TYPE_CHECKING:
     from stickyd.serve.http.head import FieldBlock
@@ -84,6 +88,8 @@ def _received_cookies(request: LeanRequest) -> dict[bytes, bytes]:
 def _args(request: LeanRequest) -> dict[bytes, list[bytes]]:
     query = request.uri.partition(b"?")[2]
     args: dict[bytes, list[bytes]] = parse_qs(query, 1) if query else {}
+    if request._has_form():
+        args.update(request._read_form())
     return args
 
 
@@ -111,6 +117,7 @@ class LeanRequest(Request):
     _ours = False  # whether the channel is one of ours
     _stamped = False  # whether the response gets Server and Date
     _simple: dict[bytes, bytes] | None = None  # response fields until there are Headers
+    _form: BytesIO | None = None  # a form that outlives the response, for those who ask late
     _former: Any = None  # the channel, after the request has let go of it
 
     def __init__(
@@ -156,13 +163,6 @@ class LeanRequest(Request):
 
     @override
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if command == b"POST" and (
-            self._block is None or b"form" in (self.getHeader(b"content-type") or b"").lower()
-        ):
-            if self._block is not None:
-                self.content.seek(0, 2)
-            super().requestReceived(command, path, version)
-            return
         if "content" in self.__dict__:
             self.content.seek(0)
         self.method = command
@@ -179,9 +179,73 @@ class LeanRequest(Request):
         self.channel = None
         content = self.__dict__.get("content")
         if content is not None:
-            content.close()
+            if self._has_form():
+                # The application may ask for it yet, as it may for everything else.
+                finalize(self, content.close)
+            else:
+                content.close()
         for waiting in self.__dict__.pop("notifications", ()):
             waiting.errback(reason)
+
+    # Forms
+
+    def _has_form(self) -> bool:
+        """
+        Tell whether the body is a form that nobody has asked for yet.
+        """
+        known = self.__dict__
+        return (
+            self.method == b"POST"
+            and "args" not in known
+            and ("content" in known or self._form is not None or bool(self.finished))
+            and self._parsePOSTFormSubmission
+            and is_form(self.getHeader(b"content-type") or b"")
+        )
+
+    def _read_form(self) -> dict[bytes, list[bytes]]:
+        """
+        Read the form, now that somebody asks for it.
+
+        :raises RequestError: if it is refused.  The client has its answer then.
+        :raises RuntimeError: if it is too late: the response is finished, and the file
+            that the form was in is closed.
+        """
+        content = self.__dict__.get("content", self._form)
+        if content is None:
+            raise RuntimeError(
+                "The form is gone with the response: ask for request.args before it is finished."
+            )
+        shared = getattr(self._connection(), "shared", None)
+        limits = HTTPLimits() if shared is None else shared.limits
+        try:
+            return read_form(content, self.getHeader(b"content-type") or b"", limits)
+        except RequestError as error:
+            if error.status == 413:
+                self._log.warn(
+                    "{method} {path} is refused: {why}",
+                    method=self.method.decode("ascii", "replace"),
+                    path=self.path.decode("ascii", "replace"),
+                    why=error,
+                )
+            loop: Any = threadable.ioThread
+            if shared is None or loop in (None, threadable.getThreadID()):
+                self._refuse(error)
+            else:
+                # Applications ask in threads, too.
+                shared.clock.callFromThread(self._refuse, error)
+            raise
+
+    def _refuse(self, error: RequestError) -> None:
+        """
+        Answer with the error's status, unless an answer has begun.
+        """
+        channel = self.__dict__.get("channel")
+        if channel is None or self.startedWriting or self.finished or self._disconnected:
+            return
+        if hasattr(channel, "refuse"):
+            channel.refuse(error)
+        else:
+            channel._respondToBadRequestAndDisconnect()
 
     # Called by the application
 
@@ -305,7 +369,10 @@ class LeanRequest(Request):
         known = self.__dict__
         content = known.pop("content", None)
         if content is not None:
-            content.close()
+            if type(content) is BytesIO and self._has_form():
+                self._form = content
+            else:
+                content.close()
         self._former = channel = known.pop("channel")
         channel.requestDone(self)
         for waiting in known.pop("notifications", ()):

@@ -19,6 +19,8 @@ class HTTPLimits:
     :ivar head_fields: how many fields; past it 431.
     :ivar target_bytes: the request target; past it 414.
     :ivar body_bytes: the content of one request, whatever its framing; past it 413.
+    :ivar form_bytes: a form of which a resource asks ``request.args``; past it 413.
+    :ivar form_fields: how many fields such a form may have; past it 413.
     :ivar read_ahead_bytes: what is read, at most one read more, while an earlier request
         is being answered.  Past it the connection is not read until the answer is done.
     :ivar idle: without a byte between two requests, or before the first: closed silently.
@@ -37,6 +39,8 @@ class HTTPLimits:
     head_fields: int = 128
     target_bytes: int = 8192
     body_bytes: int | None = 1 << 30
+    form_bytes: int | None = 32 << 20
+    form_fields: int = 4096
     read_ahead_bytes: int = 16384
     idle: float | None = 75.0
     head: float | None = 20.0

@@ -15,6 +15,7 @@ from twisted.web.resource import _IEncodingResource
 from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 
+from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.lazy import Lazy
 from stickyd.serve.http.lean import LeanRequest
 
@@ -172,6 +173,9 @@ class Request(LeanRequest, server.Request):
 
     @override
     def processingFailed(self, reason: Failure) -> Failure:
+        if self._disconnected and reason.check(RequestError):
+            # The client's fault, and answered: a form that it sent.
+            return reason
         ours = self._ours or hasattr(self._connection(), "shared")  # a stream of HTTP/2
         if not ours or not (self.startedWriting or self.finished or self._disconnected):
             failure: Failure = super().processingFailed(reason)

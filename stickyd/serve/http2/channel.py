@@ -279,14 +279,14 @@ class HTTP2Channel(Sending):
 
     def _refuse_stream(self, stream: HTTP2Stream, status: int) -> None:
         """
-        Break a request off whose body is still coming, and say why if nothing is said yet.
+        Break a request off, and say why if nothing is said yet.
         """
         number = stream.streamID
-        stream.whole = True
+        whole, stream.whole = stream.whole, True
         if stream._request.startedWriting:
             self.conn.reset_stream(number, ErrorCodes.CANCEL)
         else:
-            self._refuse(number, status, False)
+            self._refuse(number, status, whole)
         stream.connectionLost(Failure(ConnectionLost(f"the request was refused with {status}")))
         self._requestDone(number)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.head import RequestError
     from stickyd.serve.stickiness import Exchange
 
 
@@ -96,6 +97,12 @@ class HTTP2Stream(H2Stream):
         if self.streamID in self._conn.streams:
             for act in held:
                 act()
+
+    def refuse(self, error: RequestError) -> None:
+        """
+        Called by the request if it cannot be answered after all.
+        """
+        self._conn._refuse_stream(self, error.status)
 
     @property
     def came(self) -> Handoff | None:

@@ -503,23 +503,6 @@ def test_failure_tells_no_details(logged: EventLoggingObserver) -> None:
     assert "secret" in str(event["log_failure"].value)
 
 
-def test_malformed_form_is_refused() -> None:
-    """
-    A multipart form that cannot be parsed is refused, and the application not called.
-    """
-    wire = Wire(_fails)
-    wire.feed(
-        _request(
-            b"POST /",
-            b"Content-Type: multipart/form-data",
-            b"Content-Length: 3",
-            body=b"abc",
-        )
-    )
-    assert bodies(wire.output())[0][0] == 400
-    assert wire.transport.half_closed
-
-
 def test_large_upload_is_on_disk() -> None:
     """
     The body of a large upload is a file, and closed when the request is done.

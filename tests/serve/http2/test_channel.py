@@ -908,3 +908,18 @@ def test_body_without_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         wire.exchange()
     assert wire.status(stream) == "503"
     assert wire.status(wire.ask()) == "200"
+
+
+def test_fault_34_form_that_is_refused() -> None:
+    """
+    Fault 34: a form past its limit gets 413 when the resource asks, and the connection
+    goes on; one that nobody asks for is served.
+    """
+    answers = iter([lambda request: repr(request.args), lambda request: b"unread"])
+    wire = begun(lambda request: next(answers)(request), form_bytes=10)
+    headers = [*POST, ("content-type", "application/x-www-form-urlencoded")]
+    for number, status in ((1, "413"), (3, "200")):
+        wire.client.send_headers(number, headers)
+        wire.client.send_data(number, b"a=0123456789", end_stream=True)
+        wire.exchange()
+        assert wire.status(number) == status
