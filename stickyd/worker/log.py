@@ -62,20 +62,51 @@ def write_lines_at_once() -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
+class _OurLevel(int):
+    """
+    The root logger's level as long as the application has not configured logging: told from
+    the same number of the application's by being this object.
+    """
+
+
 def begin_logging() -> None:
     """
-    Send twisted.logger and the standard library's logging to standard error.
+    Send twisted.logger to standard error, and what of the standard library's logging the
+    application does not handle.
     """
     write_lines_at_once()
+    # The present one, as the application may put something else there, even our own log.
+    error_stream = sys.stderr
 
     @implementer(ILogObserver)
     def write(event: LogEvent) -> None:
-        sys.stderr.write(marked(event))
+        error_stream.write(marked(event))
 
     globalLogBeginner.beginLoggingTo(
         [FilteringLogObserver(write, [LogLevelFilterPredicate(LogLevel.info)])],
         redirectStandardIO=False,
     )
-    handler = _MarkingHandler(sys.stderr)
+    handler = _MarkingHandler(error_stream)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    _begin_standard_logging(handler)
+
+
+def _begin_standard_logging(handler: logging.Handler) -> None:
+    """
+    Handle what nobody else handles, and step back when the application configures logging.
+
+    A handler of the root logger would have ``logging.basicConfig`` do nothing, and say twice
+    what another logger's handler has said.
+    """
+    logging.lastResort = handler
+    root = logging.getLogger()
+    ours = _OurLevel(logging.INFO)
+    root.setLevel(ours)
+
+    def add_handler(added: logging.Handler) -> None:
+        del root.addHandler
+        if root.level is ours:
+            root.setLevel(logging.WARNING)  # as in a fresh interpreter
+        root.addHandler(added)
+
+    root.addHandler = add_handler  # type: ignore[assignment, method-assign]

@@ -145,3 +145,78 @@ def test_print_is_written_when_it_is_made() -> None:
     """
     ran = run("begin_logging()\nimport os\nprint('last words')\nos._exit(0)\n")
     assert ran.stdout == "last words\n"
+
+
+@pytest.mark.parametrize(
+    ("configure", "said"),
+    [
+        ("logging.basicConfig(level=logging.DEBUG, format='%(message)s', stream=sys.stderr)",
+         ["detail", "info", "warn"]),
+        ("logging.basicConfig(format='%(message)s')", ["warn"]),
+        ("logging.basicConfig(level=logging.INFO, format='%(message)s')", ["info", "warn"]),
+        ("logging.config.dictConfig({**CONFIG, 'root': {'level': 'INFO', 'handlers': ['h']}})",
+         ["info", "warn"]),
+        ("logging.config.dictConfig({**CONFIG, 'root': {'handlers': ['h']}})", ["warn"]),
+        ("logging.config.dictConfig({**CONFIG, 'loggers': {'app': {'handlers': ['h']}}})",
+         ["info", "warn"]),
+        ("h = logging.StreamHandler(); log.addHandler(h)", ["info", "warn"]),
+        ("logging.getLogger().addHandler(logging.StreamHandler())", ["warn"]),
+        ("logging.getLogger().setLevel('ERROR')", []),
+        ("logging.getLogger().setLevel('INFO')", ["<6>app: info", "<4>app: warn"]),
+        ("", ["<6>app: info", "<4>app: warn"]),
+    ],
+)  # fmt: skip
+def test_fault_27_application_configures_logging(configure: str, said: list[str]) -> None:
+    """
+    Fault 27: what an application does to configure logging has the effect that it has in a
+    fresh interpreter, and nothing is said twice.
+    """
+    ran = run(
+        "begin_logging()\n"
+        "import logging, logging.config, sys\n"
+        "CONFIG = {'version': 1, 'disable_existing_loggers': False,\n"
+        "          'handlers': {'h': {'class': 'logging.StreamHandler'}}}\n"
+        "log = logging.getLogger('app')\n"
+        f"{configure}\n"
+        "log.debug('detail'); log.info('info'); log.warning('warn')\n"
+    )
+    assert ran.stderr.splitlines() == said
+
+
+def test_fault_27_configuring_again() -> None:
+    """
+    Fault 27: ``basicConfig`` is heeded after the first lines too, and ``force`` as well.
+    """
+    ran = run(
+        "begin_logging()\n"
+        "import logging\n"
+        "logging.getLogger('app').error('first')\n"
+        "logging.basicConfig(format='A %(message)s'); logging.error('second')\n"
+        "logging.basicConfig(format='B %(message)s', force=True); logging.error('third')\n"
+    )
+    assert ran.stderr.splitlines() == ["<3>app: first", "A second", "B third"]
+
+
+@pytest.mark.parametrize(
+    "redirect",
+    [
+        "from twisted.python import log; log.startLogging(sys.stdout)",
+        "import io; sys.stderr = io.StringIO()",
+        "sys.stderr.close()\nsys.stderr = None",
+    ],
+)
+def test_fault_27_standard_error_of_the_application(redirect: str) -> None:
+    """
+    Fault 27: an application may put something else in the place of ``sys.stderr``, even our
+    own log.
+    """
+    ran = run(
+        "begin_logging()\n"
+        "import sys\n"
+        "from twisted.logger import Logger\n"
+        f"{redirect}\n"
+        "Logger().warn('warned')\n"
+        "import logging; logging.warning('too')\n"
+    )
+    if "close" not in redirect:
+        assert ran.stderr.count("<4>warned\n") == 1
