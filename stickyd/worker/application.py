@@ -16,7 +16,7 @@ from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.demo import Counter
 from stickyd.serve.resource import ResourceHost
-from stickyd.worker.callables import asgi_objection, wsgi_objection
+from stickyd.worker.callables import asgi_objection, makes, other_option, wsgi_objection
 from stickyd.worker.edge import http_limits, server_tls
 from stickyd.worker.loading import called, load
 
@@ -61,14 +61,27 @@ def _provided(option: str, name: str, found: Any, interface: Any, known_as: str)
     """
     Give what was found, or what it returns if it has to be called.
     """
-    if not interface.providedBy(found) and callable(found):
-        found = called(option, name, found)
+    if not interface.providedBy(found):
+        _refuse_others(option, name, found, f"is no {known_as}")
+        if callable(found):
+            found = called(option, name, found)
     if not interface.providedBy(found):
         raise ApplicationError(
             f"{option} {name}: {type(found).__name__} is no {known_as}, nor a callable that"
             " returns one"
         )
     return found
+
+
+def _refuse_others(option: str, name: str, found: Any, objection: str) -> None:
+    """
+    :raises ApplicationError: if it is something that another option is for.
+    """
+    other = other_option(found, name)
+    if other:
+        raise ApplicationError(
+            f"{option} {name}: {type(found).__name__} {objection}; write {other}"
+        )
 
 
 def load_asgi(option: str, name: str) -> Any:
@@ -88,20 +101,34 @@ def load_asgi(option: str, name: str) -> Any:
         found = called(option, name, found)
     objection = asgi_objection(found)
     if objection:
+        if not callable(found):
+            _refuse_others(option, name, found, "is no ASGI application")
         raise ApplicationError(f"{option} {name}: {objection}")
     return found
 
 
 def load_wsgi(name: str) -> Any:
     """
-    Get a WSGI application.
+    Get a WSGI application: ``name`` is one, or a function without arguments that makes one.
 
-    :raises ApplicationError: if it is none.
+    :raises ApplicationError: if it is neither, or the function fails.
     """
-    found = load("--wsgi", name)
+    option = "--wsgi"
+    found = load(option, name)
+    if makes(found):
+        made = called(option, name, found)
+        objection = wsgi_objection(made)
+        if objection:
+            raise ApplicationError(
+                f"{option} {name}: {name.partition(':')[2]}() makes no WSGI application: it"
+                f" {objection}, or keep what it makes in a variable and name that"
+            )
+        return made
     objection = wsgi_objection(found)
     if objection:
-        raise ApplicationError(f"--wsgi {name}: {objection}")
+        if not callable(found):
+            _refuse_others(option, name, found, "is no WSGI application")
+        raise ApplicationError(f"{option} {name}: {objection}")
     return found
 
 

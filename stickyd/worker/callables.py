@@ -9,6 +9,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.web.resource import IResource
+
 
 def asgi_objection(found: Any) -> str:
     """
@@ -24,14 +27,14 @@ def asgi_objection(found: Any) -> str:
         if hasattr(found, "__await__"):
             return ""
         return "is a class: give an instance of it, or make one by --asgi-factory"
-    if _takes(found, 3):
+    if _takes(found, 3) and not makes(found):
         # A plain function too, if it returns what is to be awaited: decorators are such.
         return ""
     if _is_asynchronous(found):
         return "does not take (scope, receive, send), so it is no ASGI application"
-    if _takes(found, 2):
+    if _takes(found, 2) and not makes(found):
         return "takes two arguments, as WSGI applications do: write --wsgi instead"
-    if _takes(found, 1):
+    if _takes(found, 1) and not makes(found):
         return (
             "takes only a scope, as ASGI 2 applications do: wrap it in"
             " asgiref.compatibility.guarantee_single_callable"
@@ -53,9 +56,43 @@ def wsgi_objection(found: Any) -> str:
         return "is asynchronous, as ASGI applications are: write --asgi instead"
     if _takes(found, 2):
         return ""
-    if _takes(found, 0):
-        return "takes no arguments: if it makes the application, keep what it makes in a variable"
     return "does not take (environ, start_response), so it is no WSGI application"
+
+
+def makes(found: Any) -> bool:
+    """
+    Whether it looks like a function that makes an application, as ``create_app(config=None)``:
+    it can be called without arguments, and takes no more than it can be told from there.
+    """
+    if not inspect.isfunction(found) or inspect.iscoroutinefunction(found):
+        return False
+    parameters = inspect.signature(found).parameters.values()
+    return all(
+        parameter.default is not parameter.empty or parameter.kind is parameter.VAR_KEYWORD
+        for parameter in parameters
+    )
+
+
+def other_option(found: Any, name: str) -> str:
+    """
+    What to write for something that stands behind the wrong option.
+
+    :param name: ``module:attribute``.
+    :return: ``""`` if it looks like nothing that can be served.
+    """
+    if IResource.providedBy(found):
+        return f"--resource {name}"
+    if IProtocolFactory.providedBy(found):
+        return f"--protocol {name}"
+    if not inspect.isclass(found) and callable(getattr(found, "resource", None)):
+        return f"--resource {name}.resource"  # Klein's
+    if not callable(found) or inspect.isclass(found) or makes(found):
+        return ""
+    if _is_asynchronous(found) and not asgi_objection(found):
+        return f"--asgi {name}"
+    if not _is_asynchronous(found) and not _takes(found, 0) and not wsgi_objection(found):
+        return f"--wsgi {name}"
+    return ""
 
 
 def _is_asynchronous(found: Any) -> bool:

@@ -9,6 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from flask import Flask
+from klein import Klein
 from twisted.internet.protocol import Factory, Protocol
 from twisted.web.resource import Resource
 
@@ -108,6 +110,33 @@ def make_nothing() -> None:
     """
 
 
+def make_wsgi() -> Any:
+    """
+    Make a WSGI application.
+    """
+    return wsgi
+
+
+def make_wsgi_with(config: Any = None, debug: bool = False, name: str = "") -> Any:
+    """
+    Make one with a configuration, as Flask's tutorial does.
+    """
+    return wsgi
+
+
+def wsgi_of_any_arguments(*arguments: Any) -> Any:
+    """
+    A WSGI application, as decorators leave them.
+    """
+
+
+def quits() -> None:
+    """
+    End the process.
+    """
+    sys.exit(7)
+
+
 def fail() -> None:
     """
     Make an error.
@@ -126,6 +155,8 @@ asgi_partial = functools.partial(asgi)
 factory = Factory.forProtocol(Protocol)
 root = Resource()
 number = 5
+klein = Klein()
+flask = Flask("tried")
 
 
 def make_factory() -> Factory[Protocol]:
@@ -158,6 +189,11 @@ def build() -> Iterator[Callable[..., IHost]]:
         ("asgi_factory", "make_asgi", AsgiHost),
         ("asgi_factory", "Asgi", AsgiHost),
         ("wsgi", "wsgi", WsgiHost),
+        ("wsgi", "flask", WsgiHost),
+        # Fault 29: a factory, as Flask's documentation has it.
+        ("wsgi", "make_wsgi", WsgiHost),
+        ("wsgi", "make_wsgi_with", WsgiHost),
+        ("wsgi", "wsgi_of_any_arguments", WsgiHost),
         ("protocol", "factory", ProtocolHost),
         ("protocol", "make_factory", ProtocolHost),
         ("protocol", "Factory", ProtocolHost),
@@ -196,6 +232,23 @@ def test_serves_the_demonstration_otherwise(build: Callable[..., IHost]) -> None
         ("wsgi", "asgi", "as ASGI applications are: write --asgi instead"),
         ("wsgi", "asgi_object", "write --asgi instead"),
         ("wsgi", "make_asgi", "keep what it makes in a variable"),
+        ("wsgi", "make_asgi", "make_asgi() makes no WSGI application: it is asynchronous"),
+        ("wsgi", "make_nothing", "makes no WSGI application: it NoneType cannot be called"),
+        ("wsgi", "fail", "calling it failed: ValueError: not today"),
+        ("wsgi", "quits", "calling it failed: the application ended its process (7)"),
+        ("resource", "quits", "calling it failed: the application ended its process (7)"),
+        ("resource", "klein", "Klein is no twisted.web IResource; write --resource {}.resource"),
+        ("asgi", "klein", "Klein is no ASGI application; write --resource {}.resource"),
+        ("wsgi", "klein", "Klein is no WSGI application; write --resource {}.resource"),
+        ("wsgi", "root", "Resource is no WSGI application; write --resource {}"),
+        ("asgi", "root", "Resource is no ASGI application; write --resource {}"),
+        ("asgi", "factory", "Factory is no ASGI application; write --protocol {}"),
+        ("protocol", "root", "Resource is no IProtocolFactory; write --resource {}"),
+        ("resource", "wsgi", "function is no twisted.web IResource; write --wsgi {}"),
+        ("resource", "asgi", "function is no twisted.web IResource; write --asgi {}"),
+        ("resource", "asgi_object", "Asgi is no twisted.web IResource; write --asgi {}"),
+        ("resource", "flask", "Flask is no twisted.web IResource; write --wsgi {}"),
+        ("asgi", "make_wsgi_with", "write --asgi-factory instead"),
         ("wsgi", "asgi2_object", "does not take (environ, start_response)"),
         ("wsgi", "number", "int cannot be called"),
         ("protocol", "Protocol", "is a protocol, not its factory; name Factory.forProtocol("),
@@ -214,7 +267,7 @@ def test_says_what_is_wrong(build: Callable[..., IHost], option: str, name: str,
         build(**{option: f"{HERE}:{name}"})
     said = str(refused.value)
     assert said.startswith(f"--{option.replace('_', '-')} {HERE}:{name}: ")
-    assert says in said
+    assert says.replace("{}", f"{HERE}:{name}") in said
     assert "\n" not in said
 
 
