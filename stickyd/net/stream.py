@@ -24,7 +24,7 @@ addresses) has a file of its own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from socket import SHUT_WR
+from socket import SHUT_WR, SO_ERROR, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
@@ -222,6 +222,13 @@ class Stream(ABC):
         self._retire()
         self.protocol = None
         return self.socket, self._take_unread()
+
+    def is_broken(self) -> bool:
+        """
+        Tell whether the client has reset the connection; to be asked where nothing is read
+        any more, as reading would tell.
+        """
+        return self.connected and self.socket.getsockopt(SOL_SOCKET, SO_ERROR) != 0
 
     # Reading.
 

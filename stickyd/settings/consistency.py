@@ -35,6 +35,7 @@ _OF_ONE_KIND = {
     "limit_concurrency": _ASGI,
     "ws_max_size": _ASGI,
     "wsgi_threads": ("--wsgi",),
+    "wsgi_queue": ("--wsgi",),
 }
 
 

@@ -39,7 +39,11 @@ HELP: Mapping[str, str] = {
         " 503. 0 is no limit."
     ),
     "ws_max_size": "The longest WebSocket message that an ASGI application gets, in bytes.",
-    "wsgi_threads": "How many requests a worker's WSGI application handles at a time.",
+    "wsgi_threads": (
+        "How many requests a worker's WSGI application handles at a time, each in a thread; there"
+        " are only as many as are needed."
+    ),
+    "wsgi_queue": "How many more requests may wait for one of them; past it 503.",
     "affinity": (
         "What tells clients apart: a list, the first entry that a client has decides, and who has"
         " none goes to the least loaded worker. Entries: ip (ip/24/56 for networks of that IPv4 and"

@@ -169,10 +169,10 @@ def build_host(
     }
     if kind == "wsgi":
         from stickyd.serve.wsgi.host import WsgiHost
+        from stickyd.serve.wsgi.options import WsgiOptions
 
-        return WsgiHost(
-            load_wsgi(name), reactor, readiness, settings.wsgi_threads, settings.root_path, **http
-        )
+        options = WsgiOptions(settings.wsgi_threads, settings.wsgi_queue, settings.root_path)
+        return WsgiHost(load_wsgi(name), reactor, readiness, options, **http)
     if kind == "static":
         root = _static_files(name)
     else:

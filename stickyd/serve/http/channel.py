@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IConsumer,
+    IHalfCloseableProtocol,
     ILoggingContext,
     IProtocol,
     IPushProducer,
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 
-@implementer(IProtocol, ITransport, IConsumer, IPushProducer, IDetachable, ILoggingContext)
+@implementer(
+    IProtocol,
+    IHalfCloseableProtocol,
+    ITransport,
+    IConsumer,
+    IPushProducer,
+    IDetachable,
+    ILoggingContext,
+)
 class HTTPChannel(Holding):
     """
     Serves one connection.
@@ -168,7 +177,7 @@ class HTTPChannel(Holding):
             return
         if self._state == HEAD and self._partial is None:
             self._go_on()
-        elif self._state in (HEAD, BODY, PASSING):
+        elif self._state in (HEAD, BODY, PASSING) and not self._body_held:
             limits = self.shared.limits
             self._read_on()
             self._expect(limits.head if self._state == HEAD else limits.body)

@@ -7,10 +7,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
+from stickyd.serve.http.half_close import HalfClosed
 from stickyd.serve.http.head import RequestError
-from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
+from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
 from stickyd.serve.http.reading import Reading
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ class Incoming(Reading):
 
     _leave: Take | None = None  # gets the connection as soon as it is between two requests
     _successor: Any = None
+    _input_over = False  # the client has shut its side
+    _half_closed: HalfClosed | None = None
+    _began = b""  # of a response, to see whether the client is still there
 
     def _advance(self, data: bytes) -> None:
         """
@@ -49,7 +54,8 @@ class Incoming(Reading):
                 idle = self.shared.limits.idle
                 self.deadline = inf if idle is None else self.shared.sweep.now + idle
         elif state == BODY:
-            self._expect(self.shared.limits.body)
+            if not self._body_held:
+                self._expect(self.shared.limits.body)
         elif state == PASSING:
             self._pass_on()
         elif state == LEAVING:
@@ -118,14 +124,65 @@ class Incoming(Reading):
         self._expect(self.shared.limits.idle)
         if kept:
             self._advance(kept)
-        if not self._waiting:
+        if self._input_over:
+            self.readConnectionLost()
+        elif not self._waiting:
             self._go_on_reading()
 
     def _go_on_reading(self) -> None:
+        if self._state == BODY and self._body_held:
+            return
         if self._state < CLOSING and len(self._kept) <= self.shared.limits.read_ahead_bytes:
             self._read_on()
 
     # Ends.
+
+    def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Called when the client will send no more: what it has asked for whole is answered
+        (RFC 9112, 9.6), then the connection is closed.
+        """
+        self._input_over = True
+        state, request = self._state, self._request
+        if state in (LEAVING, GONE) or (state == HEAD and self._kept):
+            return
+        if state == BUSY:
+            self._probe(request)
+            return
+        if state == CLOSING:
+            # Only the client's end was waited for.
+            self._transport.loseConnection()
+            return
+        if state == BODY and request is not None:
+            # It will never be whole.
+            self._request = None
+            request.connectionLost(Failure(ConnectionLost("The body is not whole.")))
+        self.loseConnection()
+
+    def _probe(self, request: Any) -> None:
+        """
+        Find out whether the client is still there: send what comes next in any case.
+        """
+        if self._half_closed is None:
+            if not request.startedWriting:
+                self._began = self._message[2] + b" "
+                self.write(self._began)
+                self.write = self._write_rest  # type: ignore[method-assign]
+            elif request.chunked and self._unsent() == 0:
+                self.write(b"0")  # the size of the next chunk may begin so
+            self._half_closed = HalfClosed(self.shared.clock, self._transport, self.abortConnection)
+
+    def _write_rest(self, data: bytes) -> None:
+        """
+        Write a response whose first bytes were sent already.
+        """
+        del self.write
+        self.write(data[len(self._began) :])
+
+    def writeConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Called when our side was shut.
+        """
 
     def _end(self, unread: bytes) -> None:
         """
@@ -142,6 +199,11 @@ class Incoming(Reading):
         """
         self.persistent = False
         self._partial = None
+        request = self._request
+        if getattr(request, "startedWriting", False):
+            # Half a response is out: what follows would be taken for more of it.
+            self.abortConnection()
+            return
         self.write(self.shared.refusal(error.status))
         self._linger()
         request, self._request = self._request, None

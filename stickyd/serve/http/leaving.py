@@ -39,6 +39,8 @@ class Leaving(Incoming):
         self._kept = b""
         self._pending = []
         self.shared.sweep.discard(self)
+        if self._half_closed is not None:
+            self._half_closed.stop()
         if self._next_pull is not None:
             self._next_pull.cancel()
             self._next_pull = None

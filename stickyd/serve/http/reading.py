@@ -48,12 +48,37 @@ class Reading(Producing):
     _partial: PartialHead | None = None
     _skipped = False  # an empty line before the request line
     _left = 0  # of the body's length
+    _body_held = False  # the request wants no more of its body for now
     _allowed: float = inf  # of the body's limit
     _decoder: ChunkedDecoder | None = None
     _draining = False
     _route: Route | None = None
     _take: Take | None = None
     _unremarkable: FieldBlock | None = None  # fields for which reception has nothing to do
+
+    @property
+    def message(self) -> tuple[bytes, bytes, bytes]:
+        """
+        Method, target and version of the request.
+        """
+        return self._message
+
+    def hold_body(self) -> None:
+        """
+        Read no more of the request's body for now; called by the request.
+        """
+        self._body_held = True
+        self._read_no_more()
+        self._expect(None)
+
+    def want_body(self) -> None:
+        """
+        Read on.
+        """
+        self._body_held = False
+        if self._state == BODY and not self._waiting:
+            self._read_on()
+            self._expect(self.shared.limits.body)
 
     def _read_head(self, data: bytes, start: int) -> int:
         """
@@ -126,6 +151,7 @@ class Reading(Producing):
                 request.gotLength(0)
             return
         self._state = BODY
+        self._body_held = False
         if length == CHUNKED:
             self._decoder = ChunkedDecoder()
             request.gotLength(None)

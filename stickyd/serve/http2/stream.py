@@ -86,6 +86,25 @@ class HTTP2Stream(H2Stream):
     def requestDone(self, request: Any) -> None:
         self._in_turn(lambda: super(HTTP2Stream, self).requestDone(request))
 
+    @property
+    def message(self) -> tuple[bytes, bytes, bytes]:
+        """
+        Method, target and version of the request.
+        """
+        return self.command or b"", self.path or b"", b"HTTP/2"
+
+    def hold_body(self) -> None:
+        """
+        Open the client's window no further for now; called by the request.
+        """
+        self.pauseProducing()
+
+    def want_body(self) -> None:
+        """
+        Go on.
+        """
+        self.resumeProducing()
+
     def _in_turn(self, act: Callable[[], object]) -> None:
         if self._held is None:
             act()

@@ -1,0 +1,53 @@
+"""
+Whether a client that has shut its sending side is still there.
+
+It may have shut that side alone, and wait for its answer (RFC 9112, 9.6), or it may have
+closed all and left: to TCP both are the same FIN.  But whoever has left answers to data with
+a reset.  So it gets some that any response would begin with, and is looked at for a while.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: When the connection is looked at: on its own machine, in its house, on another continent;
+#: then as often as the last one says.
+LOOK_SECONDS = (0.02, 0.2, 2.0, 10.0)
+
+
+class HalfClosed:
+    """
+    Looks after one connection.
+    """
+
+    def __init__(self, clock: IReactorTime, transport: Any, left: Callable[[], object]) -> None:
+        """
+        :param transport: the connection's, which got some data just now.
+        :param left: called once if the client has left.
+        """
+        self._clock = clock
+        self._left = left
+        self._is_broken: Callable[[], bool] = getattr(transport, "is_broken", bool)
+        self._delays = iter(LOOK_SECONDS)
+        self._call: IDelayedCall | None = clock.callLater(next(self._delays), self._look)
+
+    def _look(self) -> None:
+        self._call = None
+        if self._is_broken():
+            self._left()
+        else:
+            delay = next(self._delays, LOOK_SECONDS[-1])
+            self._call = self._clock.callLater(delay, self._look)
+
+    def stop(self) -> None:
+        """
+        Look no more.
+        """
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None

@@ -1,0 +1,106 @@
+"""
+What all requests to one WSGI application share.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+import stickyd
+from stickyd.serve.wsgi.body import Spills
+from stickyd.serve.wsgi.error_stream import ErrorStream
+from stickyd.serve.wsgi.file_wrapper import FileWrapper
+from stickyd.serve.wsgi.response_queue import ResponseQueue
+from stickyd.serve.wsgi.threads import ApplicationThreads
+from stickyd.serve.wsgi.uploads import Uploads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stickyd.interfaces import IReadiness
+    from stickyd.serve.wsgi.call import WsgiApplication
+    from stickyd.serve.wsgi.options import WsgiOptions
+
+#: Seconds between two lines in the log about requests that found no place in the queue.
+QUIET_SECONDS = 10.0
+
+
+class Backend:
+    """
+    The application and its threads.
+
+    :ivar application: the application.
+    :ivar environ: what is the same for all requests; to be copied.
+    :ivar threads: where the application runs.
+    :ivar responses: how its responses come back into the loop.
+    :ivar uploads: the requests whose application reads a body that is still coming.
+    :ivar spills: the bodies that lie in files.
+    :ivar call_from_thread: has something called in the loop.
+    :ivar call_later: has something called later, in the loop.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        application: WsgiApplication,
+        readiness: IReadiness,
+        call_from_thread: Callable[[Callable[[], object]], object],
+        options: WsgiOptions,
+    ) -> None:
+        """
+        :param readiness: the loop.
+        :param call_from_thread: the only method of the loop that threads may call.
+        """
+        self.application = application
+        self.call_from_thread = call_from_thread
+        self.call_later: Callable[..., Any] = readiness.call_later
+        self.responses = ResponseQueue(call_from_thread)
+        self.threads = ApplicationThreads(
+            readiness, call_from_thread, options.threads, options.queue_limit
+        )
+        self.uploads = Uploads(options.threads // 2)
+        self.spills = Spills()
+        self._may_tell = True
+        self.environ: dict[str, Any] = {
+            "SCRIPT_NAME": options.root_path,
+            "SERVER_SOFTWARE": f"stickyd/{stickyd.__version__}",
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": ErrorStream(),
+            "wsgi.multithread": True,
+            # Other workers have this application too, each with the state of its own clients.
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+            "wsgi.file_wrapper": FileWrapper,
+        }
+
+    @staticmethod
+    def no_body() -> BytesIO:
+        """
+        Make the body of a request that has none.
+        """
+        return BytesIO()
+
+    def note_full(self) -> None:
+        """
+        Say that a request was refused, but not for each of them.
+        """
+        if not self._may_tell:
+            return
+        self._may_tell = False
+        self.call_later(QUIET_SECONDS, self._tell_again)
+        self._log.warn(
+            "All {count} threads of the WSGI application are busy and {waiting} requests wait;"
+            " the next ones get 503. Write a higher --wsgi-threads if the application waits for"
+            " others, more --workers if it computes, or a higher --wsgi-queue",
+            count=self.threads.count,
+            waiting=self.threads.waiting,
+        )
+
+    def _tell_again(self) -> None:
+        self._may_tell = True

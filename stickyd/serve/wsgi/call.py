@@ -1,0 +1,266 @@
+"""
+One call of an application, in its thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from stickyd.serve.wsgi.body import BodyLost
+from stickyd.serve.wsgi.response import failure_head, read_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stickyd.serve.wsgi.response import ResponseHead
+    from stickyd.serve.wsgi.threads import Seat
+
+    WsgiApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+#: What a piece of a response is: more follows, nothing follows, or what should follow never
+#: will.
+MORE, LAST, BROKEN = range(3)
+
+
+class ClientGone(ConnectionResetError):
+    """
+    The client has left, so nobody takes what the application writes.
+    """
+
+
+class Receiver(Protocol):
+    """
+    What takes a response, from the application's thread.
+
+    :ivar gone: whether the client has left before it was whole.
+    """
+
+    gone: bool
+
+    def put(self, head: ResponseHead | None, piece: bytes, kind: int) -> None:
+        """
+        Take a piece.
+
+        :param head: with the first one.
+        :param kind: :data:`MORE`, :data:`LAST` or :data:`BROKEN`.
+        """
+
+    def wait_for_room(self) -> None:
+        """
+        Wait until the client has taken enough of what was put, or has left.
+        """
+
+    def ended(self) -> None:
+        """
+        Learn that the application has returned, and was closed.
+        """
+
+
+class ApplicationCall:
+    """
+    Calls the application and passes its response on, piece by piece.
+
+    :ivar environ: what it is called with.
+    :ivar queued_at: see :class:`stickyd.serve.wsgi.threads.Job`.
+    :ivar seat: the thread, once it has begun.
+    :ivar answered: the response has begun.
+    """
+
+    _log = Logger()
+
+    __slots__ = (
+        "_application", "_complete", "_head", "_left", "_receiver", "_too_long", "answered",
+        "environ", "queued_at", "seat",
+    )  # fmt: skip
+
+    def __init__(
+        self, application: WsgiApplication, environ: dict[str, Any], receiver: Receiver
+    ) -> None:
+        self._application = application
+        self._receiver = receiver
+        self._head: ResponseHead | None = None
+        self._left: int | None = None  # of the length that the application gave
+        self._complete = False
+        self._too_long = False
+        self.answered = False
+        self.environ = environ
+        self.queued_at = 0.0
+        self.seat: Seat | None = None
+
+    def run(self, seat: Seat) -> None:
+        """
+        Call it, unless its client has left meanwhile.
+        """
+        self.seat = seat
+        receiver = self._receiver
+        try:
+            if not receiver.gone:
+                self._call()
+        finally:
+            receiver.ended()
+
+    def _call(self) -> None:
+        result: Any = None
+        try:
+            result = self._application(self.environ, self.start_response)
+            self._send(result)
+        except ClientGone:
+            pass
+        except BaseException as problem:  # noqa: BLE001 - whatever it raises ends its response only
+            self._fail(problem)
+        close = getattr(result, "close", None)
+        if close is not None:
+            try:
+                close()
+            except BaseException as problem:  # noqa: BLE001 - the same
+                self._fail(problem)
+
+    def _fail(self, problem: BaseException) -> None:
+        if not (self._receiver.gone and isinstance(problem, BodyLost)):
+            self._log.failure(
+                "The application failed: {method} {path}",
+                failure=Failure(problem),
+                method=self.environ.get("REQUEST_METHOD"),
+                path=self.environ.get("PATH_INFO"),
+            )
+        if self._complete:
+            return
+        self._complete = True
+        if self.answered:
+            self._receiver.put(None, b"", BROKEN)
+        else:
+            self.answered = True
+            self._receiver.put(*failure_head(500), LAST)
+
+    # What the application calls.
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        """
+        Say what the response is, as PEP 3333 has it.
+        """
+        if exc_info is not None:
+            try:
+                if self.answered:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # a cycle through the traceback
+        elif self._head is not None:
+            raise AssertionError("start_response() was called already, and this without exc_info")
+        self._head = read_head(status, headers)
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """
+        Write a piece of the body at once.
+
+        :raises ClientGone: if nobody takes it.
+        """
+        self._put(data)
+        if self._complete:
+            return
+        self._receiver.wait_for_room()
+        if self._receiver.gone:
+            raise ClientGone("the client has left")
+
+    # The body.
+
+    def _send(self, result: Any) -> None:
+        if self._head is not None and not self.answered and isinstance(result, (list, tuple)):
+            body = result[0] if len(result) == 1 else b"".join(result)
+            self._send_whole(self._head, body)
+            return
+        receiver = self._receiver
+        for piece in result:
+            if piece:
+                self._put(piece)
+                if not self._complete:
+                    receiver.wait_for_room()
+                elif self._left is None:
+                    break  # nobody wants a body
+            if receiver.gone and not self._complete:
+                return
+        self._finish()
+
+    def _send_whole(self, head: ResponseHead, body: bytes) -> None:
+        """
+        Answer in one go.
+        """
+        if type(body) is not bytes or head.length not in (None, len(body)):
+            if body:
+                self._put(body)
+            self._finish()
+            return
+        self.answered = self._complete = True
+        self._receiver.put(head, body, LAST)
+
+    def _put(self, piece: bytes) -> None:
+        if not isinstance(piece, bytes):
+            raise TypeError(f"the body must be bytes, not {type(piece).__name__}")
+        if self._complete:
+            self._note_excess(piece)
+            return
+        if not piece:
+            return
+        head = None
+        if not self.answered:
+            head = self._head
+            if head is None:
+                raise AssertionError("the body came before start_response() was called")
+            self._left = head.length
+            self.answered = True
+            if head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD":
+                self._left = None
+                self._complete = True
+                self._receiver.put(head, b"", LAST)
+                return
+        kind = MORE
+        if self._left is not None:
+            if len(piece) >= self._left:
+                self._complete = True
+                kind = LAST
+                self._note_excess(piece[self._left :])
+                piece = piece[: self._left]
+            self._left -= len(piece)
+        self._receiver.put(head, piece, kind)
+
+    def _note_excess(self, excess: bytes) -> None:
+        if excess and self._left is not None and not self._too_long:
+            self._too_long = True
+            self._log.error(
+                "{method} {path}: the response is longer than its Content-Length; what is too"
+                " much is not sent",
+                method=self.environ["REQUEST_METHOD"],
+                path=self.environ["PATH_INFO"],
+            )
+
+    def _finish(self) -> None:
+        """
+        The application has said all.
+        """
+        if self._complete:
+            return
+        head = None
+        if not self.answered:
+            head = self._head
+            if head is None:
+                raise AssertionError("start_response() was not called")
+            bodiless = head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD"
+            self._left = None if bodiless else head.length
+            self.answered = True
+        self._complete = True
+        if not self._left:
+            self._receiver.put(head, b"", LAST)
+            return
+        self._log.error(
+            "{method} {path}: the response is shorter than its Content-Length, by {left} bytes;"
+            " the connection is closed",
+            method=self.environ["REQUEST_METHOD"],
+            path=self.environ["PATH_INFO"],
+            left=self._left,
+        )
+        self._receiver.put(head, b"", BROKEN)

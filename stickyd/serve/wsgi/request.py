@@ -1,0 +1,477 @@
+"""
+A request to a WSGI application, as its connection sees it.
+
+It is what a channel of HTTP/1.1 or a stream of HTTP/2 makes for each request (Twisted's
+names), and what the application's thread puts its response into.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.logger import Logger
+from twisted.web.http_headers import Headers
+
+from stickyd.serve.http.head import HTTP_1_1, RequestError
+from stickyd.serve.wsgi.body import Body
+from stickyd.serve.wsgi.call import BROKEN, LAST, ApplicationCall
+from stickyd.serve.wsgi.environ import Party, add_fields, add_parties, add_target
+from stickyd.serve.wsgi.response import failure_head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.internet.interfaces import IDelayedCall
+    from twisted.python.failure import Failure
+
+    from stickyd.serve.http.head import FieldBlock
+    from stickyd.serve.wsgi.backend import Backend
+    from stickyd.serve.wsgi.response import ResponseHead
+
+#: A thread that has put this much more than its client took waits until it is a quarter.
+HIGH_WATER_BYTES = 131072
+
+#: How long an incomplete body is awaited until the application is called without the rest,
+#: which may be what the client waits for.
+PATIENCE_SECONDS = 0.1
+
+
+class WsgiRequest:
+    """
+    One request and its response.
+
+    :ivar startedWriting: whether the response has begun.
+    :ivar gone: whether the client has left before the response was whole.
+    """
+
+    _log = Logger()
+
+    startedWriting = False  # noqa: N815 - Twisted's name
+    sentLength = 0  # noqa: N815 - Twisted's name
+    code = 0
+    method = uri = clientproto = b""
+    gone = False
+
+    _block: FieldBlock | None = None
+    _headers: Headers | None = None
+    _length: int | None = 0  # of the body, if it is known
+    _body: Body | None = None
+    _patience: IDelayedCall | None = None
+    _call: ApplicationCall | None = None
+    _early = False  # the application runs, or is to run, before the body is whole
+    _received = False
+    _paused = False
+    chunked = False  # the body is written in chunks
+    _silent = False  # the response has no body, whatever the application says
+    _streaming = False  # we are registered as a producer
+    _posted = False
+    _put_bytes = 0  # only the application's thread changes it
+    _taken_bytes = 0  # only the loop does
+    _room: Any = None  # the lock on which the thread waits
+
+    def __init__(self, channel: Any, backend: Backend) -> None:
+        self.channel: Any = channel
+        self._backend = backend
+        self._messages: deque[tuple[ResponseHead | None, bytes, int]] = deque()
+
+    # Called by the channel.
+
+    def adopt(self, block: FieldBlock) -> None:
+        """
+        Get the fields.
+        """
+        self._block = block
+
+    @property
+    def requestHeaders(self) -> Headers:  # noqa: N802 - Twisted's name
+        """
+        Where HTTP/2 puts the fields.
+        """
+        if self._headers is None:
+            self._headers = Headers()
+        return self._headers
+
+    def parseCookies(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        The application does that.
+        """
+
+    def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's name
+        """
+        Learn how long the body is; :obj:`None` if it says itself where it ends.
+        """
+        self._length = length
+        if length != 0:
+            self._body = Body(self._hold, self._want, self._backend.spills)
+            if length is not None:
+                # Of the others the application could not tell where they end.
+                self._patience = self._backend.call_later(PATIENCE_SECONDS, self._lose_patience)
+
+    def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
+        """
+        Get a piece of the body.
+
+        :raises RequestError: 503 if there is no room for it.
+        """
+        body = self._body
+        if body is None:
+            body = self._body = Body(self._hold, self._want, self._backend.spills)
+        try:
+            body.feed(data)
+            if body.large:
+                if self._length is not None:
+                    self._begin_early()
+                if not self._early:
+                    body.spill()
+        except OSError as problem:
+            self._log.warn(
+                "A request's body is refused, as it cannot be kept in {folder}: {problem}",
+                folder=gettempdir(),
+                problem=problem.strerror or problem,
+            )
+            raise RequestError(503, "no room for a body") from problem
+
+    def requestReceived(self, method: bytes, target: bytes, version: bytes) -> None:  # noqa: N802 - Twisted's name
+        """
+        Learn that the request is whole.
+        """
+        self._received = True
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self._body is not None:
+            self._body.finish()
+        if self._call is None and self.channel is not None:
+            self._begin(method, target, version)
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
+        """
+        Learn that the client has left.
+        """
+        self.gone = True
+        self._let_go()
+        if self._body is not None:
+            self._body.lose()
+        if self._call is None and self._body is not None:
+            self._body.close()
+
+    def _let_go(self) -> None:
+        """
+        Forget the channel.
+        """
+        self.channel = None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._messages.clear()
+        self._make_room()
+
+    # Beginning.
+
+    def _message(self) -> tuple[bytes, bytes, bytes]:
+        message: tuple[bytes, bytes, bytes] = self.channel.message
+        return message
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        self._begin_early()
+
+    def _begin_early(self) -> None:
+        """
+        Call the application before the body is whole, if threads may wait for bodies.
+        """
+        if self._early or self._received or self.channel is None:
+            return
+        if self._backend.uploads.enter(self):
+            self.begin_upload()
+
+    def begin_upload(self) -> bool:
+        """
+        Be called early after all, as another one has ended.
+
+        :return: whether it still makes sense.
+        """
+        if self._received or self.channel is None:
+            return False
+        self._early = True
+        self._begin(*self._message())
+        return True
+
+    def _begin(self, method: bytes, target: bytes, version: bytes) -> None:
+        self.method = method
+        self.uri = target
+        self.clientproto = version
+        backend = self._backend
+        if target == b"*":
+            self._answer(405 if method != b"OPTIONS" else 204)
+            return
+        environ = self._make_environ()
+        body = self._body
+        # An empty one costs less to make than to share: an application may close it.
+        environ["wsgi.input"] = backend.no_body() if body is None else body.open()
+        self._call = ApplicationCall(backend.application, environ, self)
+        if not backend.threads.submit(self._call):
+            self._call = None
+            backend.note_full()
+            self._answer(503, Retry_After="1")
+
+    def _make_environ(self) -> dict[str, Any]:
+        backend = self._backend
+        channel = self.channel
+        environ = backend.environ.copy()
+        if channel.isSecure():
+            environ["wsgi.url_scheme"] = "https"
+        environ["REQUEST_METHOD"] = self.method.decode("latin-1")
+        environ["SERVER_PROTOCOL"] = self.clientproto.decode("latin-1")
+        add_target(environ, self.uri)
+        add_fields(environ, self._fields())
+        if self._body is not None and self._length is None:
+            # It was chunked, and is not any more (RFC 9112, 7.1.3).
+            environ["CONTENT_LENGTH"] = str(self._body.size)
+            environ.pop("HTTP_TRANSFER_ENCODING", None)
+        add_parties(environ, party_of(channel.getPeer()), party_of(channel.getHost()))
+        return environ
+
+    def _fields(self) -> Iterable[tuple[bytes, bytes]]:
+        if self._block is not None:
+            return self._block.pairs
+        headers = self._headers
+        if headers is None:
+            return ()
+        return [
+            (name.lower(), value) for name, values in headers.getAllRawHeaders() for value in values
+        ]
+
+    # The body, held back.
+
+    def _hold(self) -> None:
+        if self.channel is not None:
+            self.channel.hold_body()
+
+    def _want(self) -> None:
+        # In the application's thread.
+        self._backend.call_from_thread(self._resume_body)
+
+    def _resume_body(self) -> None:
+        if self.channel is not None and not self._received:
+            self.channel.want_body()
+
+    # Called in the application's thread.
+
+    def put(self, head: ResponseHead | None, piece: bytes, kind: int) -> None:
+        """
+        Have a piece of the response written.
+        """
+        self._put_bytes += len(piece)
+        self._messages.append((head, piece, kind))
+        if not self._posted:
+            self._posted = True
+            self._backend.responses.put(self)
+
+    def wait_for_room(self) -> None:
+        """
+        Wait until the client has taken enough of what was put, or has left.
+        """
+        while self._put_bytes - self._taken_bytes > HIGH_WATER_BYTES and self.channel is not None:
+            lock = threading.Lock()
+            lock.acquire()
+            self._room = lock
+            # Again: the loop may have looked before it could see the lock.
+            if self._put_bytes - self._taken_bytes > HIGH_WATER_BYTES and self.channel is not None:
+                lock.acquire()
+            self._room = None
+
+    def ended(self) -> None:
+        """
+        Learn that the application has returned, and was closed.
+        """
+        if self._body is not None:
+            self._body.close()
+        if self._early:
+            self._backend.call_from_thread(self._backend.uploads.leave)
+
+    # The response, in the loop.
+
+    def deliver(self) -> None:
+        """
+        Write what the thread has put.
+        """
+        self._posted = False
+        channel = self.channel
+        if channel is None:
+            self._messages.clear()
+            return
+        messages = self._messages
+        pieces: list[bytes] = []
+        while messages and not self._paused:
+            head, piece, kind = messages.popleft()
+            self._taken_bytes += len(piece)
+            if head is not None:
+                self._begin_response(head, len(piece) if kind == LAST else None, pieces)
+            if piece and not self._silent:
+                self.sentLength += len(piece)
+                if self.chunked:
+                    pieces += (b"%x\r\n" % len(piece), piece, b"\r\n")
+                else:
+                    pieces.append(piece)
+            if kind:
+                self._end(kind, pieces)
+                return
+            if not self._streaming:
+                self._streaming = True
+                channel.registerProducer(self, True)
+            self._write(pieces)
+            if self.channel is None:
+                return
+        self._make_room()
+
+    def _write(self, pieces: list[bytes]) -> None:
+        if len(pieces) == 1:
+            self.channel.write(pieces[0])
+        elif pieces:
+            if sum(map(len, pieces)) <= HIGH_WATER_BYTES:
+                self.channel.write(b"".join(pieces))
+            else:
+                for piece in pieces:
+                    self.channel.write(piece)
+        pieces.clear()
+
+    def _end(self, kind: int, pieces: list[bytes]) -> None:
+        channel = self.channel
+        if kind == LAST and self.chunked:
+            pieces.append(b"0\r\n\r\n")
+        self._write(pieces)
+        if self._streaming:
+            channel.unregisterProducer()
+        if channel.factory is not None:
+            channel.factory.log(self)
+        self._let_go()
+        if kind == BROKEN:
+            # The client must not take it for a whole response.
+            channel.abortConnection()
+        else:
+            channel.requestDone(self)
+
+    def _begin_response(self, head: ResponseHead, whole: int | None, pieces: list[bytes]) -> None:
+        """
+        :param whole: how long the whole body is, if that is known.
+        """
+        self.startedWriting = True
+        self.code = head.status
+        self._silent = head.bodiless or self.method == b"HEAD"
+        channel = self.channel
+        if self._block is None:
+            channel.writeHeaders(
+                self.clientproto, b"%d" % head.status, head.reason, self._headers_of(head, whole)
+            )
+            return
+        if head.closes:
+            channel.persistent = False
+        fields: Iterable[tuple[bytes, bytes]] = head.fields
+        visit = channel._visit
+        if visit is not None:
+            fields = channel.respond(fields)
+        lines = [b"%b %d %b\r\n" % (self.clientproto, head.status, head.reason)]
+        if not head.named:
+            lines.append(channel.shared.common())
+        else:
+            lines += [b"%b: %b\r\n" % pair for pair in self._own_fields(head)]
+        lines += [b"%b: %b\r\n" % pair for pair in fields]
+        if head.length is None and not self._silent:
+            if whole is not None:
+                lines.append(b"Content-Length: %d\r\n" % whole)
+            elif self.clientproto is HTTP_1_1:
+                self.chunked = True
+                lines.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                channel.persistent = False
+        if not channel.persistent and self.clientproto is HTTP_1_1:
+            lines.append(b"Connection: close\r\n")
+        lines.append(b"\r\n")
+        pieces.append(b"".join(lines))
+
+    def _own_fields(self, head: ResponseHead) -> list[tuple[bytes, bytes]]:
+        shared = self.channel.shared
+        own = [] if "server" in head.named else [(b"Server", shared.server)]
+        if "date" not in head.named:
+            own.append((b"Date", shared.date()))
+        return own
+
+    def _headers_of(self, head: ResponseHead, whole: int | None) -> Headers:
+        headers = Headers()
+        for name, value in (*self._own_fields(head), *head.fields):
+            headers.addRawHeader(name, value)
+        if head.length is None and whole is not None and not self._silent:
+            headers.addRawHeader(b"Content-Length", b"%d" % whole)
+        return headers
+
+    def _answer(self, status: int, **more: str) -> None:
+        """
+        Answer without the application.
+        """
+        if self.channel is None or self._call is not None:
+            return
+        self.method, self.uri, self.clientproto = self._message()
+        head, text = failure_head(status, **more)
+        self._messages.append((head, text, LAST))
+        if self._body is not None:
+            self._body.close()
+        self.deliver()
+
+    # As a producer.
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Take no more from the thread.
+        """
+        self._paused = True
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Take what the thread has put meanwhile, and more.
+        """
+        self._paused = False
+        self.deliver()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        The connection is over; :meth:`connectionLost` follows.
+        """
+
+    def _make_room(self) -> None:
+        """
+        Wake the thread if it waits, and need not any more.
+        """
+        room = self._room
+        if room is not None and (
+            self.channel is None or self._put_bytes - self._taken_bytes <= HIGH_WATER_BYTES // 4
+        ):
+            self._room = None
+            room.release()
+
+    # For the access log.
+
+    def getClientAddress(self) -> Any:  # noqa: N802 - Twisted's name
+        """
+        Give the client's address.
+        """
+        return self.channel.getPeer()
+
+    def getHeader(self, key: bytes) -> bytes | None:  # noqa: N802 - Twisted's name
+        """
+        Give the last of the fields of a name in lower case.
+        """
+        return next((value for name, value in reversed([*self._fields()]) if name == key), None)
+
+
+def party_of(address: Any) -> Party:
+    """
+    Describe an address for the environ.
+    """
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return Party(address.host, str(address.port))
+    return Party("", "")
