@@ -99,6 +99,10 @@ class IWorker(ICourier):
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
 
+    last_words: str = Attribute(
+        "The last line that it printed, or logged as an error; empty if there is none."
+    )
+
     lives: bool = Attribute("Whether there is a process of that id, for all we know.")
 
     def entrust(listener: Handoff) -> None:

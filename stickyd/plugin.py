@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 
+from stickyd.control.exit_code import ExitCode
 from stickyd.control.operator_socket import ControlSocket
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
@@ -40,10 +41,18 @@ def makeService(options: Options) -> MultiService:
 
     _explain_operator_errors()
     _raise_descriptor_limit()
+    exit_code = ExitCode()
+
+    def give_up() -> None:
+        exit_code.set(1)
+        reactor.stop()
+
     inherited = take_inherited(os.environ)  # type: ignore[arg-type]  # a mapping like any
     held = take_preflight(os.environ)
     try:
-        sticky = StickyService(options.settings, inherited=inherited, held=held or ())
+        sticky = StickyService(
+            options.settings, inherited=inherited, held=held or (), gave_up=give_up
+        )
         if inherited is None:
             check_application(options.settings)
         if held is not None:

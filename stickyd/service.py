@@ -23,6 +23,7 @@ from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.operations import Changes
 from stickyd.fleet.orders import Orders
 from stickyd.fleet.placing import ClaimLimits, remember_clients
+from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
@@ -70,6 +71,7 @@ class StickyService(Service):
         reactor: Any = None,
         inherited: dict[str, Any] | None = None,
         held: Collection[str] = (),
+        gave_up: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param reactor: the global one by default.
@@ -77,6 +79,8 @@ class StickyService(Service):
             has replaced its code.
         :param held: the endpoints that another process holds for us, if this one only
             tries the code.
+        :param gave_up: called when no worker has become ready since the start, and every
+            slot has failed; it goes on trying unless it is stopped.
         :raises SettingError: if a setting means nothing to the part that it is for.
         """
         if reactor is None:
@@ -84,6 +88,7 @@ class StickyService(Service):
         self._reactor = reactor
         self._readiness = readiness_of(reactor)
         self._inherited = inherited
+        self._gave_up = gave_up
         self._count = settings.workers or usable_cpus()
         keeper = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = keeper.of(settings)
@@ -134,7 +139,17 @@ class StickyService(Service):
             QueueLimits(settings.queue_limit, settings.queue_timeout),
             Refusal(self._reactor, settings.refusal),
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
+            # What the last worker has said may still be in its pipe.
+            lambda: self._reactor.callLater(LAST_WORDS_SECONDS, self._give_up),
         )
+
+    def _give_up(self) -> None:
+        if self.running and not self.fleet.has_served:
+            self._log.critical(
+                "No worker has become ready since the start. {deaths}",
+                deaths=self.fleet.last_deaths[-1],
+            )
+            self._gave_up()
 
     def _make_spawner(
         self, settings: Settings, secrets: tuple[bytes, ...], changes: Changes, skew: SkewWatch

@@ -58,6 +58,7 @@ class FakeWorker:
         self.accepts = 0
         self.quiet = True
         self.lives = True
+        self.last_words = ""
 
     def dump_state(self) -> dict[str, Any]:
         return {"pid": self.pid}

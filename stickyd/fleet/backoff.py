@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: The longest delay between two tries of a slot that has failed, in caps.
+MOST_CAPS = 20.0
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -39,6 +42,19 @@ class Backoff:
         """
         if failures <= 0:
             return 0.0
+        return self._jittered(self.first, failures - 1, self.longest)
+
+    def slow_delay(self, tries: int) -> float:
+        """
+        The delay before a slot that has failed is tried again, in seconds.
+
+        :param tries: how many starts were in vain since just before it failed, at least 1.
+        :return: between half and all of ``longest * 2 ** (tries - 1)``, and of at most
+            :data:`MOST_CAPS` times ``longest``.
+        """
+        return self._jittered(self.longest, tries - 1, MOST_CAPS * self.longest)
+
+    def _jittered(self, first: float, doublings: int, longest: float) -> float:
         # 2.0 ** 1024 overflows; no cap is that many doublings away.
-        ceiling = min(self.longest, self.first * 2.0 ** min(failures - 1, 64))
+        ceiling = min(longest, first * 2.0 ** min(doublings, 64))
         return ceiling * (0.5 + 0.5 * self.random())

@@ -45,6 +45,7 @@ class Fleet:
     :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
     :ivar leaving: those that a resize took away and whose workers have not ended.
     :ivar running: whether it was started and not told to stop.
+    :ivar has_served: whether any worker has ever become ready.
     :ivar resolver: places connections by a request that a worker has read; set by whoever
         knows ``--affinity``.
     """
@@ -58,10 +59,14 @@ class Fleet:
         queue: QueueLimits,
         refusal: IRefusal,
         claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
+        hopeless: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param make_placement: makes the placement over a number of slots.
+        :param hopeless: told when every slot has failed before any worker became ready.
         """
+        self._hopeless = hopeless
+        self.has_served = False
         self.newcomers = LeastLoaded(
             1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
         )
@@ -118,6 +123,7 @@ class Fleet:
         return member
 
     def _occupied(self, slot: Slot) -> None:
+        self.has_served = True
         if self.steering is not None:
             self.steering.occupied(slot)
 
@@ -265,6 +271,19 @@ class Fleet:
             self.place_again()
         if not slot.stands:
             self.give_up_waiting(slot)
+        if not self.has_served and all(member.slot.failed for member in self.members):
+            self._hopeless()
+
+    @property
+    def last_deaths(self) -> list[str]:
+        """
+        How the last worker of each slot died that was not told to end.
+        """
+        return [
+            f"The last one (slot {member.slot.index}) {death}"
+            for member in self.members
+            if (death := member.life.last_death())
+        ]
 
     def adopt_sessions(self, index: int, chunk: bytes) -> Deferred[None]:
         """

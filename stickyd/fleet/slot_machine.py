@@ -8,15 +8,16 @@ Theory of operation::
                 retry |   | died     died |   | released         | the successor is ready
                       |   v               |   |                  v
                    backing off <----------+   +-------------- flipping
-                          |
-                          | give up: too many deaths in a row before ready
-                          v
-                        failed
+                     |          ^
+    too many deaths  |          | retry, ever more slowly: starting, died
+    in a row before  v          |
+    ready          failed ------+
 
 ``stop`` leads from anywhere to *empty*, through *stopping* where workers live.
 
 A worker that dies before it is ready counts as a crash; enough of them in a row, and the
-slot fails, loudly, while the others go on.  One that dies after it was ready is replaced
+slot fails, loudly, while the others go on.  It is tried again all the same, ever more
+slowly, and stands again when a worker gets ready.  One that dies after it was ready is replaced
 without end, at once if it had been sound, else with growing back-off.
 
 *relieving*: the worker serves on while its successor starts; a successor that dies leaves
@@ -31,11 +32,8 @@ from collections.abc import Callable  # at run time: Automat evaluates the annot
 from typing import Any, Protocol
 
 from automat import TypeMachineBuilder
-from twisted.logger import Logger
 
 from stickyd.fleet.slot_workers import SOUND_SECONDS, STOPPED, SlotWorkers
-
-_log = Logger()
 
 
 class SlotMachine(Protocol):
@@ -122,6 +120,7 @@ class _States:
 
 
 def _begin(machine: SlotMachine, life: SlotWorkers) -> None:
+    life.forget_retry()
     life.crashes = life.failures = 0
     life.worker = life.spawn(machine)
 
@@ -143,6 +142,7 @@ def _add_starts(states: _States) -> None:
         life.serve()
 
     @states.backing_off.upon(SlotMachine.retry).to(states.starting)
+    @states.failed.upon(SlotMachine.retry).to(states.starting)
     def again(machine: SlotMachine, life: SlotWorkers) -> None:
         life.retry = None
         life.restarts += 1
@@ -162,11 +162,9 @@ def _add_deaths(states: _States) -> None:
     def crash(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.crashes += 1
         life.failures += 1
+        life.back_off(machine, cause)
         if life.crashes >= life.most_crashes:
-            life.record_death(cause, "the slot gives up")
             machine.give_up()
-        else:
-            life.back_off(machine, cause)
 
     @states.serving.upon(SlotMachine.died).to(states.backing_off)
     def death(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
@@ -176,15 +174,7 @@ def _add_deaths(states: _States) -> None:
 
     @states.backing_off.upon(SlotMachine.give_up).to(states.failed)
     def fail(machine: SlotMachine, life: SlotWorkers) -> None:
-        _log.critical(
-            "Slot {slot} failed: {crashes} workers in a row died before they were ready."
-            " Its clients go to the other slots until a reload or restart mends it",
-            slot=life.slot.index,
-            crashes=life.crashes,
-        )
-        life.slot.failed = True
-        life.standing_changed(life.slot)
-        life.tell_outcome(False)
+        life.fail()
 
     @states.relieving.upon(SlotMachine.died).to(states.starting)
     def follow(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:

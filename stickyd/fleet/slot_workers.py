@@ -5,6 +5,7 @@ What the states of a slot's lifecycle share, and what they do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -31,6 +32,11 @@ SOUND_SECONDS = 5.0
 FLIP_SECONDS = 10.0
 
 
+def _tell_death(worker: IWorker, cause: str) -> str:
+    words = worker.last_words
+    return f"{cause}. Its last words: {words}" if words else cause
+
+
 @dataclass
 class SlotWorkers:
     """
@@ -46,6 +52,7 @@ class SlotWorkers:
     :ivar flip: stands for the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
     :ivar restarts: how many workers were started after the first.
+    :ivar last_death: says how the last worker died that was not told to end.
     """
 
     slot: Slot
@@ -68,6 +75,7 @@ class SlotWorkers:
     stopping: bool = False
     flip: object = None
     first_outcome: Callable[[bool], object] | None = None
+    last_death: Callable[[], str] = str
     _log = Logger()
 
     def spawn(self, machine: SlotMachine, plain: dict[str, Any] | None = None) -> IWorker:
@@ -142,6 +150,7 @@ class SlotWorkers:
         Log the death of the present worker, and keep what it had not acknowledged.
         """
         worker = self.take_worker()
+        self.last_death = partial(_tell_death, worker, cause)
         unacknowledged = worker.reclaim()
         self.slot.vacate(unacknowledged)
         self._log.error(
@@ -157,15 +166,46 @@ class SlotWorkers:
 
     def back_off(self, machine: SlotMachine, cause: str) -> None:
         """
-        Bury the present worker, and start the next one after a while.
+        Record the death of the present worker, and start the next one after a while.
         """
         # The first quick death is forgiven, as one death says nothing of the next; and
         # where a spare has started, so could any other.
-        delay = 0.0 if self.spawner.spare else self.backoff.delay(self.failures - 1)
+        delay = 0.0 if self.spawner.spare else self._delay()
         self.record_death(cause, f"next start in {delay:.2f} s" if delay else "next start now")
         self.retry = self.clock.callLater(delay, machine.retry)
         if delay:
             self.spawner.call_when_spare(self._hasten)
+
+    def _delay(self) -> float:
+        in_vain = self.crashes - self.most_crashes + 1
+        if in_vain > 0:
+            return self.backoff.slow_delay(in_vain)
+        return self.backoff.delay(self.failures - 1)
+
+    def fail(self) -> None:
+        """
+        Have the clients placed elsewhere, until a worker gets ready after all.
+        """
+        if self.crashes == self.most_crashes:
+            self._log.critical(
+                "Slot {slot} failed: {crashes} workers in a row died before they were ready."
+                " Its clients go to the other slots; it is tried again, ever more slowly, and"
+                " at once by a reload",
+                slot=self.slot.index,
+                crashes=self.crashes,
+            )
+        if not self.slot.failed:
+            self.slot.failed = True
+            self.standing_changed(self.slot)
+        self.tell_outcome(False)
+
+    def forget_retry(self) -> None:
+        """
+        Start no worker later.
+        """
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
 
     def _hasten(self) -> bool:
         if self.retry is None:
@@ -253,9 +293,7 @@ class SlotWorkers:
         """
         self.stopping = True
         self.flip = None
-        if self.retry is not None:
-            self.retry.cancel()
-            self.retry = None
+        self.forget_retry()
         self.shorten_deadline(patience)
         self.report(STOPPED)
         self.tell_outcome(False)

@@ -149,6 +149,7 @@ HELP: Mapping[str, str] = {
     "backoff": "The delay after a worker's second quick death; it doubles with each further one.",
     "backoff_limit": "The longest such delay.",
     "crash_limit": (
-        "How many workers in a row may die before they are ready until their slot gives up."
+        "How many workers in a row may die before they are ready until their slot is reported as"
+        " failed, and its clients go elsewhere; it is tried again, ever more slowly."
     ),
 }

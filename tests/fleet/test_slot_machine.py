@@ -130,18 +130,75 @@ def test_one_sound_life_ends_the_back_off() -> None:
 
 def test_crash_loop_fails_the_slot() -> None:
     """
-    Too many deaths before ready, in a row, and no worker is started any more.
+    Fault 17: too many deaths before ready, in a row, and the slot is reported as failed,
+    once.  It is tried again, ever more slowly, and stands when a worker gets ready.
     """
     rig = Rig(most_crashes=3)
     rig.machine.start()
-    for _ in range(2):
+    delays: list[float] = []
+    for _ in range(9):
+        assert rig.slot.failed == (len(delays) >= 3)
         rig.worker.died("exited with code 3")
-        rig.advance_to_next()
-    rig.worker.died("exited with code 3")
+        delays.append(rig.advance_to_next())
+    assert delays == [0.0, 1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 160.0, 160.0]
     assert rig.gave_up == [rig.slot]
-    assert rig.slot.failed
+    rig.worker.last_words = "ValueError: no such table"
+    rig.worker.died("exited with code 1")
+    assert rig.life.last_death() == (
+        "exited with code 1. Its last words: ValueError: no such table"
+    )
+    rig.advance_to_next()
+    failed = [rig.slot.failed]
+    rig.worker.ready()
+    failed.append(rig.slot.failed)
+    assert failed == [True, False]
+    assert rig.serves() is rig.worker
+    assert rig.gave_up == [rig.slot, rig.slot]
+
+
+def test_fault_17_a_reload_tries_a_failed_slot_at_once() -> None:
+    """
+    Fault 17: nobody waits for the next try who says that something has changed; and there
+    is one worker then, not two.
+    """
+    rig = Rig(most_crashes=1)
+    rig.machine.start()
+    rig.worker.died("x")
+    outcome: list[str] = []
+    rig.machine.reload(outcome.append)
+    assert outcome == [""]
+    assert len(rig.spawner.workers) == 2
+    rig.clock.advance(1000)
+    assert len(rig.spawner.workers) == 2
+
+
+def test_fault_17_a_spare_mends_a_failed_slot() -> None:
+    """
+    Fault 17: where a spare has started, a failed slot takes it.
+    """
+    rig = Rig(most_crashes=1)
+    rig.machine.start()
+    rig.worker.died("x")
+    (hasten,) = rig.spawner.wanting
+    assert hasten()
+    rig.clock.advance(0)
+    assert len(rig.spawner.workers) == 2
+
+
+@pytest.mark.parametrize("tries", [0, 3])
+def test_fault_17_a_failed_slot_that_is_stopped_is_tried_no_more(tries: int) -> None:
+    """
+    Fault 17: a stop is the end of the tries.
+    """
+    rig = Rig(most_crashes=1)
+    rig.machine.start()
+    rig.worker.died("x")
+    for _ in range(tries):
+        rig.advance_to_next()
+        rig.worker.died("x")
+    rig.machine.stop(0.0)
+    assert rig.ended == [rig.slot]
     assert not rig.clock.getDelayedCalls()
-    assert len(rig.spawner.workers) == 3
 
 
 def test_ready_worker_ends_a_row_of_crashes() -> None:

@@ -70,6 +70,7 @@ class Worker:
         self.served: list[int] = []
         self.open: list[int] = []
         self.lives = True
+        self.last_words = ""
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False

@@ -20,6 +20,8 @@ import pytest
 from benchmarks.generator import Load, Outcome
 from tests.system.client import Client, ask_once
 from tests.system.placing import rendezvous, source_address, sources_of
+from tests.system.processes import eventually, is_alive
+from tests.system.server import LONG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,7 +241,7 @@ def test_slot_survives_worker(start: Start) -> None:
 
 def test_crash_loop_fails_one_slot(start: Start) -> None:
     """
-    A slot whose workers die before they are ready gives up loudly after 5 of them; its
+    A slot whose workers die before they are ready fails loudly after 5 of them; its
     clients are spread over the others, each always served by the same; nobody else moves.
     """
     server = start(
@@ -254,7 +256,7 @@ def test_crash_loop_fails_one_slot(start: Start) -> None:
     server.allow(r"\(slot 1\) exited with code 3", r"#critical\] Slot 1 failed: 5 workers in a row")
     sources = [source_address(number) for number in range(60)]
     assert {rendezvous(source, 3) for source in sources} == {0, 1, 2}
-    # Among the first are some that wait for slot 1 until it gives up.
+    # Among the first are some that wait for slot 1 until it fails.
     first, second = (
         {source: ask_once(server.target, source).told["slot"] for source in sources}
         for _ in range(2)
@@ -269,20 +271,94 @@ def test_crash_loop_fails_one_slot(start: Start) -> None:
     assert len([birth for birth in server.births if birth.slot != 1]) == 2
 
 
-def test_crash_loop_of_all(start: Start) -> None:
+def test_crash_loop_of_all(start: Start, tmp_path: Path) -> None:
     """
     When every slot has failed, clients are told so at once, and the primary can be stopped.
     """
+    # Its workers come up once, so the server has served.
+    crashes = tmp_path / "crashes"
     server = start(
         "--resource",
-        "tests.system.broken.crashing:root",
+        "tests.system.broken.crashing_now:root",
         "--backoff",
         "0.01",
+        variables={"STICKYD_TEST_CRASHES": str(crashes)},
+    )
+    server.allow("exited with code 3", r"#critical\] (Slot . failed|Every slot has failed)")
+    server.allow("refused .503.: every slot has failed", "died of signal 9")
+    crashes.touch()
+    for slot in (0, 1):
+        os.kill(server.worker(slot), signal.SIGKILL)
+    server.log.wait_for("Every slot has failed")
+    assert ask_once(server.target).status == 503
+
+
+def test_fault_17_failed_slots_come_back(start: Start, tmp_path: Path) -> None:
+    """
+    Fault 17: what made the workers crash is over, and nobody has touched the server: it
+    serves again, by itself.
+    """
+    crashes = tmp_path / "crashes"
+    server = start(
+        "--resource",
+        "tests.system.broken.crashing_now:root",
+        *("--backoff", "0.01", "--backoff-limit", "0.5", "--crash-limit", "2"),
+        variables={"STICKYD_TEST_CRASHES": str(crashes)},
+    )
+    server.allow("exited with code 3", r"#critical\] (Slot . failed|Every slot has failed)")
+    server.allow("refused .503.: every slot has failed", "died of signal 9")
+    crashes.touch()
+    for slot in (0, 1):
+        os.kill(server.worker(slot), signal.SIGKILL)
+    server.log.wait_for("Every slot has failed")
+    since = server.log.mark()
+    crashes.unlink()
+    server.log.wait_for("online", since, count=2)
+    sources = [source_address(number) for number in range(20)]
+    homes = {source: rendezvous(source, 2) for source in sources}
+    assert eventually(
+        lambda: homes == {s: ask_once(server.target, s).told["slot"] for s in sources}
+    )
+
+
+#: Applications that pass the trial and never get ready, with how the log's last line goes.
+HOPELESS = {
+    "exits": ("crashing:root", r"exited with code 3\. Its last words: no table named visits"),
+    "raises": ("hopeless:root", "could not start: .*RuntimeError: there is no database"),
+    "killed": ("hopeless:killed", r"died of signal 9 \(SIGKILL\)\. Its last words: out of luck"),
+}
+
+
+@pytest.mark.parametrize("how", HOPELESS)
+def test_fault_17_a_server_whose_workers_never_get_ready_ends(how: str, start: Start) -> None:
+    """
+    Fault 17: the process ends with a code that says so, and the application's own last error.
+    """
+    application, says = HOPELESS[how]
+    server = start(
+        *("--resource", f"tests.system.broken.{application}"),
+        *("--backoff", "0.01", "--crash-limit", "3"),
         variables={"STICKYD_TEST_CRASHING": "0 1"},
         ready=False,
     )
-    server.allow("exited with code 3", r"#critical\] (Slot . failed|Every slot has failed)")
-    server.allow("refused .503.: every slot has failed")
-    assert ask_once(server.target).status == 503
-    server.log.wait_for("Every slot has failed")
-    assert ask_once(server.target).status == 503
+    server.allow(".")
+    assert server.wait_until_gone(LONG) == 1
+    server.check_nothing_left()
+    last = rf"The last one \(slot [01]\) {says}"
+    server.log.wait_for(rf"#critical\] No worker has become ready since the start\. {last}")
+
+
+def test_fault_17_one_worker_that_gets_ready_is_enough(start: Start) -> None:
+    """
+    Fault 17: while one slot serves, the server goes on.
+    """
+    server = start(
+        *("--resource", "tests.system.broken.crashing:root"),
+        *("--backoff", "0.01", "--crash-limit", "1", "--backoff-limit", "0.1"),
+        variables={"STICKYD_TEST_CRASHING": "1"},
+        ready=False,
+    )
+    server.allow(r"\(slot 1\) exited with code 3", r"#critical\] Slot 1 failed")
+    server.log.wait_for(r"Worker \d+ started \(slot 1\)", count=5)
+    assert ask_once(server.target).told["slot"] == 0
+    assert is_alive(server.pid)

@@ -56,7 +56,7 @@ def test_a_slot_that_does_not_start_is_not_added(start: Start) -> None:
     If the new worker cannot start, the slots stay as they are and nobody moves.
     """
     server = start("--resource", "tests.system.moving_apps:only_two", "--crash-limit", "1")
-    server.allow("could not be|failed: 1 workers|the slot gives up", "Not resized: a new worker")
+    server.allow("exited with code 3|failed: 1 workers", "Not resized: a new worker")
     pids = {}
     for source in SOURCES[:6]:
         with Client(server.target, source) as client:

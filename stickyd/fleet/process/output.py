@@ -31,6 +31,7 @@ class OutputRelay:
     Logs the lines of one worker.
 
     :ivar name: stands before each line.
+    :ivar last_words: the last line that was printed, or logged as an error.
 
     A line without a mark comes from a ``print`` of the application, or from a dying
     interpreter, and is told as it stands.
@@ -40,6 +41,7 @@ class OutputRelay:
         # No class attribute: as a descriptor, a Logger takes the class's own namespace.
         self._log = Logger(namespace="stickyd.worker")
         self.name = "worker"
+        self.last_words = ""
         self._parts = {1: b"", 2: b""}
 
     def received(self, stream: int, data: bytes) -> None:
@@ -78,4 +80,6 @@ class OutputRelay:
         if marked is not None:
             level = LEVELS.get(marked[1], LogLevel.info)
             text = marked[2]
+        if text.strip() and (marked is None or level >= LogLevel.error):
+            self.last_words = text.strip()
         self._log.emit(level, "[{name}] {text}", name=self.name, text=text)

@@ -231,6 +231,10 @@ class WorkerProcess(ProcessProtocol):
     # IWorker
 
     @property
+    def last_words(self) -> str:
+        return self._output.last_words
+
+    @property
     def lives(self) -> bool:
         return self.pid != 0 and not self.ended
 
