@@ -25,6 +25,7 @@ _OF_ONE_KIND = {
     "http2": _RESOURCES,
     "head_fields": _HTTP,
     "body_bytes": _HTTP,
+    "static_dotfiles": ("--static",),
     "form_bytes": ("--resource", "the demonstration"),
     "idle_timeout": _HTTP,
     "head_timeout": _HTTP,

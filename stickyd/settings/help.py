@@ -26,6 +26,10 @@ HELP: Mapping[str, str] = {
     ),
     "wsgi": "Serve this WSGI application (Flask, Django), in threads.",
     "static": "Serve the files in this directory.",
+    "static_dotfiles": (
+        "Whether --static serves files and folders with a dot before their names, such as .env and"
+        " .git: off (but for /.well-known/), or on."
+    ),
     "protocol": "Serve any protocol: a Twisted IProtocolFactory, or a callable that returns one.",
     "root_path": (
         "The prefix that a proxy in front takes off the path, e.g. /shop: an ASGI application's"

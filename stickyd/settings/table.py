@@ -51,6 +51,7 @@ class Settings:
     asgi_factory: str = text("", "MODULE:ATTRIBUTE")
     wsgi: str = text("", "MODULE:ATTRIBUTE")
     static: str = text("", "DIRECTORY")
+    static_dotfiles: str = choice("off", "on")
     protocol: str = text("", "MODULE:ATTRIBUTE")
     root_path: str = text("", "PATH")
     lifespan: str = choice("auto", "on", "off")

@@ -174,7 +174,7 @@ def build_host(
         options = WsgiOptions(settings.wsgi_threads, settings.wsgi_queue, settings.root_path)
         return WsgiHost(load_wsgi(name), reactor, readiness, options, **http)
     if kind == "static":
-        root = _static_files(name)
+        root = _static_files(name, settings.static_dotfiles == "on")
     else:
         root = load_resource(name) if kind == "resource" else Counter(sessions)
     return ResourceHost(root, reactor, readiness, **http)
@@ -215,7 +215,7 @@ def _asgi_host(
     )
 
 
-def _static_files(directory: str) -> Any:
+def _static_files(directory: str, dotfiles: bool) -> Any:
     path = os.path.abspath(directory)
     try:
         os.listdir(path)
@@ -223,6 +223,8 @@ def _static_files(directory: str) -> Any:
         raise ApplicationError(
             f"--static {directory}: cannot serve the directory {path}: {problem.strerror}"
         ) from None
-    from stickyd.serve.static import StaticFiles
+    from stickyd.serve.static.files import StaticFiles
 
-    return StaticFiles(path)
+    files = StaticFiles(path)
+    files.dotfiles = dotfiles
+    return files

@@ -1,0 +1,79 @@
+"""
+Sending a file, or parts of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from twisted.internet.interfaces import IPullProducer
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Read at once.
+PIECE_BYTES = 65536
+
+
+@implementer(IPullProducer)
+class FileBody:
+    """
+    Writes parts of a file as the body of a response, and closes the file.
+
+    It writes as many bytes as the response's head has promised.  If the file has become
+    shorter, that cannot be: the connection is broken off, for the client not to take half a
+    file for a whole one.
+    """
+
+    def __init__(
+        self, request: Any, file: BinaryIO, parts: Sequence[tuple[bytes, int, int]]
+    ) -> None:
+        """
+        :param file: the caller's until :meth:`start`.
+        :param parts: what stands before each, where it begins in the file, and its size.
+        """
+        self._request = request
+        self._file = file
+        self._parts = iter(parts)
+        self._left = 0
+
+    def start(self) -> None:
+        """
+        Begin to write.
+        """
+        self._request.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Write some more.
+        """
+        if not self._left:
+            part = next(self._parts, None)
+            if part is None:
+                self._file.close()
+                self._request.unregisterProducer()
+                self._request.finish()
+                return
+            before, offset, self._left = part
+            self._file.seek(offset)
+            if before:
+                self._request.write(before)
+                return
+        piece = self._file.read(min(self._left, PIECE_BYTES))
+        self._left -= len(piece)
+        if piece:
+            self._request.write(piece)
+        elif self._left:
+            self._break_off()
+
+    def _break_off(self) -> None:
+        self._file.close()
+        self._request.unregisterProducer()
+        self._request.channel.abortConnection()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Called when the client has left.
+        """
+        self._file.close()
