@@ -4,10 +4,10 @@ The host for a tree of twisted.web resources.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.handoff.frame import Flag
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.context import Route
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http2.arrival import HTTP2Arrival
+    from stickyd.serve.http2.begun import Begun
     from stickyd.serve.http2.channel import HTTP2Channel
     from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls, TlsTransport
@@ -59,6 +60,8 @@ class ResourceHost:
     :ivar site: what requests know as ``request.site``; its sessions and
         ``displayTracebacks`` are twisted.web's.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -130,17 +133,44 @@ class ResourceHost:
         """
         Serve a connection; see :class:`IHost`.
         """
+        if handoff.flags & Flag.HTTP2:
+            self._go_on(sock, peer, handoff)
+            return
         transport = SocketTransport(
             self._readiness, sock, peer, handoff.unread, local_address(handoff)
         )
         if self._tls is None or handoff.flags & Flag.SECURE:
-            channel = self._make_channel_for(b"h2" if handoff.flags & Flag.HTTP2 else None)
+            channel = self.make_channel()
             channel.came = handoff
             transport.start(channel)
         else:
             handshake = self._counted(Handshake(self._receive))
             handshake.came = handoff
             transport.start(self._tls.accept(lambda _: handshake, self._open_tunnel))
+
+    def _go_on(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
+        """
+        Go on with an HTTP/2 connection that a worker has begun and tunnels to us.
+        """
+        from h2.exceptions import ProtocolError
+
+        from stickyd.serve.http2.begun import Begun
+
+        try:
+            begun = Begun.elsewhere(self.site.shared.limits, handoff.unread)
+        except ProtocolError as error:
+            self._log.warn(
+                "An HTTP/2 connection of {host} is closed: the worker that has its TLS passed on"
+                " what is no HTTP/2 ({error})",
+                host=handoff.host,
+                error=error,
+            )
+            sock.close()
+            return
+        channel = self._make_http2_channel(begun)
+        channel.came = handoff
+        transport = SocketTransport(self._readiness, sock, peer, host=local_address(handoff))
+        transport.start(channel)
 
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
@@ -158,22 +188,18 @@ class ResourceHost:
         """
         Make what a connection begins with after a handshake.
         """
-        if protocol == b"h2" and self.site.shared.route is not None:
-            from stickyd.serve.http2.arrival import HTTP2Arrival
+        if protocol != b"h2":
+            return self.make_channel()
+        if self.site.shared.route is None:
+            return self._make_http2_channel()
+        from stickyd.serve.http2.arrival import HTTP2Arrival
 
-            channel = partial(self._make_channel_for, protocol)
-            return self._counted(HTTP2Arrival(self.site.shared, cast("Any", channel)))
-        return self._make_channel_for(protocol)
+        return self._counted(HTTP2Arrival(self.site.shared, self._make_http2_channel))
 
-    def _make_channel_for(self, protocol: bytes | None) -> HTTPChannel | HTTP2Channel:
-        """
-        Make the channel for what a connection speaks.
-        """
-        if protocol == b"h2":
-            from stickyd.serve.http2.channel import HTTP2Channel  # which needs packages of its own
+    def _make_http2_channel(self, begun: Begun | None = None) -> HTTP2Channel:
+        from stickyd.serve.http2.channel import HTTP2Channel  # which needs packages of its own
 
-            return self._counted(HTTP2Channel(self.site))
-        return self.make_channel()
+        return self._counted(HTTP2Channel(self.site, begun))
 
     def release(
         self,

@@ -1,3 +1,5 @@
+# mypy: allow-untyped-calls
+# (h2 is not annotated throughout.)
 """
 An HTTP/2 connection whose first request has not come, and with it whose it is.
 """
@@ -7,21 +9,23 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
+from h2.events import ConnectionTerminated, RequestReceived
+from h2.exceptions import ProtocolError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.affinity.peek.http2 import FirstRequest
-from stickyd.affinity.peek.need import PeekError
+from stickyd.affinity.peek.http2 import head_of
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, say_secure
-from stickyd.serve.http2.strict import StrictConnection
+from stickyd.serve.http2.begun import Begun
+from stickyd.serve.http2.strict import StrictConnection, objection_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from h2.events import Event
     from twisted.python.failure import Failure
 
-    from stickyd.affinity.peek.http1 import Head
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.context import Shared, Take
     from stickyd.serve.http.head import RequestHead
@@ -33,9 +37,9 @@ class HTTP2Arrival(Protocol):
     Holds the place of the channel until the head of the first request is here; then the
     connection stays, or goes to its owner through a tunnel, with the bytes that have come.
 
-    The client gets our SETTINGS at once, as it may wait for them; nothing of its own is
-    acknowledged, since that is for the channel to do, here or there.  The channel sends
-    its SETTINGS too, which are the same, and may come at any time (RFC 9113, section 6.5).
+    Until then it is served as any other: settings and PINGs are acknowledged, and the client's
+    mistakes told.  The channel goes on from there, here with the state of the connection, or
+    in its owner with a copy of it, made of the same bytes (:meth:`Begun.elsewhere`).
 
     It is for its host what the channels are.
 
@@ -53,48 +57,62 @@ class HTTP2Arrival(Protocol):
     bucket = 0
 
     _draining = False
+    _closing = False
 
-    def __init__(self, shared: Shared, make_channel: Callable[[], HTTP2Channel]) -> None:
+    def __init__(self, shared: Shared, make_channel: Callable[[Begun], HTTP2Channel]) -> None:
         """
         :param shared: with a route.
         """
         self._shared = shared
         self._make_channel = make_channel
-        self._first: FirstRequest | None = FirstRequest()
+        self._conn = StrictConnection(shared.limits)
+        self._events: list[Event] = []
         self._seen = b""
 
     @override
     def connectionMade(self) -> None:
-        opening = StrictConnection(self._shared.limits)
-        opening.initiate_connection()
-        self.transport.write(opening.data_to_send())
+        self._conn.initiate_connection()
+        self._say()
         idle = self._shared.limits.idle
         self.deadline = inf if idle is None else self._shared.sweep.now + idle
         self._shared.sweep.add(self)
 
+    def _say(self) -> None:
+        self.transport.write(self._conn.data_to_send())
+
     @override
     def dataReceived(self, data: bytes) -> None:
-        first = self._first
-        if first is None:
-            return  # it is being closed
+        if self._closing:
+            return
         self._seen += data
         try:
-            head = first.feed(data)
-        except PeekError:
-            # The channel says what is wrong.
-            self._stay()
+            events = self._conn.receive_data(data)
+        except ProtocolError:
+            self._close()
             return
-        if head is not None:
-            self._place(head)
-        elif len(self._seen) > MAX_UNREAD_BYTES:
+        self._say()
+        self._events += events
+        for event in events:
+            if isinstance(event, RequestReceived):
+                self._place(event.headers)
+                return
+            if isinstance(event, ConnectionTerminated):
+                self._finish()
+                return
+        if len(self._seen) > MAX_UNREAD_BYTES:
             self._stay()
 
-    def _place(self, head: Head) -> None:
+    def _place(self, headers: list[tuple[bytes, bytes]]) -> None:
         route, came = self._shared.route, self.came
         take = None
-        if route is not None and came is not None and self.transport.can_divert:
+        if (
+            route is not None
+            and came is not None
+            and self.transport.can_divert
+            and not objection_to(headers, self._shared.limits)
+        ):
             # A route reads no more of a head than there is in this one.
-            take = route(cast("RequestHead", head), came)
+            take = route(cast("RequestHead", head_of(headers)), came)
         if take is None or came is None:
             self._stay()
         elif len(self._seen) > MAX_UNREAD_BYTES:
@@ -110,31 +128,45 @@ class HTTP2Arrival(Protocol):
             self._leave(take, came)
 
     def _stay(self) -> None:
-        seen = self._seen
         self._forget()
-        channel = self._make_channel()
+        channel = self._make_channel(Begun(self._conn, self._events))
         channel.came = self.came
         # From now on it gets all that the transport has to tell.
         self.transport.wrappedProtocol = channel
         self._end()
         channel.makeConnection(self.transport)
-        channel.dataReceived(seen)
         if self._draining:
             channel.drain()
 
     def _leave(self, take: Take, came: Handoff) -> None:
-        seen = self._seen
         host: Any = self.transport.getHost()
         self._forget()
         sock = self.transport.divert()
         say_secure(came, (host.host, host.port) if hasattr(host, "port") else None)
         came.flags |= Flag.HTTP2
-        take(sock, seen)
+        take(sock, self._seen)
         self._end()
 
+    def _finish(self) -> None:
+        """
+        Close in good order: there is nothing to answer.
+        """
+        self._conn.close_connection()
+        self._close()
+
+    def _close(self) -> None:
+        """
+        Close when the client has been told what the state has to say.
+        """
+        self._closing = True
+        self._say()
+        self.transport.loseConnection()
+        stall = self._shared.limits.stall
+        self.deadline = inf if stall is None else self._shared.sweep.now + stall
+        self._shared.sweep.hasten(self)
+
     def _forget(self) -> None:
-        self._first = None
-        self._seen = b""
+        self._closing = True
         self._shared.sweep.discard(self)
 
     @override
@@ -149,11 +181,12 @@ class HTTP2Arrival(Protocol):
 
     def expire(self) -> None:
         """
-        Called by the sweep: the client has nothing to ask.
+        Called by the sweep: the client has nothing to ask, or does not take the end.
         """
-        self.deadline = inf
-        self._first = None
-        self.transport.abortConnection()
+        if self._closing:
+            self.transport.abortConnection()
+        else:
+            self._finish()
 
     def say_goodbye(self, code: int) -> bool:
         """

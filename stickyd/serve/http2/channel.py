@@ -35,6 +35,7 @@ from h2.exceptions import ProtocolError
 from priority import DuplicateStreamError
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.head import RequestHead
     from stickyd.serve.http.site import HTTPSite
+    from stickyd.serve.http2.begun import Begun
 
 #: Asks the client for an answer that shows that it has read our GOAWAY.
 _HEARD = b"farewell"
@@ -85,21 +87,32 @@ class HTTP2Channel(Sending):
     _parting = False  # the client will begin no more streams
     _stuck: tuple[int, float] | None = None  # how many had been sent when sending got stuck
 
-    def __init__(self, site: HTTPSite) -> None:
+    def __init__(self, site: HTTPSite, begun: Begun | None = None) -> None:
+        """
+        :param begun: what the client has said already; :obj:`None` for a new connection.
+        """
         self.shared = shared = site.shared
         super().__init__(shared.clock)
         self.site = self.factory = site
         self.requestFactory = site.requestFactory
-        self.conn = StrictConnection(shared.limits)
+        self._begun = begun
+        self.conn = StrictConnection(shared.limits) if begun is None else begun.conn
 
     # IProtocol
 
     @override
     def connectionMade(self) -> None:
-        super().connectionMade()
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self.shared.sweep.add(self)
         self._await_request()
+        begun, self._begun = self._begun, None
+        if begun is None:
+            self.conn.initiate_connection()
+            self._tryToWriteControlData()
+        else:
+            self._handle_all(begun.events)
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -111,6 +124,9 @@ class HTTP2Channel(Sending):
             self._lose_streams(Failure())
             self._close()
             return
+        self._handle_all(events)
+
+    def _handle_all(self, events: list[Any]) -> None:
         for event in events:
             if not self.closing:
                 self._handle(event)

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import RemoteSettingsChanged, SettingsAcknowledged
+from h2.errors import ErrorCodes
+from h2.events import (
+    PingAckReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    SettingsAcknowledged,
+)
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.logger import capturedLogs, formatEvent
@@ -21,6 +29,7 @@ from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Handoff
 from stickyd.serve.http.context import Shared
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http2.arrival import HTTP2Arrival
+from stickyd.serve.http2.begun import Begun
 
 if TYPE_CHECKING:
     from stickyd.affinity.peek.http1 import Head
@@ -58,8 +67,8 @@ class Channel:
 
     came: Handoff | None = None
 
-    def __init__(self) -> None:
-        self.data = b""
+    def __init__(self, begun: Begun) -> None:
+        self.begun = begun
         self.transport: Any = None
         self.drained = False
 
@@ -68,12 +77,6 @@ class Channel:
         Begin.
         """
         self.transport = transport
-
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        """
-        Hear.
-        """
-        self.data += data
 
     def drain(self) -> None:
         """
@@ -100,6 +103,7 @@ class Rig:
 
         self.shared = Shared(self.clock, HTTPLimits(**limits), route)
         self.arrival = HTTP2Arrival(self.shared, cast("Any", self._make_channel))
+        self.heard: list[Any] = []
         self.came = self.arrival.came = Handoff(-1, "192.0.2.1", 7, b"key")
         self.arrival.ended = self.ended.append
         self.transport = Diverting()
@@ -108,8 +112,8 @@ class Rig:
         self.client = H2Connection(H2Configuration())
         self.client.initiate_connection()
 
-    def _make_channel(self) -> Channel:
-        self.channels.append(Channel())
+    def _make_channel(self, begun: Begun) -> Channel:
+        self.channels.append(Channel(begun))
         return self.channels[-1]
 
     def request(self, *more: tuple[str, str]) -> bytes:
@@ -119,6 +123,17 @@ class Rig:
         self.client.send_headers(1, [*FIELDS, *more], end_stream=False)
         data: bytes = self.client.data_to_send()
         return data
+
+    def exchange(self, data: bytes = b"") -> list[Any]:
+        """
+        Carry this, and what the client has to say, there, and what is said back.
+
+        :return: all that the client has heard.
+        """
+        self.arrival.dataReceived(data + self.client.data_to_send())
+        self.heard += self.client.receive_data(self.transport.value())
+        self.transport.clear()
+        return self.heard
 
     def close(self) -> None:
         """
@@ -130,17 +145,40 @@ class Rig:
         self.shared.sweep.stop()
 
 
-def test_client_is_not_kept_waiting_for_settings() -> None:
+def test_fault_12_client_is_answered_before_its_first_request() -> None:
     """
-    They come at once; nothing is acknowledged, as that is for the channel.
+    Fault 12: our settings come at once, and the client's and its PINGs are acknowledged,
+    though it has no request yet.
     """
     rig = Rig(away=False)
-    rig.arrival.dataReceived(rig.client.data_to_send())
-    heard = [type(event) for event in rig.client.receive_data(rig.transport.value())]
-    assert RemoteSettingsChanged in heard
-    assert SettingsAcknowledged not in heard
+    rig.exchange()
+    rig.client.ping(b"12345678")
+    heard = [type(event) for event in rig.exchange()]
+    assert heard == [RemoteSettingsChanged, SettingsAcknowledged, PingAckReceived]
     assert not rig.heads
     rig.shared.sweep.stop()
+
+
+def test_fault_12_nothing_is_answered_twice() -> None:
+    """
+    Fault 12: the owner of a connection that goes has its state without having said anything;
+    then it answers as the first one would have.
+    """
+    rig = Rig(away=True)
+    rig.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100_000})
+    rig.client.ping(b"12345678")
+    rig.exchange(rig.request())
+    ((_, said),) = rig.taken
+    begun = Begun.elsewhere(rig.shared.limits, said)
+    assert begun.conn.data_to_send() == b""
+    assert begun.conn.remote_settings.initial_window_size == 100_000
+    assert begun.conn.local_settings.max_header_list_size == (
+        rig.arrival._conn.local_settings.max_header_list_size
+    )
+    assert [type(event) for event in begun.events].count(RequestReceived) == 1
+    begun.conn.send_headers(1, [(":status", "204")], end_stream=True)
+    rig.client.receive_data(begun.conn.data_to_send())
+    rig.close()
 
 
 @pytest.mark.parametrize("size", [1, 10_000])
@@ -154,7 +192,8 @@ def test_connection_stays(size: int) -> None:
         assert not rig.channels
         rig.arrival.dataReceived(data[start : start + size])
     (channel,) = rig.channels
-    assert channel.data == data
+    assert [type(event) for event in channel.begun.events].count(RequestReceived) == 1
+    assert channel.begun.conn is rig.arrival._conn
     assert channel.came is rig.came
     assert rig.transport.wrappedProtocol is channel
     assert rig.ended == [rig.arrival]
@@ -191,33 +230,72 @@ def test_too_much_to_be_handed_over_stays() -> None:
     with capturedLogs() as events:
         rig.arrival.dataReceived(data)
     assert "belongs elsewhere" in str(formatEvent(events[-1]))
-    assert rig.channels[0].data == data
+    assert [type(e) for e in rig.channels[0].begun.events].count(RequestReceived) == 1
     assert rig.came.flags == Flag.PLACED
     rig.shared.sweep.stop()
 
 
 @pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(30)]
+    ("data", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", ErrorCodes.PROTOCOL_ERROR),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(30), ErrorCodes.PROTOCOL_ERROR),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\1\4\0\0\0\0\0x", ErrorCodes.FRAME_SIZE_ERROR),
+    ],
 )
-def test_nonsense_is_answered_by_the_channel(data: bytes) -> None:
+def test_fault_12_nonsense_is_told(data: bytes, code: ErrorCodes) -> None:
     """
-    What is no HTTP/2 stays, to be told what is wrong.
+    Fault 12: what breaks the rules before the first request gets its GOAWAY too, and no more.
     """
     rig = Rig(away=True)
     rig.arrival.dataReceived(data)
-    assert rig.channels[0].data == data
+    said = rig.transport.value()
+    assert said.endswith(GoAwayFrame(0, error_code=code).serialize())
+    assert not rig.transport.connected
+    rig.arrival.dataReceived(data)
+    assert rig.transport.value() == said
     assert not rig.heads
+    assert not rig.channels
+    rig.shared.sweep.stop()
+
+
+def test_request_that_is_none_is_answered_here() -> None:
+    """
+    One that will be refused needs no tunnel to be so.
+    """
+    rig = Rig(away=True)
+    rig.client.send_headers(1, [*FIELDS[:3], (":path", "/a b")])
+    rig.exchange()
+    assert not rig.heads
+    assert rig.channels
+    rig.shared.sweep.stop()
+
+
+def test_client_that_leaves_before_its_first_request() -> None:
+    """
+    A GOAWAY of the client is answered with ours, and the end.
+    """
+    rig = Rig(away=False)
+    rig.exchange()
+    rig.client.close_connection()
+    rig.exchange()
+    assert not rig.transport.connected
+    assert not rig.channels
     rig.shared.sweep.stop()
 
 
 def test_silent_client_is_thrown_out() -> None:
     """
-    After the time for idle connections.
+    After the time for idle connections, in good order; or else not.
     """
-    rig = Rig(away=False, idle=10.0)
+    rig = Rig(away=False, idle=10.0, stall=5.0)
+    rig.transport.loseConnection = lambda: None  # type: ignore[method-assign]  # it takes its time
     rig.clock.pump([1.0] * 9)
-    assert rig.transport.aborts == 0
+    assert not rig.transport.value().endswith(GoAwayFrame(0).serialize())
     rig.clock.pump([1.0] * 4)
+    assert rig.transport.value().endswith(GoAwayFrame(0).serialize())
+    assert rig.transport.aborts == 0
+    rig.clock.pump([1.0] * 7)
     assert rig.transport.aborts == 1
     rig.shared.sweep.stop()
 
@@ -228,12 +306,12 @@ def test_drain_grants_one_request() -> None:
     """
     rig = Rig(away=False)
     rig.arrival.release(None)
-    rig.arrival.dataReceived(rig.request())
+    rig.exchange(rig.request())
     assert rig.channels[0].drained
     late = Rig(away=False)
     late.arrival.drain()
     late.clock.pump([1.0] * 5)
-    assert late.transport.aborts == 1
+    assert not late.transport.connected
     rig.shared.sweep.stop()
     late.shared.sweep.stop()
 
