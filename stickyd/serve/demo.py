@@ -62,14 +62,23 @@ class Counter(Resource):
         hits.count += 1
         return self._line % hits.count
 
+    def session_ids(self, request: Request) -> list[bytes]:
+        """
+        Tell by which id the session of a request is found.
+        """
+        return [_uid_of(getattr(request.getClientAddress(), "host", ""))]
+
     def _find(self, client: str, request: Any) -> _Hits:
-        uid = b"address:" + client.encode()
+        uid = _uid_of(client)
         live = self._sessions.find(uid)
         if live is None:
             came = request.channel.came
             live = self._sessions.create(b"" if came is None else identity_of(came), uid=uid)
             # So that it is there when sessions are carried.
             live.save()
+            if self._sessions.forwards:
+                # The others have left already: it follows them before its client hears of it.
+                request.hold_sessions()
         hits = self._hits[client] = _Hits(live)
         live.call_before_leaving(hits.store)
 
@@ -78,3 +87,7 @@ class Counter(Resource):
 
         live.call_when_gone(gone)
         return hits
+
+
+def _uid_of(client: str) -> bytes:
+    return b"address:" + client.encode()

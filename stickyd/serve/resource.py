@@ -95,6 +95,8 @@ class ResourceHost:
             if sessions is None
             else StickySite(root, shared, log, sessions)
         )
+        if sessions is not None:
+            sessions.call_before_export(self._hold_sessions)
         self._readiness = readiness
         self._tls = tls
         self._channels: set[Connection] = set()
@@ -219,6 +221,15 @@ class ResourceHost:
         self._quiet.append((busy, quiet))
         self._look_for_quiet()
         return quiet
+
+    def _hold_sessions(self) -> None:
+        """
+        Keep the sessions here that requests under way may still ask for.
+        """
+        for channel in self._channels:
+            if channel.busy:
+                for request in channel.unanswered:
+                    request.hold_sessions()
 
     def _look_for_quiet(self) -> None:
         for entry in [entry for entry in self._quiet if not entry[0]]:

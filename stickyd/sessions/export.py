@@ -13,7 +13,7 @@ from stickyd.sessions.answers import now
 from stickyd.sessions.transfer import fits, join, line_pair, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from stickyd.interfaces import ISessionStore
     from stickyd.sessions.live import LiveSession
@@ -38,13 +38,20 @@ class Export:
         live: Mapping[bytes, LiveSession],
         select: Callable[[SessionRecord], bool] | None,
         limit: int,
+        prepare: Callable[[], object],
+        uids: Iterable[bytes] | None = None,
     ) -> None:
         """
         :param store: is local.
         :param live: the sessions in use, by id.
         :param select: leaves those for which it is false.
         :param limit: the most bytes of a chunk.
+        :param prepare: called before the first session is looked at, and whenever others
+            had their turn since: those hold now what must not leave.
+        :param uids: look at these alone; at all by default.
         """
+        self._prepare = prepare
+        self._uids = uids
         self._store = store
         self._live = live
         self._select = select
@@ -58,11 +65,10 @@ class Export:
         """
         :return: the chunks.
         """
+        self._prepare()
         try:
-            for batch in self._store.enumerate(_BATCH):
-                for record in now(batch):
-                    if self._select is None or self._select(record):
-                        yield from self._take(record.uid)
+            for uid in self._wanted():
+                yield from self._take(uid)
             if self._pairs:
                 yield self._chunk()
         except Exception:
@@ -70,10 +76,20 @@ class Export:
                 now(self._store.adopt(record))
             raise
 
+    def _wanted(self) -> Iterator[bytes]:
+        if self._uids is not None:
+            yield from self._uids
+            return
+        for batch in self._store.enumerate(_BATCH):
+            for record in now(batch):
+                if self._select is None or self._select(record):
+                    yield record.uid
+
     def _take(self, uid: bytes) -> Iterator[bytes]:
         pair = self._write(uid)
         if pair is not None and self._pairs and not fits(self._size + len(pair), self._limit):
             yield self._chunk()
+            self._prepare()
             # While the chunk was away, anything may have happened to this session.
             pair = self._write(uid)
         if pair is None:
@@ -117,6 +133,7 @@ class Export:
     def _parts(self, record: SessionRecord) -> Iterator[bytes]:
         try:
             yield from split(record, self._limit)
+            self._prepare()
         except GeneratorExit:
             # Whoever has the first parts has nothing yet.
             now(self._store.adopt(record))

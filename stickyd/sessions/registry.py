@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from twisted.internet.defer import DeferredList, fail, succeed
 from twisted.logger import Logger
 
-from stickyd.errors import NoSuchSession, TransferError
+from stickyd.errors import NoSuchSession, SessionMoved, TransferError
 from stickyd.sessions.answers import now
 from stickyd.sessions.export import Export
 from stickyd.sessions.live import LiveSession
@@ -18,7 +18,7 @@ from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry, Session
 from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -46,7 +46,9 @@ class SessionRegistry:
     fails with :exc:`stickyd.errors.SessionMoved`, and so does who still tries to change
     one.  So nothing is written twice.  A chunk that could not be delivered is given to
     :meth:`import_chunk` here, and its sessions are back.  Sessions that a request is
-    using do not leave: wait for :meth:`when_released`, and export again.
+    using do not leave.  They follow when it lets go of them, if :meth:`forward` was told
+    how; or wait for :meth:`stickyd.sessions.live.LiveSession.when_released`, and export
+    again.
 
     :ivar store: where the records are.
     :ivar clock: gives the time, seconds since 1970.
@@ -81,6 +83,8 @@ class SessionRegistry:
         self._sweep_interval = sweep
         self._sweep_call: IDelayedCall | None = None
         self._stopped = False
+        self._before_export: list[Callable[[], object]] = []
+        self._forward: Callable[[LiveSession], Deferred[None] | None] | None = None
         store.observe(self.gone)
 
     def create(
@@ -153,17 +157,55 @@ class SessionRegistry:
             if live.held and live.ended is None and (select is None or select(live))
         ]
 
-    def when_released(self, sessions: list[LiveSession]) -> Deferred[None]:
+    def call_before_export(self, callback: Callable[[], object]) -> None:
         """
-        :return: fires when each of them has been let go of once.
+        Have ``callback`` called before sessions leave.  It holds those that requests under
+        way may still ask for.
         """
-        waiting = DeferredList([session.when_released() for session in sessions])
-        return waiting.addCallback(lambda _: None)
+        self._before_export.append(callback)
+
+    def forward(self, send: Callable[[LiveSession], Deferred[None] | None] | None) -> None:
+        """
+        Have what requests let go of from now on follow those that have left.
+
+        :param send: called with each such session; gives what fires, and never fails, when
+            the session is where it belongs, or :obj:`None` if it stays.  :obj:`None` to have
+            none follow any more.
+        """
+        self._forward = send
+
+    @property
+    def forwards(self) -> bool:
+        """
+        Whether sessions follow those that have left.
+        """
+        return self._forward is not None
+
+    def let_go(self, live: LiveSession) -> Deferred[None] | None:
+        """
+        Say that what :meth:`stickyd.sessions.live.LiveSession.hold` announced is done and
+        saved.
+
+        :return: fires when the session is where it belongs; :obj:`None` if that is here.
+        """
+        live.release()
+        return None if self._forward is None else self._forward(live)
+
+    def has_moved(self, uid: bytes) -> bool:
+        """
+        Tell whether a session of a local store has left for another worker.  That is no use.
+        """
+        try:
+            now(self.store.load(uid))
+        except SessionMoved:
+            return True
+        return False
 
     def export_batches(
         self,
         select: Callable[[SessionRecord], bool] | None = None,
         max_bytes: int = CHUNK,
+        uids: Iterable[bytes] | None = None,
     ) -> Iterator[bytes]:
         """
         Take sessions out, to be carried to another worker.  None from a store that is
@@ -171,6 +213,8 @@ class SessionRegistry:
 
         :param select: leaves those here for which it is false.
         :param max_bytes: the most bytes of a chunk, 32,768 or more.
+        :param uids: the ids of those that shall leave; all by default.  ``select`` is not
+            asked about them.
         :return: chunks.  Each session leaves when the chunk that has it, or the
             first part of it, is given out; one of which not all parts were
             taken comes back when the iterator is closed.
@@ -180,7 +224,11 @@ class SessionRegistry:
             raise ValueError(f"a chunk must have room for {CHUNK_LEAST} bytes, not {max_bytes}")
         if not self.store.local:
             return iter(())
-        return Export(self.store, self._live, select, max_bytes).chunks()
+        return Export(self.store, self._live, select, max_bytes, self._prepare, uids).chunks()
+
+    def _prepare(self) -> None:
+        for callback in self._before_export:
+            callback()
 
     def import_chunk(self, chunk: bytes) -> Deferred[int]:
         """
@@ -192,6 +240,14 @@ class SessionRegistry:
             with :exc:`stickyd.errors.TransferError` if it is not a chunk; nothing of it
             is stored then.  A session for which the store has no room is logged.
         """
+        return self.take_in(chunk).addCallback(len)
+
+    def take_in(self, chunk: bytes) -> Deferred[list[SessionRecord]]:
+        """
+        Do the same.
+
+        :return: fires with the sessions that are stored now and were not before.
+        """
         try:
             records = self._reader.read(chunk)
         except TransferError:
@@ -201,7 +257,9 @@ class SessionRegistry:
             self.store.adopt(record).addCallbacks(self._adopted, self._refused, (record,))
             for record in records
         ]
-        return DeferredList(adopted).addCallback(lambda pairs: sum(count for _, count in pairs))
+        return DeferredList(adopted).addCallback(
+            lambda stored: [record for record, (_, new) in zip(records, stored, strict=True) if new]
+        )
 
     def stop(self) -> None:
         """
@@ -259,12 +317,12 @@ class SessionRegistry:
         self._log.failure("sessions: the search for sessions that are over has failed", failure)
         self._swept(False)
 
-    def _adopted(self, stored: bool, record: SessionRecord) -> int:
+    def _adopted(self, stored: bool, record: SessionRecord) -> bool:
         if stored:
             # What anybody has of an earlier version of it here is out of date.
             self.gone(record.uid, EndReason.SUPERSEDED)
-        return int(stored)
+        return stored
 
-    def _refused(self, failure: Failure) -> int:
+    def _refused(self, failure: Failure) -> bool:
         self._log.failure("sessions: a session that was carried here is lost", failure)
-        return 0
+        return False

@@ -40,7 +40,7 @@ class Follower(ControlProtocol):
     @Sessions.responder
     def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
         assert self.serving is not None
-        return self.serving.sessions.import_chunk(chunk).addCallback(lambda _: {})
+        return self.serving.retirement.take_in(chunk).addCallback(lambda _: {})
 
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.logger import Logger
 
 from stickyd.affinity.client_identity import identity_of
 from stickyd.handoff.frame import BY_KEY, Flag
+from stickyd.worker.session_moves import SessionMoves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
+    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from stickyd.handoff.frame import Handoff
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from stickyd.worker.slot_map import SlotMap
 
 #: Seconds that sessions wait for requests that have not begun to answer.  What takes longer
-#: is finished here, while the others are served where they belong.
+#: is finished here, with the sessions that it may ask for, while the others are served where
+#: they belong.
 REQUEST_SECONDS = 2.0
 
 
@@ -41,8 +42,6 @@ class Retirement:
     :ivar target_of: the slot of an identity; ours, until we are told where the others' are.
     :ivar leaving: whether this worker finishes, and shall begin nothing that goes.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -56,12 +55,11 @@ class Retirement:
         :param send_sessions: sends a chunk to the worker of a slot; fires when it has it.
         """
         self._host = host
-        self._sessions = sessions
+        self._clock = sessions.clock
         self._outbox = outbox
-        self._send_sessions = send_sessions
         self._places = places
-        self._walks = DeferredLock()
-        self._next_walk: Deferred[None] | None = None
+        self._changes = 0
+        self._moves = SessionMoves(sessions, send_sessions, self._destination)
         self.target_of: Callable[[bytes], int] = lambda identity: self.slot
         self._everything = self.leaving = False
 
@@ -88,13 +86,21 @@ class Retirement:
             hold follows.
         """
         self._everything = slots == 0
+        self._changes = self._places.changes
+        self._moves.begin()
         if slots:
             self._places.update(slots, standing)
             self.target_of = self._places.home_of
         quiet = self._host.release(lambda came: self._goes(identity_of(came)), self._give)
-        quiet.addTimeout(REQUEST_SECONDS, self._sessions.clock)
+        quiet.addTimeout(REQUEST_SECONDS, self._clock)
         quiet.addErrback(_expect_timeout)
-        return quiet.addCallback(lambda _: self._carry_sessions()).addCallback(self._carry_late)
+        return quiet.addCallback(lambda _: self._moves.carry_all())
+
+    def take_in(self, chunk: bytes) -> Deferred[None]:
+        """
+        Take in sessions; see :meth:`stickyd.worker.session_moves.SessionMoves.take_in`.
+        """
+        return self._moves.take_in(chunk)
 
     def divert(self, handoff: Handoff) -> bool:
         """
@@ -113,71 +119,20 @@ class Retirement:
         Give nothing away any more: there is no successor after all.
         """
         self._everything = False
+        self._moves.end()
         self.target_of = lambda identity: self.slot
 
     def _goes(self, identity: bytes) -> bool:
         return self._everything or self.target_of(identity) != self.slot
 
-    # sessions
-
-    def _carry_sessions(self) -> Deferred[None]:
-        """
-        Carry every session that goes and that no request uses, as they are from now on.
-
-        One walk over the store at a time; who asks while one goes on shares the next.
-
-        :return: fires when the walk is done, or has failed and was logged.
-        """
-        done: Deferred[None] = Deferred()
-        if self._next_walk is not None:
-            self._next_walk.addCallback(done.callback)
-            return done
-        self._next_walk = Deferred()
-        self._next_walk.addCallback(done.callback)
-        self._walks.run(self._walk)
-        return done
-
-    def _walk(self) -> Deferred[None]:
-        walk, self._next_walk = self._next_walk, None
-        assert walk is not None
-        return (
-            Deferred.fromCoroutine(self._carry())
-            .addErrback(
-                lambda failure: self._log.failure("Sessions could not be given away", failure)
-            )
-            .addCallback(walk.callback)
-        )
-
-    async def _carry(self) -> None:
-        targets = {self.slot} if self._everything else {
-            target
-            for batch in self._sessions.store.enumerate(256)
-            for record in await batch
-            if (target := self.target_of(record.key)) != self.slot
-        }  # fmt: skip
-        for target in targets:
-            for chunk in self._sessions.export_batches(
-                lambda record, target=target: (
-                    self._everything  # type: ignore[misc]
-                    or self.target_of(record.key) == target
-                )
-            ):
-                try:
-                    await self._send_sessions(target, chunk)
-                except Exception:
-                    # They are back here: better than nowhere.
-                    await self._sessions.import_chunk(chunk)
-                    raise
-
-    def _carry_late(self, _: object) -> None:
-        """
-        Have the sessions that requests still use follow when these are done.
-        """
-        busy = self._sessions.busy(lambda live: self._goes(live.key))
-        if busy:
-            self._sessions.when_released(busy).addCallback(
-                lambda _: self._carry_sessions()
-            ).addCallback(self._carry_late)
+    def _destination(self, identity: bytes) -> int | None:
+        if not self._everything:
+            target = self.target_of(identity)
+            return None if target == self.slot else target
+        if self._changes == self._places.changes or not identity:
+            return self.slot
+        # The slots have changed since we were relieved: the successor may not have it.
+        return self._places.home_of(identity)
 
     # connections
 
@@ -192,7 +147,7 @@ class Retirement:
         handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
         if handoff is not None:
             # The session that its last request used must be there before it is.
-            self._outbox.send_after(self._carry_sessions(), handoff)
+            self._outbox.send_after(self._moves.carry_all(), handoff)
 
     def settled(self) -> Deferred[None]:
         """
@@ -201,7 +156,7 @@ class Retirement:
         :return: fires when the primary has everything that was given away.
         """
         # The walk comes first: connections wait for it.
-        return self._carry_sessions().addCallback(lambda _: self._outbox.when_empty())
+        return self._moves.carry_all().addCallback(lambda _: self._outbox.when_empty())
 
 
 def _expect_timeout(failure: Failure) -> None:

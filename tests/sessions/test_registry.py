@@ -425,7 +425,7 @@ def test_hold_and_release() -> None:
     live.hold()
     assert world.registry.busy() == [live]
     assert world.registry.busy(lambda session: session is free) == []
-    waiting = world.registry.when_released([live, free])
+    waiting = live.when_released()
     live.release()
     assert not waiting.called
     live.release()

@@ -306,7 +306,7 @@ def test_held_sessions_wait(clock: Clock) -> None:
     held.hold()
     assert new.take_in(*old.registry.export_batches()) == 1
     assert free.ended is EndReason.MOVED
-    waiting = old.registry.when_released(old.registry.busy())
+    waiting = held.when_released()
     held.data["n"] = 3
     now(held.save())
     held.release()

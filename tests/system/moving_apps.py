@@ -8,16 +8,20 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.websocket import WebSocketResource
 from typing_extensions import override
 
+from stickyd.errors import SessionMoved
 from stickyd.interfaces import ISessionData
 from tests.system.apps import Held, Mirror, Spin, own_slot
+from tests.system.gate import VARIABLE
 
 if TYPE_CHECKING:
-    from twisted.python.failure import Failure
     from twisted.web.server import Request
     from twisted.web.websocket import WebSocketTransport
 
@@ -41,6 +45,39 @@ class Visits(Resource):
         data = request.getSession(ISessionData)
         data["hits"] = data.get("hits", 0) + 1
         return b"Worker %d session hits: %d\n" % (os.getpid(), data["hits"])
+
+
+class _Counted(Protocol):
+    """
+    Counts once the gate opens.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        try:
+            self._request.write(Visits().render(self._request))
+            self._request.finish()
+        except SessionMoved:
+            self._request.processingFailed(Failure())
+
+
+class Hesitating(Resource):
+    """
+    Counts as :class:`Visits`, but asks for the session only when the gate opens.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> int:
+        from twisted.internet import reactor
+
+        endpoint = UNIXClientEndpoint(reactor, os.environ[VARIABLE])
+        connectProtocol(endpoint, _Counted(request))
+        return NOT_DONE_YET
 
 
 class Grow(Resource):
@@ -141,10 +178,11 @@ class Echoes:
 
 def site() -> Resource:
     """
-    All of them: ``/visits``, ``/grow``, ``/busy``, ``/ws``, ``/held``, ``/spin``.
+    All of them: ``/visits``, ``/hesitating``, ``/grow``, ``/busy``, ``/ws``, ``/held``, ``/spin``.
     """
     root = Resource()
     root.putChild(b"visits", Visits())
+    root.putChild(b"hesitating", Hesitating())
     root.putChild(b"grow", Grow())
     root.putChild(b"busy", Busy())
     root.putChild(b"ws", WebSocketResource(Echoes()))

@@ -63,8 +63,8 @@ class H2Client:
     :ivar ended: the code of each stream that the server has reset, or 0 for a whole response.
     """
 
-    def __init__(self, server: Server) -> None:
-        plain = Client(server.target)
+    def __init__(self, server: Server, source: str = "127.0.0.1") -> None:
+        plain = Client(server.target, source)
         context = client_context()
         context.set_alpn_protocols(["h2"])
         self._socket = context.wrap_socket(plain.socket, server_hostname="localhost")
@@ -97,6 +97,35 @@ class H2Client:
                 self._read()
         self._socket.sendall(connection.data_to_send())
         return stream
+
+    def begin(self, *fields: tuple[str, str], path: str) -> int:
+        """
+        Send the head of a request that has a body.
+
+        :return: its stream.
+        """
+        stream: int = self._connection.get_next_available_stream_id()
+        head = [(":method", "POST"), (":scheme", "https"), (":authority", "localhost"),
+                (":path", path), *fields]  # fmt: skip
+        self._connection.send_headers(stream, head)
+        self._socket.sendall(self._connection.data_to_send())
+        return stream
+
+    def end(self, stream: int, body: bytes) -> None:
+        """
+        Send the body of a request that was begun.
+        """
+        self._connection.send_data(stream, body, end_stream=True)
+        self._socket.sendall(self._connection.data_to_send())
+
+    def whole(self, stream: int) -> tuple[str, dict[str, str]]:
+        """
+        Wait for a whole response.
+
+        :return: its body, and its head.
+        """
+        assert self.outcome(stream) == 0
+        return self._bodies[stream].decode(), self._heads[stream]
 
     def _read(self) -> None:
         data = self._socket.recv(65536)

@@ -74,6 +74,14 @@ class Leaving(Incoming):
             return bool(self._kept) or self._serving
         return not request.startedWriting
 
+    @property
+    def unanswered(self) -> list[Any]:
+        """
+        The requests under way whose responses have not begun: one, or none.
+        """
+        request = self._request
+        return [] if request is None or request.startedWriting else [request]
+
     def detach(self) -> tuple[socket, bytes]:
         """
         Give the connection away; see :class:`stickyd.interfaces.IDetachable`.

@@ -56,3 +56,7 @@ class StickySite(SessionSite, HTTPSite):
         self.session_registry = sessions
         self.session_cookie = SessionCookie()
         self.session_key = _key_of
+        ids = getattr(resource, "session_ids", None)
+        if ids is not None:
+            # It finds its sessions by something else than a cookie.
+            self.session_ids = ids

@@ -50,6 +50,7 @@ class HTTP2Arrival(Protocol):
     _log = Logger()
 
     busy = False  # no request is under way
+    unanswered: tuple[Any, ...] = ()
     came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated

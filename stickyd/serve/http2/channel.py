@@ -171,11 +171,7 @@ class HTTP2Channel(Sending):
             self._refuse(number, status, event.stream_ended is not None)
             return
         if self._belongs_elsewhere(headers):
-            # It was not begun, so the client makes it again, whatever its method (RFC 9113,
-            # 8.7): on another connection, as it is told first that this one takes no more.
-            # Browsers do; of a 421, which curl and Go take as the answer, no more than a few.
-            self.drain()
-            self.conn.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+            self._turn_away(number)
             return
         self.shared.requests += 1
         if any(name == b":authority" for name, _ in headers):
@@ -186,19 +182,43 @@ class HTTP2Channel(Sending):
             host = getattr(self.getPeer(), "host", "")
             visit = self.shared.reception.begin(host, self._isSecure(), headers)
             headers = visit.pairs
+        stream = HTTP2Stream(number, self, headers, self.requestFactory, self.site, self.factory)
+        if self._session_has_left(stream):
+            self._turn_away(number)
+            return
         if not self.streams:
             self._await_progress()
         # As Twisted's own, but for the class.
         self._streamCleanupCallbacks[number] = Deferred()
         self._outboundStreamQueues[number] = deque()
         self._insert(number)
-        stream = HTTP2Stream(number, self, headers, self.requestFactory, self.site, self.factory)
         stream.heard = self.shared.sweep.now
         if event.stream_ended is None:
             stream.expect_body()
         if visit is not None:
             stream.receive(visit)
         self.streams[number] = stream
+
+    def _turn_away(self, number: int) -> None:
+        """
+        Have the client make a request again, on another connection.
+
+        It was not begun, so they do, whatever its method (RFC 9113, 8.7), as they are told
+        first that this connection takes no more.  Browsers do; of a 421, which curl and Go
+        take as the answer, no more than a few.
+        """
+        self.drain()
+        self.conn.reset_stream(number, ErrorCodes.REFUSED_STREAM)
+
+    def _session_has_left(self, stream: HTTP2Stream) -> bool:
+        """
+        Whether a request that comes while this worker is relieved may ask for a session that
+        has gone before it.
+        """
+        registry = getattr(self.site, "session_registry", None)
+        if registry is None or not registry.forwards:
+            return False
+        return any(registry.has_moved(uid) for uid in self.site.session_ids(stream._request))
 
     def _belongs_elsewhere(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """
@@ -415,7 +435,15 @@ class HTTP2Channel(Sending):
         Whether a request is under way whose response has not begun: what it does to its
         session is not saved yet.
         """
-        return any(not stream._request.startedWriting for stream in self.streams.values())
+        return bool(self.unanswered)
+
+    @property
+    def unanswered(self) -> list[Any]:
+        """
+        The requests under way whose responses have not begun.
+        """
+        requests = [stream._request for stream in self.streams.values()]
+        return [request for request in requests if not request.startedWriting]
 
     def say_goodbye(self, code: int) -> bool:
         """

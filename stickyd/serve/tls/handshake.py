@@ -33,6 +33,7 @@ class Handshake(Protocol):
     """
 
     busy = False  # no request is under way
+    unanswered: tuple[Any, ...] = ()
     came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated

@@ -81,6 +81,7 @@ class Tunnel:
     """
 
     busy = False  # requests are under way elsewhere
+    unanswered: tuple[Any, ...] = ()
     came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.registry import SessionRegistry
     from stickyd.sessions.web.session import Session
     from stickyd.sessions.web.site import SessionSite
 
@@ -51,6 +52,8 @@ class SessionRequestMixin(_Base):
     # Used by this request, and not saved since.
     _sessions_held: tuple[Session, ...] = ()
     _sessions_work: tuple[Deferred[None], ...] = ()
+    # Whether all that it does before its response begins is saved, or being saved.
+    _sessions_settled = False
     # Loaded for this request: the registry does not keep what nobody uses.
     _sessions_loaded: tuple[LiveSession, ...] = ()
     # What waits to be written until the sessions are saved.
@@ -88,9 +91,7 @@ class SessionRequestMixin(_Base):
                 if session.live.ended is EndReason.MOVED:
                     raise SessionMoved("this session has moved to another worker")
                 session = self._find_session(secure) or self._make_session(secure)
-        if session not in self._sessions_held:
-            session.live.hold()
-            self._sessions_held += (session,)
+        self._hold_session(session)
         if secure:
             self._secureSession = cast("Any", session)  # there it seems to be None forever
         else:
@@ -120,6 +121,26 @@ class SessionRequestMixin(_Base):
             self._sessions_work += (work,)
         self._send_cookie(session)
         return session
+
+    def hold_sessions(self) -> None:
+        """
+        Keep the sessions that this request may ask for from being carried away before its
+        response begins.  Called by whoever has sessions leave, on requests that are under
+        way; their bodies need not be here yet.
+        """
+        if self._sessions_settled:
+            return
+        site: SessionSite = cast("Any", self.channel).site
+        for uid in site.session_ids(self):
+            try:
+                self._hold_session(site.getSession(uid))
+            except (NoSuchSession, SessionMoved):
+                pass  # it is nobody's, or has gone
+
+    def _hold_session(self, session: Session) -> None:
+        if session not in self._sessions_held:
+            session.live.hold()
+            self._sessions_held += (session,)
 
     @override
     def write(self, data: bytes) -> None:
@@ -220,9 +241,10 @@ class SessionRequestMixin(_Base):
         work, self._sessions_work = self._sessions_work, ()
         sessions, self._sessions_held = self._sessions_held, ()
         settling = [session.settle().addErrback(_ended_meanwhile) for session in sessions]
+        registry = sessions[0].site.session_registry
         for session, deferred in zip(sessions, settling, strict=True):
-            deferred.addBoth(_release, session.live)
-        if not work and len(settling) == 1:
+            deferred.addBoth(_let_go, registry, session.live)
+        if not work and len(settling) == 1 and not registry.forwards:
             return settling[0]
         # All of them have an end before the first failure is told.
         return DeferredList([*work, *settling], consumeErrors=True).addCallback(_first_failure)
@@ -233,7 +255,13 @@ class SessionRequestMixin(_Base):
 
         :param may_fail: whether the request may fail for it.
         """
-        if not self._sessions_work and all(session.settled for session in self._sessions_held):
+        self._sessions_settled = True
+        registry = self._sessions_held[0].site.session_registry
+        if (
+            not self._sessions_work
+            and not registry.forwards
+            and all(session.settled for session in self._sessions_held)
+        ):
             # Most requests only look: no Deferred for them.
             sessions, self._sessions_held = self._sessions_held, ()
             for session in sessions:
@@ -269,9 +297,9 @@ class SessionRequestMixin(_Base):
         self._session_log.failure("session: what a request did to it is lost", failure)
 
 
-def _release(result: Any, live: LiveSession) -> Any:
-    live.release()
-    return result
+def _let_go(result: Any, registry: SessionRegistry, live: LiveSession) -> Any:
+    following = registry.let_go(live)
+    return result if following is None else following.addCallback(lambda _: result)
 
 
 def _ended_meanwhile(failure: Failure) -> None:

@@ -19,7 +19,7 @@ from stickyd.sessions.web.request import SessionRequestMixin
 from stickyd.sessions.web.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from twisted.web.resource import IResource
 
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 def _no_key(request: server.Request) -> bytes:
     return b""
+
+
+def _named_by_cookies(request: server.Request) -> Iterable[bytes]:
+    cookies: dict[bytes, bytes] = request.received_cookies
+    return list(cookies.values())
 
 
 def with_sessions(request_class: type[server.Request]) -> type[server.Request]:
@@ -53,7 +58,11 @@ class SessionSite(server.Site):
     :ivar session_registry: all sessions.
     :ivar session_cookie: how the cookie looks.
     :ivar session_key: tells a request's affinity key, which a session remembers.
+    :ivar session_ids: tells the ids by which a request may ask for sessions, so that these
+        do not leave before it has; by default whatever its cookies say.
     """
+
+    session_ids: Callable[[server.Request], Iterable[bytes]] = staticmethod(_named_by_cookies)
 
     sessions: dict[bytes, Session]
     sessionFactory: type[Session] = Session  # noqa: N815 -- twisted.web's name

@@ -606,6 +606,27 @@ def test_drain_finishes_what_is_under_way() -> None:
     assert wire.told(StreamReset, third)[0].error_code == ErrorCodes.REFUSED_STREAM
 
 
+def test_fault_10_stream_whose_session_has_left() -> None:
+    """
+    Fault 10: a stream that begins when its session has gone to another worker already is
+    refused before it is begun, so the client makes it again, there; others are served.
+    """
+    wire = begun()
+    registry = wire.site.session_registry
+    session = wire.site.makeSession()
+    registry.forward(lambda live: None)
+    list(registry.export_batches())
+    wire.client.send_headers(
+        1, [*GET, ("cookie", f"TWISTED_SESSION={session.uid.decode()}")], end_stream=True
+    )
+    wire.feed(wire.client.data_to_send())
+    refusal = RstStreamFrame(1, error_code=ErrorCodes.REFUSED_STREAM).serialize()
+    assert refusal in wire.transport.value()
+    assert wire.goaways() == [(ErrorCodes.NO_ERROR, 2**31 - 1)]
+    assert not wire.requests
+    assert not wire.channel.streams
+
+
 def test_busy_until_the_response_has_begun() -> None:
     """
     A connection counts as busy as long as a request of it has no response.

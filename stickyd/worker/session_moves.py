@@ -1,0 +1,198 @@
+"""
+Carrying sessions to the workers that own them from now on.
+
+All that no request can ask for any more leave in one walk over the store.  The others are
+held by their requests, each until its response is about to begin, and then follow one by
+one; the response waits for that, so its client's next request finds the session where it
+belongs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from twisted.python.failure import Failure
+
+    from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.registry import SessionRegistry
+
+#: Seconds that a response waits for its session to arrive where it belongs.
+FOLLOW_SECONDS = 2.0
+
+_BATCH = 256  # records looked at in one go
+
+
+class SessionMoves:
+    """
+    Has sessions leave this worker.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        sessions: SessionRegistry,
+        send: Callable[[int, bytes], Deferred[None]],
+        destination: Callable[[bytes], int | None],
+    ) -> None:
+        """
+        :param send: sends a chunk to the worker of a slot; fires when it has it.
+        :param destination: tells the slot that the session of an identity goes to, or
+            :obj:`None` if it stays.
+        """
+        self._sessions = sessions
+        self._send = send
+        self._destination = destination
+        self._walks = DeferredLock()
+        self._next_walk: Deferred[None] | None = None
+        # Who waits for a session that is on its way, by its id.
+        self._under_way: dict[bytes, list[Deferred[None]]] = {}
+        # Held by somebody, and to follow.
+        self._late: set[LiveSession] = set()
+
+    def begin(self) -> None:
+        """
+        Have sessions follow as soon as requests let go of them.
+        """
+        self._sessions.forward(self.follow)
+
+    def end(self) -> None:
+        """
+        Have none follow any more.
+        """
+        self._sessions.forward(None)
+
+    def carry_all(self) -> Deferred[None]:
+        """
+        Carry every session that goes and that no request uses, as they are from now on.
+
+        One walk over the store at a time; who asks while one goes on shares the next.
+
+        :return: fires when the walk is done, or has failed and was logged.
+        """
+        done: Deferred[None] = Deferred()
+        if self._next_walk is not None:
+            self._next_walk.addCallback(done.callback)
+            return done
+        self._next_walk = Deferred()
+        self._next_walk.addCallback(done.callback)
+        self._walks.run(self._walk)
+        return done
+
+    def take_in(self, chunk: bytes) -> Deferred[None]:
+        """
+        Take in sessions that another worker has carried here.  Those that belong elsewhere by
+        now go on: they were late, and the slots have changed meanwhile.
+
+        :return: fires when they are where they belong; fails as
+            :meth:`stickyd.sessions.registry.SessionRegistry.import_chunk`.
+        """
+        return Deferred.fromCoroutine(self._take_in(chunk))
+
+    def follow(self, live: LiveSession) -> Deferred[None] | None:
+        """
+        Carry one session.
+
+        :return: fires when its worker has it, but no later than after
+            :data:`FOLLOW_SECONDS`; never fails.  :obj:`None` if it stays, because it belongs
+            here, or another request holds it.
+        """
+        uid = live.uid
+        waiting: Deferred[None] = Deferred()
+        if uid in self._under_way:
+            self._under_way[uid].append(waiting)
+        elif live.held or live.ended is not None or self._destination(live.key) is None:
+            return None
+        else:
+            self._under_way[uid] = [waiting]
+            Deferred.fromCoroutine(self._carry_one(live)).addErrback(self._tell_failure).addBoth(
+                lambda _: self._arrived(uid)
+            )
+        waiting.addTimeout(FOLLOW_SECONDS, self._sessions.clock)
+        return waiting.addErrback(_expect_timeout)
+
+    def _arrived(self, uid: bytes) -> None:
+        for waiting in self._under_way.pop(uid):
+            if not waiting.called:
+                waiting.callback(None)
+
+    def _tell_failure(self, failure: Failure) -> None:
+        self._log.failure("Sessions could not be given away", failure)
+
+    def _walk(self) -> Deferred[None]:
+        walk, self._next_walk = self._next_walk, None
+        assert walk is not None
+        return (
+            Deferred.fromCoroutine(self._carry())
+            .addErrback(self._tell_failure)
+            .addCallback(self._watch_late)
+            .addCallback(walk.callback)
+        )
+
+    async def _carry(self) -> None:
+        store = self._sessions.store
+        if not store.local:
+            return
+        targets = {
+            target
+            for batch in store.enumerate(_BATCH)
+            for record in await batch
+            if (target := self._destination(record.key)) is not None
+        }
+        for target in targets:
+            chunks = self._sessions.export_batches(
+                lambda record, target=target: self._destination(record.key) == target  # type: ignore[misc]  # a default binds it
+            )
+            await self._send_all(target, chunks)
+
+    async def _take_in(self, chunk: bytes) -> None:
+        further: dict[int, list[bytes]] = {}
+        for record in await self._sessions.take_in(chunk):
+            target = self._destination(record.key)
+            if target is not None:
+                further.setdefault(target, []).append(record.uid)
+        for target, uids in further.items():
+            try:
+                await self._send_all(target, self._sessions.export_batches(uids=uids))
+            except Exception:  # noqa: BLE001 - they are here, which is what was asked
+                self._log.failure("Sessions could not be passed on")
+
+    async def _carry_one(self, live: LiveSession) -> None:
+        target = self._destination(live.key)
+        if target is not None:
+            await self._send_all(target, self._sessions.export_batches(uids=[live.uid]))
+
+    async def _send_all(self, target: int, chunks: Iterator[bytes]) -> None:
+        for chunk in chunks:
+            try:
+                await self._send(target, chunk)
+            except Exception:
+                # They are back here: better than nowhere.
+                await self._sessions.import_chunk(chunk)
+                raise
+
+    def _watch_late(self, _: object) -> None:
+        """
+        Have the sessions that are still held follow, each when it is let go of.
+        """
+        for live in self._sessions.busy(lambda live: self._destination(live.key) is not None):
+            if live not in self._late:
+                self._late.add(live)
+                live.when_released().addCallback(self._released, live)
+
+    def _released(self, _: object, live: LiveSession) -> None:
+        self._late.discard(live)
+        if self._sessions.forwards:
+            self.follow(live)
+
+
+def _expect_timeout(failure: Failure) -> None:
+    # addTimeout() cancels; what was cancelled is not waited for, but goes on.
+    failure.trap(DeferredTimeoutError, CancelledError)

@@ -1,0 +1,167 @@
+"""
+Sessions that leave, those that follow, and those that have come too late.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from stickyd.sessions.answers import now
+from stickyd.sessions.live import LiveSession
+from stickyd.sessions.record import EndReason
+from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.stores.memory import MemorySessionStore
+from stickyd.worker.session_moves import FOLLOW_SECONDS, SessionMoves
+from tests.hosting import logged
+
+
+class Rig:
+    """
+    A worker whose sessions all go to slot 1, but those of the key ``stays``.
+
+    :ivar sent: the chunks that were sent.
+    :ivar answers: what each is answered with, at once if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.sessions = SessionRegistry(MemorySessionStore(self.clock), self.clock)
+        self.sent: list[bytes] = []
+        self.answers: list[Deferred[None]] = []
+        self.moves = SessionMoves(
+            self.sessions, self.send, lambda key: None if key == b"stays" else 1
+        )
+
+    def send(self, slot: int, chunk: bytes) -> Deferred[None]:
+        """
+        Called with what goes.
+        """
+        assert slot == 1
+        self.sent.append(chunk)
+        return self.answers.pop(0) if self.answers else succeed(None)
+
+    def session(self, key: bytes = b"goes") -> LiveSession:
+        """
+        Make a session.
+        """
+        live = self.sessions.create(key)
+        live.save()
+        return live
+
+    def stop(self) -> None:
+        """
+        Leave no timer behind.
+        """
+        self.sessions.stop()
+        assert not self.clock.getDelayedCalls()
+
+
+def test_fault_10_held_session_follows_when_it_is_let_go_of() -> None:
+    """
+    Fault 10: the walk leaves what a request holds; that follows alone, without waiting for
+    what another request holds, and who lets go of it hears when it has arrived.
+    """
+    rig = Rig()
+    rig.moves.begin()
+    quick, slow, free = rig.session(), rig.session(), rig.session()
+    quick.hold()
+    slow.hold()
+    rig.moves.carry_all()
+    assert free.ended is EndReason.MOVED
+    assert len(rig.sent) == 1
+    answer: Deferred[None] = Deferred()
+    rig.answers.append(answer)
+    arrived = rig.sessions.let_go(quick)
+    assert arrived is not None
+    assert rig.sessions.has_moved(quick.uid)
+    assert quick.uid in rig.sent[1]
+    assert slow.uid not in rig.sent[1]
+    assert not arrived.called
+    answer.callback(None)
+    now(arrived)
+    slow.release()
+    assert slow.uid in rig.sent[2]
+    rig.stop()
+
+
+def test_fault_10_two_requests_of_one_session() -> None:
+    """
+    Fault 10: a session stays until the last request has let go of it.
+    """
+    rig = Rig()
+    rig.moves.begin()
+    live = rig.session()
+    live.hold()
+    live.hold()
+    rig.moves.carry_all()
+    assert rig.sessions.let_go(live) is None
+    assert rig.sent == []
+    answer: Deferred[None] = Deferred()
+    rig.answers.append(answer)
+    arrived = rig.sessions.let_go(live)
+    assert len(rig.sent) == 1
+    assert arrived is not None
+    assert not arrived.called
+    answer.callback(None)
+    rig.stop()
+
+
+def test_fault_10_nobody_waits_for_ever() -> None:
+    """
+    Fault 10: a response waits no longer than so, and goes on if the session could not be sent.
+    """
+    rig = Rig()
+    rig.moves.begin()
+    live = rig.session()
+    rig.answers.append(Deferred())
+    arrived = rig.moves.follow(live)
+    assert arrived is not None
+    rig.clock.advance(FOLLOW_SECONDS)
+    assert arrived.called
+    rig.stop()
+
+
+def test_session_that_cannot_be_sent_is_kept() -> None:
+    """
+    It is here again, which is better than nowhere.
+    """
+    rig = Rig()
+    live = rig.session()
+    rig.answers.append(fail(RuntimeError("no worker")))
+    with logged() as events:
+        arrived = rig.moves.follow(live)
+    assert arrived is not None
+    assert arrived.called
+    assert rig.sessions.find(live.uid) is not None
+    assert "could not be given away" in str(events[-1]["log_format"])
+    rig.stop()
+
+
+def test_what_stays() -> None:
+    """
+    What belongs here stays, and once there is no successor after all, so does everything.
+    """
+    rig = Rig()
+    rig.moves.begin()
+    assert rig.sessions.let_go(rig.session(b"stays")) is None
+    rig.moves.end()
+    assert rig.sessions.let_go(rig.session()) is None
+    assert rig.sent == []
+    rig.stop()
+
+
+def test_late_arrivals_go_on() -> None:
+    """
+    What has come here too late goes where it belongs by now; the others stay.
+    """
+    rig, other = Rig(), Rig()
+    goes, stays = other.session(), other.session(b"stays")
+    (chunk,) = other.sessions.export_batches()
+    assert rig.moves.take_in(chunk).called
+    assert len(rig.sent) == 1
+    assert goes.uid in rig.sent[0]
+    assert rig.sessions.has_moved(goes.uid)
+    assert rig.sessions.find(stays.uid) is not None
+    rig.stop()
+    other.stop()
