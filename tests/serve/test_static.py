@@ -378,3 +378,22 @@ def test_file_that_becomes_shorter(site: Path) -> None:
     wire.channel.resumeProducing()
     assert len(wire.output()) < 300_000
     assert wire.transport.disconnecting or wire.transport.disconnected
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/", 200), ("/data.json", 200), ("*", 200), ("/nothing", 404)]
+)
+@pytest.mark.parametrize("index", [True, False])
+def test_fault_42_options(site: Path, version: str, path: str, status: int, index: bool) -> None:
+    """
+    Fault 42: OPTIONS is answered, for the directory even if it has no index.
+    """
+    if not index:
+        (site / "index.html").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from stickyd.serve.static.files import StaticFiles
+    wire = Wire(StaticFiles(str(site)))
+    wire.feed(f"OPTIONS {path} HTTP/{version}\r\nHost: a\r\n\r\n".encode())
+    assert wire.output().split()[1] == b"%d" % status

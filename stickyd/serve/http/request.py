@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.error import UnsupportedMethod
 from twisted.web.http import NO_BODY_CODES
-from twisted.web.resource import _IEncodingResource
+from twisted.web.pages import _ErrorPage
+from twisted.web.resource import _IEncodingResource, _UnsafeErrorPageBase
 from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 
@@ -20,7 +21,12 @@ from stickyd.serve.http.lazy import Lazy
 from stickyd.serve.http.lean import LeanRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from twisted.web.resource import IResource
+
+#: What a tree answers with where it has nothing.
+_ERROR_PAGES = (_ErrorPage, _UnsafeErrorPageBase)
 
 
 class Rendered:
@@ -122,9 +128,16 @@ class Request(LeanRequest, server.Request):
     @override
     def render(self, resrc: IResource) -> None:
         body: Any
+        if self.method == b"OPTIONS" and self.path == b"/" and isinstance(resrc, _ERROR_PAGES):
+            # As with "*": health checks ask whether the server is there, not for a page.
+            self._tell_options([])
+            return
         try:
             body = resrc.render(self)
         except UnsupportedMethod as error:
+            if self.method == b"OPTIONS":
+                self._tell_options(error.allowedMethods)
+                return
             super().render(Rendered(resrc, error))
             return
         if type(body) is bytes:
@@ -145,6 +158,19 @@ class Request(LeanRequest, server.Request):
         elif body is NOT_DONE_YET:
             return
         super().render(Rendered(resrc, body))
+
+    def _tell_options(self, allowed: Iterable[bytes]) -> None:
+        """
+        Answer an OPTIONS that the resource leaves to us (RFC 9110, 9.3.7).
+
+        :param allowed: the methods that the resource has.
+        """
+        methods = {*allowed, b"OPTIONS"}
+        if b"GET" in methods:
+            methods.add(b"HEAD")
+        self.setHeader(b"Allow", b", ".join(sorted(methods)))
+        self.setHeader(b"Content-Length", b"0")
+        self.finish()
 
     def _answer(self, body: bytes) -> None:
         """

@@ -703,3 +703,62 @@ def test_state_to_copy() -> None:
     wire = Wire(answer)
     wire.feed(GET)
     assert bodies(wire.output()) == [(200, b"")]
+
+
+class _Page(Resource):
+    def render_GET(self, request: Any) -> bytes:  # noqa: N802 - Twisted's name
+        return b"page"
+
+    render_POST = render_GET  # noqa: N815 - Twisted's name
+
+
+class _Own(_Page):
+    def render_OPTIONS(self, request: Any) -> bytes:  # noqa: N802 - Twisted's name
+        request.setHeader(b"Allow", b"PURGE")
+        return b"own"
+
+
+def _pages() -> Resource:
+    root = Resource()
+    root.putChild(b"page", _Page())
+    root.putChild(b"own", _Own())
+    return root
+
+
+@pytest.mark.filterwarnings("ignore:.*_UnsafeNoResource:DeprecationWarning")
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"*", (200, b"", None)),
+        (b"/", (200, b"", b"OPTIONS")),
+        (b"/page", (200, b"", b"GET, HEAD, OPTIONS, POST")),
+        (b"/own", (200, b"own", b"PURGE")),
+    ],
+)
+def test_fault_42_options(
+    version: bytes, target: bytes, expected: tuple[int, bytes, bytes | None]
+) -> None:
+    """
+    Fault 42: OPTIONS, with which HAProxy looks whether a server is there, is answered, with
+    the methods that there are; a resource's own answer goes before.
+    """
+    wire = Wire(_pages())
+    wire.feed(b"OPTIONS %b HTTP/%b\r\nHost: a\r\n\r\n" % (target, version))
+    head, _, body = wire.output().partition(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    assert (int(head.split()[1]), body, fields.get(b"Allow")) == expected
+    assert b"Transfer-Encoding" not in fields
+
+
+@pytest.mark.filterwarnings("ignore:.*_UnsafeNoResource:DeprecationWarning")
+def test_fault_42_options_of_what_is_not_there() -> None:
+    """
+    Fault 42: what is not there has no options either; and without Host, as HAProxy asks.
+    """
+    wire = Wire(_pages())
+    wire.feed(b"OPTIONS / HTTP/1.0\r\n\r\n")
+    assert wire.output().startswith(b"HTTP/1.0 200 ")
+    wire = Wire(_pages())
+    wire.feed(b"OPTIONS /nothing HTTP/1.0\r\n\r\n")
+    assert wire.output().startswith(b"HTTP/1.0 404 ")
