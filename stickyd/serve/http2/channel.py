@@ -43,6 +43,7 @@ from typing_extensions import override
 from stickyd.affinity.peek.http2 import head_of
 from stickyd.handoff.frame import Flag
 from stickyd.serve.http.head import RequestError
+from stickyd.serve.http2.allowance import Allowance
 from stickyd.serve.http2.output import Sending
 from stickyd.serve.http2.stream import HTTP2Stream
 from stickyd.serve.http2.strict import StrictConnection, objection_to
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 
 #: Asks the client for an answer that shows that it has read our GOAWAY.
 _HEARD = b"farewell"
+
+#: How many streams may be reset at once, and in each second on average.
+RESETS = 200
+RESETS_A_SECOND = 33.0
 
 #: Seconds between two lines in the log about proxies that mix their clients.
 QUIET = 600.0
@@ -96,6 +101,7 @@ class HTTP2Channel(Sending):
         self.site = self.factory = site
         self.requestFactory = site.requestFactory
         self._begun = begun
+        self._resets = Allowance(RESETS, RESETS_A_SECOND, shared.clock.seconds())
         self.conn = StrictConnection(shared.limits) if begun is None else begun.conn
 
     # IProtocol
@@ -288,7 +294,16 @@ class HTTP2Channel(Sending):
         stream = self.streams.get(event.stream_id)
         if stream is not None:
             stream.whole = True
-            self._requestAborted(event)
+            stream.connectionLost(
+                Failure(ConnectionLost(f"the stream was reset with {event.error_code}"))
+            )
+            self._requestDone(event.stream_id)
+        if not self._resets.take(self.shared.clock.seconds()):
+            # Whoever makes requests to reset them, or has us do so, wants our time only
+            # (CVE-2023-44487, CVE-2025-8671).
+            self.conn.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            self._lose_streams(Failure(ConnectionLost("too many streams were reset")))
+            self._close()
 
     def _heard_farewell(self, event: Any) -> None:
         if self._draining and event.ping_data == _HEARD:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated
+from h2.events import ConnectionTerminated, RequestReceived, StreamReset
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import InvalidDataError
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import GoAwayFrame, RstStreamFrame
 from twisted.logger import Logger
 from typing_extensions import override
 
@@ -39,13 +39,15 @@ class StrictConnection(H2Connection):
     The state of a connection, which tells the client of each of its mistakes.
 
     h2 sends no GOAWAY for a bad preface, and not the right one for a broken header block
-    and for an acknowledgement of settings with a payload; and it takes a GOAWAY of the
-    client as the end of all its streams.
+    and for an acknowledgement of settings with a payload; it takes a GOAWAY of the
+    client as the end of all its streams; and it does not tell of each stream that it has
+    reset for a mistake of the client's.
     """
 
     _log = Logger()
 
     def __init__(self, limits: HTTPLimits) -> None:
+        self._own_resets: list[tuple[int, int]] = []
         super().__init__(H2Configuration(client_side=False, header_encoding=None))
         # Up to twice what is allowed is taken and answered with 431; more ends the
         # connection, as HPACK's state is lost with what is not decoded.
@@ -61,8 +63,9 @@ class StrictConnection(H2Connection):
 
         :raise ProtocolError: if it broke the rules; the GOAWAY is ready to be sent.
         """
+        self._own_resets.clear()
         try:
-            return super().receive_data(data)
+            events: list[Event] = super().receive_data(data)
         except ProtocolError as error:
             self.close_connection(_code_of(error))
             raise
@@ -70,6 +73,32 @@ class StrictConnection(H2Connection):
             self._log.failure("h2 failed")
             self.close_connection(ErrorCodes.INTERNAL_ERROR)
             raise ProtocolError("h2 failed") from error
+        return self._with_all_resets(events)
+
+    def _with_all_resets(self, events: list[Event]) -> list[Event]:
+        """
+        Tell of the streams that h2 has reset for a mistake of the client's, and have no request
+        begun that is over already.
+        """
+        reset = {event.stream_id for event in events if isinstance(event, StreamReset)}
+        for number, code in self._own_resets:
+            if number not in reset:
+                reset.add(number)
+                over = StreamReset(stream_id=number)
+                over.error_code, over.remote_reset = ErrorCodes(code), False
+                events.append(over)
+        if not reset:
+            return events
+        return [e for e in events if not (isinstance(e, RequestReceived) and e.stream_id in reset)]
+
+    @override
+    def _prepare_for_sending(self, frames: list[Frame]) -> None:
+        self._own_resets += [
+            (frame.stream_id, frame.error_code)
+            for frame in frames
+            if isinstance(frame, RstStreamFrame)
+        ]
+        super()._prepare_for_sending(frames)
 
     @override
     def _terminate_connection(self, error_code: ErrorCodes) -> None:

@@ -44,7 +44,7 @@ from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.context import Shared
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.sticky import StickySite
-from stickyd.serve.http2.channel import HTTP2Channel
+from stickyd.serve.http2.channel import RESETS, RESETS_A_SECOND, HTTP2Channel
 from stickyd.serve.stickiness import Stickiness
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -944,3 +944,75 @@ def test_fault_34_form_that_is_refused() -> None:
         wire.client.send_data(number, b"a=0123456789", end_stream=True)
         wire.exchange()
         assert wire.status(number) == status
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        b"\0\0\4\0\0\0\0\0\1more",  # DATA behind the end of the request
+        b"\0\0\4\x08\0\0\0\0\1\x7f\xff\xff\xff",  # a window that grows too much
+    ],
+)
+def test_stream_that_its_client_has_broken_hurts_no_other(mistake: bytes, at_once: bool) -> None:
+    """
+    A request whose stream is reset for a mistake of its client's is told that its client is
+    gone, and the other streams go on.
+    """
+    wire = begun(later)
+    lost: list[Failure] = []
+
+    def render(request: Any) -> Any:
+        request.notifyFinish().addErrback(lost.append)
+        request.write(b"x" * 100)
+        return NOT_DONE_YET
+
+    wire._answer = render
+    wire.client.send_headers(1, GET, end_stream=True)
+    wire.client.send_headers(3, GET, end_stream=True)
+    data = wire.client.data_to_send()
+    if at_once:
+        wire.feed(data + mistake)
+    else:
+        wire.feed(data)
+        wire.feed(mistake)
+    with capturedLogs() as events:
+        for _ in range(5):
+            wire.clock.advance(0)
+    assert [event for event in events if "log_failure" in event] == []
+    assert len(lost) == (not at_once)  # then it was never begun
+    assert list(wire.channel.streams) == [3]
+    wire.requests[-1].finish()
+    wire.exchange()
+    assert wire.body(3) == b"x" * 100
+
+
+@pytest.mark.parametrize("by_whom", ["client", "us"])
+def test_rapid_resets_end_the_connection(by_whom: str) -> None:
+    """
+    A client that begins requests only to reset them, or to have them reset, is told to calm
+    down; one that does so now and then is not.
+    """
+    wire = begun(later)
+    mistake = b"\0\0\4\x08\0%c\x7f\xff\xff\xff"  # a window that grows too much
+    ended = 0
+    while not wire.closed and ended < 2 * RESETS:
+        stream = wire.client.get_next_available_stream_id()
+        wire.client.send_headers(stream, GET, end_stream=True)
+        data = wire.client.data_to_send()
+        if by_whom == "client":
+            wire.client.reset_stream(stream)
+            wire.feed(data + wire.client.data_to_send())
+        else:
+            wire.feed(data)
+            number = stream.to_bytes(4, "big")
+            wire.feed(mistake[:5] + number + mistake[7:])
+            if not wire.closed:
+                wire.exchange()
+        ended += 1
+        if ended == RESETS:
+            assert not wire.closed
+            wire.pass_time(2)
+    assert ended == RESETS + 2 * RESETS_A_SECOND + 1
+    assert wire.goaways()[-1][0] == ErrorCodes.ENHANCE_YOUR_CALM
+    assert wire.requests == [] if by_whom == "client" else len(wire.requests) == ended
