@@ -60,6 +60,12 @@ class FrameError(WorkerError):
     """
 
 
+class ControlError(WorkerError):
+    """
+    A message on the control channel is not what its protocol allows.
+    """
+
+
 class SessionError(StickydError):
     """
     What was asked of a session cannot be done.

@@ -323,7 +323,15 @@ class IHandoffReceiver(Interface):
 
     def lost() -> None:
         """
-        The other end has closed, or broke the protocol.  Nothing more is read.
+        The other end has closed.  Nothing more is read.
+        """
+
+    def broken(problem: str) -> None:
+        """
+        The other end has broken the protocol, so nothing of it is acted upon any more.
+        Called once, instead of :meth:`lost`.
+
+        :param problem: what it sent, and where it may be of interest, what it might have.
         """
 
 

@@ -166,10 +166,13 @@ class FakeSteering:
 class FakeReceiver:
     """
     Keeps what a channel tells, in order, as ``(name, handoff or None)``.
+
+    :ivar problems: how the other end broke the protocol.
     """
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Handoff | None]] = []
+        self.problems: list[str] = []
 
     def received(self, handoff: Handoff) -> None:
         self.events.append(("received", handoff))
@@ -185,6 +188,10 @@ class FakeReceiver:
 
     def lost(self) -> None:
         self.events.append(("lost", None))
+
+    def broken(self, problem: str) -> None:
+        self.events.append(("broken", None))
+        self.problems.append(problem)
 
     def handoffs(self, name: str) -> list[Handoff]:
         """

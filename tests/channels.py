@@ -128,10 +128,12 @@ class Pair:
             pass
 
 
-def connection(name: str) -> tuple[Handoff, socket.socket]:
+def connection(name: str, host: str | None = None) -> tuple[Handoff, socket.socket]:
     """
     A handoff of one end of a new connection, and its other end, which is the client.
+
+    :param host: the client's, where it is to be one: empty for a UNIX socket, as this is.
     """
     client, server = socket.socketpair()
     client.sendall(name.encode())
-    return Handoff(server.detach(), name, 1, name.encode()), client
+    return Handoff(server.detach(), name if host is None else host, 1, name.encode()), client

@@ -17,6 +17,11 @@ have is surely among the first.
 
 _TOLD = 3
 
+#: What a report may say, which comes from another process.
+_MOST_COUNTED = 2**53
+_LONGEST_KEY = 512
+_LONGEST_HOST = 64
+
 
 @dataclass(frozen=True)
 class Report:
@@ -39,10 +44,24 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> Report:
         """
-        The opposite of :meth:`to_json`.
+        The opposite of :meth:`to_json`, of a text that may be anything.
+
+        :raises ValueError: if it is no report; the message says what is wrong.
         """
-        total, busiest = json.loads(text)
-        return cls(total, tuple((bytes.fromhex(key), host, n) for key, host, n in busiest))
+        try:
+            total, busiest = json.loads(text)
+            counted = tuple((bytes.fromhex(key), host, n) for key, host, n in busiest)
+        except (TypeError, ValueError, RecursionError):
+            raise ValueError("no total and list of keys, hosts and counts") from None
+        if len(counted) > _TOLD:
+            raise ValueError(f"{len(counted)} keys, more than {_TOLD}")
+        numbers = (total, *(n for _, _, n in counted))
+        if not all(type(n) is int and 0 <= n <= _MOST_COUNTED for n in numbers):
+            raise ValueError(f"a count that is no number from 0 to {_MOST_COUNTED}")
+        for key, host, _ in counted:
+            if len(key) > _LONGEST_KEY or not isinstance(host, str) or len(host) > _LONGEST_HOST:
+                raise ValueError("a key or a host that is too long")
+        return cls(total, counted)
 
 
 class KeyCounts:

@@ -35,6 +35,11 @@ How long a value may be, in bytes, to be a key itself; of a longer one the diges
 key travels with its connection and is kept with its session, so it must have a bound.
 """
 
+LEARNED_ID_BYTES: Final = 16
+"""
+How long what :func:`learned_id` gives is.
+"""
+
 _ANY_ADDRESS = IpKey()
 
 
@@ -76,12 +81,12 @@ def learned_id(source: HeaderKey | CookieKey | QueryKey, value: bytes) -> bytes:
     Encode an id that an application mints, with where it stands, for ``Claim`` and the
     table of claims.
 
-    A digest of 16 bytes: ids have no bound, and are the clients' secrets.
+    A digest of :data:`LEARNED_ID_BYTES`: ids have no bound, and are the clients' secrets.
     """
     where = str(source)
     if isinstance(source, HeaderKey):
         where = where.lower()  # as names of headers have no case
-    return blake2b(where.encode() + b"\0" + value, digest_size=16).digest()
+    return blake2b(where.encode() + b"\0" + value, digest_size=LEARNED_ID_BYTES).digest()
 
 
 class Resolver:

@@ -16,7 +16,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols import amp
 from typing_extensions import override
 
-from stickyd.errors import OperatorError, StartFailed
+from stickyd.errors import OperatorError, StartFailed, WorkerError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorSocket, ITransport
@@ -90,9 +90,13 @@ class Sessions(amp.Command):
     Both ways: take these sessions over.  The primary passes them on unread.
 
     ``slot``: whose worker shall have them.  ``chunk``: see :mod:`stickyd.sessions.transfer`.
+
+    Answered when that worker has them, or with the reason why it has not: then they are the
+    sender's again.
     """
 
     arguments = [(b"slot", amp.Integer()), (b"chunk", amp.String())]  # noqa: RUF012
+    errors = {WorkerError: b"NOT_TAKEN"}  # noqa: RUF012
 
 
 class Place(amp.Command):
@@ -182,6 +186,17 @@ class Explain(amp.Command):
     errors = {OperatorError: b"OPERATOR"}  # noqa: RUF012
 
 
+#: How many values a message may have; ours have eight at most.
+MAX_BOX_KEYS = 16
+
+
+def shown(text: bytes) -> str:
+    """
+    Bytes of somebody else's, short and printable.
+    """
+    return ascii(text[:60].decode("latin-1"))
+
+
 def adopt_control(reactor: IReactorSocket, descriptor: int, protocol: ControlProtocol) -> None:
     """
     Have the reactor read a control channel.
@@ -194,8 +209,101 @@ def adopt_control(reactor: IReactorSocket, descriptor: int, protocol: ControlPro
 
 class ControlProtocol(amp.AMP):
     """
-    One end of a control channel: AMP without its two log lines per connection.
+    One end of a control channel: AMP without its two log lines per connection, and with a
+    door.
+
+    Whatever the other end says is checked before it is acted upon: whether there is such a
+    command, whether its arguments can be read, whether an answer belongs to a question of
+    ours.  At the first message that is not as it should be :meth:`breach` is called, and
+    nothing is heard any more.  A responder whose arguments mean nothing calls
+    :meth:`stop_listening`.
     """
+
+    def __init__(self, same_version: bool = True) -> None:
+        """
+        :param same_version: whether the other end has no reason to say what we do not know.
+        """
+        super().__init__()
+        self._same_version = same_version
+        self._deaf = False
+
+    def breach(self, problem: str) -> None:
+        """
+        Called once when the other end has broken the protocol.
+
+        :param problem: what it sent.
+        """
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def stop_listening(self, problem: str) -> None:
+        """
+        Hear nothing of the other end any more: it has broken the protocol.
+
+        :param problem: what it sent.
+        """
+        if not self._deaf:
+            self._deaf = True
+            self.breach(problem)
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        if not self._deaf:
+            super().dataReceived(data)
+
+    @override
+    def proto_value(self, string: bytes) -> str:
+        box = self._currentBox
+        if box is not None and len(box) >= MAX_BOX_KEYS:
+            self.stop_listening(f"a message of more than {MAX_BOX_KEYS} values")
+            box.clear()
+        state: str = super().proto_value(string)
+        return state
+
+    @override
+    def lengthLimitExceeded(self, length: int) -> None:
+        self.stop_listening(f"a name of {length} bytes, where 255 are the most")
+
+    @override
+    def locateResponder(self, name: bytes) -> Any:
+        # AMP's own; nobody speaks TLS on a socket pair.
+        return None if name == amp.StartTLS.commandName else super().locateResponder(name)
+
+    @override
+    def ampBoxReceived(self, box: amp.AmpBox) -> None:
+        if self._deaf:
+            return
+        problem = self._objection(box)
+        if problem:
+            self.stop_listening(problem)
+        else:
+            super().ampBoxReceived(box)
+
+    def _objection(self, box: amp.AmpBox) -> str:
+        """
+        What is wrong with a message; empty if nothing is.
+        """
+        for kind in (amp.ANSWER, amp.ERROR):
+            if kind in box:
+                if box[kind] not in (self._outstandingRequests or ()):
+                    return f"an answer to {shown(box[kind])}, which was not asked"
+                if kind == amp.ERROR and not {amp.ERROR_CODE, amp.ERROR_DESCRIPTION} <= set(box):
+                    return "an error without its code or description"
+                return ""
+        if amp.COMMAND not in box:
+            return "a message that is neither a command nor an answer"
+        name = box[amp.COMMAND]
+        if self.locateResponder(name) is None:
+            return f"the command {shown(name)}, which there is not" if self._same_version else ""
+        commands: Any = self  # AMP keeps them in an attribute of the class
+        command, _ = commands._commandDispatch[name]
+        if command.requiresAnswer and amp.ASK not in box:
+            return f"the command {shown(name)} without a number to answer to"
+        try:
+            command.parseArguments(box, self)
+        except Exception as error:  # noqa: BLE001 (argument types raise what they like)
+            return f"the command {shown(name)} with arguments that mean nothing: {error!r:.200}"
+        return ""
 
     @override
     def makeConnection(self, transport: ITransport) -> None:

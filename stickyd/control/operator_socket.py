@@ -48,7 +48,7 @@ class Operator(ControlProtocol):
     def __init__(
         self, explain: Callable[[Client], Explanation], objection: str, ended: Callable[[Any], Any]
     ) -> None:
-        super().__init__()
+        super().__init__(same_version=False)
         self._explain = explain
         self._ended = ended
         self.objection = objection

@@ -292,7 +292,7 @@ class Fleet:
         :return: as :meth:`stickyd.interfaces.IWorker.adopt_sessions`; fails at once if
             there is no such worker.
         """
-        slot = self.members[index].slot if index < len(self.members) else None
+        slot = self.members[index].slot if 0 <= index < len(self.members) else None
         keeper = slot and (slot.successor or slot.courier)
         if not keeper:
             return fail(WorkerError(f"slot {index} has no worker to keep sessions"))

@@ -33,6 +33,7 @@ from stickyd.handoff.frame import (
     encode_nack,
 )
 from stickyd.interfaces import ICourier
+from stickyd.net.allowance import Allowance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,9 +53,18 @@ CLOSED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 _TRUNCATED = int(MSG_TRUNC)
 _DROPPED = int(MSG_CTRUNC)
 
+#: Whether the kernel says of a message whose descriptor it has dropped that it did so.
+_SAYS_DROPPED = sys.platform == "linux"
+
 #: Seconds until a send that the kernel refused for want of memory or of in-flight
 #: descriptors is tried again: nothing wakes us when there is room.
 RETRY_SECONDS = 0.01
+
+#: How many acknowledgements that take nothing the other end may send: one for each change
+#: of its window, of which there are some dozens a second.  What a primary that was suspended
+#: finds at once is no more than fits into the socket.
+IDLE_ACKS_PER_SECOND = 1000
+IDLE_ACKS_AT_ONCE = 4096
 
 
 @implementer(ICourier)
@@ -62,8 +72,10 @@ class HandoffChannel:
     """
     One end.
 
+    What the other end says is checked before it is acted upon.  An end that breaks the
+    protocol is told of once (:meth:`IHandoffReceiver.broken`), and not listened to any more.
+
     :ivar in_flight: what was sent and is neither acknowledged nor NACKed, oldest first.
-    :ivar acknowledged: how many of our handoffs the other end has taken.
     """
 
     _log = Logger()
@@ -75,24 +87,33 @@ class HandoffChannel:
         sock: socket,
         receiver: IHandoffReceiver,
         window: Callable[[], int],
+        admit: Callable[[Handoff], object] = lambda handoff: None,
+        max_window: int = 0xFFFF,
     ) -> None:
         """
         :param sock: a non-blocking ``SOCK_SEQPACKET`` socket, closed by the channel.
         :param window: asked at each acknowledgement how many handoffs the other end
             may have under way to us.
+        :param admit: checks each handoff that comes; raises :exc:`FrameError` for one that
+            the other end may not send.
+        :param max_window: the most that the other end may allow us.
         """
         self._readiness = readiness
         self._clock = clock
         self._socket = sock
         self._receiver = receiver
         self._window = window
+        self._admit = admit
+        self._max_window = max_window
+        self._idle_acks = Allowance(clock.seconds, IDLE_ACKS_PER_SECOND, IDLE_ACKS_AT_ONCE)
         self._buffer = bytearray(MAX_FRAME_BYTES)
         self.in_flight: deque[Handoff] = deque()
-        self.acknowledged = 0
         self._sequence = 0
         self._their_window = 0
         self._taken = 0
         self._announced = -1
+        # The highest number that a handoff to us may have, by all windows that we told.
+        self._last_allowed = 0
         self._untold: list[Handoff] = []
         self._owed: deque[bytes] = deque()
         self._waiting_for_room = False
@@ -101,6 +122,7 @@ class HandoffChannel:
         # Reading pauses; reading is over.
         self._resting = False
         self._at_end = False
+        self._broken = False
         self._open = True
 
     def open(self) -> None:
@@ -129,7 +151,7 @@ class HandoffChannel:
             "sequence": self._sequence,
             "taken": self._taken,
             "window": self._their_window,
-            "acknowledged": self.acknowledged,
+            "last_allowed": self._last_allowed,
             "in_flight": [handoff.dump_state() for handoff in self.in_flight],
         }
 
@@ -142,7 +164,8 @@ class HandoffChannel:
         self._sequence = plain["sequence"]
         self._taken = plain["taken"]
         self._their_window = plain["window"]
-        self.acknowledged = plain["acknowledged"]
+        # A primary of before that was counted has not written it down.
+        self._last_allowed = plain.get("last_allowed", self._taken + 0xFFFF)
         self.in_flight.extend(Handoff.from_plain(each) for each in plain["in_flight"])
         self._readiness.add_reader(self._socket.fileno(), self._readable)
         # Our window may be another one than our former self's.
@@ -150,13 +173,6 @@ class HandoffChannel:
         self._pay()
 
     # sending connections
-
-    @property
-    def room(self) -> int:
-        """
-        How many more handoffs the other end allows now.
-        """
-        return self._their_window - len(self.in_flight)
 
     @property
     def sent(self) -> int:
@@ -218,6 +234,7 @@ class HandoffChannel:
 
     def _owe_ack(self) -> None:
         self._announced = self._window()
+        self._last_allowed = max(self._last_allowed, self._taken + self._announced)
         self._owed.append(encode_ack(self._taken, self._announced))
 
     def _pay(self) -> None:
@@ -240,9 +257,15 @@ class HandoffChannel:
                 return
             owed.popleft()
         if self._untold:
-            taken, self._untold = self._untold, []
-            for handoff in taken:
+            self._tell_received()
+
+    def _tell_received(self) -> None:
+        taken, self._untold = self._untold, []
+        for handoff in taken:
+            try:
                 self._receiver.received(handoff)
+            except Exception:  # noqa: BLE001 (one connection's trouble is not the others')
+                self._log.failure("A connection of {host} could not be taken", host=handoff.host)
 
     def _pay_if_open(self) -> None:
         self._paying_later = False
@@ -258,16 +281,17 @@ class HandoffChannel:
             # Behind the NACKs of the same batch, so that it does not take those.
             self._owe_ack()
             self._pay()
-        if not alive and self._open:
+        if not alive and self._open and not self._at_end:
             self._at_end = True
             self._readiness.remove_reader(self._socket.fileno())
-            self._receiver.lost()
+            if not self._broken:
+                self._receiver.lost()
 
     def _read(self, most: int) -> bool:
         """
         Read up to ``most`` messages.
 
-        :return: :obj:`False` at the end: the other end has closed.
+        :return: :obj:`False` at the end: the other end has closed, or broke the protocol.
         """
         for _ in range(most):
             try:
@@ -288,10 +312,12 @@ class HandoffChannel:
             except FrameError as problem:
                 for descriptor in descriptors:
                     os.close(descriptor)
-                self._log.critical(
-                    "Handoff channel closed, as its other end sent {problem}", problem=problem
-                )
-                return False
+                if not self._broken:
+                    self._broken = True
+                    self._receiver.broken(str(problem))
+                # Once the process has ended, its acknowledgements still count.
+                if most <= BATCH:
+                    return False
         return True
 
     def _pause_reading(self, problem: OSError) -> None:
@@ -314,9 +340,18 @@ class HandoffChannel:
         kind, sequence, window = decode(self._buffer, size)
         if kind == Kind.HANDOFF:
             if sequence != self._taken + 1:
-                raise FrameError(f"handoff {sequence} where {self._taken + 1} was due")
-            if len(descriptors) > 1 or flags & _TRUNCATED:
+                raise FrameError(f"handoff {sequence}, where {self._taken + 1} was due")
+            if sequence > self._last_allowed:
+                raise FrameError(
+                    f"handoff {sequence}, where {self._last_allowed} was the last that our window"
+                    " allowed"
+                )
+            if flags & _TRUNCATED:
+                raise FrameError(f"a frame of more than {MAX_FRAME_BYTES} bytes")
+            if len(descriptors) > 1:
                 raise FrameError(f"handoff {sequence} with {len(descriptors)} descriptors")
+            if not descriptors and not flags & _DROPPED and _SAYS_DROPPED:
+                raise FrameError(f"handoff {sequence} without a descriptor")
             if flags & _DROPPED or not descriptors:
                 # The kernel had no room in our descriptor table and dropped it.
                 for descriptor in descriptors:
@@ -325,7 +360,9 @@ class HandoffChannel:
                 self._owed.append(encode_nack(sequence))
                 self._receiver.starved()
                 return
-            self._untold.append(decode_handoff(self._buffer, size, descriptors[0]))
+            handoff = decode_handoff(self._buffer, size, descriptors[0])
+            self._admit(handoff)
+            self._untold.append(handoff)
             self._taken = sequence
         elif descriptors:
             raise FrameError(f"a descriptor beside a {Kind(kind).name}")
@@ -337,10 +374,15 @@ class HandoffChannel:
     def _acknowledge(self, sequence: int, window: int) -> None:
         if sequence > self._sequence:
             raise FrameError(f"an ACK of {sequence}, where {self._sequence} was the last sent")
+        if window > self._max_window:
+            raise FrameError(f"a window of {window}, where {self._max_window} is the most")
         in_flight = self.in_flight
+        if not (in_flight and in_flight[0].sequence <= sequence) and not self._idle_acks.take():
+            raise FrameError(
+                f"more than {IDLE_ACKS_PER_SECOND} acknowledgements a second that take nothing"
+            )
         while in_flight and in_flight[0].sequence <= sequence:
             os.close(in_flight.popleft().descriptor)
-            self.acknowledged += 1
         self._their_window = window
         if self._open:
             # With no window too: somebody may wait for nothing to be in flight.
@@ -388,9 +430,7 @@ class HandoffChannel:
         self._socket.close()
         # Whoever owns us is part of a cycle, which the collector may leave for long.
         self._buffer = bytearray()
-        returned, self._untold = self._untold, []
-        for handoff in returned:
-            self._receiver.received(handoff)
+        self._tell_received()
         unacknowledged = list(self.in_flight)
         self.in_flight.clear()
         return unacknowledged

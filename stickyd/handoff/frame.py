@@ -48,6 +48,12 @@ MAX_FRAME_BYTES = 128 * 1024
 #: Room for the bytes that were read from a connection before it was handed on.
 MAX_UNREAD_BYTES = MAX_FRAME_BYTES - 4096
 
+#: The longest key that travels with a connection.
+MAX_KEY_BYTES = 512
+
+#: The most handoffs that may be under way to one process.
+MAX_WINDOW = 250
+
 #: ``Handoff.slot`` of a connection that is placed by its key, or by load if it has none.
 #: Any other slot was named by a token, learned, or chosen by load; should it not stand any
 #: more, the connection is placed as if it were this.
@@ -299,10 +305,15 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
     Read a HANDOFF frame that :func:`decode` has accepted.
 
     :param descriptor: the descriptor that came with it, which the handoff now holds.
-    :raises FrameError: if the address is malformed; the descriptor is then still the
-        caller's.
+    :raises FrameError: if the address is malformed, or the handoff is larger than one may
+        be; the descriptor is then still the caller's.
     """
     _, _, purpose, flags, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
+    if size - HEADER_BYTES - address_bytes - key_bytes > MAX_UNREAD_BYTES:
+        raise FrameError(
+            f"a handoff with {size - HEADER_BYTES - address_bytes - key_bytes} unread bytes, more"
+            f" than {MAX_UNREAD_BYTES}"
+        )
     view = bytes(frame[HEADER_BYTES:size])
     address = view[:address_bytes]
     try:

@@ -168,6 +168,10 @@ class Adoption:
     def lost(self) -> None:
         self._lost()
 
+    def broken(self, problem: str) -> None:
+        self._log.critical("The primary sent {problem}: this worker ends", problem=problem)
+        self._lost()
+
 
 def _open_descriptors() -> int:
     """

@@ -39,7 +39,7 @@ from stickyd.fleet.process.spawner import Spawner
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_workers import SlotWorkers
-from stickyd.handoff.frame import Handoff
+from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.settings import Settings
@@ -88,7 +88,9 @@ class Client:
         self.has_left = False
         self._unread = b""
         self.ask()
-        self.handoff = Handoff(server.detach(), self.host, number, self.host.encode())
+        self.handoff = Handoff(
+            server.detach(), self.host, number, self.host.encode(), flags=Flag.CLAIMED
+        )
 
     def ask(self) -> None:
         """

@@ -165,6 +165,9 @@ class Worker:
         As in the primary: the end of the process is what counts.
         """
 
+    def broken(self, problem: str) -> None:
+        raise AssertionError(problem)
+
 
 @implementer(ISpawner)
 class Model(RuleBasedStateMachine):

@@ -4,15 +4,17 @@ The primary's end of a worker's control channel: what the worker says, and what 
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import connectionDone
 from typing_extensions import override
 
 from stickyd.affinity.key_counts import Report
+from stickyd.affinity.resolve import LEARNED_ID_BYTES
+from stickyd.affinity.spec import LearnKey
 from stickyd.control.commands import (
     Accept,
     Beat,
@@ -26,16 +28,55 @@ from stickyd.control.commands import (
     Sessions,
     Stop,
 )
+from stickyd.control.figures import read_figures
+from stickyd.errors import ControlError, WorkerError
+from stickyd.net.allowance import Allowance
+from stickyd.settings.table import MOST_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.protocols.amp import Command
     from twisted.python.failure import Failure
 
     from stickyd.fleet.process.process import WorkerProcess
     from stickyd.fleet.process.spec import WorkerSpec
     from stickyd.interfaces import IFleet
+    from stickyd.settings import Settings
+
+
+#: How many heartbeats there may be for each that is due, and how many at once: what a
+#: primary that was suspended finds is no more than fits into the socket.
+_BEATS_FOR_ONE = 10.0
+_BEATS_AT_ONCE = 4096
+
+#: How often a worker may ask to be relieved.
+_LEAVES_PER_SECOND = 10.0
+_LEAVES_AT_ONCE = 1024
+
+#: How many ids it may claim.
+_CLAIMS_PER_SECOND = 20_000.0
+_CLAIMS_AT_ONCE = 65_536
+
+#: How many chunks of sessions may be on their way at a time; a worker sends them one by one.
+_MOST_CHUNKS = 4
+
+#: Seconds for which an answer that is overdue is waited for once more: a primary that was
+#: itself suspended finds it in the socket.
+_SECOND_LOOK_SECONDS = 1.0
+
+
+class Gives(IntEnum):
+    """
+    Whose sessions a worker may send: it has some to give away only once it was told to.
+    """
+
+    NOTHING = 0
+    #: To its successor.
+    OWN_SLOT = 1
+    #: Wherever they belong by a new placement.
+    ANY_SLOT = 2
 
 
 class WorkerControl(ControlProtocol):
@@ -43,44 +84,130 @@ class WorkerControl(ControlProtocol):
     The control channel of one worker.
 
     :ivar closed: fires when all that the worker has ever said is heard.
+    :ivar gives: whose sessions it may send.
     """
 
-    def __init__(self, worker: WorkerProcess, fleet: IFleet) -> None:
+    def __init__(
+        self, worker: WorkerProcess, fleet: IFleet, clock: IReactorTime, settings: Settings
+    ) -> None:
+        """
+        :param settings: what the worker runs with.
+        """
         super().__init__()
         self._worker = worker
         self._fleet = fleet
+        self._clock = clock
+        self._answer_seconds = settings.hang_timeout
+        self._learns = any(isinstance(key, LearnKey) for key in settings.keys.keys)
+        self._beats = Allowance(clock.seconds, _BEATS_FOR_ONE / settings.heartbeat, _BEATS_AT_ONCE)
+        self._leaves = Allowance(clock.seconds, _LEAVES_PER_SECOND, _LEAVES_AT_ONCE)
+        self._claims = Allowance(clock.seconds, _CLAIMS_PER_SECOND, _CLAIMS_AT_ONCE)
+        self._chunks = 0
+        self.gives = Gives.NOTHING
         self.closed: Deferred[None] = Deferred()
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.closed.callback(None)
+        self._worker.ending.control_lost()
+
+    @override
+    def breach(self, problem: str) -> None:
+        self._worker.ending.breach("control channel", problem)
 
     # what the worker says
 
     @Beat.responder
     def beat(self, figures: str, accepted: str | None = None) -> dict[str, object]:
-        self._worker.accepted = None if accepted is None else Report.from_json(accepted)
-        self._worker.beat(json.loads(figures))
+        if not self._beats.take():
+            self.stop_listening("heartbeats without end")
+            return {}
+        try:
+            told = read_figures(figures)
+            report = None if accepted is None else Report.from_json(accepted)
+        except ControlError as problem:
+            self.stop_listening(str(problem))
+        except ValueError as problem:
+            self.stop_listening(f"a report of what it has accepted with {problem}")
+        else:
+            self._worker.accepted = report
+            self._worker.beat(told)
         return {}
 
     @Leave.responder
     def leave(self) -> dict[str, object]:
-        self._worker.wants_to_leave()
+        if self._leaves.take():
+            self._worker.wants_to_leave()
+        else:
+            self.stop_listening("requests to be relieved without end")
         return {}
 
     @Claim.responder
     def claim(self, identifiers: list[bytes]) -> dict[str, object]:
         slot = self._worker.slot
-        if slot is not None:  # a spare has no clients
+        if identifiers and not self._learns:
+            self.stop_listening("a claim, where no entry of --affinity learns ids")
+        elif any(len(identifier) != LEARNED_ID_BYTES for identifier in identifiers):
+            self.stop_listening(f"a claim of an id that is not {LEARNED_ID_BYTES} bytes long")
+        elif not self._claims.take(len(identifiers)):
+            self.stop_listening("claims without end")
+        elif slot is not None:  # a spare has no clients
             self._fleet.claim(slot.index, identifiers)
         return {}
 
     @Sessions.responder
     def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
-        return self._fleet.adopt_sessions(slot, chunk).addCallback(lambda _: {})
+        objection = self._objection_to_sessions(slot)
+        if objection:
+            self.stop_listening(objection)
+            return succeed({})
+        self._chunks += 1
+        return self._fleet.adopt_sessions(slot, chunk).addCallbacks(self._taken, self._not_taken)
+
+    def _objection_to_sessions(self, slot: int) -> str:
+        own = self._worker.slot
+        if not 0 <= slot < MOST_WORKERS:
+            return f"sessions for slot {slot}, where there are {MOST_WORKERS} at most"
+        if self.gives is Gives.NOTHING or own is None:
+            return f"sessions for slot {slot}, where it was to keep its own"
+        if self.gives is Gives.OWN_SLOT and slot != own.index:
+            return f"sessions for slot {slot}, where they go to its successor in slot {own.index}"
+        if self._chunks >= _MOST_CHUNKS:
+            return f"more than {_MOST_CHUNKS} messages of sessions at a time"
+        return ""
+
+    def _taken(self, _: object) -> dict[str, object]:
+        self._chunks -= 1
+        return {}
+
+    def _not_taken(self, failure: Failure) -> NoReturn:
+        self._chunks -= 1
+        # Whoever was to have them, and whatever went wrong there: the sender keeps them.
+        raise WorkerError(failure.getErrorMessage())
 
     # what it is told
+
+    def _ask(self, command: type[Command], **arguments: Any) -> Deferred[Any]:
+        """
+        Tell it something that it answers at once, or is ended for not answering.
+        """
+
+        def look_again() -> None:
+            overdue[0] = self._clock.callLater(
+                _SECOND_LOOK_SECONDS,
+                self.stop_listening,
+                f"no answer to {command.__name__} for {self._answer_seconds:g} s",
+            )
+
+        def answered(result: object) -> object:
+            if overdue[0].active():
+                overdue[0].cancel()
+            return result
+
+        overdue: list[IDelayedCall] = [self._clock.callLater(self._answer_seconds, look_again)]
+        answer: Deferred[Any] = self.callRemote(command, **arguments)
+        return answer.addBoth(answered)
 
     def serve(self, birth: WorkerSpec, slot: int) -> Deferred[object]:
         """
@@ -104,8 +231,7 @@ class WorkerControl(ControlProtocol):
 
         :return: fires when it knows; fails if it dies first.
         """
-        answer: Deferred[object] = self.callRemote(Place, slots=slots, standing=list(standing))
-        return answer
+        return self._ask(Place, slots=slots, standing=list(standing))
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[object]:
         """
@@ -113,6 +239,7 @@ class WorkerControl(ControlProtocol):
 
         :return: fires when it has; fails if it dies first.
         """
+        self.gives = max(self.gives, Gives.ANY_SLOT if slots else Gives.OWN_SLOT)
         answer: Deferred[object] = self.callRemote(Release, slots=slots, standing=list(standing))
         return answer
 
@@ -126,7 +253,7 @@ class WorkerControl(ControlProtocol):
         """
         Give it a slot.
         """
-        self._tell(Occupy, slot=slot)
+        self._ask(Occupy, slot=slot).addErrback(lambda _: None)
 
     def accept(self) -> None:
         """
@@ -146,8 +273,7 @@ class WorkerControl(ControlProtocol):
 
         :return: fires when it has; fails if it dies first.
         """
-        answer: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)
-        return answer.addCallback(lambda _: None)
+        return self._ask(Sessions, slot=slot, chunk=chunk).addCallback(lambda _: None)
 
     def _tell(self, command: type[Command], **arguments: Any) -> None:
         # Its death is what an error here would mean, and is told anyway.

@@ -13,8 +13,9 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
+from stickyd.handoff.admission import admit_from_worker
 from stickyd.handoff.channel import HandoffChannel
-from stickyd.handoff.frame import Flag, Purpose
+from stickyd.handoff.frame import MAX_WINDOW, Flag, Purpose
 from stickyd.interfaces import IHandoffReceiver
 
 if TYPE_CHECKING:
@@ -72,7 +73,15 @@ class WorkerCourier:
 
         :param sock: our end, which the channel closes.
         """
-        self.channel = HandoffChannel(self._readiness, self._clock, sock, self, self._window)
+        self.channel = HandoffChannel(
+            self._readiness,
+            self._clock,
+            sock,
+            self,
+            self._window,
+            admit_from_worker,
+            MAX_WINDOW,
+        )
         return self.channel
 
     def _window(self) -> int:
@@ -158,7 +167,9 @@ class WorkerCourier:
     def returned(self, handoff: Handoff) -> None:
         slot = self._worker.slot
         if handoff.purpose == Purpose.LISTENER:
+            # Not at once: a worker that refuses again would keep us busy.
             self._entrusted.append(handoff)
+            self._clock.callLater(STARVED_SECONDS, self.room)
         elif slot is None:
             self._fleet.deliver(handoff)
         else:
@@ -197,3 +208,6 @@ class WorkerCourier:
 
     def lost(self) -> None:
         self._worker.ending.channel_lost()
+
+    def broken(self, problem: str) -> None:
+        self._worker.ending.breach("handoff channel", problem)

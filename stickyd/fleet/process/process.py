@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from stickyd.control.commands import adopt_control
 from stickyd.errors import StartFailed
-from stickyd.fleet.process.control import WorkerControl
+from stickyd.fleet.process.control import Gives, WorkerControl
 from stickyd.fleet.process.handoff_link import WorkerCourier
 from stickyd.fleet.process.output import OutputRelay
 from stickyd.fleet.process.reattach import InheritedProcess
@@ -89,7 +89,7 @@ class WorkerProcess(ProcessProtocol):
         self.courier = WorkerCourier(reactor, readiness, birth.settings.window, fleet, self)
         #: Set to the channel's own: a step in between would be taken for every connection.
         self.send: Callable[[Handoff], bool] = lambda handoff: False
-        self._control = WorkerControl(self, fleet)
+        self._control = WorkerControl(self, fleet, reactor, birth.settings)
 
     @property
     def place(self) -> str:
@@ -162,6 +162,7 @@ class WorkerProcess(ProcessProtocol):
         return {
             "pid": self.pid,
             "control": transport.fileno(),
+            "gives": self._control.gives,
             "channel": channel.dump_state(),
             "output": {
                 number: pipe if isinstance(pipe, int) else pipe.fileno()
@@ -186,6 +187,8 @@ class WorkerProcess(ProcessProtocol):
         os.set_blocking(control, False)
         adopt_control(self._reactor, control, self._control)
         os.close(control)
+        # A primary of before that was written down knew no bound.
+        self._control.gives = Gives(plain.get("gives", Gives.ANY_SLOT))
         self._serves = self._is_ready = True
         self.ending.watchdog.start()
         self.ending.process = InheritedProcess(

@@ -49,6 +49,8 @@ class Termination:
         self.verdict = ""
         self.watchdog = Watchdog(clock, hang_timeout, worker)
         self._deadline: IDelayedCall | None = None
+        self._channelless: IDelayedCall | None = None
+        self._breached = False
 
     def kill(self, signum: int) -> None:
         """
@@ -105,12 +107,42 @@ class Termination:
         """
         # Its process has ended, which processExited tells, or ends; one that has broken
         # the protocol must not go on without a channel.
-        self._clock.callLater(CHANNELLESS_SECONDS, self._kill_if_alive)
+        self._kill_later(CHANNELLESS_SECONDS, "closed its handoff channel")
 
-    def _kill_if_alive(self) -> None:
-        if not self._worker.ended:
-            self.verdict = self.verdict or "closed its handoff channel"
+    def control_lost(self) -> None:
+        """
+        Called when its control channel has closed: nobody can ask it for anything more.
+        """
+        self._kill_later(KILL_AFTER, "closed its control channel")
+
+    def _kill_later(self, seconds: float, verdict: str) -> None:
+        def kill() -> None:
+            self._channelless = None
+            self.verdict = self.verdict or verdict
             self.kill(signal.SIGKILL)
+
+        if self._channelless is None and not self._worker.ended:
+            self._channelless = self._clock.callLater(seconds, kill)
+
+    def breach(self, channel: str, problem: str) -> None:
+        """
+        End it at once: it has broken the protocol of one of its channels.
+
+        :param problem: what it said, and the rule, for the log.
+        """
+        if self._breached:
+            return
+        self._breached = True
+        self._log.error(
+            "Worker {pid} ({place}) broke the protocol of its {channel}: it sent {problem}. It is"
+            " ended",
+            pid=self._worker.pid,
+            place=self._worker.place,
+            channel=channel,
+            problem=problem,
+        )
+        self.verdict = self.verdict or f"broke the protocol of its {channel}"
+        self.kill(signal.SIGKILL)
 
     def relent(self) -> None:
         """
@@ -118,6 +150,9 @@ class Termination:
         """
         self.forget_deadline()
         self.watchdog.stop()
+        if self._channelless is not None:
+            self._channelless.cancel()
+            self._channelless = None
 
     def cause(self, reason: Failure) -> str:
         """
