@@ -29,6 +29,7 @@ from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import without_signals
+from stickyd.net.descriptors import keep_from_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -73,6 +74,8 @@ def take_inherited(environment: dict[str, str]) -> dict[str, Any] | None:
     with os.fdopen(int(number)) as file:
         file.seek(0)
         state: dict[str, Any] = json.load(file)
+    # They had to outlive the exec; no child shall have them.
+    keep_from_children(descriptors(state))
     return state
 
 

@@ -33,6 +33,7 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.errors import OperatorError, StartFailed
+from stickyd.net.descriptors import keep_from_children
 from stickyd.settings import Settings
 from stickyd.worker.control import Follower
 from stickyd.worker.first_order import await_first_order
@@ -299,8 +300,6 @@ def check(descriptor: int) -> int:
     :param descriptor: the socket of :func:`stickyd.worker.trial.try_application`.
     :return: the exit code.
     """
-    # For no process that the application starts.
-    os.set_inheritable(descriptor, False)
     write_lines_at_once()
     with socket.socket(fileno=descriptor) as channel:
         return try_application(channel, install_reactor, prepare)
@@ -318,6 +317,9 @@ def main() -> int:
     parser.add_argument("--reactor", default="uvloop")
     parser.add_argument("--check", type=int, metavar="DESCRIPTOR")
     arguments = parser.parse_args()
+    # What the primary gave us is ours alone: a child of the application that had the handoff
+    # channel would keep it open after our death.
+    keep_from_children()
     signal.signal(signal.SIGINT, _not_ours)
     # All that the primary may have blocked as it started us.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())

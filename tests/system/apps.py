@@ -8,7 +8,9 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
@@ -122,6 +124,38 @@ def site() -> Resource:
 
 
 mirror = Mirror()
+
+
+class Begetter(Resource):
+    """
+    Starts a child in the way that the path says, and answers with the descriptors that it has
+    beside the three standard ones, a line each.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> bytes:
+        with tempfile.NamedTemporaryFile() as told:
+            command = f"ls -l /proc/self/fd > {told.name}"
+            if request.path == b"/system":
+                os.system(command)
+            elif request.path == b"/spawn":
+                child = os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ)
+                os.waitpid(child, 0)
+            else:
+                subprocess.run(["/bin/sh", "-c", command], close_fds=False, check=True)
+            lines = told.read().decode().splitlines()[1:]
+        found = [line.split()[-3:] for line in lines]
+        # Its own is the one by which it reads the directory.
+        return "".join(
+            f"{number} {target}\n"
+            for number, _, target in found
+            if int(number) > 2 and not target.startswith("/proc/")
+        ).encode()
+
+
+begetter = Begetter()
 
 
 async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
