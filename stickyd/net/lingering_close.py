@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
 
 LINGER_SECONDS = 5.0
-LINGER_BYTES = 16 * 1024 * 1024
+"""
+How long a client may be silent.
+"""
+
+LINGER_ROUNDS = 6
+"""
+How many times so long it lasts at most, whatever the client sends.
+"""
+
+LINGER_BYTES = 1024**3
+"""
+How much a client may send: it is what it would have sent of a body that is not refused.
+"""
 
 _DISCARD = 65536
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time, so that close sends RST
@@ -61,19 +73,32 @@ class LingeringClose:
     """
     Reads and discards what a client still sends after our FIN.
 
-    The socket is closed when the client closes its side, after
-    :data:`LINGER_SECONDS`, or after :data:`LINGER_BYTES`, whichever comes first.
-    It owns the socket from the start.
+    The socket is closed when the client closes its side, when it has sent nothing for
+    :data:`LINGER_SECONDS`, and after :data:`LINGER_ROUNDS` times that or
+    :data:`LINGER_BYTES` in any case.  It owns the socket from the start.
     """
 
     def __init__(self, readiness: IReadiness, sock: socket.socket) -> None:
         self._readiness = readiness
         self._socket = sock
-        self._left = LINGER_BYTES
+        self._left_bytes = LINGER_BYTES
+        self._left_rounds = LINGER_ROUNDS
+        self._heard = False
 
     def start(self) -> None:
         self._readiness.add_reader(self._socket.fileno(), self._discard)
-        self._deadline = self._readiness.call_later(LINGER_SECONDS, self._close)
+        self._await()
+
+    def _await(self) -> None:
+        self._heard = False
+        self._left_rounds -= 1
+        self._deadline = self._readiness.call_later(LINGER_SECONDS, self._look)
+
+    def _look(self) -> None:
+        if self._heard and self._left_rounds:
+            self._await()
+        else:
+            self._close()
 
     def _discard(self) -> None:
         try:
@@ -82,8 +107,9 @@ class LingeringClose:
             return
         except OSError:
             count = 0
-        self._left -= count
-        if count == 0 or self._left <= 0:
+        self._heard = True
+        self._left_bytes -= count
+        if count == 0 or self._left_bytes <= 0:
             self._deadline.cancel()
             self._close()
 

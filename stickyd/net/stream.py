@@ -88,8 +88,9 @@ class Stream(ABC):
     :ivar disconnecting: it ends as soon as the output is written.
     :ivar disconnected: it has ended, or was detached.
     :ivar lingering: set it before closing when the client is known to be still sending
-        (the rest of a request's body): the input is then read and dropped for a while,
-        for the client to get its response and not a reset.
+        (the rest of a request's body): the input is then read and dropped, until the
+        output is written and for a while after it, for the client to get its response and
+        not a reset.
     """
 
     _log = Logger()
@@ -246,6 +247,8 @@ class Stream(ABC):
         if not data:
             self._end_input()
             return
+        if self.disconnecting:
+            return  # A client that is still sending reads nothing before it has done.
         self._output.heard()
         self._dry = len(data) < READ_BYTES
         self._corked = True
@@ -430,7 +433,8 @@ class Stream(ABC):
 
     def _close(self) -> None:
         if self.connected and not self.disconnecting:
-            self.disconnecting = self._paused = True
+            self.disconnecting = True
+            self._paused = self._ended or not self.lingering
             self._await_empty()
 
     def _shut_output(self) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from contextlib import suppress
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from stickyd.net.lingering_close import LINGER_BYTES, LINGER_SECONDS, LingeringClose
+from stickyd.net import lingering_close
+from stickyd.net.lingering_close import LINGER_ROUNDS, LINGER_SECONDS, LingeringClose
 from stickyd.net.stream import READ_BYTES
 from stickyd.net.twisted_transport import SocketTransport
 from tests.transport_harness import (
@@ -157,10 +159,11 @@ def test_lingering_ends_with_the_client(drive: Drive) -> None:
     assert not readiness.clock.getDelayedCalls()
 
 
-def test_lingering_reads_only_so_much(drive: Drive) -> None:
+def test_lingering_reads_only_so_much(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A client that never stops sending is cut off after LINGER_BYTES.
     """
+    monkeypatch.setattr(lingering_close, "LINGER_BYTES", 1_000_000)
     readiness = ClockedReadiness(drive.readiness)
     server, client, _peer = socket_pair()
     LingeringClose(readiness, server).start()
@@ -173,6 +176,51 @@ def test_lingering_reads_only_so_much(drive: Drive) -> None:
         return server.fileno() == -1
 
     drive.until(flood)
-    assert sent >= LINGER_BYTES
+    assert sent >= 1_000_000
     assert not readiness.clock.getDelayedCalls()
     client.close()
+
+
+def test_fault_43_lingering_goes_on_while_the_client_sends(drive: Drive) -> None:
+    """
+    Fault 43: a slow client that is still sending a body is not cut off after
+    LINGER_SECONDS, though not served for ever.
+    """
+    readiness = ClockedReadiness(drive.readiness)
+    server, client, _peer = socket_pair()
+    LingeringClose(readiness, server).start()
+    for _ in range(LINGER_ROUNDS):
+        assert server.fileno() >= 0
+        client.send(b"more")
+        drive.until(lambda: not select.select([server], [], [], 0)[0])
+        readiness.clock.advance(LINGER_SECONDS)
+    assert server.fileno() == -1
+    assert not readiness.clock.getDelayedCalls()
+    client.close()
+
+
+def test_fault_43_client_that_reads_after_it_has_sent(drive: Drive) -> None:
+    """
+    Fault 43: a client that sends all of its body before it reads gets an answer that does
+    not fit into the socket's buffers.
+    """
+    server, client, peer = socket_pair()
+    protocol = Recorder()
+    transport = SocketTransport(drive.readiness, server, peer)
+    transport.start(protocol)
+    transport.lingering = True
+    answer = bytes(5_000_000)
+    transport.write(answer)
+    transport.loseConnection()
+    left = 20_000_000
+
+    def sent() -> bool:
+        nonlocal left
+        with suppress(BlockingIOError):
+            left -= client.send(bytes(min(left, 65536)))
+        return not left
+
+    drive.until(sent)
+    assert receive(drive, client, EVERYTHING) == answer
+    client.close()
+    drive.until(lambda: server.fileno() == -1)

@@ -147,7 +147,8 @@ class Incoming(Reading):
         if state in (LEAVING, GONE) or (state == HEAD and self._kept):
             return
         if state == BUSY:
-            self._probe(request)
+            if request is not None:  # else it is answered, and waits for the primary
+                self._probe(request)
             return
         if state == CLOSING:
             # Only the client's end was waited for.

@@ -167,8 +167,12 @@ class Outgoing:
         Close the connection, but drop for a while what the client is still sending: a
         close with input unread is a reset, which takes our answer with it.
         """
-        half_close = getattr(self._transport, "loseWriteConnection", None)
-        if half_close is None or ISSLTransport.providedBy(self._transport):
+        transport = self._transport
+        half_close = getattr(transport, "loseWriteConnection", None)
+        if hasattr(transport, "lingering"):
+            transport.lingering = True
+            half_close = None
+        if half_close is None or ISSLTransport.providedBy(transport):
             # TLS has an exchange of its own at the end; half a close below it breaks that.
             self.loseConnection()
             return

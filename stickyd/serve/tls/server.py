@@ -143,6 +143,18 @@ class TlsTransport(BufferingTLSTransport):
         self._divert = divert
         self.can_divert = divert is not None
 
+    @property
+    def lingering(self) -> bool:
+        """
+        Whether the client is known to be still sending; see
+        :class:`stickyd.net.stream.Stream`.
+        """
+        return bool(getattr(self.transport, "lingering", False))
+
+    @lingering.setter
+    def lingering(self, lingering: bool) -> None:
+        self.transport.lingering = lingering
+
     def divert(self) -> socket:
         """
         Give the plain text of the connection away.  The protocol is told nothing more.

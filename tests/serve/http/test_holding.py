@@ -272,3 +272,17 @@ def test_plain_end_of_a_tunnel_is_secure() -> None:
     wire.channel.came.flags |= Flag.SECURE
     wire.feed(GET)
     assert seen == [False, True]
+
+
+def test_fault_37_whole_response_waits_for_the_primary() -> None:
+    """
+    Fault 37: a client that shuts its side while its answer is complete but held gets it.
+    """
+    claims = Claims()
+    wire = Wire(mint, reception=reception("learn:header:X-Id", claims))
+    wire.feed(MINT)
+    wire.channel.readConnectionLost()
+    assert not wire.closing
+    claims.answers[0].callback(None)
+    assert wire.output().endswith(b"<%b>" % b"/mint")
+    assert wire.closing
