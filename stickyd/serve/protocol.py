@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import ITLSTransport
 from twisted.logger import Logger
 from typing_extensions import override
 from zope.interface import implementer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from twisted.internet.interfaces import IAddress, IProtocolFactory
+    from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
     from twisted.python.failure import Failure
 
     from stickyd.handoff.frame import Handoff
@@ -27,20 +28,40 @@ if TYPE_CHECKING:
     from stickyd.serve.tls.server import ServerTls
 
 
+@implementer(ITLSTransport)
 class CountedTransport(SocketTransport):
     """
-    A transport that tells when its connection is over, whichever protocol it has by then.
+    A transport that tells when its connection is over, whichever protocol it has by then, and
+    on which a protocol may start TLS.
+
+    :ivar TLS: whether one has, as Twisted's transports call it.
     """
 
+    TLS = False
+    clock: IReactorTime
     ended: Callable[[CountedTransport], object]
     came: Handoff
     served: Any  # the factory's protocol, which on TLS is not this transport's own
+
+    def startTLS(self, contextFactory: object, normal: bool = True) -> None:  # noqa: N802, N803 - Twisted's names
+        """
+        Encrypt the connection from now on; see
+        :class:`twisted.internet.interfaces.ITLSTransport`.
+        """
+        from stickyd.serve.tls.start_tls import start_tls  # which needs packages of its own
+
+        start_tls(self, contextFactory, normal, self.clock)
+        self.TLS = True
 
     @override
     def _lost(self, reason: Failure) -> None:
         try:
             super()._lost(reason)
         finally:
+            if self.TLS:
+                from stickyd.serve.tls.start_tls import forget_tls
+
+                forget_tls(self)
             self.ended(self)
 
 
@@ -59,14 +80,20 @@ class ProtocolHost:
     _log = Logger()
 
     def __init__(
-        self, factory: IProtocolFactory, readiness: IReadiness, tls: ServerTls | None = None
+        self,
+        factory: IProtocolFactory,
+        readiness: IReadiness,
+        clock: IReactorTime,
+        tls: ServerTls | None = None,
     ) -> None:
         """
+        :param clock: times the handshakes of protocols that start TLS.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         """
         self._factory = factory
         self._tls = tls
         self._readiness = readiness
+        self._clock = clock
         self._transports: set[CountedTransport] = set()
         self._drained: list[Deferred[None]] = []
         self.requests = 0
@@ -108,6 +135,7 @@ class ProtocolHost:
             return
         self.requests += 1
         transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
+        transport.clock = self._clock
         transport.came = handoff
         transport.served = protocol
         transport.ended = self._end
@@ -118,13 +146,13 @@ class ProtocolHost:
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """
-        Give away the connections that are known to be idle; the others cannot be.  On TLS
-        none can be, and those that are idle are closed.
+        Give away the connections that are known to be idle; the others cannot be.  One on TLS
+        cannot be either, and is closed if it is idle.
         """
         for transport in self._idle():
             if not goes(transport.came):
                 continue
-            if self._tls is not None:
+            if self._tls is not None or transport.TLS:
                 self._close(transport)
             else:
                 # Before: it tells nobody that its connection has gone.

@@ -158,7 +158,7 @@ def build_host(
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
-        return ProtocolHost(load_protocol(name), readiness, tls)
+        return ProtocolHost(load_protocol(name), readiness, reactor, tls)
     http: dict[str, Any] = {
         "sessions": sessions,
         "limits": http_limits(settings),

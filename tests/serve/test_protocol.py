@@ -106,7 +106,7 @@ class Scene:
     def __init__(self, reactor: Any, visitors: Visitors) -> None:
         self.loop = reactor._asyncioEventloop
         self.factory = Echoes()
-        self.host = ProtocolHost(self.factory, readiness_of(reactor))
+        self.host = ProtocolHost(self.factory, readiness_of(reactor), reactor)
         self.visitors = visitors
         run(self.loop, fired(self.host.start()))
 

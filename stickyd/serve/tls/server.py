@@ -135,9 +135,13 @@ class TlsTransport(BufferingTLSTransport):
         build: Callable[[Any], IProtocol],
         clock: IReactorTime,
         divert: Callable[[TlsTransport], socket] | None = None,
+        connected: bool = False,
     ) -> None:
-        # The application's protocol follows when there is a connection to ask about.
-        super().__init__(factory, cast("IProtocol", None))
+        """
+        :param build: gives the protocol, once there is a connection to ask about.
+        :param connected: the protocol has its transport already.
+        """
+        super().__init__(factory, cast("IProtocol", None), not connected)
         self._build = build
         self._handshake_clock = clock
         self._divert = divert
@@ -169,9 +173,9 @@ class TlsTransport(BufferingTLSTransport):
     def __getattr__(self, name: str) -> Any:
         """
         Give what the plain transport has, as Twisted's wrappers do, but not its detach():
-        the socket is of no use to anybody without the state of its TLS.
+        the socket is of no use to anybody without the state of its TLS; nor its startTLS().
         """
-        if name == "detach":
+        if name in ("detach", "startTLS"):
             raise AttributeError(name)
         return super().__getattr__(name)
 
