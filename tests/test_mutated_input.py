@@ -29,9 +29,9 @@ from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, ann
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.trust import Networks
-from stickyd.serve.http.head import RequestHead
+from stickyd.serve.http.head import FieldBlocks, RequestError
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.serve.http.splitting import RequestSplitter
+from stickyd.serve.http.reader import Reader
 from tests.mutation import (
     COOKIES,
     HEADS,
@@ -104,11 +104,17 @@ def judge_head(data: bytes) -> object:
     return PeekError if found == NEITHER else outcome
 
 
-def as_worker(data: bytes) -> RequestHead | None:
+def as_worker(data: bytes) -> Head | None:
     """
     Read a head as the worker does.
     """
-    return RequestSplitter(HTTPLimits()).head(data)[0]
+    limits = HTTPLimits()
+    reader = Reader(limits, FieldBlocks(limits).parse)
+    reader.feed(data)
+    try:
+        return reader.head if reader.read_head() else None
+    except RequestError:
+        return None
 
 
 def judge_proxy_header(data: bytes) -> object:

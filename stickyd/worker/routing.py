@@ -11,7 +11,7 @@ have minted, and a client whom no entry knows, who would go to the least loaded 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.affinity.forwarded import origin_of
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from stickyd.affinity.resolve import Resolver, Verdict
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.head import RequestHead
     from stickyd.worker.claims import OwnIds, OwnKeys
     from stickyd.worker.outbox import Outbox
     from stickyd.worker.slot_map import SlotMap
@@ -70,24 +69,23 @@ class Rehoming:
         """
         return self._resolver.asks_requests
 
-    def route(self, light: RequestHead, came: Handoff) -> Take | None:
+    def route(self, head: Head, came: Handoff) -> Take | None:
         """
         Say who shall have the connection.
 
-        :param light: the head of the request that has come.
+        :param head: the head of the request that has come.
         :param came: the handoff that brought the connection; it is told whom the request
             belongs to, so that sessions and a later release know.
         :return: what takes the socket and the bytes from the start of the head;
             :obj:`None` to have the request served here.
         """
         seen = came.seen
-        if seen is not None and seen[0] is light.headers and seen[1] == self._places.changes:
+        if seen is not None and seen[0] is head.headers and seen[1] == self._places.changes:
             return None
         placed = came.flags & Flag.PLACED
         came.flags &= ~Flag.PLACED
         if self.paused or not self._places.slots:
             return None
-        head = cast("Head", light)  # it has the same attributes
         verdict = self._resolver.resolve(came.host, head)
         if verdict.learned is not None:
             return self._route_learned(verdict.learned, head, came, bool(placed))

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from stickyd.affinity.client_identity import pinned
 from stickyd.affinity.keys import HeaderKey
+from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import Resolver, learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
@@ -21,7 +22,6 @@ from stickyd.affinity.trust import Networks
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
 from stickyd.placement.rendezvous import Rendezvous
-from stickyd.serve.http.head import RequestHead
 from stickyd.testing import FakeRefusal, FakeSpawner
 from stickyd.worker.claims import OwnIds, OwnKeys
 from stickyd.worker.outbox import Outbox
@@ -72,7 +72,7 @@ class Rig:
 
         :return: as what the connection goes away, or :obj:`None`.
         """
-        head = RequestHead(
+        head = Head(
             b"GET", b"/", [(name.replace("_", "-").encode(), v) for name, v in fields.items()]
         )
         take = self.rehoming.route(head, came)
@@ -127,7 +127,7 @@ def test_same_fields_again_are_looked_at_when_something_has_changed() -> None:
     """
     rig = Rig("header:X-User,ip")
     came = rig.came()
-    head = RequestHead(b"GET", b"/", [(b"x-user", MINE)])
+    head = Head(b"GET", b"/", [(b"x-user", MINE)])
     for _ in range(3):
         assert rig.rehoming.route(head, came) is None
     other = next(key for key in KEYS if key != MINE and rig.places.slot_of(key) == OWN)
@@ -148,7 +148,7 @@ def test_same_fields_say_nothing_of_the_target(entry: str) -> None:
     came = rig.came()
     fields = [(b"host", b"h")]
     targets = [b"/%b?user=%b" % (key, key) for key in (MINE, OTHERS)]
-    first, second = (rig.rehoming.route(RequestHead(b"GET", t, fields), came) for t in targets)
+    first, second = (rig.rehoming.route(Head(b"GET", t, fields), came) for t in targets)
     assert first is None
     assert second is not None
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import uvicorn
 
-from stickyd.serve.asgi.http import HttpProtocol
-from stickyd.serve.asgi.strict import FOREVER
 from stickyd.serve.http.limits import HTTPLimits
 
 if TYPE_CHECKING:
@@ -39,6 +38,17 @@ class AsgiOptions:
     limits: HTTPLimits = field(default_factory=HTTPLimits)
 
 
+def _websocket_protocol() -> Any:
+    """
+    Choose who speaks WebSocket: our own on uvicorn's, or what uvicorn finds.
+    """
+    if find_spec("websockets") is None:
+        return "auto"
+    from stickyd.serve.asgi.websocket import WebSocketProtocol
+
+    return WebSocketProtocol
+
+
 def configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Config:
     """
     Make uvicorn's settings, and have it find its protocols.
@@ -48,15 +58,13 @@ def configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Con
         # Its lines at INFO are one for each WebSocket; and without a level of its own
         # it formats two more for each connection, which nobody sees.
         logger.setLevel(logging.WARNING)
-    idle = options.limits.idle
     config = uvicorn.Config(
         # uvicorn calls whatever it is given, without arguments, to see whether that is
         # the application or makes it; for a factory it does not guess.
         lambda: application,
         factory=True,
         interface="asgi3",
-        http=HttpProtocol,
-        ws="auto",
+        ws=_websocket_protocol(),
         ws_max_size=options.ws_max_size,
         lifespan=cast("Literal['auto', 'on', 'off']", options.lifespan),
         log_config=None,
@@ -66,8 +74,6 @@ def configure(application: AsgiApplication, options: AsgiOptions) -> uvicorn.Con
         proxy_headers=False,
         root_path=options.root_path,
         limit_concurrency=options.limit_concurrency or None,
-        # A number of seconds, whole or not.
-        timeout_keep_alive=cast("int", FOREVER if idle is None else idle),
         workers=1,  # or it would read WEB_CONCURRENCY
     )
     config.load()

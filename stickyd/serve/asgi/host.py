@@ -24,9 +24,10 @@ from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.asgi.access import LoggedApplication
 from stickyd.serve.asgi.config import AsgiOptions, configure
-from stickyd.serve.asgi.http import HttpProtocol, OpenConnections
+from stickyd.serve.asgi.connections import OpenConnections
+from stickyd.serve.asgi.context import AsgiContext
+from stickyd.serve.asgi.http import HttpProtocol
 from stickyd.serve.asgi.lifespan import Lifespan
-from stickyd.serve.asgi.routing import RoutedProtocol
 from stickyd.serve.asgi.stickiness import receiving
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class AsgiHost:
         """
         options = AsgiOptions() if options is None else options
         self._loop = loop
-        self._route = route
         self._lifespan = Lifespan(application, loop, name, options.lifespan)
-        self._limits = options.limits
         self._access_log = access_log
         if access_log is not None:
             application = LoggedApplication(application, access_log)
@@ -98,6 +97,9 @@ class AsgiHost:
         self._connections = OpenConnections(self._emptied)
         self._state = ServerState()
         self._state.connections = self._connections
+        self._context = AsgiContext(
+            self._config, self._state, self._lifespan.state, loop, options.limits, route
+        )
         self._drained: list[Deferred[None]] = []
         self._departing: set[HttpProtocol] = set()
         self._released: list[Deferred[None]] = []
@@ -148,7 +150,7 @@ class AsgiHost:
             )
             self._handshakes.add(handshake)
             tls = self._tls.accept(
-                lambda _: handshake, None if self._route is None else self._open_tunnel
+                lambda _: handshake, None if self._context.route is None else self._open_tunnel
             )
             SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
             return
@@ -164,12 +166,7 @@ class AsgiHost:
         protocol.await_first_request()
 
     def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
-        parts = self._config, self._state, self._lifespan.state, self._loop
-        protocol = (
-            HttpProtocol(*parts) if self._route is None else RoutedProtocol(self._route, *parts)
-        )
-        protocol.came = handoff
-        protocol.limits = self._limits
+        protocol = HttpProtocol(self._context, handoff)
         if self._draining:
             protocol.finish_soon()
         return protocol

@@ -1,79 +1,124 @@
 """
-HTTP/1.1 for ASGI applications: uvicorn's protocol, able to finish well and to move.
+HTTP/1.1 for ASGI applications: our reader, and uvicorn's request and response.
 
-What of uvicorn's internals this module and :mod:`stickyd.serve.asgi.host` stand on:
-``HttpToolsProtocol``'s attributes ``transport``, ``flow``, ``parser``, ``pipeline``,
-``connections``, ``timeout_keep_alive_task``, ``scope`` (a new one when a request begins)
-and ``cycle`` (made of that scope when its head is complete; ``response_complete``,
-``keep_alive``, ``body``, ``more_body``, ``on_response``); that every protocol adds itself to
-``ServerState.connections`` and takes itself out by ``discard`` or ``remove``;
-``ServerState.tasks``, ``total_requests`` and ``default_headers``; and ``shutdown()`` of
-the WebSocket protocols.  A test holds them.
+Theory of operation.  As for resources (:mod:`stickyd.serve.http.channel`) there is one
+request at a time: the next head is read when the answer before it is complete and its body
+has come.  So what was not consumed is known to the byte, and a connection between two
+requests can be given away with it.
+
+===========  ==================  ======================================================
+``in_body``  ``cycle``           what is going on
+===========  ==================  ======================================================
+no           none, or complete   a head is awaited; or the connection leaves
+yes          under way           the body comes, and the application may answer
+no           under way           the application answers; what comes waits in the reader
+yes          complete            answered early: the rest of the body is dropped
+===========  ==================  ======================================================
+
+What of uvicorn's internals this package stands on: ``RequestResponseCycle``'s parameters and
+its attributes ``response_started``, ``response_complete``, ``keep_alive``, ``body``,
+``more_body``, ``disconnected``, ``message_event`` and ``on_response``; ``FlowControl``;
+that every protocol adds itself to ``ServerState.connections`` and takes itself out by
+``discard`` or ``remove``; ``ServerState.tasks``, ``total_requests`` and
+``default_headers``; and of its WebSocket protocols the parameters, ``shutdown()``, and what
+:mod:`stickyd.serve.asgi.websocket` uses.  A test holds them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from typing_extensions import override
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from zope.interface import implementer
 
+from stickyd.handoff.frame import say_secure
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
-from stickyd.serve.asgi.strict import StrictProtocol
+from stickyd.serve.asgi.deadline import Deadline
+from stickyd.serve.asgi.flow import Flow
+from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve_target
+from stickyd.serve.http.reader import Reader
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from socket import socket
 
     from stickyd.handoff.frame import Handoff
-
+    from stickyd.serve.asgi.context import AsgiContext
+    from stickyd.serve.http.context import Take
 
 #: Seconds until a connection that shall be given away is looked at again, while the client
 #: has not taken all of its answer.
 UNSENT_SECONDS = 0.1
 
+#: For what the reason phrase says that goes with a refusal.
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    505: b"HTTP Version Not Supported",
+}
 
-class OpenConnections(set[Any]):
-    """
-    The connections that uvicorn's protocols count, which tells when it may have become
-    empty.  A WebSocket leaves it as HTTP and enters it anew: look again a turn later.
-    """
-
-    def __init__(self, emptied: Callable[[], object]) -> None:
-        super().__init__()
-        self._emptied = emptied
-
-    @override
-    def discard(self, connection: Any) -> None:
-        super().discard(connection)
-        if not self:
-            self._emptied()
-
-    @override
-    def remove(self, connection: Any) -> None:
-        super().remove(connection)
-        if not self:
-            self._emptied()
+_logger = logging.getLogger("uvicorn.error")
 
 
 @implementer(IDetachable)
-class HttpProtocol(StrictProtocol):
+class HttpProtocol(asyncio.Protocol):
     """
     One HTTP connection.
+
+    It is long because uvicorn asks for much of it by name, and because a connection that
+    may leave at any time is one thing.
+
+    :ivar came: how it came to us.
+    :ivar transport: a :class:`LoopTransport`, or what stands for it on TLS.
+    :ivar flow: whether it is read and written.
+    :ivar cycle: uvicorn's, of the last request; :obj:`None` before the first.
     """
 
-    #: How it came to us.
-    came: Handoff
+    transport: Any
+    flow: Flow
+    cycle: RequestResponseCycle | None = None
 
+    _unsent_bytes = 0  # when the deadline for taking some of it was set
+    _head_awaited = False  # the deadline is that of a head that has begun
     _finishing = False  # the next response is the last
+    _refused = False  # nothing is read any more
+    _over = False  # the connection has ended, was given away or is a WebSocket
+    _settling = False  # _settle() will be called
     _departure: Callable[[HttpProtocol], object] | None = None
+    _take: Take | None = None
 
-    @override
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
+    def __init__(self, context: AsgiContext, handoff: Handoff) -> None:
+        """
+        Serve a connection.
+        """
+        self.came = handoff
+        self._context = context
+        self._reader = Reader(context.limits, context.blocks.parse)
+        self._deadline = Deadline(context.loop, self._expire)
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """
+        Called when the transport is ready.
+        """
+        self._context.state.connections.add(self)  # type: ignore[arg-type]  # of uvicorn's own
+        self.transport = transport
+        ours: asyncio.Transport = self.transport
+        self.flow = Flow(ours)
+        self._server = get_local_addr(ours)
+        self._client = get_remote_addr(ours)
+        self._scheme = "https" if is_ssl(ours) else "http"
         if not isinstance(transport, LoopTransport):
             self.await_first_request()
 
@@ -81,49 +126,331 @@ class HttpProtocol(StrictProtocol):
         """
         Close the connection if nothing comes on it.  Called once what had come before it
         was adopted is read, since most requests have: a timer less for each.
-
-        uvicorn's own timer runs only after a response: a client that never sends anything
-        would keep its descriptor for good.
         """
-        if self.scope is None and not self.transport.is_closing():
-            self._await_request(self.limits.first if self._finishing else self.timeout_keep_alive)
+        if self.cycle is None and not self._over and not self._reader.waiting_bytes:
+            limits = self._context.limits
+            self._deadline.expect(limits.first if self._finishing else limits.idle)
 
-    @override
+    def data_received(self, data: bytes) -> None:
+        """
+        Called with what the client sent.
+        """
+        if not self._refused:
+            self._reader.feed(data)
+            self._advance()
+
+    def pause_writing(self) -> None:
+        """
+        Called by the transport when it holds too much.
+        """
+        self.flow.pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """
+        Called by the transport when it has room again.
+        """
+        self.flow.resume_writing()
+        if not self.transport.is_closing():
+            self._watch()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+        """
+        Called when the connection is over.
+        """
+        self._leave_context()
+        cycle = self.cycle
+        if cycle is not None:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+            cycle.message_event.set()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
         self._depart()
 
-    @override
-    def on_headers_complete(self) -> None:
+    def _leave_context(self) -> None:
+        self._over = True
+        self._context.state.connections.discard(self)
+        self._deadline.stop()
+
+    # Requests, one after the other.
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _leaving(self) -> bool:
+        return self._departure is not None or self._take is not None
+
+    def _advance(self) -> None:
+        """
+        Take from the reader what can be served now.
+        """
+        reader = self._reader
+        try:
+            while True:
+                if reader.in_body:
+                    self._read_body()
+                    if reader.in_body:
+                        break
+                elif self._answering:
+                    if reader.waiting_bytes > self._context.limits.read_ahead_bytes:
+                        self.flow.hold()
+                    break
+                elif self._leaving:
+                    self.flow.hold()
+                    self._settle_soon()
+                    break
+                elif self.transport.is_closing() or not reader.read_head():
+                    break
+                elif not self._begin():
+                    return
+        except RequestError as error:
+            self._refuse(error)
+            return
+        self._watch()
+
+    def _begin(self) -> bool:
+        """
+        Do what the head that was read asks for.
+
+        :return: whether the connection goes on here.
+        """
+        reader, context = self._reader, self._context
+        self._head_awaited = False
+        if context.route is not None:
+            self._take = context.route(reader.head, self.came)
+            if self._take is not None:
+                reader.put_back()
+                # What is read must fit into a handoff; nobody here wants it anyway.
+                self.flow.hold()
+                self._deadline.expect(None)
+                self._settle()
+                return False
+        fields = reader.fields
+        assert fields is not None
+        target = reader.target
+        if target[0] != 47:  # a slash
+            target, authority = resolve_target(reader.method, target)
+            if authority is not None:
+                fields = fields.with_host(authority)
+        if (
+            fields.offers == (b"websocket",)
+            and reader.method == b"GET"
+            and not reader.in_body
+            and context.config.ws_protocol_class is not None
+        ):
+            self._become_websocket(target, fields.pairs)
+            return False
+        self._start(target, fields.pairs, fields.expects, not fields.close)
+        return True
+
+    def _start(
+        self, target: bytes, pairs: list[tuple[bytes, bytes]], expects: bool, persistent: bool
+    ) -> None:
+        """
+        Have the application called.
+        """
+        reader, context = self._reader, self._context
+        modern = reader.version is HTTP_1_1
+        path, _, query = target.partition(b"#")[0].partition(b"?")
+        text = path.decode("ascii")
+        root = context.config.root_path
         first = self.cycle is None
-        super().on_headers_complete()
-        if self.cycle is None:
-            return  # It asks for a WebSocket.
+        self.cycle = cycle = RequestResponseCycle(
+            scope={
+                "type": "http",
+                "asgi": {"version": context.config.asgi_version, "spec_version": "2.3"},
+                "http_version": "1.1" if modern else "1.0",
+                "server": self._server,
+                "client": self._client,
+                "scheme": self._scheme,
+                "root_path": root,
+                # A list of its own, as the application may change it.
+                "headers": list(pairs),
+                "state": context.app_state.copy(),
+                "method": reader.method.decode("ascii"),
+                "path": root + (unquote(text) if "%" in text else text),
+                "raw_path": root.encode("ascii") + path,
+                "query_string": query,
+            },
+            transport=self.transport,
+            flow=self.flow,
+            logger=_logger,
+            access_logger=_logger,
+            access_log=False,
+            default_headers=context.state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expects and modern,
+            keep_alive=modern and persistent and not self._finishing,
+            on_response=self._answered,
+        )
+        if reader.in_body:
+            self._client_is_sending(True)
+        else:
+            cycle.more_body = False
+            cycle.message_event.set()
+        self._run(cycle)
         if first:
             # An application that answers at once and a client that asks once never touch
             # epoll so.
             self.flow.pause_reading()
-            self.loop.call_soon(self._watch_client)
-        if self._departure is not None:
-            self.cycle.on_response = self._answered
-        elif self._finishing:
-            self.cycle.keep_alive = False
+            context.loop.call_soon(self._watch_client)
+
+    def _run(self, cycle: RequestResponseCycle) -> None:
+        state, limit = self._context.state, self._context.config.limit_concurrency
+        application: Any = self._context.config.loaded_app
+        if limit is not None and (len(state.connections) >= limit or len(state.tasks) >= limit):
+            application = service_unavailable
+            _logger.warning("Exceeded concurrency limit.")
+        task = self._context.variables.run(
+            self._context.loop.create_task, cycle.run_asgi(application)
+        )
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
 
     def _watch_client(self) -> None:
         # Else uvicorn has reasons of its own to pause, and resumes by itself.
-        if not self.pipeline and len(self.cycle.body) <= HIGH_WATER_LIMIT:
+        if not self._over and self.cycle is not None and len(self.cycle.body) <= HIGH_WATER_LIMIT:
             self.flow.resume_reading()
 
-    @override
-    def handle_websocket_upgrade(self) -> None:
-        super().handle_websocket_upgrade()
+    def _read_body(self) -> None:
+        reader, cycle = self._reader, self.cycle
+        assert cycle is not None
+        piece = reader.read_body()
+        if not reader.in_body:
+            cycle.more_body = False
+            self._client_is_sending(False)
+        if cycle.response_complete:
+            return  # Nobody waits for it any more.
+        if piece:
+            cycle.body += piece
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+        if piece or not cycle.more_body:
+            cycle.message_event.set()
+
+    def _client_is_sending(self, sending: bool) -> None:
+        """
+        Have a close linger, so that the client gets the answer and not a reset.
+        """
+        if isinstance(self.transport, LoopTransport):
+            self.transport.lingering = sending
+
+    def _answered(self) -> None:
+        """
+        Called by the cycle when its response is complete.
+        """
+        self._context.state.total_requests += 1
+        if self.transport.is_closing():
+            self._await_taking()
+            return
+        self.flow.resume_reading()
+        if self._leaving:
+            # What was written leaves in the next turn, before this call.
+            self._settle_soon()
+            return
+        self.flow.unhold()
+        if self._reader.waiting_bytes:
+            self._advance()
+        else:
+            self._watch()
+
+    def _become_websocket(self, target: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
+        """
+        Give the connection's bytes to a WebSocket from now on.
+        """
+        self._leave_context()
+        context = self._context
+        make: Any = context.config.ws_protocol_class
+        websocket = make(
+            config=context.config, server_state=context.state, app_state=context.app_state
+        )
+        self.transport.set_protocol(websocket)
+        begin = getattr(websocket, "begin", None)
+        if begin is not None:
+            begin(self.transport, target, pairs)
+        else:
+            websocket.connection_made(self.transport)
+            head = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
+            websocket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, head))
+        rest = self._reader.take_rest()
+        if rest and not self.transport.is_closing():
+            websocket.data_received(rest)
         self._depart()
 
-    def _head_begun(self) -> bool:
+    # What is not good enough, or not in time.
+
+    def _watch(self) -> None:
         """
-        Whether a part of a request's head has come, which the parser has swallowed.
+        Set the deadline for what is awaited.
         """
-        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+        reader, limits = self._reader, self._context.limits
+        if self.flow.write_paused:
+            return  # It is the client's turn to take something.
+        if reader.in_body:
+            self._deadline.expect(limits.body)
+        elif self._answering or self._leaving:
+            self._deadline.expect(None)
+        elif not reader.waiting_bytes:
+            self._deadline.expect(limits.idle)
+        elif not self._head_awaited:
+            self._head_awaited = True
+            self._deadline.expect(limits.head)
+
+    def _await_taking(self) -> None:
+        self._unsent_bytes = self.transport.get_write_buffer_size()
+        self._deadline.expect(self._context.limits.stall)
+
+    def _expire(self) -> None:
+        """
+        Called when the client has been too slow.
+        """
+        if self.flow.write_paused or self.transport.is_closing():
+            if self.transport.get_write_buffer_size() < self._unsent_bytes:
+                self._await_taking()
+            else:
+                self.transport.abort()
+        elif self._reader.in_body:
+            if self._answering and self.flow.read_paused:
+                self._watch()  # It is the application that takes its time.
+            else:
+                self._refuse(RequestError(408, "too slow"))
+        elif self._reader.waiting_bytes:
+            self._refuse(RequestError(408, "too slow"))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: RequestError) -> None:
+        """
+        Read nothing more, say why if nothing else is being said, and close.
+        """
+        self._refused = True
+        self._client_is_sending(True)
+        cycle = self.cycle
+        if cycle is not None and (self._answering or self._reader.in_body):
+            # Its body is broken off.  The application is told that the client is gone.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or not cycle.more_body or not cycle.response_started:
+            self._say(error.status)
+        self.transport.close()
+        self._await_taking()
+
+    def _say(self, status: int) -> None:
+        lines = [b"HTTP/1.1 %d %b" % (status, _REASONS[status])]
+        lines += [b"%b: %b" % pair for pair in self._context.state.default_headers]
+        text = b"%d %b\n" % (status, _REASONS[status])
+        lines += [
+            b"connection: close",
+            b"content-type: text/plain",
+            b"content-length: %d" % len(text),
+        ]
+        self.transport.write(b"\r\n".join([*lines, b"", text]))
+
+    # Leaving.
 
     @property
     def idle(self) -> bool:
@@ -131,10 +458,9 @@ class HttpProtocol(StrictProtocol):
         Whether the connection is between two requests and nothing is left to write.
         Never on TLS.
         """
-        cycle = self.cycle
         return (
-            not self._head_begun()
-            and (cycle is None or (cycle.response_complete and not cycle.more_body))
+            not self._answering
+            and not self._reader.in_body
             and isinstance(self.transport, LoopTransport)
             and not self.transport.is_closing()
             and self.transport.get_write_buffer_size() == 0
@@ -145,7 +471,7 @@ class HttpProtocol(StrictProtocol):
         """
         Whether a request is under way that the application has not begun to answer.
         """
-        return self._head_begun() or (self._answering() and not self.cycle.response_started)
+        return self.cycle is not None and self._answering and not self.cycle.response_started
 
     def detach(self) -> tuple[socket, bytes]:
         """
@@ -155,13 +481,9 @@ class HttpProtocol(StrictProtocol):
         """
         if not self.idle:
             raise RuntimeError("Only an idle connection can be detached.")
-        assert isinstance(self.transport, LoopTransport)
-        detached = self.transport.detach()
-        self._unset_keepalive_if_required()
-        self.connections.discard(self)
-        # It refers to us and we to it.
-        self.parser = None
-        return detached
+        sock, rest = self.transport.detach()
+        self._leave_context()
+        return sock, self._reader.take_rest() + rest
 
     def when_idle(self, departure: Callable[[HttpProtocol], object]) -> bool:
         """
@@ -173,35 +495,58 @@ class HttpProtocol(StrictProtocol):
         if not isinstance(self.transport, LoopTransport) or self.transport.is_closing():
             return False
         self._departure = departure
-        if self._answering():
-            self.cycle.on_response = self._answered
-        elif not self._head_begun():
-            self._look()
+        self._settle()
         return True
 
-    def _answered(self) -> None:
-        self.on_response_complete()
-        # What was written leaves in the next turn, before this call.
-        self.loop.call_soon(self._look)
+    def _settle_soon(self) -> None:
+        if not self._settling:
+            self._settling = True
+            self._context.loop.call_soon(self._settle)
 
-    def _look(self) -> None:
-        if self._departure is None or self._head_begun() or self._answering():
+    def _settle(self) -> None:
+        """
+        Leave, if that is what somebody waits for, as soon as the answer is sent.
+        """
+        self._settling = False
+        if self._over or not self._leaving or self._answering or self._reader.in_body:
             return
-        if self.idle:
+        if self._take is not None and getattr(self.transport, "can_divert", False):
+            self._divert(self._take)
+        elif self.idle:
             self._depart()
-        elif not self.transport.is_closing():
-            # The client has not taken its answer yet, or has not sent all of its request.
-            self.loop.call_later(UNSENT_SECONDS, self._look)
+            self._go_or_stay()
+        elif isinstance(self.transport, LoopTransport) and not self.transport.is_closing():
+            # The client has not taken its answer yet.
+            self._settling = True
+            self._context.loop.call_later(UNSENT_SECONDS, self._settle)
+
+    def _go_or_stay(self) -> None:
+        """
+        Go to whom the route named; else whoever waited for us has let us stay.
+        """
+        if self._over or self.transport.is_closing():
+            return
+        if self._take is not None:
+            self._take(*self.detach())
+        else:
+            self.flow.unhold()
+            self._advance()
+
+    def _divert(self, take: Take) -> None:
+        """
+        Leave, but for the TLS.  What is written and not sent yet stays with that.
+        """
+        name = self.transport.get_extra_info("sockname")
+        say_secure(self.came, name[:2] if isinstance(name, tuple) else None)
+        sock = self.transport.divert()
+        self._leave_context()
+        take(sock, self._reader.take_rest())
 
     def _depart(self) -> None:
         departure, self._departure = self._departure, None
         if departure is not None:
             departure(self)
 
-    def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    @override
     def shutdown(self) -> None:
         """
         Close the connection now if nothing is under way, or after a moment if it is TLS;
@@ -209,14 +554,16 @@ class HttpProtocol(StrictProtocol):
         yet.  One that departs is left alone.
         """
         self._finishing = True
-        if self._departure is not None or self._head_begun():
+        if self._leaving:
             return
-        if self._answering():
+        if self.cycle is not None and self._answering:
             self.cycle.keep_alive = False
-        elif self.scheme == "https":
+        elif self._reader.waiting_bytes:
+            return  # A head has begun to come: it is answered, as the last.
+        elif self._scheme == "https":
             # Unlike a plain one it is drained at a reload too, and the next request may be on
             # its way: it is answered, and the answer says that it is the last.
-            self._await_request(self.limits.first)
+            self._deadline.expect(self._context.limits.first)
         else:
             self.transport.close()
 

@@ -2,10 +2,11 @@
 HTTP/1.1 for Twisted resources, on llhttp.
 """
 
+from stickyd.affinity.peek.http1 import Head
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.channel import HTTPChannel
 from stickyd.serve.http.context import Shared
-from stickyd.serve.http.head import RequestError, RequestHead
+from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.request import Request
 from stickyd.serve.http.site import HTTPSite
@@ -15,8 +16,8 @@ __all__ = [
     "HTTPChannel",
     "HTTPLimits",
     "HTTPSite",
+    "Head",
     "Request",
     "RequestError",
-    "RequestHead",
     "Shared",
 ]

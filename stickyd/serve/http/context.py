@@ -11,7 +11,7 @@ from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import version
 
 from stickyd.serve.http.deadlines import Deadlines
-from stickyd.serve.http.head import FieldBlock
+from stickyd.serve.http.head import FieldBlocks
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.spool import Spool
 
@@ -21,17 +21,12 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from stickyd.affinity.peek.http1 import Head
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.head import RequestHead
     from stickyd.serve.stickiness import Stickiness
 
     Take = Callable[[socket, bytes], object]
-    Route = Callable[[RequestHead, Handoff], Take | None]
-
-
-#: How many field blocks are remembered, and how large each may be: about 1 MB at most.
-REMEMBERED_BLOCKS = 256
-REMEMBERED_BYTES = 1024
+    Route = Callable[[Head, Handoff], Take | None]
 
 
 class Shared:
@@ -48,6 +43,7 @@ class Shared:
         called with the socket, which it closes from then on, and with the bytes from the
         start of that request's head.
     :ivar spool: where the bodies of requests grow.
+    :ivar field_block: see :meth:`stickyd.serve.http.head.FieldBlocks.parse`.
     :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
     :ivar reception: what is done to requests and responses so that clients find back to
         this worker, or :obj:`None`.
@@ -73,27 +69,10 @@ class Shared:
         self.server = server
         self._wall_clock = wall_clock
         self._second = -1
-        self._blocks: dict[bytes, FieldBlock] = {}
+        self.field_block = FieldBlocks(self.limits).parse
         self._date = b""
         self._common = b""
         self._success = b""
-
-    def field_block(self, raw: bytes, version: bytes) -> FieldBlock:
-        """
-        Parse the fields of a head, or remember how they were parsed: a client that comes
-        on a new connection for each request sends the same bytes as before.
-
-        :raises RequestError: if they are not what RFC 9112 allows.
-        """
-        blocks = self._blocks
-        block = blocks.get(raw)
-        if block is None or block.version is not version:
-            block = FieldBlock(raw, version, self.limits)
-            if len(raw) <= REMEMBERED_BYTES:
-                if len(blocks) >= REMEMBERED_BLOCKS:
-                    blocks.clear()
-                blocks[raw] = block
-        return block
 
     def success(self) -> bytes:
         """

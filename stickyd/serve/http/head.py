@@ -30,11 +30,15 @@ HTTP_1_1 = b"HTTP/1.1"
 CHUNKED = -1
 """The length of a body that says itself where it ends."""
 
+#: How many field blocks are remembered, and how large each may be: about 1 MB at most.
+REMEMBERED_BLOCKS = 256
+REMEMBERED_BYTES = 1024
+
 _KNOWN_METHODS = frozenset(
     [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"PROPFIND"]
 )
 _CHECKED_FIELDS = frozenset(
-    [b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"]
+    [b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"]
 )
 
 _TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -66,23 +70,6 @@ class RequestError(ClientError):
         self.status = status
 
 
-class RequestHead:
-    """
-    The light view of a head that a router gets.
-
-    :ivar method: the method, as sent.
-    :ivar target: the request target, as sent.
-    :ivar headers: pairs of lower-case name and value, in the order sent.
-    """
-
-    __slots__ = ("headers", "method", "target")
-
-    def __init__(self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        self.method = method
-        self.target = target
-        self.headers = headers
-
-
 class FieldBlock:
     """
     The fields of a head, and what they say about the connection.  Never changed once
@@ -94,9 +81,23 @@ class FieldBlock:
     :ivar length: of the body, or :data:`CHUNKED`.
     :ivar close: whether the client said ``Connection: close``.
     :ivar expects: whether it waits for ``100 Continue``.
+    :ivar offers: the protocols, in lower case, that it would rather speak from then on (RFC
+        9110, 7.8).  An offer that is not taken changes nothing.
     """
 
-    __slots__ = ("_codings", "_hosts", "close", "expects", "length", "pairs", "raw", "version")
+    __slots__ = (
+        "_codings",
+        "_hosts",
+        "_offering",
+        "_upgrades",
+        "close",
+        "expects",
+        "length",
+        "offers",
+        "pairs",
+        "raw",
+        "version",
+    )
 
     def __init__(self, raw: bytes, version: bytes, limits: HTTPLimits) -> None:
         """
@@ -110,8 +111,11 @@ class FieldBlock:
         self.length = 0
         self.close = False
         self.expects = False
+        self.offers: tuple[bytes, ...] = ()
         self._hosts: list[bytes] = []
         self._codings: list[bytes] = []
+        self._upgrades: list[bytes] = []
+        self._offering = False
         try:
             HttpRequestParser(self).feed_data(_START + raw)
         except HttpParserUpgrade:
@@ -135,8 +139,13 @@ class FieldBlock:
             elif name == b"transfer-encoding":
                 self._codings.append(value)
             elif name == b"connection":
-                if b"close" in [token.strip(b" \t") for token in value.lower().split(b",")]:
+                tokens = _tokens(value)
+                if b"close" in tokens:
                     self.close = True
+                if b"upgrade" in tokens:
+                    self._offering = True
+            elif name == b"upgrade":
+                self._upgrades += _tokens(value)
             elif value.lower() == b"100-continue":
                 self.expects = True
 
@@ -154,9 +163,13 @@ class FieldBlock:
         if self._codings:
             if self.version is HTTP_1_0:
                 raise RequestError(400, "Transfer-Encoding in HTTP/1.0")
-            if self._codings[0].lower() != b"chunked":
+            if len(self._codings) > 1 or self._codings[0].lower() != b"chunked":
                 raise RequestError(501, "unknown transfer coding")
             self.length = CHUNKED
+        if self._offering and self.version is HTTP_1_1:
+            # RFC 9110, 7.8: without the option in Connection it is no offer, and in
+            # HTTP/1.0 it is to be ignored.
+            self.offers = tuple(self._upgrades)
 
     def with_host(self, authority: bytes) -> FieldBlock:
         """
@@ -177,7 +190,42 @@ class FieldBlock:
         block.length = self.length
         block.close = self.close
         block.expects = self.expects
+        block.offers = self.offers
         return block
+
+
+class FieldBlocks:
+    """
+    Remembers how field blocks were parsed: a client that comes on a new connection for each
+    request sends the same bytes as before.
+    """
+
+    def __init__(self, limits: HTTPLimits) -> None:
+        self._limits = limits
+        self._blocks: dict[bytes, FieldBlock] = {}
+
+    def parse(self, raw: bytes, version: bytes) -> FieldBlock:
+        """
+        Parse the fields of a head, or remember.
+
+        :raises RequestError: if they are not what RFC 9112 allows.
+        """
+        blocks = self._blocks
+        block = blocks.get(raw)
+        if block is None or block.version is not version:
+            block = FieldBlock(raw, version, self._limits)
+            if len(raw) <= REMEMBERED_BYTES:
+                if len(blocks) >= REMEMBERED_BLOCKS:
+                    blocks.clear()
+                blocks[raw] = block
+        return block
+
+
+def _tokens(value: bytes) -> list[bytes]:
+    """
+    Take a list of tokens apart (RFC 9110, 5.6.1), in lower case.
+    """
+    return [token.strip(b" \t") for token in value.lower().split(b",")]
 
 
 def parse_request_line(line: bytes, limits: HTTPLimits) -> tuple[bytes, bytes, bytes]:
@@ -199,8 +247,12 @@ def parse_request_line(line: bytes, limits: HTTPLimits) -> tuple[bytes, bytes, b
         raise RequestError(505, "unknown HTTP version")
     else:
         raise RequestError(400, "malformed HTTP version")
-    if method not in _KNOWN_METHODS and not is_token(method):
-        raise RequestError(400, "malformed method")
+    if method not in _KNOWN_METHODS:
+        if not is_token(method):
+            raise RequestError(400, "malformed method")
+        if method == b"CONNECT":
+            # Whoever takes an answer for a tunnel's does not speak HTTP behind it any more.
+            raise RequestError(501, "CONNECT is for proxies")
     if len(target) > limits.target_bytes:
         raise RequestError(414, "target too long")
     if not is_target(target):
@@ -215,8 +267,6 @@ def resolve_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     :return: the target in origin form (or ``*``), and the authority if it names one.
     :raise RequestError: if its form is unknown, or not for this method.
     """
-    if method == b"CONNECT":
-        raise RequestError(501, "CONNECT is for proxies")
     if target == b"*":
         return target, None  # the request answers 405 itself unless it is OPTIONS
     match = _absolute(target)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.web.iweb import INonQueuedRequestFactory
 
+from stickyd.affinity.peek.http1 import Head
 from stickyd.net.addresses import tcp_address
 from stickyd.serve.http.chunked import ChunkedDecoder
 from stickyd.serve.http.head import (
@@ -16,7 +17,6 @@ from stickyd.serve.http.head import (
     HTTP_1_1,
     FieldBlock,
     RequestError,
-    RequestHead,
     parse_request_line,
     resolve_target,
 )
@@ -108,7 +108,7 @@ class Reading(Producing):
         if block is None or raw != block.raw or version is not block.version:
             block = self._block = self.shared.field_block(raw, version)
         if self._route is not None and self.came is not None:
-            take = self._route(RequestHead(method, target, block.pairs), self.came)
+            take = self._route(Head(method, target, block.pairs), self.came)
             if take is not None:
                 self._take = take
                 self._kept = data[start:]

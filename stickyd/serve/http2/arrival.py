@@ -7,7 +7,7 @@ An HTTP/2 connection whose first request has not come, and with it whose it is.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from h2.events import ConnectionTerminated, RequestReceived
 from h2.exceptions import ProtocolError
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.context import Shared, Take
-    from stickyd.serve.http.head import RequestHead
     from stickyd.serve.http2.channel import HTTP2Channel
 
 
@@ -113,7 +112,7 @@ class HTTP2Arrival(Protocol):
             and not objection_to(headers, self._shared.limits)
         ):
             # A route reads no more of a head than there is in this one.
-            take = route(cast("RequestHead", head_of(headers)), came)
+            take = route(head_of(headers), came)
         if take is None or came is None:
             self._stay()
         elif len(self._seen) > MAX_UNREAD_BYTES:

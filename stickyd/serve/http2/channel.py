@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.head import RequestHead
     from stickyd.serve.http.site import HTTPSite
     from stickyd.serve.http2.begun import Begun
 
@@ -236,7 +235,7 @@ class HTTP2Channel(Sending):
         route, came = self.shared.route, self.came
         if route is None or came is None:
             return False
-        if route(cast("RequestHead", head_of(headers)), came) is None:
+        if route(head_of(headers), came) is None:
             return False
         reception = self.shared.reception
         if reception is None or came.host not in reception.trust:

@@ -29,8 +29,8 @@ from tests.hosting import Visitors, a_loop, fired, run, some_turns, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stickyd.affinity.peek.http1 import Head
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.head import RequestHead
 
 SIGNER = Signer([b"a secret of some length"])
 
@@ -63,7 +63,7 @@ class Router:
         self.targets: list[bytes] = []
         self.taken: list[bytes] = []
 
-    def __call__(self, head: RequestHead, came: Handoff) -> Any:
+    def __call__(self, head: Head, came: Handoff) -> Any:
         self.targets.append(head.target)
         return self.take if head.target.startswith(b"/away") else None
 
@@ -108,7 +108,7 @@ class Application:
 
 
 def routed(
-    application: Any, loop: asyncio.AbstractEventLoop, router: Router, **limits: Any
+    application: Any, loop: asyncio.AbstractEventLoop, router: Any, **limits: Any
 ) -> AsgiHost:
     """
     Make a host whose requests are routed.
@@ -195,6 +195,55 @@ def test_connection_that_waits_is_read_no_further_than_it_can_be_given(
         await until(lambda: router.taken)
         assert len(router.taken[0]) < MAX_UNREAD_BYTES
         await asyncio.wait([sending])
+
+    run(loop, go())
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_fault_3_much_behind_a_request_for_another_slot(
+    in_pieces: bool, loop: asyncio.AbstractEventLoop, visitors: Visitors
+) -> None:
+    """
+    Fault 3: however much a client has pipelined behind a request for another slot, all that
+    was read fits into a handoff, and what was not read is still in the socket.
+    """
+    application = Application()
+    passed: list[bytes] = []
+
+    def take(sock: socket.socket, unread: bytes) -> None:
+        # As its new owner would.
+        assert len(unread) <= MAX_UNREAD_BYTES
+        passed.append(unread)
+        sock.setblocking(True)
+        with sock:
+            while data := sock.recv(65536):
+                passed.append(data)
+
+    def route(head: Head, came: Handoff) -> Any:
+        return take if head.target == b"/away" else None
+
+    async def go() -> None:
+        client = visitors.visit(routed(application, loop, route))
+        rest = (get("/away", body="b" * 90_000) + get("/c") * 3000).encode()
+        stream = get("/held", body="a" * 40_000).encode() + rest
+        size = 30_000 if in_pieces else len(stream)
+
+        async def send() -> None:
+            for at in range(0, len(stream), size):
+                await client.send(stream[at : at + size])
+                await some_turns()
+            client.socket.shutdown(socket.SHUT_WR)
+
+        sending = asyncio.ensure_future(send())
+        # The application asks again and again whether its client is still there.
+        await until(lambda: application.paths)
+        for _ in range(5):
+            await some_turns()
+        application.gate.set()
+        assert (await client.response()).body == b"/held 40000"
+        await until(lambda: passed)
+        await sending
+        assert b"".join(passed) == rest
 
     run(loop, go())
 
@@ -311,6 +360,44 @@ def test_websocket_is_placed_by_its_request(
         )
         assert await client.rest() == b""
         assert router.targets == [b"/here", b"/away"]
+
+    run(loop, go())
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "GET /first HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
+        "\r\nGET /first HTTP/1.1\r\nHost: h\r\n\r\n",
+        "\r\n\r\nGET /first HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET  /first HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /first HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n",
+        "BREW /first HTTP/1.1\r\nHost: h\r\n\r\n",
+        "CONNECT /first HTTP/1.1\r\nHost: h\r\n\r\n",
+        "POST /first HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        (
+            "GET /first HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            "Content-Length: 3\r\n\r\nabc"
+        ),
+    ],
+)
+def test_fault_2_nothing_switches_routing_off(
+    before: str, loop: asyncio.AbstractEventLoop, visitors: Visitors
+) -> None:
+    """
+    Fault 2: whatever a client sends first, each later request that is executed here was
+    looked at before, and one that belongs elsewhere is never executed here.
+    """
+    application, router = Application(), Router()
+
+    async def go() -> None:
+        client = visitors.visit(routed(application, loop, router))
+        await client.send(before + get("/away") + get("/b"))
+        await client.rest()
+        assert application.paths in ([], ["/first"])
+        served = b"/first" in router.targets and application.paths == ["/first"]
+        assert router.taken == ([(get("/away") + get("/b")).encode()] if served else [])
+        assert served == before.startswith(("GET /f", "POST", "BREW", "\r\nG"))
 
     run(loop, go())
 

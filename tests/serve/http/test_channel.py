@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IDetachable
-from stickyd.serve.http import RequestHead
+from stickyd.serve.http import Head
 from tests.http_wire import GET, Wire, WireTransport, bodies, echo
 
 _CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -478,10 +478,10 @@ class Router:
     """
 
     def __init__(self) -> None:
-        self.heads: list[RequestHead] = []
+        self.heads: list[Head] = []
         self.taken: list[tuple[socket.socket, bytes]] = []
 
-    def __call__(self, head: RequestHead, came: object) -> Any:
+    def __call__(self, head: Head, came: object) -> Any:
         """
         Look at a head.
         """

@@ -46,6 +46,7 @@ REFUSED = [
     (400, b"GET http:/// HTTP/1.1\r\nHost: a\r\n\r\n"),
     (400, b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
     (501, b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n"),
+    (501, b"CONNECT /a HTTP/1.1\r\nHost: a:80\r\n\r\n"),
     # Line ends.
     (400, b"GET / HTTP/1.1\nHost: a\n\n"),
     (400, b"GET / HTTP/1.1\nHost: a\r\n\r\n"),

@@ -434,17 +434,14 @@ def test_last_request_goes_where_the_session_went(scene: Scene, shaken: bool) ->
 
 
 @of_kinds(*HTTP)
-def test_silent_client_does_not_hold_up_a_drain(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_client_does_not_hold_up_a_drain(scene: Scene) -> None:
     """
     Who has shaken hands and asks for nothing is let go soon.
     """
     limits = HTTPLimits(first=0.05)
-    if hasattr(scene.host, "site"):
-        scene.host.site.shared.limits = limits
-    else:
-        monkeypatch.setattr(scene.host, "_limits", limits)
+    host: Any = scene.host
+    shared = host.site.shared if hasattr(host, "site") else host._context
+    shared.limits = limits
 
     async def check() -> None:
         client = scene.visit()

@@ -1,0 +1,178 @@
+"""
+Where requests begin and end.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stickyd.serve.http.head import FieldBlocks, RequestError
+from stickyd.serve.http.limits import HTTPLimits
+from stickyd.serve.http.reader import Reader
+from tests.serve.http.test_strict import ACCEPTED, REFUSED
+
+LIMITS = HTTPLimits(head_bytes=600, head_fields=20, target_bytes=200, body_bytes=1000)
+
+PLAIN = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+INNER = b"GET /inner HTTP/1.1\r\nHost: h\r\n\r\n"
+LENGTH = b"POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (len(INNER), INNER)
+CHUNKED = (
+    b"POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"6\r\nGET / \r\n4;x=y\r\n\r\n\r\n\r\n0\r\nTrailer: GET /\r\n\r\n"
+)
+EMPTY = b"\r\nGET /d HTTP/1.1\r\nHost: h\r\n\r\n"
+OFFER = (
+    b"POST /e HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: foo\r\n"
+    b"Content-Length: %d\r\n\r\n%b"
+) % (len(INNER), INNER)
+
+#: What each has to be read as.
+READ_AS = {
+    PLAIN: (b"/a", b""),
+    LENGTH: (b"/b", INNER),
+    CHUNKED: (b"/c", b"GET / \r\n\r\n"),
+    EMPTY: (b"/d", b""),
+    OFFER: (b"/e", INNER),
+}
+
+
+def reader() -> Reader:
+    """
+    Make a reader.
+    """
+    return Reader(LIMITS, FieldBlocks(LIMITS).parse)
+
+
+def read(reading: Reader, found: list[tuple[bytes, bytes]]) -> None:
+    """
+    Take all that is there, and add the targets and the bodies so far to those found.
+    """
+    while True:
+        if reading.in_body:
+            target, body = found[-1]
+            found[-1] = target, body + reading.read_body()
+            if reading.in_body:
+                return
+        elif reading.read_head():
+            found.append((reading.target, b""))
+        else:
+            return
+
+
+def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
+    """
+    Cut a stream.
+    """
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    return [stream[start:end] for start, end in pairwise(edges)]
+
+
+CUTS = st.lists(st.integers(0, 900), max_size=30)
+
+
+@given(st.lists(st.sampled_from(list(READ_AS)), min_size=1, max_size=6), CUTS)
+def test_requests_are_found_wherever_the_stream_is_cut(order: list[bytes], cuts: list[int]) -> None:
+    """
+    Every request is found with its body, nothing in a body is taken for a request, and an
+    offer of an upgrade makes no difference.
+    """
+    reading, found = reader(), list[tuple[bytes, bytes]]()
+    for piece in pieces_of(b"".join(order), cuts):
+        reading.feed(piece)
+        read(reading, found)
+    assert found == [READ_AS[request] for request in order]
+    assert not reading.in_body
+    assert reading.waiting_bytes == 0
+
+
+@given(st.sampled_from([request for _, request in REFUSED]), CUTS)
+def test_refusals_do_not_depend_on_the_cuts(refused: bytes, cuts: list[int]) -> None:
+    """
+    The status of a refusal is the same wherever the stream is cut, and behind other requests.
+    """
+
+    def status(pieces: list[bytes]) -> int:
+        reading, found = reader(), list[tuple[bytes, bytes]]()
+        with pytest.raises(RequestError) as raised:  # noqa: PT012 - any piece may be the one
+            for piece in pieces:
+                reading.feed(piece)
+                read(reading, found)
+            # What is refused for its target is refused by who serves it.
+            raise RequestError(0, "not by the reader")
+        return raised.value.status
+
+    whole = status([refused])
+    assert status(pieces_of(refused, cuts)) == whole
+    assert status(pieces_of(PLAIN + LENGTH + refused, cuts)) == whole
+
+
+@given(st.lists(st.sampled_from(ACCEPTED), min_size=1, max_size=4), CUTS)
+def test_nothing_is_lost(order: list[bytes], cuts: list[int]) -> None:
+    """
+    What is taken and what waits is what was fed, at any time; and what waits goes on
+    elsewhere as if it had never been here.
+    """
+    stream = b"".join(order)
+    expected: list[tuple[bytes, bytes]] = []
+    one = reader()
+    one.feed(stream)
+    read(one, expected)
+    found: list[tuple[bytes, bytes]] = []
+    reading = reader()
+    for piece in pieces_of(stream, cuts):
+        reading.feed(piece)
+        read(reading, found)
+        if not reading.in_body:
+            rest = reading.take_rest()
+            assert reading.waiting_bytes == 0
+            reading = reader()
+            reading.feed(rest)
+    assert found == expected
+
+
+@given(CUTS)
+def test_head_can_be_put_back(cuts: list[int]) -> None:
+    """
+    A head that was read and put back is the beginning of the rest, with all behind it.
+    """
+    stream = PLAIN + OFFER + CHUNKED
+    reading = reader()
+    passed = b""
+    for piece in pieces_of(stream, cuts):
+        reading.feed(piece)
+        if not reading.in_body and reading.read_head():
+            reading.put_back()
+            assert not reading.in_body
+            waiting = reading.waiting_bytes
+            rest = reading.take_rest()
+            assert len(rest) == waiting
+            assert stream[len(passed) :].startswith(rest)
+            reading.feed(rest)
+    assert stream.endswith(reading.take_rest())
+
+
+def test_head_that_comes_byte_by_byte_is_bounded() -> None:
+    """
+    A head without an end is refused as soon as it is longer than it may be.
+    """
+    reading = reader()
+    reading.feed(b"GET / HTTP/1.1\r\nX: ")
+    with pytest.raises(RequestError) as refused:  # noqa: PT012 - some byte is the one
+        for _ in range(601):
+            assert not reading.read_head()
+            reading.feed(b"x")
+    assert refused.value.status == 431
+
+
+def test_nothing_large_is_kept() -> None:
+    """
+    A body that was taken is not kept until the next request.
+    """
+    reading, found = reader(), list[tuple[bytes, bytes]]()
+    reading.feed(LENGTH)
+    read(reading, found)
+    assert not reading._data
