@@ -14,6 +14,8 @@ import httptools
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stickyd.affinity.peek.http1 import Head
 
 
@@ -35,10 +37,15 @@ class HeaderKey:
         """
         Give the header's value; of several, the first that is not empty; or None.
         """
+        return next(self.values_of(head), None)
+
+    def values_of(self, head: Head) -> Iterator[bytes]:
+        """
+        Give the values of all headers of the name that are not empty.
+        """
         for name, value in head.headers:
             if name == self._name and value:
-                return value
-        return None
+                yield value
 
     def __str__(self) -> str:
         return f"header:{self.name}"
@@ -63,7 +70,14 @@ class CookieKey:
         Give the cookie's value, without quotes around it; or None if it is not there or empty.
 
         A browser sends the cookie of the more specific path first (RFC 6265, section
-        5.4), so of several the first counts.
+        5.4), so of several the first counts, where nothing else tells which.
+        """
+        return next(self.values_of(head), None) or None
+
+    def values_of(self, head: Head) -> Iterator[bytes]:
+        """
+        Give the values of all cookies of the name, as they stand: several have different paths
+        or domains, or the same and different makers.
         """
         for header, value in head.headers:
             if header != b"cookie":
@@ -71,8 +85,7 @@ class CookieKey:
             for pair in value.split(b";"):
                 name, equals, content = pair.partition(b"=")
                 if equals and name.strip(b" \t") == self._name:
-                    return _unquote(content.strip(b" \t")) or None
-        return None
+                    yield _unquote(content.strip(b" \t"))
 
     def __str__(self) -> str:
         return f"cookie:{self.name}"

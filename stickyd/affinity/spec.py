@@ -40,7 +40,7 @@ from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from stickyd.affinity.peek.http1 import Head
 
@@ -60,6 +60,12 @@ class StampKey:
         Give the stamped id, for :meth:`stickyd.affinity.token.Signer.unstamp`; or None.
         """
         return self.header.key_of(head)
+
+    def values_of(self, head: Head) -> Iterator[bytes]:
+        """
+        Give what may be a stamped id in all headers of the name.
+        """
+        return self.header.values_of(head)
 
     def __str__(self) -> str:
         return f"stamp:{self.header.name}"
@@ -110,6 +116,24 @@ _EXAMPLES = {
 }
 _SEPARATOR = re.compile(r"(?<!\\),")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
+#: Cookies that frameworks set by themselves.
+_FRAMEWORK_COOKIES = {
+    "session": "Flask, Quart and Starlette",
+    "remember_token": "Flask-Login",
+    "sessionid": "Django",
+    "csrftoken": "Django",
+    "messages": "Django",
+    "TWISTED_SESSION": "twisted.web",
+    "TWISTED_SECURE_SESSION": "twisted.web",
+    "beaker.session.id": "Beaker",
+    "session_id": "CherryPy and Odoo",
+    "webpy_session_id": "web.py",
+    "_xsrf": "Tornado",
+    "io": "Engine.IO",
+    "connect.sid": "Express",
+    "JSESSIONID": "Java servlets",
+    "PHPSESSID": "PHP",
+}
 _MINTED = (
     (HeaderKey("Mcp-Session-Id"), "stamp:Mcp-Session-Id"),
     (QueryKey("sid"), "learn:query:sid"),
@@ -249,6 +273,13 @@ def _warnings_of(keys: tuple[Key, ...]) -> Iterable[str]:
                     f"placed, so its hash names another slot than the one that minted it; "
                     f"write {instead}"
                 )
+        maker = _FRAMEWORK_COOKIES.get(key.name) if isinstance(key, CookieKey) else None
+        if maker is not None:
+            yield (
+                f"--affinity: {key}: a cookie of this name is set by {maker}, and the two would "
+                f"overwrite each other; write cookie:stickyd, or any name that the application "
+                f"does not use"
+            )
         if key in keys[:position]:
             yield f"--affinity: {key} is listed twice; the second is never asked"
         if isinstance(key, AddressKey) and position + 1 < len(keys):

@@ -1,6 +1,10 @@
 """
 Signed slots: the value of the sticky cookie, and the stamp on an application's own ids.
 
+The value of a cookie is a list of tokens, ours first: browsers send a cookie to all ports
+of a host, so another stickyd there may have put its own into the cookie of the same name, and
+each keeps what the others have written.  A token of another one is like a forged one.
+
 Both name a slot in the clear, so that no table is needed to find it, and are signed, so
 that a client cannot choose its worker.  The signing is itsdangerous's: HMAC with SHA-256,
 a key derived for each of the two uses, so that one is never taken for the other.
@@ -12,6 +16,7 @@ import hashlib
 import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,13 +25,19 @@ import itsdangerous
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 SHORTEST_SECRET = 16
 """
 How many bytes a secret has at least: 128 bits, as much as nobody can search through.
 """
 
+MOST_STRANGERS = 7
+"""
+How many tokens of others a cookie keeps, the newest first.
+"""
+
+_SEPARATOR = b"~"  # in no token, and safe in a cookie and a URL
 _MEMO = 8192  # a client sends the same token with every request, and verifying costs 10 us
 # Checked before the signature: decoding base64 skips what is no base64, so there would be
 # any number of spellings of one signature.
@@ -70,13 +81,29 @@ class Signer:
         self._read_cookie = lru_cache(_MEMO)(self._parse_cookie)
         self._read_stamp = lru_cache(_MEMO)(self._parse_stamp)
 
-    def mint(self, slot: int) -> str:
+    def mint(self, slot: int, strangers: Iterable[bytes] = ()) -> str:
         """
         Make the value of a sticky cookie: ``slot.random.signature``.
 
         All of it is safe in a cookie and in a URL (RFC 3986, section 2.3).
+
+        :param strangers: what :meth:`strangers_in` gave of the cookie that it replaces.
         """
-        return self._cookies.sign(f"{slot}.{self._make_id()}").decode("ascii")
+        token = self._cookies.sign(f"{slot}.{self._make_id()}")
+        return _SEPARATOR.join((token, *strangers)).decode("ascii")
+
+    def strangers_in(self, values: Iterable[bytes]) -> list[bytes]:
+        """
+        Give the tokens in cookies of one name that are not ours.
+
+        :param values: of all cookies of the name.
+        """
+        found: dict[bytes, None] = {}
+        for value in values:
+            for token in value.split(_SEPARATOR)[: MOST_STRANGERS + 1]:
+                if _COOKIE.fullmatch(token) and self.slot_of(token) is None:
+                    found[token] = None
+        return list(found)[:MOST_STRANGERS]
 
     def slot_of(self, value: bytes, slots: int = 1 << 16) -> int | None:
         """
@@ -94,7 +121,10 @@ class Signer:
         return slot if slot < slots else None
 
     def _parse_cookie(self, value: bytes) -> int:
-        return int(_verified(self._cookies, _COOKIE, value)[1])
+        for token in value.split(_SEPARATOR)[: MOST_STRANGERS + 1]:
+            with suppress(itsdangerous.BadSignature):
+                return int(_verified(self._cookies, _COOKIE, token)[1])
+        raise itsdangerous.BadSignature("none of the tokens is ours")
 
     def stamp(self, identifier: bytes, slot: int) -> bytes:
         """
@@ -123,6 +153,14 @@ class Signer:
     def _parse_stamp(self, value: bytes) -> tuple[bytes, int]:
         identifier, encoded, slot = _verified(self._stamps, _STAMP, value).groups()
         return (urlsafe_b64decode(identifier) if encoded else identifier), int(slot)
+
+
+def is_cookie(value: bytes) -> bool:
+    """
+    Tell whether the value of a cookie looks like one that a stickyd has set, this one or
+    another.
+    """
+    return all(_COOKIE.fullmatch(token) for token in value.split(_SEPARATOR))
 
 
 def _signer(keys: Sequence[bytes], salt: bytes) -> itsdangerous.Signer:

@@ -127,8 +127,8 @@ class SkewWatch:
         self._log.warn(
             "{share:.0%} of the new connections have the affinity key of {host}, so one worker"
             " serves them. If that is a proxy, name it by --trust, so that the address that it"
-            " forwards counts; if many people share the address, tell them apart by a cookie:"
-            " --affinity cookie:stickyd,ip{more}",
+            " forwards counts; if many people share the address, tell them apart by a cookie"
+            " alone: --affinity cookie:stickyd{more}",
             share=share,
             host=host or "the UNIX socket",
             more=more,

@@ -12,10 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
+from twisted.logger import Logger
+
 from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.keys import CookieKey, HeaderKey
-from stickyd.affinity.resolve import learned_id
+from stickyd.affinity.resolve import MOST_VALUES, learned_id
 from stickyd.affinity.spec import LearnKey, StampKey
+from stickyd.affinity.token import is_cookie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
     from stickyd.affinity.trust import Networks
 
     Pairs = list[tuple[bytes, bytes]]
+
+
+#: What the names of cookies begin with that are nobody else's.
+_OUR_NAMES = b"stickyd"
 
 
 class ClaimIds(Protocol):
@@ -77,7 +84,10 @@ class Stickiness:
     Receives requests.
 
     :ivar signer: may be replaced when the secrets are.
+    :ivar sets_cookie: whether clients are given the cookie.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -99,6 +109,9 @@ class Stickiness:
         keys = affinity.keys
         self.cookie = next((key for key in keys if isinstance(key, CookieKey)), None)
         self.cookie_name = b"" if self.cookie is None else self.cookie.name.encode("ascii")
+        self.sets_cookie = self.cookie is not None
+        # Under a name that nobody else uses, whatever stands there is ours to replace.
+        self.shares_name = self.sets_cookie and not self.cookie_name.startswith(_OUR_NAMES)
         attributes = CookieAttributes() if cookie is None else cookie
         self.cookie_tails = (attributes.text(False), attributes.text(True))
         self.stamped = frozenset(
@@ -120,9 +133,11 @@ class Stickiness:
     @property
     def watches_responses(self) -> bool:
         """
-        Whether responses may have ids in them.
+        Whether responses may have ids in them, or a cookie of the application's that has the
+        name of ours.
         """
-        return bool(self.stamped or self.learned or self.learned_cookies)
+        watched = self.stamped or self.learned or self.learned_cookies
+        return bool(watched or (self.shares_name and self.sets_cookie))
 
     @property
     def needed(self) -> bool:
@@ -130,6 +145,21 @@ class Stickiness:
         Whether there is anything to do.
         """
         return bool(self.cookie or self.stamped or self.learns or self.trust)
+
+    def yield_name(self) -> None:
+        """
+        Set no cookie any more, as the application sets one of the same name.
+        """
+        if self.sets_cookie:
+            self.sets_cookie = False
+            name = self.cookie_name.decode("ascii")
+            self._log.warn(
+                "The application sets a cookie named {name} itself, so stickyd sets none of that"
+                " name any more, and clients do not stay with their workers: write --affinity"
+                " {instead}, or any name that the application does not use",
+                name=name,
+                instead="cookie:stickyd" if self.shares_name else f"cookie:{name}-worker",
+            )
 
     def begin(self, host: str, secure: bool, pairs: Pairs) -> Exchange:
         """
@@ -163,7 +193,16 @@ class Exchange:
     :ivar claiming: fires when the response may leave; :obj:`None` if it may at once.
     """
 
-    __slots__ = ("_reception", "_trusted", "_wants_cookie", "claiming", "client", "pairs", "secure")
+    __slots__ = (
+        "_reception",
+        "_strangers",
+        "_trusted",
+        "_wants_cookie",
+        "claiming",
+        "client",
+        "pairs",
+        "secure",
+    )
 
     def __init__(self, reception: Stickiness, host: str, secure: bool, pairs: Pairs) -> None:
         self._reception = reception
@@ -177,9 +216,8 @@ class Exchange:
             self.client = origin.client
             if origin.proto is not None:
                 self.secure = origin.proto in ("https", "wss")
-        self._wants_cookie = reception.cookie is not None and not self._is_ours(
-            reception.cookie.key_of(cast("Head", _Fields(pairs)))
-        )
+        self._strangers: list[bytes] = []
+        self._wants_cookie = reception.sets_cookie and self._lacks_cookie()
         if reception.stamped:
             self._unstamp()
 
@@ -191,11 +229,23 @@ class Exchange:
         """
         return not (self._wants_cookie or self._trusted or self._reception.watches_responses)
 
-    def _is_ours(self, token: bytes | None) -> bool:
-        signer = self._reception.signer
-        if token is None or signer is None:
+    def _lacks_cookie(self) -> bool:
+        """
+        Whether the client shall be given the cookie: it has none that names our slot, nor one
+        that may be the application's.
+        """
+        reception, signer = self._reception, self._reception.signer
+        assert reception.cookie is not None
+        values = list(reception.cookie.values_of(cast("Head", _Fields(self.pairs))))[:MOST_VALUES]
+        if not values or signer is None:
+            return True
+        slot = reception.own_slot()
+        if any(signer.slot_of(value) == slot for value in values):
             return False
-        return signer.slot_of(token) == self._reception.own_slot()
+        if reception.shares_name and not all(map(is_cookie, values)):
+            return False
+        self._strangers = signer.strangers_in(values)
+        return True
 
     def _unstamp(self) -> None:
         signer = self._reception.signer
@@ -227,17 +277,19 @@ class Exchange:
             elif known == b"set-cookie":
                 cookie, _, rest = value.partition(b"=")
                 cookie = cookie.strip(b" \t")
-                if cookie == reception.cookie_name:
-                    # The application knows better.
+                if reception.cookie is not None and cookie == reception.cookie_name:
+                    # It would overwrite ours, or ours the application's.
                     self._wants_cookie = False
+                    reception.yield_name()
                 source = reception.learned_cookies.get(cookie)
                 if source is not None:
                     content = rest.partition(b";")[0].strip(b' \t"')
                     if content:
                         minted.append(learned_id(source, content))
             elif known == b"cache-control":
+                # A list, which may come in several lines (RFC 9110, 5.3).
                 lowered = value.lower()
-                private = b"public" not in lowered and b"s-maxage" not in lowered
+                private = private and b"public" not in lowered and b"s-maxage" not in lowered
             fields.append((name, value))
         if self._wants_cookie and private:
             # Else a cache could give one client's cookie to all; there will be another
@@ -252,6 +304,6 @@ class Exchange:
         slot = reception.own_slot()
         if reception.signer is None or slot < 0:
             return
-        token = reception.signer.mint(slot).encode("ascii")
+        token = reception.signer.mint(slot, self._strangers).encode("ascii")
         line = b"%b=%b%b" % (reception.cookie_name, token, reception.cookie_tails[self.secure])
         fields.append((b"Set-Cookie", line))

@@ -111,7 +111,7 @@ def _check_cookie(settings: Settings, given: AbstractSet[str]) -> None:
             if f"cookie_{name}" in given:
                 raise SettingError(
                     f"--cookie-{spelt(name)} means nothing without a cookie; write for"
-                    " example --affinity cookie:stickyd,ip"
+                    " example --affinity cookie:stickyd"
                 )
     if settings.cookie_samesite == "none" and settings.cookie_secure == "never":
         raise SettingError(

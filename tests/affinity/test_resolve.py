@@ -97,6 +97,40 @@ def test_token_that_does_not_count_falls_through(value: str) -> None:
     assert listed.resolve(HOST, head(cookie=f"stickyd={value}".encode())).key == IP
 
 
+@pytest.mark.parametrize("entry", ["cookie:stickyd", "stamp:X-Id"])
+def test_fault_4_the_token_that_verifies_counts(entry: str) -> None:
+    """
+    Fault 4: of several tokens the first that is ours and names a slot that stands; else the
+    first that is ours.  So it is in one field, and in several.
+    """
+    listed = resolver(f"{entry},ip")
+
+    def slot_of(*tokens: tuple[Signer, int]) -> object:
+        cookie = entry.startswith("cookie")
+        if cookie:
+            values = [b"stickyd=" + signer.mint(slot).encode() for signer, slot in tokens]
+        else:
+            values = [signer.stamp(b"id", slot) for signer, slot in tokens]
+        name = b"cookie" if cookie else b"x-id"
+        apart = listed.resolve(HOST, Head(b"GET", b"/", [(name, value) for value in values]))
+        if cookie:
+            together = Head(b"GET", b"/", [(name, b"; ".join(values))])
+            assert listed.resolve(HOST, together) == apart
+        return decided(apart)[1]
+
+    assert slot_of((FORGER, 1), (SIGNER, 2)) == 2
+    assert slot_of((SIGNER, 2), (FORGER, 1)) == 2
+    assert slot_of((FORGER, 1), (FORGER, 3), (SIGNER, 2), (SIGNER, 1)) == 2
+    assert slot_of((SIGNER, 9), (SIGNER, 2)) == 2
+    assert slot_of((FORGER, 1), (FORGER, 2)) == IP
+    alone = resolver(entry)
+    values = [SIGNER.stamp(b"id", slot) for slot in (9, 8)]
+    gone = alone.resolve(HOST, Head(b"GET", b"/", [(b"x-id", value) for value in values]))
+    if entry.startswith("stamp"):
+        assert gone.weak
+        assert gone.key == pinned(9, b"")
+
+
 def test_stamp_names_its_slot() -> None:
     """
     A stamped id leads to the slot in its stamp, slot 0 too, and a foreign one nowhere.

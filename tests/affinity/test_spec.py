@@ -145,6 +145,9 @@ def test_empty_list() -> None:
     [
         ("header:mcp-session-id,ip", ["write stamp:Mcp-Session-Id"]),
         ("query:sid", ["write learn:query:sid"]),
+        ("cookie:session,ip", ["a cookie of this name is set by Flask, Quart and Starlette"]),
+        ("learn:cookie:session,ip", []),
+        ("cookie:TWISTED_SESSION", ["a cookie of this name is set by twisted.web"]),
         ("cookie:sid,header:sid,learn:query:sid,stamp:Mcp-Session-Id,ip", []),
         ("ip,cookie:stickyd", ["what follows ip/32/64 is never asked; put ip/32/64 last"]),
         ("cookie:a,cookie:a,cookie:b", ["cookie:a is listed twice"]),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.token import Signer, random_id
+from stickyd.affinity.token import MOST_STRANGERS, Signer, is_cookie, random_id
 from stickyd.errors import SettingError
 
 OLD = b"an old secret, long enough"
@@ -154,3 +154,32 @@ def test_weak_secrets_are_refused(keys: list[bytes], message: str) -> None:
     with pytest.raises(SettingError, match=message) as caught:
         Signer(keys)
     assert "short" not in str(caught.value)
+
+
+def test_fault_5_tokens_of_others_are_kept() -> None:
+    """
+    Fault 5: a cookie has our token first and then those of others, the newest first, as many as
+    may be; an older one of our own goes.
+    """
+    others = [Signer([b"the secret of deployment %d" % number]) for number in range(12)]
+    value = ""
+    for signer in [*others, SIGNER, *others, SIGNER]:
+        strangers = signer.strangers_in([value.encode()])
+        assert len(strangers) <= MOST_STRANGERS
+        value = signer.mint(3, strangers)
+        assert re.fullmatch(r"[A-Za-z0-9._~-]+", value)
+        assert signer.slot_of(value.encode()) == 3
+        assert is_cookie(value.encode())
+    tokens = value.encode().split(b"~")
+    assert len(tokens) == MOST_STRANGERS + 1
+    assert [token for token in tokens if SIGNER.slot_of(token) is not None] == tokens[:1]
+    assert others[11].slot_of(value.encode()) == 3
+
+
+@given(st.binary())
+def test_fault_5_garbage_is_not_kept(value: bytes) -> None:
+    """
+    Fault 5: only what looks like a token is.
+    """
+    assert SIGNER.strangers_in([value, b"~" + value, value + b"~"]) == []
+    assert not is_cookie(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent
 
 from stickyd.affinity.keys import CookieKey, HeaderKey
 from stickyd.affinity.resolve import learned_id
@@ -15,6 +16,7 @@ from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.serve.stickiness import CookieAttributes, Stickiness
+from tests.hosting import logged
 
 SIGNER = Signer([b"a secret of some length"])
 OTHER = Signer([b"another secret of some length"])
@@ -102,10 +104,99 @@ def test_cookie_of_the_application_counts() -> None:
     does not matter.
     """
     rig = Rig("cookie:stickyd")
+    assert len(set_by(rig.begin().respond([(b"set-cookie", b"stick=x")]))) == 2
     assert set_by(rig.begin().respond([(b"Set-Cookie", b"stickyd=x; Path=/")])) == [
         b"stickyd=x; Path=/"
     ]
-    assert len(set_by(rig.begin().respond([(b"set-cookie", b"stick=x")]))) == 2
+
+
+@pytest.mark.parametrize("name", ["session", "sid", "stickyd"])
+def test_fault_6_the_application_sets_a_cookie_of_our_name(name: str) -> None:
+    """
+    Fault 6: from then on ours is not set any more, whatever the client brings, and the log
+    says so once, with the name and what to write.
+    """
+    rig = Rig(f"cookie:{name}")
+    cookie = b"%b=eyJ1c2VyIjoxfQ.Zx.abc" % name.encode()
+    assert len(set_by(rig.begin().respond([]))) == 1
+    with logged() as events:
+        for _ in range(3):
+            assert set_by(rig.begin().respond([(b"Set-Cookie", cookie)])) == [cookie]
+            assert set_by(rig.begin((b"cookie", cookie)).respond([])) == []
+            assert set_by(rig.begin().respond([])) == []
+    (line,) = (formatEvent(event) for event in events)
+    assert line.startswith(f"The application sets a cookie named {name} itself")
+    assert "write --affinity cookie:stickyd" in line
+    assert f"cookie:{name}," not in line
+    assert rig.begin((b"cookie", cookie)).unremarkable
+
+
+@pytest.mark.parametrize("value", [b"eyJ1c2VyIjoxfQ.Zx.abc", b"", b"0", b'"quoted"', b"\xff"])
+def test_fault_6_what_may_be_the_applications_is_not_overwritten(value: bytes) -> None:
+    """
+    Fault 6: under a name that applications use, a value that no stickyd has made is left
+    alone, though this worker has not seen the application set it; a forged one of ours is not.
+    """
+    rig = Rig("cookie:session")
+    assert set_by(rig.begin((b"cookie", b"a=b; session=" + value)).respond([])) == []
+    forged = OTHER.mint(2).encode()
+    assert len(set_by(rig.begin((b"cookie", b"session=" + forged)).respond([]))) == 1
+    assert len(set_by(Rig("cookie:stickyd").begin((b"cookie", b"stickyd=" + value)).respond([])))
+
+
+def test_fault_6_no_response_goes_unwatched() -> None:
+    """
+    Fault 6: the application may set its cookie in a response to somebody who has ours.
+    """
+    rig = Rig("cookie:session")
+    assert not rig.begin((b"cookie", b"session=" + SIGNER.mint(2).encode())).unremarkable
+    other = Rig("cookie:stickyd")
+    assert other.begin((b"cookie", b"stickyd=" + SIGNER.mint(2).encode())).unremarkable
+
+
+FOREIGN = b"stickyd=" + OTHER.mint(2).encode()
+VALID = b"stickyd=" + SIGNER.mint(2).encode()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [FOREIGN + b"; " + VALID],
+        [VALID + b"; " + FOREIGN],
+        [b"stickyd=; " + VALID],
+        [b"stickyd=garbage; " + FOREIGN + b"; " + VALID],
+        [FOREIGN, VALID],
+        [VALID, FOREIGN],
+        [b"a=b", FOREIGN, b"c=d", VALID],
+        [VALID + b"~" + FOREIGN.partition(b"=")[2]],
+        [FOREIGN + b"~" + VALID.partition(b"=")[2]],
+    ],
+)
+def test_fault_4_the_cookie_that_verifies_counts(fields: list[bytes]) -> None:
+    """
+    Fault 4: of several cookies of our name, in one field or in several, as HTTP/2 sends them.
+    """
+    visit = Rig("cookie:stickyd").begin(*((b"cookie", field) for field in fields))
+    assert set_by(visit.respond([])) == []
+
+
+def test_fault_5_two_deployments_share_a_cookie() -> None:
+    """
+    Fault 5: a browser has one cookie of a name for all ports of a host.  Each deployment keeps
+    what the others have put into it, so after one visit to each nothing changes any more.
+    """
+    ours, theirs = Rig("cookie:stickyd"), Rig("cookie:stickyd")
+    theirs.reception.signer, theirs.slot = OTHER, 5
+    jar: list[tuple[bytes, bytes]] = []
+    given = []
+    for rig in (ours, theirs) * 3:
+        cookies = set_by(rig.begin(*jar).respond([]))
+        given.append(len(cookies))
+        if cookies:
+            jar = [(b"cookie", cookies[0].partition(b";")[0])]
+    assert given == [1, 1, 0, 0, 0, 0]
+    value = jar[0][1].partition(b"=")[2]
+    assert (SIGNER.slot_of(value), OTHER.slot_of(value)) == (2, 5)
 
 
 @pytest.mark.parametrize(
@@ -115,13 +206,19 @@ def test_cookie_of_the_application_counts() -> None:
         (b"S-MaxAge=5", False),
         (b"private", True),
         (b"no-store", True),
+        (b"public\nmax-age=60", False),
+        (b"max-age=60\npublic", False),
+        (b"s-maxage=9\nprivate\nmax-age=0", False),
+        (b"private\nmax-age=60", True),
     ],
 )
 def test_cookie_stays_out_of_shared_caches(control: bytes, wanted: bool) -> None:
     """
-    A response that a cache may give to others brings no cookie.
+    A response that a cache may give to others brings no cookie; fault 8: whichever of several
+    lines says so.
     """
-    fields = Rig("cookie:stickyd").begin().respond([(b"Cache-Control", control)])
+    lines = [(b"Cache-Control", line) for line in control.split(b"\n")]
+    fields = Rig("cookie:stickyd").begin().respond(lines)
     assert bool(set_by(fields)) == wanted
 
 

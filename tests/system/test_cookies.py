@@ -10,6 +10,8 @@ from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
 from stickyd.affinity.token import Signer
 from tests.system.client import Client
 from tests.system.test_keys import secret_file
@@ -210,3 +212,39 @@ def test_one_slot_less_moves_its_browsers_only(start: Start) -> None:
     assert len(moved) == 25
     # All that says who they are is the slot, so they go where it went, together.
     assert len(set(moved)) == 1
+
+
+LOGINS = {
+    "flask": ("session", "--wsgi", "tests.system.frameworks.logins:wsgi"),
+    "starlette": ("session", "--asgi", "tests.system.frameworks.logins:asgi"),
+    "twisted.web": ("TWISTED_SESSION", "--resource", "tests.system.frameworks.logins:resource"),
+}
+
+
+@pytest.mark.parametrize("framework", LOGINS)
+def test_fault_6_nobody_is_logged_out(framework: str, start: Start) -> None:
+    """
+    Fault 6: told to use the name of the application's own cookie, the server warns at the start,
+    and as soon as it sees the application set one; it overwrites none.
+    """
+    name, *application = LOGINS[framework]
+    server = start(*application, "--affinity", f"cookie:{name}", workers=1)
+    server.allow("a cookie of this name is set by", "The application sets a cookie named")
+    server.log.wait_for(f"--affinity: cookie:{name}: a cookie of this name is set by")
+    jar: dict[str, str] = {}
+
+    def visit(path: str) -> bytes:
+        with Client(server.target) as client:
+            cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+            client.send(path, True, *([f"Cookie: {cookies}"] if cookies else []))
+            with client.response() as response:
+                fresh = set_cookies(response)
+                assert len(response.headers.get_all("Set-Cookie", [])) == len(fresh)
+                jar.update({name: value.partition(";")[0] for name, value in fresh.items()})
+                return response.read()
+
+    visit("/")
+    assert visit("/login") == b"hello"
+    assert [visit("/") for _ in range(5)] == [b"alice"] * 5
+    server.log.wait_for(f"The application sets a cookie named {name} itself")
+    assert len(server.log.found("The application sets a cookie named")) == 1

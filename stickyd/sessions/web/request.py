@@ -19,6 +19,8 @@ from stickyd.errors import NoSuchSession, SessionMoved
 from stickyd.sessions.record import EndReason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from twisted.internet.defer import Deferred
 
     from stickyd.sessions.live import LiveSession
@@ -197,19 +199,19 @@ class SessionRequestMixin(_Base):
         return b"_".join([name, *sitepath]) if sitepath else name
 
     def _find_session(self, secure: bool) -> Session | None:
-        uid = self.getCookie(self._cookie_name(secure))
+        name = self._cookie_name(secure)
+        uid = self.getCookie(name)
         if not uid:
             return None
         site = cast("SessionSite", self.site)
-        try:
-            session = site.getSession(uid)
-        except NoSuchSession:
-            # Never taken as the id of a new one: somebody may have planted it.
-            return None
-        if session.live.secure != secure:
-            # An id that was sent without TLS is worth nothing with it, and the reverse.
-            return None
-        session.live.key = site.session_key(self)
+        session = _session_of(site, uid, secure)
+        if session is None:
+            # There may be another cookie of the name, of another path or domain.
+            others = _values_of(self.requestHeaders.getRawHeaders(b"cookie", []), name)
+            found = (_session_of(site, other, secure) for other in others if other != uid)
+            session = next(filter(None, found), None)
+        if session is not None:
+            session.live.key = site.session_key(self)
         return session
 
     def _make_session(self, secure: bool) -> Session:
@@ -300,6 +302,24 @@ class SessionRequestMixin(_Base):
 def _let_go(result: Any, registry: SessionRegistry, live: LiveSession) -> Any:
     following = registry.let_go(live)
     return result if following is None else following.addCallback(lambda _: result)
+
+
+def _session_of(site: SessionSite, uid: bytes, secure: bool) -> Session | None:
+    try:
+        session = site.getSession(uid)
+    except NoSuchSession:
+        # Never taken as the id of a new one: somebody may have planted it.
+        return None
+    # An id that was sent without TLS is worth nothing with it, and the reverse.
+    return session if session.live.secure == secure else None
+
+
+def _values_of(fields: Sequence[bytes], name: bytes) -> Iterator[bytes]:
+    for field in fields:
+        for cookie in field.split(b";"):
+            key, _, value = cookie.strip(b" \t").partition(b"=")
+            if key == name:
+                yield value
 
 
 def _ended_meanwhile(failure: Failure) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import succeed
 from twisted.logger import Logger
 from twisted.python.components import Componentized, registerAdapter
+from twisted.python.reflect import qual
 from twisted.web import server
 from typing_extensions import override
 
@@ -34,8 +35,9 @@ class Session(server.Session):
     All that twisted.web's can be asked for is here, with the same meaning: adapters
     registered for it, ``uid``, ``site``, ``expire``, ``touch``, ``notifyOnExpire``,
     ``lastModified``, and ``sessionTimeout``, also as an attribute of a subclass.  What goes
-    along to another worker is :class:`stickyd.interfaces.ISessionData`; adapters and
-    callbacks belong to this process and stay.
+    along to another worker is :class:`stickyd.interfaces.ISessionData`; adapters, attributes
+    and callbacks belong to this process and stay, which the log says once of each, unless
+    :meth:`call_before_leaving` takes care of it, or the adapter is made of the data.
 
     :ivar live: the session itself, which does not know the web.
     """
@@ -43,6 +45,12 @@ class Session(server.Session):
     _log = Logger()
 
     _declared_timeout: float | None = None
+
+    # Whether what it holds beside its data finds its way into that by itself.
+    _carries = False
+    # How often somebody has asked for the data: who does so to be made is made of it.
+    _data_asked = 0
+    _made = False
 
     def __init__(self, site: SessionSite, uid: bytes, reactor: object = None) -> None:
         """
@@ -60,6 +68,51 @@ class Session(server.Session):
         self._ending: Deferred[None] | None = None
         if self._declared_timeout is not None and not self.live.version:
             self.live.idle = self._declared_timeout
+        self._made = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """
+        Set an attribute; say if it is one that stays behind when the session is carried.
+        """
+        if self._made and not hasattr(self, name):
+            self._left_behind(f"The attribute {name}")
+        super().__setattr__(name, value)
+
+    @override
+    def setComponent(self, interfaceClass: Any, component: Any) -> None:
+        self._component_left_behind(interfaceClass)
+        super().setComponent(interfaceClass, component)
+
+    @override
+    def addComponent(self, component: Any, ignoreClass: int = 0) -> None:
+        known = set(self._adapterCache)
+        super().addComponent(component, ignoreClass)
+        for name in set(self._adapterCache) - known:
+            self._left_behind(f"The component {name}")
+
+    @override
+    def getComponent(self, interface: Any, default: Any = None) -> Any:
+        if interface is ISessionData:
+            self._data_asked += 1
+        known, asked = len(self._adapterCache), self._data_asked
+        found = super().getComponent(interface, default)
+        put = found is not self and len(self._adapterCache) != known
+        if put and self._data_asked == asked:
+            self._component_left_behind(interface)
+        return found
+
+    @override
+    def notifyOnExpire(self, callback: Callable[[], object]) -> None:
+        self._left_behind("A callback of notifyOnExpire()")
+        super().notifyOnExpire(callback)
+
+    def _component_left_behind(self, interface: Any) -> None:
+        if interface is not ISessionData:
+            self._left_behind(f"The component {qual(interface)}")
+
+    def _left_behind(self, what: str) -> None:
+        if not self._carries:
+            self.site.tell_left_behind(what)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -93,6 +146,7 @@ class Session(server.Session):
         more than once: the time to put what an adapter holds into
         :class:`stickyd.interfaces.ISessionData`.
         """
+        self._carries = True
         self.live.call_before_leaving(callback)
 
     @override

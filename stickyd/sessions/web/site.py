@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
 from twisted.web import server
 from typing_extensions import override
 
@@ -64,6 +65,8 @@ class SessionSite(server.Site):
 
     session_ids: Callable[[server.Request], Iterable[bytes]] = staticmethod(_named_by_cookies)
 
+    _log = Logger()
+
     sessions: dict[bytes, Session]
     sessionFactory: type[Session] = Session  # noqa: N815 -- twisted.web's name
 
@@ -90,6 +93,21 @@ class SessionSite(server.Site):
         self.session_registry = sessions
         self.session_cookie = cookie
         self.session_key = session_key
+
+    def tell_left_behind(self, what: str) -> None:
+        """
+        Have the log say once that something on a session does not go along with it.
+        """
+        told = self.__dict__.setdefault("_left_behind", set())
+        if what not in told:
+            told.add(what)
+            self._log.warn(
+                "{what} on a session stays in this worker's memory: at a reload, a resize or a"
+                " recycling the session goes on without it.  Keep what has to go along in"
+                " stickyd.interfaces.ISessionData, or have session.call_before_leaving() write"
+                " it there",
+                what=what,
+            )
 
     @override
     def makeSession(self) -> Session:

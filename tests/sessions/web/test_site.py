@@ -1112,3 +1112,19 @@ def test_late_session_deleted_by_another_worker() -> None:
     web.store.run()
     assert exchange.response.code == 200
     assert web.site.sessions == {}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_fault_4_of_several_cookies_the_one_of_a_session_counts(first: bool) -> None:
+    """
+    Fault 4: a browser may have another cookie of the same name, of another path or domain.
+    """
+    web = Web(count)
+    assert web.get().body == b"1"
+    foreign = b"somebody's"
+    uid = web.uid
+    both = (foreign, uid) if first else (uid, foreign)
+    web.cookies[COOKIE] = both[0] + b"; " + COOKIE + b"=" + both[1]
+    response = web.get()
+    assert response.body == b"2"
+    assert response.cookies == {}
