@@ -12,7 +12,7 @@ from stickyd.affinity.token import Signer
 from stickyd.control.operator_client import ask
 from stickyd.errors import OperatorError, SettingError
 from stickyd.explain import Client, Explanation, explain
-from stickyd.settings.options import Options
+from stickyd.settings.options import Options, write_out
 from stickyd.settings.table import rules
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.secrets import Secrets
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
     options = ExplainOptions()
     try:
         options.parseOptions(arguments[1:])
-        sys.stdout.write(f"{options.explanation()}\n")
+        write_out(f"{options.explanation()}\n")
     except (OperatorError, usage.UsageError) as problem:
         sys.stderr.write(f"stickyd: {problem}\n")
         return 1

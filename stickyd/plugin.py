@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,13 @@ from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
 from stickyd.fleet.upgrade import Upgrade, take_inherited, take_preflight
 from stickyd.service import StickyService
-from stickyd.settings.options import Options
+from stickyd.settings.options import Options, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from stickyd.settings import Settings
 
 __all__ = ["Options", "makeService"]
 
@@ -54,7 +57,7 @@ def makeService(options: Options) -> MultiService:
             options.settings, inherited=inherited, held=held or (), gave_up=give_up
         )
         if inherited is None:
-            check_application(options.settings)
+            check_application(_as_workers(options))
         if held is not None:
             sticky.try_listening()
     except OperatorError as problem:
@@ -65,8 +68,16 @@ def makeService(options: Options) -> MultiService:
     if options["check"] or held is not None:
         for warning in options.settings.keys.warnings:
             sys.stderr.write(f"stickyd: {warning}\n")
-        sys.stdout.write("stickyd: the settings are sound and the application imports\n")
+        if options.settings.application is None:
+            served = "no application is named: the demonstration would be served"
+        elif options.settings.static:
+            served = "the directory can be served"
+        else:
+            served = "the application imports"
+        joined = "; " if options.settings.application is None else " and "
+        write_out(f"stickyd: the settings are sound{joined}{served}\n")
         raise SystemExit(0)
+    _require_writable(options)
     together = MultiService()
     control = ControlSocket(reactor, options.settings.control, sticky.explain, inherited)
     control.setServiceParent(together)
@@ -84,6 +95,48 @@ def makeService(options: Options) -> MultiService:
     )
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together
+
+
+def _as_workers(options: Options) -> Settings:
+    """
+    The settings, to try the application as whom the workers will be: of ``twistd --uid`` too,
+    which this process will only be later.
+    """
+    settings, twistd = options.settings, options.parent
+    if settings.uid or settings.gid or twistd is None or twistd["uid"] is None:
+        return settings
+    gid = "" if twistd["gid"] is None else str(twistd["gid"])
+    return replace(settings, uid=str(twistd["uid"]), gid=gid)
+
+
+def _require_writable(options: Options) -> None:
+    """
+    Try what twistd will write, for which it would show a traceback.
+
+    :raises SystemExit: says which file, and what to write instead.
+    """
+    twistd: Any = options.parent
+    if twistd is None or twistd["chroot"] is not None:
+        return
+    if twistd["pidfile"]:
+        _require_file(twistd["pidfile"], "write twistd --pidfile= for none, or name another")
+    if not twistd["nodaemon"] and not twistd["syslog"]:
+        advice = "name another by twistd --logfile, or stay in the foreground: twistd -n"
+        _require_file(twistd["logfile"] or "twistd.log", advice)
+
+
+def _require_file(path: str, advice: str) -> None:
+    path = os.path.abspath(path)
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        reason = "it is a directory"
+    elif not os.path.isdir(directory):
+        reason = "there is no such directory"
+    elif os.access(path if os.path.exists(path) else directory, os.W_OK):
+        return
+    else:
+        reason = "Permission denied"
+    raise SystemExit(f"stickyd: cannot write {path}: {reason}; {advice}")
 
 
 def _forget_pid(options: Options) -> Callable[[], None] | None:

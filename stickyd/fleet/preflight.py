@@ -77,8 +77,9 @@ def check_application(settings: Settings, say: Callable[[str], None] = write_lin
     :raises ApplicationError: if it cannot be imported or is not what its option says.
     :raises SettingError: if there can be no workers of that user.
     """
-    if settings.application is None and not settings.tls and not settings.access_log:
-        identity(settings.uid, settings.gid)
+    uid, _ = identity(settings.uid, settings.gid)
+    nothing_to_try = settings.application is None and not settings.tls and not settings.access_log
+    if nothing_to_try and uid is None:
         return
     Trial(settings, say).run()
 

@@ -151,16 +151,22 @@ class SlotWorkers:
         """
         worker = self.take_worker()
         self.last_death = partial(_tell_death, worker, cause)
+        has_served = self.slot.courier is worker
         unacknowledged = worker.reclaim()
         self.slot.vacate(unacknowledged)
+        replayed, queued = len(unacknowledged), len(self.slot.queue)
+        connections = ""
+        if has_served or queued:
+            connections = (
+                f" {replayed} unacknowledged connections will be replayed,"
+                f" {queued - replayed} wait;"
+            )
         self._log.error(
-            "Worker {pid} (slot {slot}) {cause}; {replayed} unacknowledged connections will be"
-            " replayed, {waiting} wait; {what_now}",
+            "Worker {pid} (slot {slot}) {cause};{connections} {what_now}",
             pid=worker.pid,
             slot=self.slot.index,
             cause=cause,
-            replayed=len(unacknowledged),
-            waiting=len(self.slot.queue) - len(unacknowledged),
+            connections=connections,
             what_now=what_now,
         )
 

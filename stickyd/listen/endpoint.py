@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from twisted.internet.error import CannotListenError
 
 from stickyd.errors import ListenError, OperatorError, SettingError
 from stickyd.listen.port import PassedPort
+from stickyd.settings.hints import endpoint_meant
+
+#: What is written for those who have written something that nobody understands.
+_EXAMPLES = "for example tcp:3000, tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamServerEndpoint
@@ -32,6 +37,8 @@ def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
             f"--listen {description}: {kind}: endpoints read from the connection in the"
             " primary, so it cannot be handed over; write tcp:PORT"
         )
+    if description == "unix:":
+        raise SettingError(f"--listen {description}: write its path, as in unix:/run/app.sock")
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
     except Exception as problem:  # noqa: BLE001 (endpoint parsers raise what they like)
@@ -41,13 +48,32 @@ def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
                 " service manager passes them by LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES"
             ) from None
         raise SettingError(
-            f"--listen {description}: not an endpoint: {problem}; write for example tcp:3000,"
-            " tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
+            f"--listen {description}: not an endpoint: {_told(kind, problem)}; write"
+            f" {endpoint_meant(description) or _EXAMPLES}"
         ) from None
     port = getattr(endpoint, "_port", 0)
     if isinstance(port, int) and not 0 <= port <= 65535:
         raise SettingError(f"--listen {description}: {port} is not a port from 0 to 65535")
     return endpoint
+
+
+def _told(kind: str, problem: Exception) -> str:
+    """
+    What an endpoint's parser says, in an operator's words: it is a Python function that gets
+    the parts as arguments.
+    """
+    said = str(problem)
+    if match := re.search(r"unexpected keyword argument '(\w+)'", said):
+        return f"{kind}: endpoints have no {match[1]}="
+    if match := re.search(r"missing \d+ required positional arguments?: '(\w+)'", said):
+        return f"{kind}: endpoints need {match[1]}="
+    if match := re.search(r"multiple values for argument '(\w+)'", said):
+        return f"{match[1]} stands there twice; a colon in an address is written \\:"
+    if re.search(r"takes .* positional arguments? but", said):
+        return f"it has more parts than {kind}: endpoints have; a colon in one is written \\:"
+    if match := re.search(r"base (8|10): ('.*')", said):
+        return f"{match[2]} is no {'octal mode' if match[1] == '8' else 'number'}"
+    return said
 
 
 def is_passed(description: str) -> bool:

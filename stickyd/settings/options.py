@@ -4,7 +4,9 @@ The command line of ``twistd stickyd``: options and a configuration file become 
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +15,9 @@ from typing_extensions import override
 
 from stickyd import __version__
 from stickyd.errors import OperatorError, SettingError
-from stickyd.settings.table import Settings, read_some, rules
+from stickyd.settings.consistency import spelt
+from stickyd.settings.hints import argument_meant, meant
+from stickyd.settings.table import KINDS, Settings, read_some, rules
 from stickyd.settings.toml import read_file
 from stickyd.settings.values import port_endpoint
 
@@ -33,6 +37,19 @@ def _parameter(name: str) -> list[str | None]:
     if default != "":
         about.append(f"default: {_NULL.get(name) or _shown(default)}")
     return [name, {"workers": "w"}.get(name), None, f"{rule.help} [{', '.join(about)}]"]
+
+
+def write_out(text: str) -> None:
+    """
+    Write to standard output.  A reader that has seen enough is no error.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would try again at its exit, and tell.
+        with suppress(BrokenPipeError):
+            sys.stdout.close()
 
 
 #: Options that may be given several times.
@@ -94,7 +111,15 @@ class Options(usage.Options):
         """
         Show the version of stickyd and exit.
         """
-        sys.stdout.write(f"stickyd {__version__}\n")
+        write_out(f"stickyd {__version__}\n")
+        raise SystemExit(0)
+
+    @override
+    def opt_help(self) -> NoReturn:
+        """
+        Display this help and exit.
+        """
+        write_out(f"{self}\n")
         raise SystemExit(0)
 
     @override
@@ -108,8 +133,25 @@ class Options(usage.Options):
         self._arguments = sys.argv[1:] if options is None else list(options)
         try:
             super().parseOptions(options)
-        except (usage.UsageError, OperatorError) as problem:
+        except usage.UsageError as problem:
+            said = self._explain(str(problem))
+            raise SystemExit(f"stickyd: {said} (see: {self.help_command})") from None
+        except OperatorError as problem:
             raise SystemExit(f"stickyd: {problem} (see: {self.help_command})") from None
+
+    def _explain(self, problem: str) -> str:
+        """
+        Add what is meant to what getopt says.
+        """
+        lacking = re.match(r"option --(\S+) requires argument", problem)
+        if lacking is not None and lacking[1] in rules():
+            return f"{problem}; write --{lacking[1]} {rules()[lacking[1]][0].metavar}"
+        found = re.match(r"option (-+)(\S+) (not recognized|not a unique prefix)", problem)
+        if found is None:
+            return problem
+        known = [name.rstrip("=") for name in self.longOpt]
+        hint = meant(found[2], known)
+        return f"{problem}; {hint}" if hint else problem
 
     def reread(self) -> Settings:
         """
@@ -127,7 +169,8 @@ class Options(usage.Options):
     @override
     def parseArgs(self, *unexpected: str) -> None:
         if unexpected:
-            raise SettingError(f"unexpected argument {unexpected[0]!r}; options begin with --")
+            hint = argument_meant(unexpected[0])
+            raise SettingError(f"unexpected argument {unexpected[0]!r}; {hint}")
 
     @override
     def postOptions(self) -> None:
@@ -145,3 +188,18 @@ class Options(usage.Options):
             command_line["trust"] = self._trust
         given.update(read_some(command_line, "--"))
         self.settings = Settings(**given)
+        self._require_application(command_line)
+
+    def _require_application(self, command_line: dict[str, Any]) -> None:
+        """
+        Refuse an application's option without a value, as of a variable that is not set.
+
+        :raises SettingError: if nothing else is served instead.
+        """
+        if self.settings.application is not None:
+            return
+        for name in KINDS:
+            if command_line.get(spelt(name)) == "":
+                raise SettingError(
+                    f"--{spelt(name)}: expected {rules()[spelt(name)][0].metavar}, not nothing"
+                )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from stickyd.affinity.trust import Networks
 from stickyd.errors import SettingError
 from stickyd.settings.consistency import check, spelt
 from stickyd.settings.help import HELP
+from stickyd.settings.hints import meant
 from stickyd.settings.values import choice, seconds, text, texts, whole
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 256
 
 #: The settings that name an application.
-_KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
+KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Settings:
         """
         The options that name an application, as in ``asgi-factory``, with their values.
         """
-        return [(spelt(kind), value) for kind in _KINDS if (value := getattr(self, kind))]
+        return [(spelt(kind), value) for kind in KINDS if (value := getattr(self, kind))]
 
     @property
     def application(self) -> tuple[str, str] | None:
@@ -243,13 +243,19 @@ def read_some(given: Mapping[str, object], where: str) -> dict[str, Any]:
     known = rules()
     checked: dict[str, Any] = {}
     for name, value in given.items():
-        spelling = spelt(name)
+        spelling = spelt(str(name))
         if spelling not in known:
-            close = get_close_matches(spelling, known, 1, 0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise SettingError(f"{where}{name}: there is no such setting; {hint}")
+            raise SettingError(f"{where}{name}: there is no such setting; {_hint(name, value)}")
         if spelling == "workers" and value == "auto":
             checked["workers"] = 0
             continue
         checked[spelling.replace("-", "_")] = known[spelling][0].read(spelling, value, where)
     return checked
+
+
+def _hint(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return f"settings stand in no table: leave out [{name}]"
+    if str(name).lower() == "port":
+        return f"write listen = ['tcp:{value}']"
+    return meant(str(name), rules(), config=True) or f"known are {', '.join(rules())}"

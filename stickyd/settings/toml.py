@@ -4,6 +4,7 @@ Settings from a TOML file.
 
 from __future__ import annotations
 
+import codecs
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ def read_file(path: Path) -> dict[str, Any]:
     :raises SettingError: if it cannot be read, is no TOML, or has a bad setting.
     """
     try:
-        with path.open("rb") as file:
-            found = tomllib.load(file)
+        data = path.read_bytes()
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise SettingError(f"--config {path}: it is UTF-16; save it as UTF-8")
+        found = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as problem:
         raise SettingError(f"--config {path}: {problem.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import SettingError
+from stickyd.settings.hints import endpoint_meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -143,5 +144,7 @@ def port_endpoint(where: str, port: object) -> str:
     except ValueError:
         number = -1
     if not 0 <= number <= 65535:
-        raise SettingError(f"{where}: {port!r} is not a port number from 0 to 65535")
+        endpoint = endpoint_meant(str(port))
+        hint = f"; write --listen {endpoint}" if endpoint and ":" in str(port) else ""
+        raise SettingError(f"{where}: {port!r} is not a port number from 0 to 65535{hint}")
     return f"tcp:{number}"

@@ -4,6 +4,7 @@ The secrets that sign tokens: those of ``--secret-file``, or one that nobody kno
 
 from __future__ import annotations
 
+import codecs
 import secrets
 import stat
 from pathlib import Path
@@ -55,10 +56,14 @@ class Secrets:
 
 def _read(path: Path) -> tuple[bytes, ...]:
     try:
-        lines = path.read_bytes().splitlines()
+        text = path.read_bytes()
         readable = path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
     except OSError as problem:
         raise SettingError(f"--secret-file {path}: {problem.strerror}") from None
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SettingError(f"--secret-file {path}: it is UTF-16; save it as UTF-8")
+    # An editor's mark is no part of a secret, which other machines have without it.
+    lines = text.removeprefix(codecs.BOM_UTF8).splitlines()
     found = tuple(line.strip() for line in lines if line.strip())
     try:
         Signer(found)

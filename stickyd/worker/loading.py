@@ -194,10 +194,14 @@ def places(frames: Sequence[FrameSummary]) -> list[str]:
     Name the places of a stack that an operator looks at.
 
     :param frames: the outermost first.
-    :return: the innermost place, and where that is a library's, the last one of the
-        application's own before it.
+    :return: the innermost place, and the last one before it that is in another file: one of
+        the application's own, if there is one.
     """
-    # Ours stand first, and importlib's between the modules.
+    frames = list(frames)
+    for number, frame in enumerate(frames):
+        if frame.filename == __file__:
+            frames = frames[number + 1 :]  # What leads here is ours.
+            break
     shown = [
         frame
         for frame in frames
@@ -205,6 +209,8 @@ def places(frames: Sequence[FrameSummary]) -> list[str]:
     ]
     if not shown:
         return []
-    own = [frame for frame in shown if not frame.filename.startswith(_LIBRARIES)]
-    named = [shown[-1], *(own or shown[:1])[-1:]]
-    return list(dict.fromkeys(f"{frame.filename}, line {frame.lineno}" for frame in named))
+    innermost = shown[-1]
+    led_there = [frame for frame in shown if frame.filename != innermost.filename]
+    own = [frame for frame in led_there if not frame.filename.startswith(_LIBRARIES)]
+    named = [innermost, *(own or led_there[:1])[-1:]]
+    return [f"{frame.filename}, line {frame.lineno}" for frame in named]

@@ -4,6 +4,7 @@ Trying the application before anything is bound.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import stickyd
-from stickyd.errors import ApplicationError
+from stickyd.errors import ApplicationError, SettingError
 from stickyd.fleet.preflight import Trial, check_application, write_line
 from stickyd.settings import Settings
 from tests.system.processes import eventually, state_of
@@ -314,3 +315,42 @@ def test_fault_29_application_that_serves_itself(
             resource="tried_application:app.resource",
             worker_reactor=reactor,
         )
+
+
+def test_fault_47_interpreter_that_the_user_cannot_execute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Fault 47: it is one line, also where there is no application to try.
+    """
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "python").write_text("#!/bin/sh\n")
+    (private / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(private / "python"))
+    with pytest.raises(SettingError) as raised:
+        check_application(Settings.read({"uid": "nobody"}))
+    if os.geteuid() == 0:
+        assert str(raised.value).startswith(
+            f"--uid nobody: that user may not execute {private}/python: Permission denied; install"
+        )
+    else:
+        assert "only root can run workers as somebody else" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def broken(:\n", r"SyntaxError: .* \(.*tried_library.py, line 1, from .*application.py"),
+        ("raise OSError(2, 'gone', 'a')", r"FileNotFoundError: .*tried_library.py, line 1, from"),
+    ],
+)
+def test_fault_47_error_in_a_library(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, says: str
+) -> None:
+    """
+    Fault 47: what fails in another module is named with the application's line that led there.
+    """
+    (tmp_path / "tried_library.py").write_text(source)
+    with pytest.raises(ApplicationError, match=says):
+        check(monkeypatch, tmp_path, "\nimport tried_library\n")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import uuid
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.processes import processes_marked
+from tests.system.processes import eventually, processes_marked, state_of
 from tests.system.server import ROOT, environment, twistd
 
 if TYPE_CHECKING:
@@ -100,7 +101,19 @@ def complaint(*arguments: str, before: tuple[str, ...] = (), path: str = "") -> 
         (["--worker-reactor", "select"], "--worker-reactor: 'select' is unknown"),
         (["--wrokers", "2"], "--wrokers"),
         (["--workers"], "--workers"),
-        (["3000"], "unexpected argument '3000'"),
+        (["3000"], "unexpected argument '3000'; write --port 3000"),
+        # Fault 47, as the next ones.
+        (["-n"], "it is twistd's: write it before the word stickyd, as in twistd -n stickyd"),
+        (["chat:app"], "unexpected argument 'chat:app'; write --asgi chat:app"),
+        (["--worker", "2"], "not a unique prefix; did you mean --worker-reactor or --workers?"),
+        (["--listen", "tcp6:3000:interface=::1"], r"write tcp6:3000:interface=\:\:1"),
+        (["--asgi", "./app:root"], "./app is a file's name; write the module's, --asgi app:root"),
+        (["--asgi", "ok.py:root"], "ok.py is a file's name; write the module's, --asgi ok:root"),
+        (["--asgi", ""], "--asgi: expected MODULE:ATTRIBUTE, not nothing"),
+        (
+            ["--resource", f"{APPS}.parsing:root"],
+            "from {root}/tests/system/broken/parsing.py, line",
+        ),
         (["--config", "/no/such/file.toml"], "/no/such/file.toml: No such file or directory"),
         (["--resource", "nowhere"], "expected MODULE:ATTRIBUTE"),
         (["--resource", "no_such_module:root"], "there is no module 'no_such_module'"),
@@ -123,7 +136,7 @@ def test_mistakes(arguments: list[str], says: str) -> None:
     """
     ports = ["--listen", "tcp:0:interface=127.0.0.1"]
     given = arguments if arguments[0] in ("--port", "--listen") else [*ports, *arguments]
-    assert says in complaint(*given)
+    assert says.replace("{root}", str(ROOT)) in complaint(*given)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +152,10 @@ def test_mistakes(arguments: list[str], says: str) -> None:
         ("resource = 5", "resource: expected text, not 5"),
         ("workers = ", "not TOML: Invalid value"),
         ("\xff", "not TOML"),
+        # Fault 47, as the next ones.
+        ("[stickyd]\nworkers = 2", "settings stand in no table: leave out [stickyd]"),
+        ("\xff\xfew\0=\0", "it is UTF-16; save it as UTF-8"),
+        ("bind = ':80'", "bind: there is no such setting; write listen tcp:PORT"),
     ],
 )
 def test_mistakes_in_the_file(toml: str, says: str, tmp_path: Path) -> None:
@@ -200,7 +217,7 @@ def test_syntax_error(tmp_path: Path) -> None:
     file.write_text("root = \n")
     line = complaint("--resource", "unparsable:root", path=str(tmp_path))
     assert "SyntaxError: invalid syntax" in line
-    assert "unparsable.py, line 1" in line
+    assert line.endswith(f" ({file}, line 1)")  # Fault 47: there was a second place.
 
 
 def test_check_of_a_sound_application() -> None:
@@ -212,6 +229,115 @@ def test_check_of_a_sound_application() -> None:
         code, lines = run("--check", "--port", str(port), "--resource", "tests.system.apps:site")
     assert code == 0
     assert lines == ["stickyd: the settings are sound and the application imports"]
+
+
+def test_fault_47_check_without_an_application() -> None:
+    """
+    Fault 47: ``--check`` says of no application that it imports where none is named.
+    """
+    code, lines = run("--check")
+    assert code == 0
+    (line,) = lines
+    assert line.startswith("stickyd: the settings are sound; no application is named: the dem")
+
+
+def test_fault_47_marks_of_editors(tmp_path: Path) -> None:
+    """
+    Fault 47: a byte order mark is no part of a configuration file, nor of a secret.
+    """
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\xef\xbb\xbf" + b"s" * 15)
+    secret.chmod(0o600)
+    config = tmp_path / "stickyd.toml"
+    config.write_bytes(b"\xef\xbb\xbfworkers = 2\r\naffinity = 'cookie:a'\r\n")
+    code, _ = run("--check", "--config", str(config))
+    assert code == 0
+    line = complaint("--config", str(config), "--secret-file", str(secret))
+    assert "15" in line or "16" in line  # too short without the mark
+    secret.write_bytes(b"\xff\xfe" + b"s\0" * 30)
+    line = complaint("--config", str(config), "--secret-file", str(secret))
+    assert f"--secret-file {secret}: it is UTF-16; save it as UTF-8" in line
+
+
+def launched(*arguments: str, **surroundings: str) -> subprocess.Popen[str]:
+    """
+    Run ``twistd`` without the options that tests usually give it.
+    """
+    return subprocess.Popen(
+        [*POWERLESS, *twistd(*arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment(**surroundings),
+        cwd=ROOT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        (["-n", "--pidfile={}/closed/twistd.pid"], "closed/twistd.pid: Permission denied"),
+        (["-n", "--pidfile={}/none/pid"], "none/pid: there is no such directory"),
+        (["--pidfile=", "--logfile={}/closed/log"], "closed/log: Permission denied"),
+    ],
+)
+def test_fault_47_files_that_twistd_cannot_write(
+    options: list[str], file: str, tmp_path: Path
+) -> None:
+    """
+    Fault 47: a pid file or a log that cannot be written is one line, which says what to write.
+    """
+    (tmp_path / "closed").mkdir(mode=0o555)
+    given = [option.format(tmp_path) for option in options]
+    process = launched(*given, "stickyd", "--listen", "tcp:0:interface=127.0.0.1")
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert said.splitlines() == [said.rstrip("\n")], said
+    assert said.startswith(f"stickyd: cannot write {tmp_path}/{file}; ")
+    assert "twistd --" in said
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_fault_47_reader_that_has_seen_enough(arguments: list[str]) -> None:
+    """
+    Fault 47: ``twistd stickyd --help | head`` ends without a word.
+    """
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        twistd("stickyd", *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=ROOT,
+        text=True,
+        timeout=30,
+    )
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_fault_47_interrupted_import(tmp_path: Path) -> None:
+    """
+    Fault 47: Ctrl-C while the application is tried ends in one line, and ends the import.
+    """
+    (tmp_path / "long_import.py").write_text(
+        "import os, signal\nprint(os.getpid(), flush=True)\nsignal.pause()\n"
+    )
+    process = launched(
+        "-n", "--pidfile=", "stickyd", "--asgi", "long_import:app", PYTHONPATH=f"{ROOT}:{tmp_path}"
+    )
+    assert process.stdout is not None
+    with process.stdout as said:
+        pid = int(said.readline())
+        os.killpg(process.pid, signal.SIGINT)
+        assert said.read() == "stickyd: interrupted while the application was tried\n"
+    assert process.wait(30) == 130
+    assert eventually(lambda: state_of(pid) == "")
 
 
 def test_check_warns() -> None:
