@@ -171,7 +171,9 @@ def endpoint_meant(text: str) -> str:
             return f"tcp6:{port}:interface={_escaped(six)}"
         if host in ("http", "https") or get_close_matches(host, _KINDS, 1, 0.6):
             return f"tcp:{port}"
-        return f"tcp:{port}:interface={host}" if host and host != "*" else f"tcp:{port}"
+        if "." in host or host == "localhost":
+            return f"tcp:{port}:interface={host}"
+        return f"tcp:{port}" if host in ("", "*") else ""
     return f"tcp:{plain}" if plain.isdecimal() else ""
 
 
