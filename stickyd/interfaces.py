@@ -207,6 +207,10 @@ class IFleet(IDestination):
     All slots, as a worker needs to know them.
     """
 
+    pressed: bool = Attribute(
+        "Whether workers should give no connection back for a moment, as too many wait."
+    )
+
     def places() -> tuple[int, list[int]]:
         """
         How clients are placed: how many slots there are, and those of them that stand.

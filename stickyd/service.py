@@ -32,6 +32,7 @@ from stickyd.fleet.upgrade_state import UpgradeState
 from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
 from stickyd.listen.skew import SkewWatch
+from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
 from stickyd.placement.choose import LEAST, PLACEMENTS
 from stickyd.system.cpus import usable_cpus
@@ -136,7 +137,9 @@ class StickyService(Service):
         return Fleet(
             self._reactor,
             PLACEMENTS.get(settings.placement, PLACEMENTS["rendezvous"]),
-            QueueLimits(settings.queue_limit, settings.queue_timeout),
+            QueueLimits(
+                settings.queue_limit, settings.queue_timeout, lambda: share_of(QUEUED_SHARE)
+            ),
             Refusal(self._reactor, settings.refusal),
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
             # What the last worker has said may still be in its pipe.

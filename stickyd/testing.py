@@ -100,6 +100,7 @@ class FakeFleet(FakeDestination):
 
     def __init__(self) -> None:
         super().__init__()
+        self.pressed = False
         self.resolved: list[Handoff] = []
         self.claims: list[tuple[int, Sequence[bytes]]] = []
 

@@ -117,7 +117,9 @@ class Fleet:
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
         assert self._make_life is not None
-        slot = Slot(len(self.members), self.clock, self._queue, self._refusal, self._occupied)
+        slot = Slot(
+            len(self.members), self.clock, self._queue, self._refusal, self._occupied, self._free
+        )
         member = Member(slot, self._make_life(slot))
         self.members.append(member)
         return member
@@ -201,10 +203,27 @@ class Fleet:
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
-        if len(self._held) >= self._queue.length and not handoff.flags & Flag.SERVED:
+        full = len(self._held) >= self._queue.length and not handoff.flags & Flag.SERVED
+        if full or self._free() <= 0:
             self._refusal.refuse(handoff, "too many connections wait for a resize")
         else:
             self._held.append(handoff)
+
+    @property
+    def pressed(self) -> bool:
+        """
+        Whether so many connections wait for a new placement that workers should give none
+        back for a moment.
+        """
+        held = len(self._held or ())
+        return held > 0 and (held >= self._queue.length / 2 or held >= self._free() / 2)
+
+    def _free(self) -> int:
+        """
+        How many more connections may wait.
+        """
+        queued = sum(len(member.slot.queue) for member in (*self.members, *self.leaving))
+        return self._queue.together() - queued - len(self._held or ())
 
     def hold(self) -> None:
         """

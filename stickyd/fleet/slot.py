@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 #: What the load of a slot is taken for whose worker is not there (yet).
 UNSERVED = 1 << 32
 
+#: More connections than there can be.
+UNBOUNDED = 1 << 32
+
+#: Seconds without an acknowledgement after which a worker is no longer taken to be on its way
+#: through the queue.
+PROGRESS_SECONDS = 1.0
+
 #: How often a connection is sent again to a worker that cannot receive its descriptor.
 MOST_REFUSALS = 3
 
@@ -41,10 +48,12 @@ class QueueLimits:
 
     :ivar length: connections that may wait for a worker.
     :ivar patience: seconds that each of them may wait.
+    :ivar together: gives how many may wait at all slots together.
     """
 
     length: int
     patience: float
+    together: Callable[[], int] = lambda: UNBOUNDED
 
 
 @implementer(IDestination)
@@ -69,9 +78,11 @@ class Slot:
         limits: QueueLimits,
         refusal: IRefusal,
         occupied: Callable[[Slot], None] = lambda slot: None,
+        free: Callable[[], int] = lambda: UNBOUNDED,
     ) -> None:
         """
         :param occupied: told when a worker begins to serve.
+        :param free: gives how many more connections may wait at all slots together.
         """
         self.index = index
         self.courier: IWorker | None = None
@@ -83,6 +94,8 @@ class Slot:
         self._limits = limits
         self._refusal = refusal
         self._occupied = occupied
+        self._free = free
+        self._last_sent = float("-inf")
         self._expiry: IDelayedCall | None = None
         self._when_settled: Callable[[], None] | None = None
 
@@ -95,13 +108,54 @@ class Slot:
             self._wait(handoff)
 
     def _wait(self, handoff: Handoff) -> None:
-        if len(self.queue) >= self._limits.length and not handoff.flags & Flag.SERVED:
-            self._refusal.refuse(handoff, f"the queue of slot {self.index} is full")
+        problem = self._objection_to(handoff)
+        if problem:
+            self._refusal.refuse(handoff, problem)
             return
         if not handoff.deadline:
             handoff.deadline = self._clock.seconds() + self._limits.patience
         self.queue.append(handoff)
         self._watch_expiry()
+
+    def _objection_to(self, handoff: Handoff) -> str:
+        """
+        Why a connection cannot wait here; empty if it can.
+
+        One that a worker gives back while this slot goes over to a successor, or while the
+        successor works off what has come meanwhile, is only bounded by the descriptors:
+        :attr:`pressed` has no more of them come than can be held.
+        """
+        waiting, free = len(self.queue), self._free()
+        moves = bool(handoff.flags & Flag.SERVED) and self._moves
+        if waiting >= self._limits.length and not moves:
+            return f"the queue of slot {self.index} is full"
+        # No slot may have all: one whose worker is stuck leaves as much as it takes.
+        if free <= 0 or (waiting >= free and not (moves and self.courier is None)):
+            return (
+                f"the queue of slot {self.index} has its share of the descriptors; raise the"
+                " limit of open files (ulimit -n, LimitNOFILE=)"
+            )
+        return ""
+
+    @property
+    def _moves(self) -> bool:
+        """
+        Whether those who wait do so because one worker gives way to another, or are being
+        worked off.
+        """
+        if self.courier is None:
+            return self.successor is not None
+        return self._clock.seconds() - self._last_sent < PROGRESS_SECONDS
+
+    @property
+    def pressed(self) -> bool:
+        """
+        Whether so many wait, and not in vain, that the slot's workers should give none back
+        for a moment.
+        """
+        waiting = len(self.queue)
+        many = waiting >= self._limits.length / 2 or waiting >= self._free() / 2
+        return waiting > 0 and many and self._moves
 
     # from the channel (IHandoffReceiver, by way of the worker)
 
@@ -114,6 +168,7 @@ class Slot:
         if courier is not None:
             while queue and courier.send(queue[0]):
                 queue.popleft()
+                self._last_sent = self._clock.seconds()
         self._settle()
 
     def returned(self, handoff: Handoff) -> None:

@@ -7,7 +7,6 @@ groups of sockets among which the kernel chooses; and who was accepted and is st
 
 from __future__ import annotations
 
-import resource
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from stickyd.listen.port import PassedPort, StickyFactory, plain_socket
 from stickyd.listen.reuseport.setup import open_groups, require_kernel, resume_groups, try_kernel
 from stickyd.listen.reuseport.steering import KernelSteering
 from stickyd.net.accept_loop import AcceptLoop
+from stickyd.net.descriptors import PEEKED_SHARE, share_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -101,7 +101,6 @@ class Listeners:
         proxied = settings.proxy_protocol == "on"
         if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
             return None
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return Peeker(
             self._reactor,
             self._readiness,
@@ -109,7 +108,7 @@ class Listeners:
             resolver,
             settings.networks,
             proxied,
-            Bounds.of(settings, descriptors),
+            Bounds.of(settings, share_of(PEEKED_SHARE)),
         )
 
     @property

@@ -69,13 +69,12 @@ class Bounds:
         """
         Those of the settings.
 
-        :param descriptors: how many this process may have, of which those who wait must
-            leave some for those who do not.
+        :param descriptors: how many those who wait may have.
         """
         return cls(
             settings.head_bytes,
             settings.sniff_timeout,
-            min(settings.sniff_limit, descriptors // 2),
+            min(settings.sniff_limit, descriptors),
             settings.sniff_overflow == "close",
         )
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IRefusal
+from stickyd.net.descriptors import REFUSED_SHARE, share_of
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -80,7 +82,7 @@ class Refusal:
             )
         # A socket object for its methods; it owns the descriptor until detach().
         sock = socket.socket(fileno=handoff.descriptor)
-        if self._answer == "503":
+        if self._answer == "503" and not handoff.flags & Flag.HTTP2:
             self._apologise(sock)
             return
         if self._answer == "reset":
@@ -100,7 +102,7 @@ class Refusal:
         # To close with the request unread is to send a reset, which may overtake the
         # answer on its way into the client's hands (RFC 9112, section 9.6).
         self._lingering.append((self._clock.seconds() + LINGER, sock.detach()))
-        if len(self._lingering) > MOST_LINGERING:
+        if len(self._lingering) > min(MOST_LINGERING, share_of(REFUSED_SHARE)):
             os.close(self._lingering.popleft()[1])
         if len(self._lingering) == 1:
             self._clock.callLater(LINGER, self._close_lingering)

@@ -5,6 +5,7 @@ The descriptors of this process: which of them its children get, and how many th
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,24 @@ if TYPE_CHECKING:
 
 #: Standard input, output and error: what every child may have.
 _STANDARD = 3
+
+#: The parts of the descriptors that those may have who wait in the primary: for a worker; for
+#: more of their first bytes; for a refused client to read why.  What is left is for
+#: connections on their way, and for the primary itself.
+QUEUED_SHARE = 1 / 3
+PEEKED_SHARE = 1 / 3
+REFUSED_SHARE = 1 / 8
+
+#: What a process may have for which there is no limit.
+_NO_LIMIT = 1 << 20
+
+
+def share_of(part: float) -> int:
+    """
+    A part of as many descriptors as this process may have open now.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int((_NO_LIMIT if soft == resource.RLIM_INFINITY else soft) * part)
 
 
 def keep_from_children(descriptors: Iterable[int] | None = None) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
-from stickyd.fleet.slot import MOST_REFUSALS, QueueLimits, Slot
-from stickyd.handoff.frame import Handoff
+from stickyd.fleet.slot import MOST_REFUSALS, PROGRESS_SECONDS, QueueLimits, Slot
+from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IDestination
 from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
 
@@ -43,6 +43,12 @@ class Rig:
             handoffs.append(Handoff(self.numbers, "192.0.2.1", self.numbers, b"key"))
             self.slot.deliver(handoffs[-1])
         return handoffs
+
+    def is_pressed(self) -> bool:
+        """
+        Whether no more should be given back for a moment.
+        """
+        return self.slot.pressed
 
     def refused(self) -> list[tuple[int, str]]:
         """
@@ -209,3 +215,82 @@ def test_release_gives_up_all_that_waits() -> None:
     assert rig.slot.release() == handoffs
     rig.clock.advance(2)
     assert not rig.refused()
+
+
+def given_back(number: int) -> Handoff:
+    """
+    A connection that a worker has given back.
+    """
+    return Handoff(number, "192.0.2.1", number, b"key", flags=Flag.SERVED)
+
+
+def test_fault_15_what_is_given_back_to_a_stuck_slot_is_bounded_too() -> None:
+    """
+    Fault 15: where no worker takes anything, connections that workers give back find the same
+    bound as newcomers.
+    """
+    rig = Rig(length=2)
+    rig.worker(window=0)
+    for number in range(5):
+        rig.slot.deliver(given_back(number))
+    assert [descriptor for descriptor, _ in rig.refused()] == [2, 3, 4]
+
+
+def test_fault_15_no_slot_takes_more_than_it_leaves() -> None:
+    """
+    Fault 15: of the places that all slots share, one takes half, the next half of the rest;
+    newcomers and those given back alike.
+    """
+    together, waiting = 20, 0
+    refusal, clock = FakeRefusal(), Clock()
+    slots: list[Slot] = []
+    for index in range(3):
+        slots.append(
+            Slot(
+                *(index, clock, QueueLimits(1000, 10.0), refusal),
+                free=lambda: together - sum(len(slot.queue) for slot in slots),
+            )
+        )
+    for slot in slots:
+        for number in range(50):
+            waiting += 1
+            slot.deliver(given_back(number) if number % 2 else Handoff(number, "", 0, b""))
+    assert [len(slot.queue) for slot in slots] == [10, 5, 3]
+    assert len(refusal.refused) == waiting - 18
+    assert {why.partition(";")[0] for _, why in refusal.refused} == {
+        f"the queue of slot {index} has its share of the descriptors" for index in range(3)
+    }
+
+
+def test_fault_15_nothing_that_is_given_back_is_refused_while_a_successor_takes_over() -> None:
+    """
+    Fault 15: while a slot is held for its successor, and while that works the queue off, the
+    limit of the queue refuses nothing that was given back, and asks for less to come.
+    """
+    rig = Rig(length=4)
+    worker = rig.worker()
+    rig.slot.hold(worker)
+    assert not rig.is_pressed()
+    for number in range(10):
+        rig.slot.deliver(given_back(number))
+    assert rig.is_pressed()
+    worker.window = 1
+    rig.slot.occupy(worker)
+    rig.slot.deliver(given_back(10))
+    assert rig.refused() == []
+    rig.clock.advance(PROGRESS_SECONDS)
+    assert not rig.is_pressed()
+    rig.slot.deliver(given_back(11))
+    assert [descriptor for descriptor, _ in rig.refused()] == [11]
+    worker.acknowledge()
+    assert rig.is_pressed()
+
+
+def test_fault_15_refused_newcomer_while_a_successor_takes_over() -> None:
+    """
+    Fault 15: newcomers find the limit of the queue in any case.
+    """
+    rig = Rig(length=2)
+    rig.slot.hold(rig.worker())
+    rig.deliver(3)
+    assert len(rig.refused()) == 1

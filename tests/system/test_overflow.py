@@ -4,13 +4,17 @@ A worker that takes nothing: its clients wait within bounds, newcomers are told.
 
 from __future__ import annotations
 
+import select
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stickyd.placement.rendezvous import Rendezvous
 from tests.system.client import Client, ask_once
 from tests.system.placing import sources_of
+from tests.system.processes import descriptors_of, eventually
 
 if TYPE_CHECKING:
     from tests.system.conftest import Start
@@ -129,3 +133,73 @@ def test_counts_refusals(start: Start) -> None:
         lines = len(server.log.found(r"full; (\d+) so far"))
         assert lines < 20
         check_served_after_all(server, clients[:3])
+
+
+def test_fault_15_connections_given_back_leave_descriptors_to_healthy_slots(start: Start) -> None:
+    """
+    Fault 15: 450 kept-alive connections whose next request belongs to a stuck worker take no
+    more than their share of the primary's descriptors: the others of them get the overflow
+    answer, which is counted, and the healthy slot serves whoever comes, all the time.
+    """
+    server = start(
+        *("--resource", "tests.system.apps:mirror", "--affinity", "header:X-User,ip"),
+        *("--trust", "127.0.0.0/8", "--hang-timeout", "300", "--window", "8"),
+    )
+    server.allow(
+        "the queue of slot 1 has its share of the descriptors",
+        "of the new connections have the affinity key",
+    )
+    users = {
+        slot: next(f"u{n}" for n in range(100) if Rendezvous(2).slot_of(b"u%d" % n) == slot)
+        for slot in (0, 1)
+    }
+
+    def ask(client: Client, slot: int) -> None:
+        client.send("/", False, f"X-User: {users[slot]}")
+
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(450):
+            client = stack.enter_context(Client(server.target))
+            ask(client, 0)
+            assert client.answer().told["slot"] == 0
+            clients.append(client)
+        server.limit_descriptors(server.pid, 300)
+        server.suspend(server.worker(1))
+        for client in clients:
+            ask(client, 1)
+        server.log.wait_for("Connection of .* refused .503.: the queue of slot 1 has its share")
+        # The healthy slot, on new connections, while the others wait.
+        for _ in range(20):
+            with Client(server.target) as newcomer:
+                ask(newcomer, 0)
+                assert newcomer.answer().told["slot"] == 0
+        # A half of a third waits, and what was on its way.
+        most = 300 // 6 + 8
+        sockets = [client.socket for client in clients]
+        assert eventually(lambda: len(select.select(sockets, [], [], 0)[0]) == 450 - most)
+        assert eventually(lambda: len(descriptors_of(server.pid)) < 120)
+        server.resume(server.worker(1))
+        statuses = Counter(client.answer().status for client in clients)
+        assert statuses == {200: most, 503: 450 - most}
+
+
+def test_fault_15_a_reload_gives_back_more_than_the_queue_holds(start: Start) -> None:
+    """
+    Fault 15: the bounds lose no idle connection at a reload, however short the queue is: what
+    there is no room for yet stays with the old worker.
+    """
+    server = start(
+        *("--resource", "tests.system.apps:mirror", "--queue-limit", "5", "--window", "4"),
+        workers=1,
+    )
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(300):
+            client = stack.enter_context(Client(server.target))
+            assert client.ask().status == 200
+            clients.append(client)
+        old = server.worker(0)
+        server.reload()
+        for client in clients:
+            assert client.ask().told["pid"] == server.worker(0) != old

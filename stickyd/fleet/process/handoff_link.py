@@ -85,7 +85,18 @@ class WorkerCourier:
         return self.channel
 
     def _window(self) -> int:
+        slot = self._worker.slot
+        if self._fleet.pressed or (slot is not None and slot.pressed):
+            self._close_window()
         return 0 if self._starved else self._most
+
+    def _close_window(self) -> None:
+        """
+        Take nothing back for a moment.
+        """
+        if not self._starved:
+            self._starved = True
+            self._clock.callLater(STARVED_SECONDS, self._fed)
 
     @property
     def quiet(self) -> bool:
@@ -190,8 +201,7 @@ class WorkerCourier:
         # descriptor of ours, and to take and refuse meanwhile would be to spin.
         if self._starved:
             return
-        self._starved = True
-        self._clock.callLater(STARVED_SECONDS, self._fed)
+        self._close_window()
         now = self._clock.seconds()
         if now - self._told_starved >= QUIET:
             self._told_starved = now

@@ -735,6 +735,7 @@ def test_claims_and_what_is_to_be_resolved_reach_the_fleet() -> None:
         client.close()
     assert [handoff.purpose for handoff in rig.returns.delivered] == [1]
     assert [handoff.purpose for handoff in rig.returns.resolved] == [3]
+    rig.close()
 
 
 def test_connections_travel_to_the_worker(rig: Rig) -> None:
