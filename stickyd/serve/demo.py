@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from stickyd.sessions.registry import SessionRegistry
 
 
+#: A session is not told more often than this that it is used.
+_TOUCH_SECONDS = 10.0
+
+
 class _Hits:
     """
     The count of one client.
@@ -59,6 +63,8 @@ class Counter(Resource):
         address = request.getClientAddress()
         client = getattr(address, "host", "")
         hits = self._hits.get(client) or self._find(client, request)
+        if hits.live.last_touch_seconds() > _TOUCH_SECONDS:
+            hits.live.touch()
         hits.count += 1
         return self._line % hits.count
 

@@ -111,6 +111,12 @@ class LiveSession(Watched):
         """
         return self._changed or self._saving or self.data.unsealed
 
+    def last_touch_seconds(self) -> float:
+        """
+        How many seconds ago it was last used here.
+        """
+        return self._registry.clock.seconds() - self.touched
+
     def touch(self) -> None:
         """
         Note that it is used now.  If it turns out to be over, it has ``ended``.

@@ -143,7 +143,8 @@ HELP: Mapping[str, str] = {
     "max_memory": "Replace a worker that has more than this resident; 0 is never.",
     "session_idle": "How long a session lives without a request.",
     "session_lifetime": "How long a session lives at most.",
-    "session_limit": "How many sessions one worker keeps; the least recently used ones make room.",
+    "session_limit": "How many sessions one worker keeps; those of one request make room, then"
+    " the least recently used.",
     "session_memory": "How much the data of one worker's sessions may take.",
     "control": "Answer operators on a UNIX socket at this path: python -m stickyd explain"
     " --control PATH. Only the user that the primary runs as, and root, may ask.",

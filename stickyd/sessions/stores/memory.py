@@ -12,6 +12,7 @@ from zope.interface import implementer
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved, SessionTooLarge
 from stickyd.interfaces import ISessionStore
 from stickyd.sessions.record import EndReason
+from stickyd.sessions.stores.eviction import EvictionOrder
 from stickyd.sessions.stores.timer_wheel import TimerWheel
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ class _Entry:
 @implementer(ISessionStore)
 class MemorySessionStore:
     """
-    Keeps records in a dict, at most so many and so large.  When it is full, the
-    sessions that were not used for the longest time give way.
+    Keeps records in a dict, at most so many and so large.  When it is full, sessions give way
+    that were used once, and those that were not used for the longest time, see
+    :mod:`stickyd.sessions.stores.eviction`.
 
     :ivar evicted: how many gave way.
     :ivar expired: how many were over.
@@ -83,7 +85,8 @@ class MemorySessionStore:
         self._clock = clock
         self._max_count = max_count
         self._max_bytes = max_bytes
-        self._entries: dict[bytes, _Entry] = {}  # least recently used first
+        self._entries: dict[bytes, _Entry] = {}
+        self._order = EvictionOrder()
         self._moved: dict[bytes, int | None] = {}  # and where each is in the wheel
         self._wheel = TimerWheel()
         self._observers: list[Callable[[bytes, EndReason], object]] = []
@@ -130,9 +133,7 @@ class MemorySessionStore:
             self._end(uid, EndReason.EXPIRED)
             return succeed(False)
         entry.touched = now
-        # To the end of the line: the last to be evicted.
-        del self._entries[uid]
-        self._entries[uid] = entry
+        self._order.use(uid)
         return succeed(True)
 
     def delete(self, uid: bytes) -> Deferred[bool]:
@@ -151,7 +152,7 @@ class MemorySessionStore:
         return succeed(True)
 
     def enumerate(self, limit: int) -> Iterator[Deferred[list[SessionRecord]]]:
-        # A snapshot of the ids: the dict's order changes with every touch.
+        # A snapshot of the ids: others come and go meanwhile.
         uids = list(self._entries)
         for start in range(0, len(uids), limit):
             entries = [self._find(uid) for uid in uids[start : start + limit]]
@@ -191,20 +192,24 @@ class MemorySessionStore:
                 )
             )
         self._forget_move(record.uid)
+        # The record tells it too, as it comes from another worker.
+        again = record.touched > record.created
         if record.uid in self._entries:
-            self._remove(record.uid)
+            again = self._remove(record.uid) or again
+        self._order.add(record.uid, again)
         entry = self._entries[record.uid] = _Entry(record)
         entry.tick = self._wheel.put(record.uid, record.due())
         self.size += cost
-        # The new one is last in line, and fits alone: the loop ends before it.
+        # The new one fits alone, so the loop ends before there is no other.
         while len(self._entries) > self._max_count or self.size > self._max_bytes:
-            self._end(next(iter(self._entries)), EndReason.EVICTED)
+            self._end(self._order.next(record.uid), EndReason.EVICTED)
         return succeed(record)
 
-    def _remove(self, uid: bytes) -> None:
+    def _remove(self, uid: bytes) -> bool:
         entry = self._entries.pop(uid)
         self._wheel.remove(uid, entry.tick)
         self.size -= _cost(entry.record)
+        return self._order.remove(uid)
 
     def _end(self, uid: bytes, reason: EndReason) -> None:
         self._remove(uid)

@@ -18,6 +18,9 @@ from typing_extensions import override
 from stickyd.errors import NoSuchSession, SessionMoved
 from stickyd.sessions.record import EndReason
 
+#: After so many seconds a request that asks for its session once more has used it again.
+_TOUCH_SECONDS = 60.0
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -88,7 +91,8 @@ class SessionRequestMixin(_Base):
         if session is None:
             session = self._find_session(secure) or self._make_session(secure)
         else:
-            session.touch()
+            if session.live.last_touch_seconds() >= _TOUCH_SECONDS:
+                session.touch()
             if session.live.ended is not None:
                 if session.live.ended is EndReason.MOVED:
                     raise SessionMoved("this session has moved to another worker")
