@@ -336,8 +336,7 @@ class HttpProtocol(asyncio.Protocol):
         """
         Have a close linger, so that the client gets the answer and not a reset.
         """
-        if isinstance(self.transport, LoopTransport):
-            self.transport.lingering = sending
+        self.transport.lingering = sending
 
     def _answered(self) -> None:
         """

@@ -129,6 +129,18 @@ class TlsLoopTransport(asyncio.Transport):
         """
         return bool(self._tls.can_divert) and not self.closing
 
+    @property
+    def lingering(self) -> bool:
+        """
+        Whether the client is known to be still sending; see
+        :class:`stickyd.net.stream.Stream`.
+        """
+        return bool(self._tls.lingering)
+
+    @lingering.setter
+    def lingering(self, lingering: bool) -> None:
+        self._tls.lingering = lingering
+
     def divert(self) -> socket:
         """
         Give the plain text of the connection away; see

@@ -5,6 +5,7 @@ ASGI applications, on real sockets and loops.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import socket
 from typing import TYPE_CHECKING, Any
@@ -471,6 +472,96 @@ def test_nonsense_is_a_400(scene: Scene) -> None:
         client = scene.visit(b"hello, are you there?\r\n\r\n")
         assert (await client.response()).status == 400
         assert await client.rest() == b""
+
+    run(scene.loop, go())
+
+
+@options(limits=HTTPLimits(body_bytes=10))
+@pytest.mark.parametrize("chunked", [False, True])
+def test_fault_43_refused_client_gets_its_answer(scene: Scene, chunked: bool) -> None:
+    """
+    Fault 43: a client that sends all of its body before it reads gets the 413, not a reset.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        framing = "Transfer-Encoding: chunked" if chunked else "Content-Length: 4000000"
+        await client.send(f"POST /upload HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n")
+        for _ in range(40):
+            await client.send(b"186a0\r\n" + bytes(100_000) + b"\r\n")
+        assert (await client.response()).status == 413
+        assert await client.rest() == b""
+
+    run(scene.loop, go())
+
+
+@options(limits=HTTPLimits(stall=0.2))
+def test_fault_40_client_that_takes_nothing_is_cut_off(scene: Scene) -> None:
+    """
+    Fault 40: a client that takes nothing of a long answer loses its connection, also when the
+    application has long done.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/flood")
+        await until(lambda: scene.host.connections == 0)
+        body = bytes(16_000_000)
+
+        async def long(receive: Any, send: Any) -> None:
+            await Application.answer(scene.application, receive, send, body)
+
+        scene.application.long = long  # type: ignore[attr-defined]
+        client = scene.visit()
+        await client.request("/long", "Connection: close")
+        await until(lambda: scene.host.connections == 0)
+
+    run(scene.loop, go())
+
+
+@options(limits=HTTPLimits(stall=1.5))
+def test_fault_40_client_that_takes_something_is_not(scene: Scene) -> None:
+    """
+    Fault 40: who takes a long answer slowly gets it whole.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/flood", "Connection: close")
+        got = 0
+        while data := await client.more():
+            got += len(data)
+            client._read = b""
+            if got < 3_000_000:
+                await asyncio.sleep(0.005)
+        assert got > 1000 * 65536
+
+    run(scene.loop, go())
+
+
+def test_context_variables_are_a_requests_own(scene: Scene) -> None:
+    """
+    What a request sets is not seen by the next one of its connection, pipelined or not.
+    """
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="none")
+    seen = []
+
+    async def marks(receive: Any, send: Any) -> None:
+        seen.append(variable.get())
+        variable.set("somebody's")
+        await receive()
+        await Application.answer(scene.application, receive, send)
+
+    scene.application.marks = marks  # type: ignore[attr-defined]
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.ask("/marks")
+        await client.send("GET /marks HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        for _ in range(2):
+            await client.response()
+        await client.ask("/marks")
+        assert seen == ["none"] * 4
 
     run(scene.loop, go())
 

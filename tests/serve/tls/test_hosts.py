@@ -494,6 +494,26 @@ def test_client_that_gives_up_its_handshake_holds_up_nothing(scene: Scene) -> No
 
 
 @of_kinds(*HTTP)
+@pytest.mark.parametrize("given", [{"body_bytes": 10}])
+def test_fault_43_refused_client_gets_its_answer(scene: Scene) -> None:
+    """
+    Fault 43: a client that sends all of its body before it reads gets the 413, over TLS too.
+    """
+
+    async def check() -> None:
+        client = scene.visit()
+        await client.shake_hands()
+        client.writer.write(b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4000000\r\n\r\n")
+        for _ in range(40):
+            client.writer.write(bytes(100_000))
+            await client.writer.drain()
+        head, _ = await client.answer()
+        assert head.startswith(b"http/1.1 413 ")
+
+    scene.run(check)
+
+
+@of_kinds(*HTTP)
 def test_plain_http_is_refused(scene: Scene) -> None:
     """
     A client that does not speak TLS is not served, and does not stay.
