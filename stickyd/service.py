@@ -28,7 +28,9 @@ from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_workers import SlotWorkers
+from stickyd.fleet.trials import Trials
 from stickyd.fleet.upgrade_state import UpgradeState
+from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
 from stickyd.listen.skew import SkewWatch
@@ -91,6 +93,9 @@ class StickyService(Service):
         self._inherited = inherited
         self._gave_up = gave_up
         self._count = settings.workers or usable_cpus()
+        self._limits = WorkerLimits.of(settings)
+        self._refusal = Refusal(reactor, settings.refusal)
+        self._trials = Trials(reactor)
         keeper = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = keeper.of(settings)
         self.fleet = self._make_fleet(settings)
@@ -109,7 +114,16 @@ class StickyService(Service):
             self.fleet.newcomers.known,
         )
         self._orders = Orders(
-            reactor, settings, self.fleet, changes, keeper, self._spawner, self._is_running
+            reactor,
+            settings,
+            self.fleet,
+            changes,
+            keeper,
+            self._spawner,
+            self._trials,
+            self._limits,
+            self._refusal,
+            self._is_running,
         )
         self._entrance = Listeners(
             reactor,
@@ -140,7 +154,7 @@ class StickyService(Service):
             QueueLimits(
                 settings.queue_limit, settings.queue_timeout, lambda: share_of(QUEUED_SHARE)
             ),
-            Refusal(self._reactor, settings.refusal),
+            self._refusal,
             ClaimLimits(settings.learn_limit, settings.learn_timeout),
             # What the last worker has said may still be in its pipe.
             lambda: self._reactor.callLater(LAST_WORDS_SECONDS, self._give_up),
@@ -175,14 +189,12 @@ class StickyService(Service):
         )
 
     def _life(self, slot: Slot) -> SlotWorkers:
-        settings = self.settings
         return SlotWorkers(
             slot,
             self._reactor,
             self._spawner,
             self._backoff,
-            settings.crash_limit,
-            settings.drain_timeout,
+            self._limits,
             self.fleet.standing_changed,
             self.fleet.ended,
         )
@@ -267,6 +279,7 @@ class StickyService(Service):
             ``settings.stop_timeout``.
         """
         super().stopService()
+        self._trials.cancel()
         self._log.info("Stopping: requests under way may finish")
         waits = self._entrance.close()
         waits.append(self._spawner.stop())

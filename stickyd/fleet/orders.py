@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import succeed
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import maybeDeferred, succeed
 from twisted.logger import Logger
 
 from stickyd.affinity.token import Signer
 from stickyd.errors import OperatorError
-from stickyd.fleet.preflight import check_application, without_signals
+from stickyd.fleet.newest_waits import NewestWaits
+from stickyd.fleet.operations import STOPS
+from stickyd.fleet.preflight import Trial
 from stickyd.fleet.process.spawner import spec_of
 from stickyd.settings.table import MOST_WORKERS, changed, fixed
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.operations import Changes
     from stickyd.fleet.process.spawner import Spawner
+    from stickyd.fleet.process.spec import WorkerSpec
+    from stickyd.fleet.trials import Trials
+    from stickyd.fleet.worker_limits import WorkerLimits
+    from stickyd.listen.refusal import Refusal
     from stickyd.settings import Settings
     from stickyd.system.secrets import Secrets
 
@@ -49,9 +54,13 @@ class Orders:
         changes: Changes,
         secrets: Secrets,
         spawner: Spawner,
+        trials: Trials,
+        limits: WorkerLimits,
+        refusal: Refusal,
         is_running: Callable[[], bool],
     ) -> None:
         """
+        :param limits: of all slots; follow the settings.
         :param is_running: whether anybody wants to hear how a reload ended.
         """
         self.settings = settings
@@ -62,31 +71,52 @@ class Orders:
         self._changes = changes
         self._secrets = secrets
         self._spawner = spawner
+        self._trials = trials
+        self._limits = limits
+        self._refusal = refusal
+        self._reloads: NewestWaits[Settings, list[str]] = NewestWaits(self._reload_followed)
         self._is_running = is_running
 
     def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
         """
         See :meth:`stickyd.service.StickyService.reload`.
         """
-        wanted = settings or self.settings
-        stays = fixed(self.settings, wanted)
-        for name in sorted(changed(self.settings, wanted) & stays):
-            self._log.warn("{name} cannot change at a reload; restart to change it", name=name)
-        wanted = wanted.keeping(self.settings, stays)
-        self._log.info("Reloading")
-        checked = deferToThreadPool(
-            self._reactor,
-            self._reactor.getThreadPool(),
-            without_signals,
-            check_application,
-            wanted,
-            self._say,
+        if self._reloads.is_busy:
+            self._log.info("A reload is under way; the newest of those that wait follows it")
+        return self._reloads.ask(settings)
+
+    def _reload_followed(self, settings: Settings | None) -> Deferred[list[str]]:
+        if not self._is_running():
+            return succeed([STOPS])
+        return self.follow(self._reload(settings or self.settings))
+
+    def _reload(self, wanted: Settings) -> Deferred[list[str]]:
+        return (
+            maybeDeferred(self._keep_fixed, wanted)
+            .addCallback(self._try)
+            .addCallbacks(self._reload_checked, self._not_reloaded)
+            .addCallback(self._reloaded)
         )
-        checked.addCallback(lambda _: self._secrets.of(wanted))
-        reloaded = checked.addCallbacks(
-            lambda secrets: self._reload_checked(wanted, secrets), self._not_reloaded
-        ).addCallback(self._reloaded)
-        return self.follow(reloaded)
+
+    def _keep_fixed(self, wanted: Settings) -> Settings:
+        """
+        Name what a reload cannot change, and leave it as it is.
+
+        :raises SettingError: if the rest means nothing then.
+        """
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays.keys()):
+            self._log.warn(
+                "{name} cannot change at a reload; {remedy} to change it",
+                name=name,
+                remedy=stays[name],
+            )
+        return wanted.keeping(self.settings, stays)
+
+    def _try(self, wanted: Settings) -> Deferred[WorkerSpec]:
+        self._log.info("Reloading")
+        tried = self._trials.run(Trial(wanted, self._say))
+        return tried.addCallback(lambda _: spec_of(wanted, self._secrets.of(wanted)))
 
     def _say(self, line: str) -> None:
         """
@@ -94,14 +124,16 @@ class Orders:
         """
         self._reactor.callFromThread(self._log.info, "[trial] {line}", line=line)
 
-    def _reload_checked(
-        self, settings: Settings, secrets: tuple[bytes, ...]
-    ) -> Deferred[list[str]]:
-        self.settings = settings
+    def _reload_checked(self, spec: WorkerSpec) -> Deferred[list[str]] | list[str]:
+        if not self._is_running():
+            return [STOPS]
+        settings = self.settings = spec.settings
+        self._limits.follow(settings)
+        self._refusal.answer = settings.refusal
         resolver = self._fleet.resolver
-        if secrets and resolver is not None:
-            resolver.signer = Signer(secrets)
-        self._spawner.renew(spec_of(settings, secrets))
+        if spec.secrets and resolver is not None:
+            resolver.signer = Signer(spec.secrets)
+        self._spawner.renew(spec)
         return self._changes.reload()
 
     def _not_reloaded(self, failure: Failure) -> list[str]:

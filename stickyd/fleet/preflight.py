@@ -77,10 +77,6 @@ def check_application(settings: Settings, say: Callable[[str], None] = write_lin
     :raises ApplicationError: if it cannot be imported or is not what its option says.
     :raises SettingError: if there can be no workers of that user.
     """
-    uid, _ = identity(settings.uid, settings.gid)
-    nothing_to_try = settings.application is None and not settings.tls and not settings.access_log
-    if nothing_to_try and uid is None:
-        return
     Trial(settings, say).run()
 
 
@@ -108,11 +104,15 @@ class Trial:
 
     def run(self) -> None:
         """
-        Try the application.
+        Try the application; our own user and the demonstration need no process for that.
 
         :raises ApplicationError: if a worker could not serve it; or after :meth:`cancel`.
         :raises SettingError: if the user cannot run workers.
         """
+        settings = self._settings
+        nothing = settings.application is None and not settings.tls and not settings.access_log
+        if nothing and self._uid is None:
+            return
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:

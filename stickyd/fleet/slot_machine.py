@@ -163,7 +163,7 @@ def _add_deaths(states: _States) -> None:
         life.crashes += 1
         life.failures += 1
         life.back_off(machine, cause)
-        if life.crashes >= life.most_crashes:
+        if life.crashes >= life.limits.crashes:
             machine.give_up()
 
     @states.serving.upon(SlotMachine.died).to(states.backing_off)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.backoff import Backoff
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_machine import SlotMachine
+    from stickyd.fleet.worker_limits import WorkerLimits
     from stickyd.interfaces import ISpawner, IWorker
 
 #: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
@@ -42,13 +43,13 @@ class SlotWorkers:
     """
     A slot's workers, past, present and next.
 
-    :ivar most_crashes: deaths in a row before ready at which the slot gives up.
-    :ivar patience: seconds that a relieved worker may take for what it cannot hand over.
+    :ivar limits: of all slots; may change.
     :ivar standing_changed: told when the slot fails or stands again.
     :ivar ended: told whenever the slot has become empty.
     :ivar worker: the worker that serves, or will when it has started.
     :ivar successor: the one that will relieve it.
-    :ivar leaving: relieved ones that have not exited yet.
+    :ivar leaving: relieved ones that have not exited yet, the longest relieved first.
+    :ivar cut_short: the pids of those that were given no more time.
     :ivar flip: stands for the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
     :ivar restarts: how many workers were started after the first.
@@ -59,13 +60,13 @@ class SlotWorkers:
     clock: IReactorTime
     spawner: ISpawner
     backoff: Backoff
-    most_crashes: int
-    patience: float
+    limits: WorkerLimits
     standing_changed: Callable[[Slot], None]
     ended: Callable[[Slot], None]
     worker: IWorker | None = None
     successor: IWorker | None = None
     leaving: list[IWorker] = field(default_factory=list)
+    cut_short: set[int] = field(default_factory=set)
     crashes: int = 0
     failures: int = 0
     restarts: int = 0
@@ -183,7 +184,7 @@ class SlotWorkers:
             self.spawner.call_when_spare(self._hasten)
 
     def _delay(self) -> float:
-        in_vain = self.crashes - self.most_crashes + 1
+        in_vain = self.crashes - self.limits.crashes + 1
         if in_vain > 0:
             return self.backoff.slow_delay(in_vain)
         return self.backoff.delay(self.failures - 1)
@@ -192,7 +193,7 @@ class SlotWorkers:
         """
         Have the clients placed elsewhere, until a worker gets ready after all.
         """
-        if self.crashes == self.most_crashes:
+        if self.crashes == self.limits.crashes:
             self._log.critical(
                 "Slot {slot} failed: {crashes} workers in a row died before they were ready."
                 " Its clients go to the other slots; it is tried again, ever more slowly, and"
@@ -250,10 +251,22 @@ class SlotWorkers:
 
     def dismiss(self, worker: IWorker) -> None:
         """
-        Have a worker finish what it has.
+        Have a worker finish what it has.  If there are too many of those, the one that was
+        relieved first has no more time.
         """
         self.leaving.append(worker)
-        worker.stop(self.patience)
+        worker.stop(self.limits.drain_seconds)
+        for oldest in self.leaving[: -self.limits.leaving]:
+            if oldest.pid not in self.cut_short:
+                self.cut_short.add(oldest.pid)
+                self._log.warn(
+                    "Worker {pid} (slot {slot}) is ended before it has finished: more than"
+                    " {most} relieved workers of its slot (--max-leaving)",
+                    pid=oldest.pid,
+                    slot=self.slot.index,
+                    most=self.limits.leaving,
+                )
+                oldest.stop(0.0)
 
     def take_back(self, cause: str) -> None:
         """
@@ -317,6 +330,7 @@ class SlotWorkers:
         """
         Log the end of a worker that was told to end.
         """
+        self.cut_short.discard(worker.pid)
         self.slot.wait_first(worker.reclaim())
         self.slot.room()
         self._log.info(

@@ -52,6 +52,7 @@ class Refusal:
     """
     Answers, counts and closes.
 
+    :ivar answer: what is done, as the constructor takes it; may change.
     :ivar counts: how many connections were refused, by reason.
     """
 
@@ -63,7 +64,7 @@ class Refusal:
             ``reset`` sends a TCP reset.
         """
         self._clock = clock
-        self._answer = answer
+        self.answer = answer
         self.counts: Counter[str] = Counter()
         self._lingering: deque[tuple[float, int]] = deque()
         self._told: dict[str, float] = {}
@@ -76,16 +77,16 @@ class Refusal:
             self._log.warn(
                 "Connection of {host} refused ({answer}): {why}; {count} so far",
                 host=handoff.host,
-                answer=self._answer,
+                answer=self.answer,
                 why=why,
                 count=self.counts[why],
             )
         # A socket object for its methods; it owns the descriptor until detach().
         sock = socket.socket(fileno=handoff.descriptor)
-        if self._answer == "503" and not handoff.flags & Flag.HTTP2:
+        if self.answer == "503" and not handoff.flags & Flag.HTTP2:
             self._apologise(sock)
             return
-        if self._answer == "reset":
+        if self.answer == "reset":
             try:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
             except OSError:

@@ -137,6 +137,10 @@ HELP: Mapping[str, str] = {
     "start_timeout": "How long a worker may take to get ready.",
     "stop_timeout": "How long requests under way may take to finish at a stop.",
     "drain_timeout": "How long a relieved worker may take for streams that cannot be handed over.",
+    "max_leaving": (
+        "How many relieved workers of one slot may be at that; with one more, the one that was"
+        " relieved first is ended."
+    ),
     "hang_timeout": "How long a worker may go without a heartbeat until it is killed and replaced.",
     "spares": "How many started workers to keep in reserve, to take a dead one's place at once.",
     "max_requests": "Replace a worker after about this many requests; 0 is never.",

@@ -23,7 +23,7 @@ from stickyd.settings.hints import meant
 from stickyd.settings.values import choice, seconds, text, texts, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from stickyd.affinity.spec import Affinity
     from stickyd.settings.values import Rule
@@ -95,6 +95,7 @@ class Settings:
     start_timeout: float = seconds(60.0, least=0.1)
     stop_timeout: float = seconds(30.0)
     drain_timeout: float = seconds(300.0)
+    max_leaving: int = whole(2, least=1)
     hang_timeout: float = seconds(30.0, least=0.2)
     spares: int = whole(0, most=MOST_WORKERS)
     max_requests: int = whole(0)
@@ -176,7 +177,7 @@ class Settings:
         """
         return json.dumps(asdict(self))
 
-    def keeping(self, former: Settings, names: frozenset[str]) -> Settings:
+    def keeping(self, former: Settings, names: Iterable[str]) -> Settings:
         """
         These settings, but for those named, which stay as they were.
         """
@@ -191,24 +192,31 @@ class Settings:
                          if (name, value) != ("workers", 0)})  # fmt: skip
 
 
-#: What a reload cannot change: it is the primary's own, and in use.
-FIXED = frozenset(
-    {"listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "overflow",
-     "backoff", "backoff_limit", "crash_limit", "max_requests", "max_memory", "trust",
-     "proxy_protocol", "head_bytes", "sniff_timeout", "sniff_limit", "sniff_overflow",
-     "learn_limit", "learn_timeout", "steering", "stick_limit", "stick_timeout", "control"}
+#: What a reload cannot change, as it is the primary's own and in use, and what can.
+FIXED: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(
+        ("listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "backoff",
+         "backoff_limit", "max_requests", "max_memory", "trust", "proxy_protocol", "head_bytes",
+         "sniff_timeout", "sniff_limit", "sniff_overflow", "learn_limit", "learn_timeout",
+         "stick_limit", "stick_timeout", "control"),
+        "upgrade",
+    )
+    | {"steering": "restart"}
 )  # fmt: skip
 
 
-#: What a reload cannot change between some and none: clients cannot speak both on one port.
-_ALL_OR_NONE = frozenset({"tls", "http2"})
+#: What cannot change between some and none while clients are served: they cannot speak both
+#: on one port.
+_ALL_OR_NONE: Mapping[str, str] = MappingProxyType({"tls": "restart", "http2": "restart"})
 
 
-def fixed(former: Settings, wanted: Settings) -> frozenset[str]:
+def fixed(former: Settings, wanted: Settings) -> Mapping[str, str]:
     """
-    The names of the settings that a reload must leave as they are.
+    The settings that a reload must leave as they are: their names, and what changes them.
     """
-    return FIXED if bool(former.tls) == bool(wanted.tls) else FIXED | _ALL_OR_NONE
+    if bool(former.tls) == bool(wanted.tls):
+        return FIXED
+    return {**FIXED, **_ALL_OR_NONE}
 
 
 def changed(former: Settings, wanted: Settings) -> set[str]:

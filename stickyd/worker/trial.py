@@ -9,6 +9,8 @@ processes behind.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 import traceback
@@ -49,7 +51,8 @@ def try_application(
     :param channel: blocking; remains the caller's.  One line of JSON comes, with the
         ``settings`` and the primary's ``path``.  What goes back, a line each: that we have
         begun; and the ``verdict``, empty or what is wrong.  If anything more comes meanwhile,
-        it asks where we are, and the answer is that.
+        it asks where we are, and the answer is that.  At its end nobody waits for the
+        verdict any more: this process ends, with all that the application has started.
     :param prepare: called before the import.
     :return: the exit code.
     """
@@ -60,8 +63,10 @@ def try_application(
     own = threading.get_ident()
 
     def answer_where() -> None:
-        if channel.recv(1):
+        while channel.recv(1):
             tell(channel, where=_whereabouts(own))
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=answer_where, name="trial", daemon=True).start()
     verdict = ""

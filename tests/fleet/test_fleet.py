@@ -16,6 +16,7 @@ from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.operations import Changes
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_workers import SlotWorkers
+from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
 from stickyd.placement.failover import Standing
@@ -35,8 +36,7 @@ def start(fleet: Fleet, spawner: FakeSpawner, count: int, most_crashes: int) -> 
             fleet.clock,
             spawner,
             backoff,
-            most_crashes,
-            300.0,
+            WorkerLimits(most_crashes, 300.0, 2),
             fleet.standing_changed,
             fleet.ended,
         )

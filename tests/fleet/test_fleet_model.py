@@ -39,6 +39,7 @@ from stickyd.fleet.process.spawner import Spawner
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_workers import SlotWorkers
+from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.placement.rendezvous import Rendezvous
@@ -249,8 +250,7 @@ class FleetModel(RuleBasedStateMachine):
             self.primary,
             self.spawner,
             Backoff(1.0, 8.0, lambda: 1.0),
-            MOST_CRASHES,
-            300.0,
+            WorkerLimits(MOST_CRASHES, 300.0, 2),
             self.fleet.standing_changed,
             self.fleet.ended,
         )

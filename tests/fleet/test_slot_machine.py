@@ -12,6 +12,7 @@ from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_machine import new_lifecycle
 from stickyd.fleet.slot_workers import FLIP_SECONDS, SOUND_SECONDS, STOPPED, SlotWorkers
+from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
 
@@ -32,8 +33,7 @@ class Rig:
             self.clock,
             self.spawner,
             Backoff(1.0, 8.0, lambda: 1.0),
-            most_crashes,
-            300.0,
+            WorkerLimits(most_crashes, 300.0, 2),
             self.gave_up.append,
             self.ended.append,
         )

@@ -29,6 +29,7 @@ from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_workers import SlotWorkers
+from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.fd_passing import channel_pair
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHandoffReceiver, IRefusal, ISpawner, IWorker
@@ -201,8 +202,7 @@ class Model(RuleBasedStateMachine):
             self.clock,
             self,
             Backoff(1.0, 8.0, lambda: 1.0),
-            MOST_CRASHES,
-            300.0,
+            WorkerLimits(MOST_CRASHES, 300.0, 2),
             self.fleet.standing_changed,
             self.fleet.ended,
         )

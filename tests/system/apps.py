@@ -14,7 +14,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
@@ -185,3 +185,24 @@ async def slow_to_end(scope: Any, receive: Any, send: Any) -> None:
             await asyncio.sleep(3)
             print("the application has shut down")  # noqa: T201 - the same
         await send({"type": f"lifespan.{act}.complete"})
+
+
+def make_asgi_site() -> Any:
+    """
+    Make that application.
+    """
+    return asgi_site
+
+
+class Echo(Protocol):
+    """
+    Says what it hears.
+    """
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+
+echo = Factory.forProtocol(Echo)
