@@ -16,7 +16,8 @@ from twisted.logger import capturedLogs, formatEvent
 from stickyd import service as service_module
 from stickyd.affinity.token import Signer
 from stickyd.service import StickyService
-from stickyd.settings.table import FIXED, Settings
+from stickyd.settings.consistency import _OF_ONE_KIND, spelt
+from stickyd.settings.table import FIXED, Settings, rules
 from stickyd.testing import FakeSpawner
 from tests.reactors import private_reactor, turn_until
 
@@ -31,6 +32,12 @@ SECRET = "a secret that stands in a file"
 
 ASGI: dict[str, object] = {"asgi": "tests.system.apps:asgi_site"}
 WSGI: dict[str, object] = {"wsgi": "tests.system.frameworks.flask_app:app"}
+#: An application of each kind, for the settings that only one understands.
+APPLICATIONS: dict[str, dict[str, object]] = {
+    "--asgi": ASGI,
+    "--wsgi": WSGI,
+    "--static": {"static": "tests"},
+}
 RESOURCE = "tests.system.apps:site"
 COOKIE: dict[str, object] = {"affinity": "cookie:stickyd,ip"}
 LEAST: dict[str, object] = {"placement": "least"}
@@ -47,11 +54,6 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "static": ("tests", {}),
     "protocol": ("tests.system.apps:echo", {}),
     "root_path": ("/shop", ASGI),
-    "lifespan": ("off", ASGI),
-    "limit_concurrency": (7, ASGI),
-    "ws_max_size": (1000, ASGI),
-    "wsgi_threads": (3, WSGI),
-    "wsgi_queue": (30, WSGI),
     "affinity": (["ip/24/56"], {}),
     "secret_file": ("secret", COOKIE),
     "cookie_path": ("/shop", COOKIE),
@@ -226,9 +228,13 @@ def other_of(name: str) -> tuple[object, dict[str, object]]:
     """
     if name in OTHER:
         return OTHER[name]
-    default = next(f.default for f in fields(Settings) if f.name == name)
+    rule, default = rules()[spelt(name)]
+    kinds = _OF_ONE_KIND.get(name, ("the demonstration",))
+    given = {} if "the demonstration" in kinds else APPLICATIONS[kinds[0]]
+    if rule.choices:
+        return next(choice for choice in rule.choices if choice != default), given
     assert isinstance(default, (int, float)), f"{name}: write another value of it above"
-    return (type(default)(default + 1), {})
+    return (type(default)(default + 1), given)
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Settings) if f.name != "tls"])
