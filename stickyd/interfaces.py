@@ -146,6 +146,13 @@ class IWorker(ICourier):
         :param standing: those of them that stand.
         """
 
+    def verify_also(secrets: Sequence[bytes]) -> Deferred[None]:
+        """
+        Have it take tokens for good that are signed with these secrets, beside its own.
+
+        :return: fires when it does, or has died.  It never fails.
+        """
+
     def stay() -> None:
         """
         Have it go on after all, and give nothing away any more: its successor has died

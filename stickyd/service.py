@@ -268,6 +268,8 @@ class StickyService(Service):
             self._spawner.replenish()
         else:
             self.succession.resume(inherited, self._life)
+            # The file may have changed since they were told.
+            self._orders.announce(self._spawner.birth.secrets)
         self._entrance.accept()
 
     @override

@@ -33,6 +33,7 @@ class FakeWorker:
     :ivar stays: how often it was told to go on after all.
     :ivar sessions: the chunks that it adopted.
     :ivar places: what it was told of how clients are placed.
+    :ivar verified: the secrets that it was told to verify with.
     :ivar connections: how many it says it has, of what it has acknowledged.
     :ivar entrusted: the listening sockets that it was given; they stay open.
     :ivar accepts: how often it was told to accept again.
@@ -53,6 +54,7 @@ class FakeWorker:
         self.stays = 0
         self.sessions: list[bytes] = []
         self.places: list[tuple[int, Sequence[int]]] = []
+        self.verified: list[Sequence[bytes]] = []
         self.connections = 0
         self.entrusted: list[Handoff] = []
         self.accepts = 0
@@ -99,6 +101,10 @@ class FakeWorker:
 
     def tell_places(self, slots: int, standing: Sequence[int]) -> None:
         self.places.append((slots, standing))
+
+    def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
+        self.verified.append(secrets)
+        return succeed(None)
 
     def stay(self) -> None:
         self.stays += 1

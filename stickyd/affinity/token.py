@@ -155,6 +155,13 @@ class Signer:
         return (urlsafe_b64decode(identifier) if encoded else identifier), int(slot)
 
 
+def merged(known: Sequence[bytes], more: Sequence[bytes]) -> tuple[bytes, ...]:
+    """
+    Give the secrets of both; the first of ``known`` goes on signing.
+    """
+    return (*known, *(secret for secret in more if secret not in known))
+
+
 def is_cookie(value: bytes) -> bool:
     """
     Tell whether the value of a cookie looks like one that a stickyd has set, this one or

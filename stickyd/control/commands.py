@@ -126,6 +126,18 @@ class Claim(amp.Command):
     arguments = [(b"identifiers", amp.ListOf(amp.String()))]  # noqa: RUF012
 
 
+class Verify(amp.Command):
+    """
+    Primary to worker: tokens that are signed with these secrets count too from now on.
+
+    Said, and answered, before anybody signs with them.
+
+    ``secrets``: as those of :class:`Serve`; what the worker signs with does not change.
+    """
+
+    arguments = [(b"secrets", amp.ListOf(amp.String()))]  # noqa: RUF012
+
+
 class Occupy(amp.Command):
     """
     Primary to a spare worker: this is your slot.

@@ -279,6 +279,20 @@ class Fleet:
         for handoff in held or ():
             self.deliver(handoff)
 
+    def verify_also(self, secrets: Sequence[bytes]) -> list[Deferred[None]]:
+        """
+        Have every worker take tokens for good that are signed with these secrets.
+
+        :return: each fires when its worker does.
+        """
+        lives = [member.life for member in (*self.members, *self.leaving)]
+        return [
+            worker.verify_also(secrets)
+            for life in lives
+            for worker in (life.worker, life.successor, *life.leaving)
+            if worker is not None
+        ]
+
     def standing_changed(self, slot: Slot) -> None:
         """
         Called by a slot that has failed, or stands again.

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import maybeDeferred, succeed
+from twisted.internet.defer import DeferredList, maybeDeferred, succeed
 from twisted.logger import Logger
 
-from stickyd.affinity.token import Signer
+from stickyd.affinity.token import Signer, merged
 from stickyd.errors import OperatorError
 from stickyd.fleet.newest_waits import NewestWaits
 from stickyd.fleet.operations import STOPS
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from stickyd.listen.refusal import Refusal
     from stickyd.settings import Settings
     from stickyd.system.secrets import Secrets
+
+
+#: Seconds that a reload waits for workers to learn what tokens are going to be signed with.
+ANNOUNCE_SECONDS = 10.0
 
 
 class Orders:
@@ -94,6 +98,7 @@ class Orders:
         return (
             maybeDeferred(self._keep_fixed, wanted)
             .addCallback(self._try)
+            .addCallback(self._announced)
             .addCallbacks(self._reload_checked, self._not_reloaded)
             .addCallback(self._reloaded)
         )
@@ -118,11 +123,31 @@ class Orders:
         tried = self._trials.run(Trial(wanted, self._say))
         return tried.addCallback(lambda _: spec_of(wanted, self._secrets.of(wanted)))
 
+    def _announced(self, spec: WorkerSpec) -> Deferred[WorkerSpec]:
+        return self.announce(spec.secrets).addCallback(lambda _: spec)
+
     def _say(self, line: str) -> None:
         """
         Called, in the thread of the trial, with what the application writes there.
         """
         self._reactor.callFromThread(self._log.info, "[trial] {line}", line=line)
+
+    def announce(self, secrets: tuple[bytes, ...]) -> Deferred[None]:
+        """
+        Have the primary and every worker verify tokens with these secrets too: before anybody
+        signs with them, as a client may reach whomever next.
+
+        :return: fires when all do, or after :data:`ANNOUNCE_SECONDS`: a worker that does not
+            answer for so long is about to be ended for it.
+        """
+        resolver = self._fleet.resolver
+        if not secrets or resolver is None:
+            return succeed(None)
+        resolver.signer = Signer(merged(self._spawner.birth.secrets, secrets))
+        told = [*self._spawner.verify_also(secrets), *self._fleet.verify_also(secrets)]
+        all_told: Deferred[Any] = DeferredList(told)
+        all_told.addTimeout(ANNOUNCE_SECONDS, self._reactor)
+        return all_told.addBoth(lambda _: None)
 
     def _reload_checked(self, spec: WorkerSpec) -> Deferred[list[str]] | list[str]:
         if not self._is_running():
@@ -130,11 +155,17 @@ class Orders:
         settings = self.settings = spec.settings
         self._limits.follow(settings)
         self._refusal.answer = settings.refusal
-        resolver = self._fleet.resolver
-        if spec.secrets and resolver is not None:
-            resolver.signer = Signer(spec.secrets)
         self._spawner.renew(spec)
-        return self._changes.reload()
+        return self._changes.reload().addCallback(self._forget_secrets, spec.secrets)
+
+    def _forget_secrets(self, problems: list[str], secrets: tuple[bytes, ...]) -> list[str]:
+        """
+        Take no token for good any more whose secret is gone, unless a worker still signs with it.
+        """
+        resolver = self._fleet.resolver
+        if secrets and not problems and resolver is not None:
+            resolver.signer = Signer(secrets)
+        return problems
 
     def _not_reloaded(self, failure: Failure) -> list[str]:
         failure.trap(OperatorError)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
-from stickyd.control.commands import Accept, ControlProtocol, Occupy, Place, Release, Sessions
+from stickyd.control.commands import (
+    Accept,
+    ControlProtocol,
+    Occupy,
+    Place,
+    Release,
+    Sessions,
+    Verify,
+)
 
 if TYPE_CHECKING:
     from stickyd.worker.server import Serving
@@ -35,6 +43,12 @@ class Follower(ControlProtocol):
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
         if self.serving is not None:
             self.serving.places.update(slots, standing)
+        return {}
+
+    @Verify.responder
+    def verify(self, secrets: list[bytes]) -> dict[str, object]:
+        if self.serving is not None:
+            self.serving.verify_also(secrets)
         return {}
 
     @Sessions.responder

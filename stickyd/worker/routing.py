@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.resolve import Resolver, Verdict
+    from stickyd.affinity.token import Signer
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
     from stickyd.worker.claims import OwnIds, OwnKeys
@@ -68,6 +69,12 @@ class Rehoming:
         Whether a request can say anything that its connection does not.
         """
         return self._resolver.asks_requests
+
+    def renew(self, signer: Signer) -> None:
+        """
+        Verify tokens with other secrets from now on.
+        """
+        self._resolver.signer = signer
 
     def route(self, head: Head, came: Handoff) -> Take | None:
         """

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stickyd.affinity.resolve import Resolver
-from stickyd.affinity.token import Signer
+from stickyd.affinity.token import Signer, merged
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.stickiness import CookieAttributes, Stickiness
@@ -88,7 +88,9 @@ class Serving:
             reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
         )
         self._outbox = Outbox()
+        self._secrets = secrets
         signer = Signer(secrets) if secrets else None
+        self._stickiness = self._reception(signer)
         self._rehoming = Rehoming(
             Resolver(settings.keys, signer, self.places.stands, settings.networks),
             self.places,
@@ -103,7 +105,7 @@ class Serving:
             self.sessions,
             self._access_log,
             self._rehoming.route if self._rehoming.needed else None,
-            self._reception(signer),
+            self._stickiness,
         )
 
     def _reception(self, signer: Signer | None) -> Stickiness | None:
@@ -163,6 +165,18 @@ class Serving:
 
         self._adoption.announce = announce
         channel.open()
+
+    def verify_also(self, secrets: Sequence[bytes]) -> None:
+        """
+        Take tokens for good that are signed with these secrets; we go on signing with our own.
+        """
+        if not self._secrets:
+            return  # nobody is told by a token where it belongs
+        self._secrets = merged(self._secrets, secrets)
+        signer = Signer(self._secrets)
+        self._rehoming.renew(signer)
+        if self._stickiness is not None:
+            self._stickiness.signer = signer
 
     def _channel_lost(self) -> None:
         self._outbox.give_up()

@@ -119,6 +119,9 @@ class Worker:
     def release(self, placement: object) -> Deferred[None]:
         raise AssertionError("nothing was given away")
 
+    def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
+        raise AssertionError("no secrets here")
+
     def stay(self) -> None:
         raise AssertionError("the model has no reloads")
 

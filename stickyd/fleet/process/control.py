@@ -27,6 +27,7 @@ from stickyd.control.commands import (
     Serve,
     Sessions,
     Stop,
+    Verify,
 )
 from stickyd.control.figures import read_figures
 from stickyd.errors import ControlError, WorkerError
@@ -232,6 +233,14 @@ class WorkerControl(ControlProtocol):
         :return: fires when it knows; fails if it dies first.
         """
         return self._ask(Place, slots=slots, standing=list(standing))
+
+    def verify_also(self, secrets: Sequence[bytes]) -> Deferred[object]:
+        """
+        Have it take tokens for good that are signed with these secrets.
+
+        :return: fires when it does; fails if it dies first.
+        """
+        return self._ask(Verify, secrets=list(secrets))
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[object]:
         """

@@ -10,6 +10,7 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import succeed
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from typing_extensions import override
@@ -76,6 +77,7 @@ class WorkerProcess(ProcessProtocol):
         self._events = events
         self.slot = slot
         self._serves = False
+        self._also: Sequence[bytes] = ()  # what it is to verify tokens with beside its own
         self._is_ready = False
         self.ended = False
         self.pid = 0
@@ -204,6 +206,8 @@ class WorkerProcess(ProcessProtocol):
         # Before it gets a connection it must know whom the requests on it belong to.
         if not self.ended:
             self._serves = True
+            if self._also:
+                self.verify_also(self._also)
             told = self._control.tell_places(*self._fleet.places())
             # If it dies now, that is told elsewhere.
             told.addCallbacks(self._knows, lambda _: None)
@@ -277,6 +281,12 @@ class WorkerProcess(ProcessProtocol):
             self.courier.wait_no_more()
             told = self._control.tell_places(slots, standing)
             told.addErrback(lambda _: None)  # its death is told elsewhere
+
+    def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
+        self._also = secrets
+        if not self._serves or self.ended:
+            return succeed(None)
+        return self._control.verify_also(secrets).addBoth(lambda _: None)
 
     def stay(self) -> None:
         self.courier.wait_no_more()

@@ -13,13 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.affinity.token import merged
 from stickyd.fleet.process.process import WorkerProcess
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.interfaces import ISpawner, IWorkerEvents
 from stickyd.system.run_as import identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall
 
@@ -201,6 +202,18 @@ class Spawner:
             self._dismiss(worker)
         self._ready, self._starting = [], []
         self.replenish()
+
+    def verify_also(self, secrets: Sequence[bytes]) -> list[Deferred[None]]:
+        """
+        Have the spares, and all workers that are started before :meth:`renew`, take tokens for
+        good that are signed with these secrets; what they sign with stays.
+
+        :return: each fires when its worker does.
+        """
+        known = self.birth.secrets
+        if known:
+            self.birth = replace(self.birth, secrets=merged(known, secrets))
+        return [worker.verify_also(secrets) for worker in self.spares]
 
     def _dismiss(self, worker: WorkerProcess) -> None:
         self._ending.append(worker)
