@@ -36,6 +36,7 @@ from stickyd.listen.refusal import Refusal
 from stickyd.listen.skew import SkewWatch
 from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
+from stickyd.net.steady_time import keep_steady
 from stickyd.placement.choose import LEAST, PLACEMENTS
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import identity
@@ -77,7 +78,8 @@ class StickyService(Service):
         gave_up: Callable[[], object] = lambda: None,
     ) -> None:
         """
-        :param reactor: the global one by default.
+        :param reactor: the global one by default.  It goes by a monotonic clock from now on,
+            see :func:`stickyd.net.steady_time.keep_steady`.
         :param inherited: what ``succession.dump_state()`` of a former self gave, if this process
             has replaced its code.
         :param held: the endpoints that another process holds for us, if this one only
@@ -88,6 +90,7 @@ class StickyService(Service):
         """
         if reactor is None:
             from twisted.internet import reactor
+        keep_steady(reactor)
         self._reactor = reactor
         self._readiness = readiness_of(reactor)
         self._inherited = inherited

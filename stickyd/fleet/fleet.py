@@ -375,7 +375,7 @@ class Fleet:
         for each in plain["slots"]:
             member = self.add()
             member.slot.drained = each["drained"]
-            member.slot.wait_first([Handoff.from_plain(handoff) for handoff in each["queue"]])
+            member.slot.restore_queue(each["queue"])
         self.placed = len(self.members)
         for member, each in zip(self.members, plain["slots"], strict=True):
             member.resume(each)

@@ -34,7 +34,7 @@ class Member:
         serving = self.slot.courier
         return {
             "drained": self.slot.drained,
-            "queue": [handoff.dump_state() for handoff in self.slot.queue],
+            "queue": self.slot.dump_queue(),
             "worker": None if serving is None else serving.dump_state(),
             "leaving": [worker.dump_state() for worker in self.life.leaving],
             "unready": [

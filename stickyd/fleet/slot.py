@@ -11,20 +11,19 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from stickyd.handoff.frame import Flag
+from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IDestination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IRefusal, IWorker
 
 #: What the load of a slot is taken for whose worker is not there (yet).
@@ -257,6 +256,22 @@ class Slot:
         self.queue.clear()
         self._settle()
         return waiting
+
+    def dump_queue(self) -> list[dict[str, Any]]:
+        """
+        Those who wait as JSON can carry them, for a primary that replaces itself.
+        """
+        now = self._clock.seconds()
+        return [handoff.dump_state(now) for handoff in self.queue]
+
+    def restore_queue(self, plain: Sequence[dict[str, Any]]) -> None:
+        """
+        Have those wait again who did at a former self.
+
+        :param plain: what its :meth:`dump_queue` gave.
+        """
+        now = self._clock.seconds()
+        self.wait_first([Handoff.from_plain(each, now) for each in plain])
 
     def when_settled(self, call: Callable[[], None]) -> None:
         """

@@ -152,7 +152,7 @@ class HandoffChannel:
             "taken": self._taken,
             "window": self._their_window,
             "last_allowed": self._last_allowed,
-            "in_flight": [handoff.dump_state() for handoff in self.in_flight],
+            "in_flight": [handoff.dump_state(self._clock.seconds()) for handoff in self.in_flight],
         }
 
     def resume(self, plain: dict[str, Any]) -> None:
@@ -166,7 +166,8 @@ class HandoffChannel:
         self._their_window = plain["window"]
         # A primary of before that was counted has not written it down.
         self._last_allowed = plain.get("last_allowed", self._taken + 0xFFFF)
-        self.in_flight.extend(Handoff.from_plain(each) for each in plain["in_flight"])
+        now = self._clock.seconds()
+        self.in_flight.extend(Handoff.from_plain(each, now) for each in plain["in_flight"])
         self._readiness.add_reader(self._socket.fileno(), self._readable)
         # Our window may be another one than our former self's.
         self._owe_ack()

@@ -60,6 +60,10 @@ MAX_WINDOW = 250
 BY_KEY = 0xFFFF
 
 
+#: A deadline of 0 is none.
+_ALMOST_DUE_SECONDS = 0.001
+
+
 class Kind(IntEnum):
     """
     What a frame says.
@@ -189,20 +193,25 @@ class Handoff:
         self.deadline = 0.0
         self.refusals = 0
 
-    def dump_state(self) -> dict[str, Any]:
+    def dump_state(self, now: float) -> dict[str, Any]:
         """
         The handoff as JSON can carry it, for a primary that replaces itself.  The
         descriptor keeps its number.
+
+        :param now: the time, of the clock that the deadline is of: the successor's is another.
         """
         plain = {name: getattr(self, name) for name in self.__slots__}
+        plain["deadline"] = self.deadline and max(_ALMOST_DUE_SECONDS, self.deadline - now)
         plain["key"] = self.key.hex()
         plain["unread"] = self.unread.hex()
         return plain
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Handoff:
+    def from_plain(cls, plain: dict[str, Any], now: float) -> Handoff:
         """
         The opposite of :meth:`dump_state`.
+
+        :param now: the time, of the clock that the deadline shall be of.
         """
         handoff = cls(plain["descriptor"], plain["host"], plain["port"], b"")
         for name in cls.__slots__:
@@ -210,6 +219,7 @@ class Handoff:
                 setattr(handoff, name, plain[name])
         handoff.key = bytes.fromhex(plain["key"])
         handoff.unread = bytes.fromhex(plain["unread"])
+        handoff.deadline = handoff.deadline and handoff.deadline + now
         handoff.local = plain["local"] and tuple(plain["local"])
         return handoff
 

@@ -68,7 +68,7 @@ class SessionRegistry:
     ) -> None:
         """
         :param store: where the records are; nobody else may change them there.
-        :param clock: ``seconds()`` gives seconds since 1970, as every reactor's does.
+        :param clock: ``seconds()`` gives seconds since 1970.
         :param expiry: of new sessions.
         :param max_data: the most bytes that the data of one session may have,
             as :func:`stickyd.sessions.plain.encode` writes it.

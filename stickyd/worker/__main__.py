@@ -34,6 +34,7 @@ from stickyd.control.commands import (
 )
 from stickyd.errors import OperatorError, StartFailed
 from stickyd.net.descriptors import keep_from_children
+from stickyd.net.steady_time import keep_steady
 from stickyd.settings import Settings
 from stickyd.worker.control import Follower
 from stickyd.worker.first_order import await_first_order
@@ -231,6 +232,7 @@ def install_reactor(name: str) -> Any:
         asyncioreactor.install(loop)
     from twisted.internet import reactor
 
+    keep_steady(reactor)
     return reactor
 
 

@@ -14,6 +14,7 @@ from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer, merged
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
+from stickyd.net.steady_time import WallClock
 from stickyd.serve.stickiness import CookieAttributes, Stickiness
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
@@ -73,13 +74,15 @@ class Serving:
         self._send_sessions = send_sessions
         self._lost = lost
         self._overdue: IDelayedCall | None = None
+        # Sessions outlive this process, and go to others.
+        wall_clock = WallClock(reactor)
         self.sessions = SessionRegistry(
             MemorySessionStore(
-                reactor,
+                wall_clock,
                 max_count=settings.session_limit,
                 max_bytes=settings.session_memory * 1024 * 1024,
             ),
-            reactor,
+            wall_clock,
             expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
         )
         self._access_log = open_access_log(settings.access_log)

@@ -158,6 +158,22 @@ class Begetter(Resource):
 begetter = Begetter()
 
 
+class Never(Resource):
+    """
+    Answers no request, and says so.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> int:
+        print("a request is held")  # noqa: T201 - read from the server's log
+        return NOT_DONE_YET
+
+
+never = Never()
+
+
 async def asgi_site(scope: Any, receive: Any, send: Any) -> None:
     """
     An ASGI application that answers every request alike, once it has read it.

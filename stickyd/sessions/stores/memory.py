@@ -73,7 +73,7 @@ class MemorySessionStore:
         max_bytes: int = 256 * 1024 * 1024,
     ) -> None:
         """
-        :param clock: ``seconds()`` gives seconds since 1970, as every reactor's does.
+        :param clock: ``seconds()`` gives seconds since 1970.
         :param max_count: the most sessions.
         :param max_bytes: the most bytes, counted as in ``size``.
         """
