@@ -9,10 +9,12 @@ TESTS ?=
 # their order, so that the system tests, which are the longest, come first.
 TESTERS ?= 3
 SOAK_SECONDS ?= 60
+# How long each target of the fuzzer runs.
+FUZZ_SECONDS ?= 1200
 
 bin := .venv/bin
 
-.PHONY: serve test lint types docs bench soak wheel clean
+.PHONY: serve test lint types docs bench soak fuzz wheel clean
 
 serve: .venv/ready
 	@exec $(bin)/twistd -n --pidfile= stickyd --port $(PORT) $(OPTIONS)
@@ -38,6 +40,12 @@ bench: .venv/ready
 
 soak: .venv/ready
 	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest --soak -m soak -s $(TESTS)
+
+# By coverage; what Hypothesis thinks of is part of the tests.
+fuzz: .venv/tools
+	$(bin)/python -m tests.fuzzing requests --seconds $(FUZZ_SECONDS)
+	$(bin)/python -m tests.fuzzing frames --seconds $(FUZZ_SECONDS)
+	$(bin)/python -m tests.fuzzing first_bytes --seconds $(FUZZ_SECONDS)
 
 wheel: .venv/ready
 	$(bin)/python -m build

@@ -8,6 +8,7 @@ the next request, or to give the connection away with the bytes that follow.
 from __future__ import annotations
 
 import re
+from math import inf
 
 from stickyd.serve.http.head import RequestError
 
@@ -38,7 +39,11 @@ class ChunkedDecoder:
     :ivar rest: what followed the end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: float = inf) -> None:
+        """
+        :param most_bytes: how much content there may be.
+        """
+        self._allowed = most_bytes
         self.finished = False
         self.rest = b""
         self._line = b""  # the beginning of a line
@@ -53,7 +58,8 @@ class ChunkedDecoder:
         Decode the next piece.
 
         :return: the content in it, in order; may be empty.
-        :raise RequestError: if the coding is broken; the decoder is of no use then.
+        :raise RequestError: if the coding is broken, or the content longer than it may be;
+            the decoder is of no use then.
         """
         content: list[bytes] = []
         position = 0
@@ -71,6 +77,10 @@ class ChunkedDecoder:
         if match is None:
             raise RequestError(400, "malformed chunk size")
         self._left = int(match.group(1), 16)
+        # By what is announced: with what has come it would depend on how that was cut.
+        self._allowed -= self._left
+        if self._allowed < 0:
+            raise RequestError(413, "body too large")
         self._read = ChunkedDecoder._read_content if self._left else ChunkedDecoder._read_trailer
         return position
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.peek.http1 import Head
 from stickyd.serve.http.chunked import ChunkedDecoder
 from stickyd.serve.http.head import CHUNKED, HTTP_1_1, RequestError, parse_request_line
+from stickyd.serve.http.objections import first_objection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,6 @@ class Reader:
     """
 
     __slots__ = (
-        "_allowed",
         "_data",
         "_decoder",
         "_head_start",
@@ -84,7 +84,6 @@ class Reader:
         self._scanned = 0  # how far behind the position the end of the head was looked for
         self._skipped = False  # an empty line before the request line
         self._left = 0  # of the body's length
-        self._allowed = inf  # of the body's limit
         self._decoder: ChunkedDecoder | None = None
         self.method = b""
         self.target = b""
@@ -141,13 +140,16 @@ class Reader:
                 self._check_part(start)
             return False
         limits = self._limits
-        method, target, version = parse_request_line(data[start:line_end], limits)
-        if end - start > limits.head_bytes:
-            raise RequestError(431, "head too large")
-        raw = data[line_end + 2 : end]
-        fields = self.fields
-        if fields is None or raw != fields.raw or version is not fields.version:
-            self.fields = fields = self._parse(raw, version)
+        try:
+            method, target, version = parse_request_line(data[start:line_end], limits)
+            if end - start > limits.head_bytes:
+                raise RequestError(431, "head too large")
+            raw = data[line_end + 2 : end]
+            fields = self.fields
+            if fields is None or raw != fields.raw or version is not fields.version:
+                self.fields = fields = self._parse(raw, version)
+        except RequestError as error:
+            raise first_objection(data[start:end], limits) or error from None
         self.method, self.target, self.version = method, target, version
         self._head_start, self._position = start, end
         self._scanned = 0
@@ -158,38 +160,20 @@ class Reader:
 
     def _begin_body(self, length: int) -> None:
         most = self._limits.body_bytes
-        self._allowed = inf if most is None else most
-        if length > self._allowed:
+        allowed = inf if most is None else most
+        if length > allowed:
             raise RequestError(413, "body too large")
         self.in_body = True
         if length == CHUNKED:
-            self._decoder = ChunkedDecoder()
+            self._decoder = ChunkedDecoder(allowed)
         else:
             self._left = length
 
     def _check_part(self, start: int) -> None:
-        """
-        Refuse the beginning of a head as early as that can be told, for its end may never
-        come: without a bound on the line or with a bare LF it would only time out.
-        """
         part = self._data[start:] if start else self._data
-        limits = self._limits
-        line_end = part.find(b"\r\n")
-        if line_end < 0:
-            if len(part) > limits.target_bytes + 32:
-                line = part.split(b" ", 2)
-                if len(line) > 1 and len(line[1]) > limits.target_bytes:
-                    raise RequestError(414, "target too long")
-        else:
-            parse_request_line(part[:line_end], limits)
-        if len(part) > limits.head_bytes:
-            raise RequestError(431, "head too large")
-        feeds = part.count(b"\n")
-        returns = part.count(b"\r") - part.endswith(b"\r")
-        if feeds != returns or feeds != part.count(b"\r\n"):
-            raise RequestError(400, "bare CR or LF")
-        if b"\x00" in part:
-            raise RequestError(400, "NUL in the head")
+        objection = first_objection(part, self._limits)
+        if objection is not None:
+            raise objection
         self._scanned = max(0, len(part) - 3)
 
     def read_body(self) -> bytes:
@@ -208,9 +192,6 @@ class Reader:
             self._taken_to(start + len(piece))
             return piece
         content = b"".join(decoder.feed(data[start:] if start else data))
-        self._allowed -= len(content)
-        if self._allowed < 0:
-            raise RequestError(413, "body too large")
         if decoder.finished:
             self._decoder = None
             self.in_body = False

@@ -176,3 +176,33 @@ def test_nothing_large_is_kept() -> None:
     reading.feed(LENGTH)
     read(reading, found)
     assert not reading._data
+
+
+@pytest.mark.parametrize(
+    ("stream", "status"),
+    [
+        # A line that is malformed behind a NUL; two that show at their ends; a bare CR before them.
+        (b"GET\0/ HTTP/9.9\r\nHost: h\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\nHost: \0\r\n\r\n", 505),
+        (b"GET /%b HTTP/9.9\r\n\r\n" % (b"a" * 300), 414),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nX: %b\r\nY: \0\r\n\r\n" % (b"a" * 700), 431),
+        (b"GET / HTTP/1.1\r\nX: \ra\r\nHost: %b\r\n\r\n" % (b"a" * 700), 400),
+        # More content than may be, and a chunk that is malformed behind it.
+        (
+            b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n%b!"
+            % (b"a" * 1001),
+            413,
+        ),
+    ],
+)
+def test_fault_13_of_several_mistakes_the_first_counts(stream: bytes, status: int) -> None:
+    """
+    What is wrong in several ways is refused for what shows first, wherever it is cut.
+    """
+    for size in range(1, len(stream) + 1):
+        reading, found = reader(), list[tuple[bytes, bytes]]()
+        with pytest.raises(RequestError) as raised:  # noqa: PT012 - any piece may be the one
+            for start in range(0, len(stream), size):
+                reading.feed(stream[start : start + size])
+                read(reading, found)
+        assert raised.value.status == status, size

@@ -1,0 +1,3 @@
+"""
+Fuzzing by coverage: ``python -m tests.fuzzing TARGET --seconds N``.
+"""
