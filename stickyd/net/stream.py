@@ -233,6 +233,13 @@ class Stream(ABC):
 
     # Reading.
 
+    @property
+    def watched(self) -> bool:
+        """
+        Whether the loop has our reader.
+        """
+        return self._watching
+
     def _readable(self) -> None:
         if self._paused:
             self._stop_watching()

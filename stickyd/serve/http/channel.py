@@ -154,6 +154,7 @@ class HTTPChannel(Holding):
 
     def _next(self) -> None:
         self._state = HEAD
+        self._resting = False
         if self._serving:
             return
         if not self.persistent:

@@ -27,6 +27,7 @@ class Incoming(Reading):
     _leave: Take | None = None  # gets the connection as soon as it is between two requests
     _successor: Any = None
     _input_over = False  # the client has shut its side
+    _resting = False  # nobody looks whether the client says something
     _half_closed: HalfClosed | None = None
     _began = b""  # of a response, to see whether the client is still there
 
@@ -130,10 +131,32 @@ class Incoming(Reading):
             self._go_on_reading()
 
     def _go_on_reading(self) -> None:
-        if self._state == BODY and self._body_held:
+        if self._resting or (self._state == BODY and self._body_held):
             return
         if self._state < CLOSING and len(self._kept) <= self.shared.limits.read_ahead_bytes:
             self._read_on()
+
+    def rest(self) -> bool:
+        """
+        Do not watch the client for a moment; called by a request whose answer is on its way.
+        Many connections are over with it, and to watch one costs more than to read it.
+
+        :return: :obj:`False` if it is watched already.
+        """
+        if getattr(self._transport, "watched", True):
+            return False
+        self._resting = True
+        self._read_no_more()
+        return True
+
+    def watch(self) -> None:
+        """
+        Watch the client again, who may leave.
+        """
+        if self._resting:
+            self._resting = False
+            if not self._waiting:
+                self._go_on_reading()
 
     # Ends.
 

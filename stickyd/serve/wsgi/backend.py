@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 import stickyd
+from stickyd.serve.wsgi.aging import Aging
 from stickyd.serve.wsgi.body import Spills
+from stickyd.serve.wsgi.environ import Environs
 from stickyd.serve.wsgi.error_stream import ErrorStream
 from stickyd.serve.wsgi.file_wrapper import FileWrapper
 from stickyd.serve.wsgi.response_queue import ResponseQueue
@@ -23,9 +25,17 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
     from stickyd.serve.wsgi.call import WsgiApplication
     from stickyd.serve.wsgi.options import WsgiOptions
+    from stickyd.serve.wsgi.request import WsgiRequest
 
 #: Seconds between two lines in the log about requests that found no place in the queue.
 QUIET_SECONDS = 10.0
+
+#: How long a client is not watched whose answer is on its way.
+UNWATCHED_SECONDS = 0.025
+
+#: How long an incomplete body is awaited until the application is called without the rest,
+#: which may be what the client waits for.
+PATIENCE_SECONDS = 0.1
 
 
 class Backend:
@@ -33,11 +43,13 @@ class Backend:
     The application and its threads.
 
     :ivar application: the application.
-    :ivar environ: what is the same for all requests; to be copied.
+    :ivar environs: begins the environs of requests.
     :ivar threads: where the application runs.
     :ivar responses: how its responses come back into the loop.
     :ivar uploads: the requests whose application reads a body that is still coming.
     :ivar spills: the bodies that lie in files.
+    :ivar unwatched: the requests whose clients are not watched for a moment.
+    :ivar incomplete: the requests whose bodies are not whole yet.
     :ivar call_from_thread: has something called in the loop.
     :ivar call_later: has something called later, in the loop.
     """
@@ -60,12 +72,18 @@ class Backend:
         self.call_later: Callable[..., Any] = readiness.call_later
         self.responses = ResponseQueue(call_from_thread)
         self.threads = ApplicationThreads(
-            readiness, call_from_thread, options.threads, options.queue_limit
+            readiness, call_from_thread, options.threads, options.queue_limit, self.responses
         )
         self.uploads = Uploads(options.threads // 2)
         self.spills = Spills()
+        self.unwatched: Aging[WsgiRequest] = Aging(
+            readiness, UNWATCHED_SECONDS, lambda request: request.be_watched()
+        )
+        self.incomplete: Aging[WsgiRequest] = Aging(
+            readiness, PATIENCE_SECONDS, lambda request: request.begin_early()
+        )
         self._may_tell = True
-        self.environ: dict[str, Any] = {
+        template: dict[str, Any] = {
             "SCRIPT_NAME": options.root_path,
             "SERVER_SOFTWARE": f"stickyd/{stickyd.__version__}",
             "wsgi.version": (1, 0),
@@ -78,6 +96,7 @@ class Backend:
             "wsgi.input_terminated": True,
             "wsgi.file_wrapper": FileWrapper,
         }
+        self.environs = Environs(template)
 
     @staticmethod
     def no_body() -> BytesIO:

@@ -92,11 +92,10 @@ class Body:
         self._want = want
         self._spills = spills
         self._pieces: list[bytes] = []
-        self._changed = threading.Condition()
+        self._changed: threading.Condition | None = None  # once it is read while it comes
         self._file: BinaryIO | None = None
         self._unread = 0  # bytes in the pieces
         self._position = 0  # in the file, of the reader
-        self._being_read = False
         self._held = False
         self._whole = False
         self._lost = False
@@ -111,7 +110,8 @@ class Body:
         :raises OSError: if there is no room on the disk.
         """
         self.size += len(data)
-        if not self._being_read:
+        changed = self._changed
+        if changed is None:
             if self._file is not None:
                 self._file.write(data)
                 return
@@ -119,7 +119,7 @@ class Body:
             self._unread += len(data)
             self._spills.memory_bytes += len(data)
             return
-        with self._changed:
+        with changed:
             if self._file is not None:
                 os.pwrite(self._file.fileno(), data, self.size - len(data))
             else:
@@ -128,14 +128,14 @@ class Body:
                 if self._unread > MEMORY_BYTES and not self._held:
                     self._held = True
                     self._hold()
-            self._changed.notify()
+            changed.notify()
 
     @property
     def large(self) -> bool:
         """
         Whether it takes more memory than it should as long as nobody reads it.
         """
-        if self._file is not None or self._being_read:
+        if self._file is not None or self._changed is not None:
             return False
         shared = self._spills.memory_bytes <= SHARED_MEMORY_BYTES
         return self._unread > (MOST_MEMORY_BYTES if shared else MEMORY_BYTES)
@@ -166,17 +166,20 @@ class Body:
         """
         It is whole.
         """
-        with self._changed:
-            self._whole = True
-            self._changed.notify()
+        self._whole = True
+        self._notify()
 
     def lose(self) -> None:
         """
         The client has left.  What has come can still be read; the rest never comes.
         """
-        with self._changed:
-            self._lost = True
-            self._changed.notify()
+        self._lost = True
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            with self._changed:
+                self._changed.notify()
 
     def open(self) -> BinaryIO:
         """
@@ -192,7 +195,7 @@ class Body:
         if self._file is not None:
             self._file.flush()
         self._spills.memory_bytes -= self._unread
-        self._being_read = True
+        self._changed = threading.Condition()
         return io.BufferedReader(BodyReader(self), MEMORY_BYTES)
 
     # In the application's thread.
@@ -204,14 +207,18 @@ class Body:
         :return: how many; 0 at the end.
         :raises BodyLost: if the client has left before the end.
         """
-        with self._changed:
+        changed = self._changed
+        assert changed is not None
+        with changed:
             while True:
+                # In this order: what comes last comes before the end.
+                whole = self._whole
                 count = self._take(buffer)
-                if count or self._whole:
+                if count or whole:
                     break
                 if self._lost:
                     raise BodyLost("the client has left before it had sent the whole body")
-                self._changed.wait()
+                changed.wait()
             resume = self._held and self._unread <= MEMORY_BYTES // 2
             if resume:
                 self._held = False
@@ -243,13 +250,19 @@ class Body:
         Free the file, if there is one; in whichever thread is the last to need it: the
         application's, or the loop for a body that was never opened.
         """
-        with self._changed:
-            if self._unread and not self._being_read:
-                self._forget_pieces()
-            file, self._file = self._file, None
-            if file is not None:
-                file.close()
-                self._spills.free()
+        if self._changed is None:
+            self._close()
+        else:
+            with self._changed:
+                self._close()
+
+    def _close(self) -> None:
+        if self._unread and self._changed is None:
+            self._forget_pieces()
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+            self._spills.free()
 
 
 class BodyReader(io.RawIOBase):

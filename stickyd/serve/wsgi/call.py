@@ -48,6 +48,11 @@ class Receiver(Protocol):
         :param kind: :data:`MORE`, :data:`LAST` or :data:`BROKEN`.
         """
 
+    def put_whole(self, head: ResponseHead, body: bytes) -> None:
+        """
+        Take a whole response.
+        """
+
     def wait_for_room(self) -> None:
         """
         Wait until the client has taken enough of what was put, or has left.
@@ -64,37 +69,28 @@ class ApplicationCall:
     Calls the application and passes its response on, piece by piece.
 
     :ivar environ: what it is called with.
-    :ivar queued_at: see :class:`stickyd.serve.wsgi.threads.Job`.
-    :ivar seat: the thread, once it has begun.
     :ivar answered: the response has begun.
     """
 
     _log = Logger()
 
-    __slots__ = (
-        "_application", "_complete", "_head", "_left", "_receiver", "_too_long", "answered",
-        "environ", "queued_at", "seat",
-    )  # fmt: skip
+    answered = False
+    _head: ResponseHead | None = None
+    _left: int | None = None  # of the length that the application gave
+    _complete = False
+    _too_long = False
 
     def __init__(
         self, application: WsgiApplication, environ: dict[str, Any], receiver: Receiver
     ) -> None:
         self._application = application
         self._receiver = receiver
-        self._head: ResponseHead | None = None
-        self._left: int | None = None  # of the length that the application gave
-        self._complete = False
-        self._too_long = False
-        self.answered = False
         self.environ = environ
-        self.queued_at = 0.0
-        self.seat: Seat | None = None
 
     def run(self, seat: Seat) -> None:
         """
         Call it, unless its client has left meanwhile.
         """
-        self.seat = seat
         receiver = self._receiver
         try:
             if not receiver.gone:
@@ -133,7 +129,7 @@ class ApplicationCall:
             self._receiver.put(None, b"", BROKEN)
         else:
             self.answered = True
-            self._receiver.put(*failure_head(500), LAST)
+            self._receiver.put_whole(*failure_head(500))
 
     # What the application calls.
 
@@ -196,7 +192,7 @@ class ApplicationCall:
             self._finish()
             return
         self.answered = self._complete = True
-        self._receiver.put(head, body, LAST)
+        self._receiver.put_whole(head, body)
 
     def _put(self, piece: bytes) -> None:
         if not isinstance(piece, bytes):

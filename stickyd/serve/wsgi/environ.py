@@ -4,7 +4,7 @@ The environ of a WSGI application: PEP 3333's words for a parsed request.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
@@ -16,19 +16,11 @@ _OWN_NAMES = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGT
 #: How many names of fields are remembered; clients may invent as many as they like.
 _MOST_NAMES = 1024
 
+#: How many blocks of fields are remembered, and how large each may be: some MB at most.
+MOST_REMEMBERED = 256
+REMEMBERED_BYTES = 1024
+
 _names: dict[bytes, str] = dict(_OWN_NAMES)
-
-
-class Party(NamedTuple):
-    """
-    One end of a connection, as far as the environ tells it.
-
-    :ivar host: an address; empty at a UNIX socket.
-    :ivar port: a number; empty where there is none.
-    """
-
-    host: str
-    port: str
 
 
 def name_of_field(field: bytes) -> str:
@@ -74,32 +66,55 @@ def add_target(environ: dict[str, Any], target: bytes) -> None:
 
     :param target: in origin form, as it came.
     """
-    path, _, query = target.partition(b"?")
-    environ["RAW_URI"] = environ["REQUEST_URI"] = target.decode("latin-1")
-    environ["QUERY_STRING"] = query.decode("latin-1")
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-    environ["PATH_INFO"] = path.decode("latin-1")
+    text = target.decode("latin-1")
+    environ["RAW_URI"] = environ["REQUEST_URI"] = text
+    path, _, environ["QUERY_STRING"] = text.partition("?")
+    if "%" in path:
+        path = unquote_to_bytes(path).decode("latin-1")
+    environ["PATH_INFO"] = path
 
 
-def add_parties(environ: dict[str, Any], client: Party, server: Party) -> None:
+def server_name(host: str) -> str:
     """
-    Put in who speaks with whom; after the fields, as the client's word for our name counts.
+    Give the name by which the client calls us.
 
-    Each by itself: a client that a proxy on a UNIX socket tells of has an address, and our
-    end has none.
+    :param host: the field ``Host``, or nothing.
     """
-    environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client
-    # PEP 3333: neither is ever empty.
-    environ["SERVER_NAME"] = (
-        _without_port(environ.get("HTTP_HOST", "")) or server.host or "localhost"
-    )
-    environ["SERVER_PORT"] = server.port or (
-        "443" if environ["wsgi.url_scheme"] == "https" else "80"
-    )
+    if host.startswith("["):
+        return host.partition("]")[0][1:]
+    return host.partition(":")[0]
 
 
-def _without_port(authority: str) -> str:
-    if authority.startswith("["):
-        return authority.partition("]")[0][1:]
-    return authority.partition(":")[0]
+class Environs:
+    """
+    Begins the environs of one application's requests.
+
+    Clients send the same fields again and again, so what was made of some is remembered.
+    """
+
+    def __init__(self, template: dict[str, Any]) -> None:
+        """
+        :param template: what is the same in all of them.
+        """
+        self._template = template
+        self._remembered: dict[bytes, tuple[list[tuple[bytes, bytes]], dict[str, Any]]] = {}
+
+    def begin(self, raw: bytes, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+        """
+        Make an environ with some fields in it.
+
+        :param raw: their bytes, as they came.
+        :param fields: pairs of lower-case name and value.
+        """
+        known = self._remembered.get(raw)
+        if known is not None and known[0] is fields:
+            return known[1].copy()
+        environ = self._template.copy()
+        add_fields(environ, fields)
+        environ["SERVER_NAME"] = server_name(environ.get("HTTP_HOST", ""))
+        if not 0 < len(raw) <= REMEMBERED_BYTES:
+            return environ
+        if len(self._remembered) >= MOST_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[raw] = fields, environ
+        return environ.copy()

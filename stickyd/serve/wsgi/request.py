@@ -12,20 +12,16 @@ from collections import deque
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from stickyd.serve.http.head import HTTP_1_1, RequestError
 from stickyd.serve.wsgi.body import Body
-from stickyd.serve.wsgi.call import BROKEN, LAST, ApplicationCall
-from stickyd.serve.wsgi.environ import Party, add_fields, add_parties, add_target
+from stickyd.serve.wsgi.call import BROKEN, LAST, MORE, ApplicationCall
+from stickyd.serve.wsgi.environ import add_target
 from stickyd.serve.wsgi.response import failure_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from stickyd.serve.http.head import FieldBlock
@@ -35,9 +31,8 @@ if TYPE_CHECKING:
 #: A thread that has put this much more than its client took waits until it is a quarter.
 HIGH_WATER_BYTES = 131072
 
-#: How long an incomplete body is awaited until the application is called without the rest,
-#: which may be what the client waits for.
-PATIENCE_SECONDS = 0.1
+#: Pieces that are together no longer than this leave as one.
+JOINED_BYTES = 65536
 
 
 class WsgiRequest:
@@ -60,14 +55,15 @@ class WsgiRequest:
     _headers: Headers | None = None
     _length: int | None = 0  # of the body, if it is known
     _body: Body | None = None
-    _patience: IDelayedCall | None = None
-    _call: ApplicationCall | None = None
+    _begun = False  # the application was called, or is to be
     _early = False  # the application runs, or is to run, before the body is whole
     _received = False
     _paused = False
     chunked = False  # the body is written in chunks
     _silent = False  # the response has no body, whatever the application says
     _streaming = False  # we are registered as a producer
+    _whole: tuple[ResponseHead, bytes] | None = None  # the response, if it is one piece
+    _messages: deque[tuple[ResponseHead | None, bytes, int]] | None = None  # else its pieces
     _posted = False
     _put_bytes = 0  # only the application's thread changes it
     _taken_bytes = 0  # only the loop does
@@ -76,7 +72,6 @@ class WsgiRequest:
     def __init__(self, channel: Any, backend: Backend) -> None:
         self.channel: Any = channel
         self._backend = backend
-        self._messages: deque[tuple[ResponseHead | None, bytes, int]] = deque()
 
     # Called by the channel.
 
@@ -109,7 +104,7 @@ class WsgiRequest:
             self._body = Body(self._hold, self._want, self._backend.spills)
             if length is not None:
                 # Of the others the application could not tell where they end.
-                self._patience = self._backend.call_later(PATIENCE_SECONDS, self._lose_patience)
+                self._backend.incomplete.add(self)
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """
@@ -124,7 +119,7 @@ class WsgiRequest:
             body.feed(data)
             if body.large:
                 if self._length is not None:
-                    self._begin_early()
+                    self.begin_early()
                 if not self._early:
                     body.spill()
         except OSError as problem:
@@ -140,12 +135,9 @@ class WsgiRequest:
         Learn that the request is whole.
         """
         self._received = True
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
         if self._body is not None:
             self._body.finish()
-        if self._call is None and self.channel is not None:
+        if not self._begun and self.channel is not None:
             self._begin(method, target, version)
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802 - Twisted's name
@@ -156,7 +148,7 @@ class WsgiRequest:
         self._let_go()
         if self._body is not None:
             self._body.lose()
-        if self._call is None and self._body is not None:
+        if not self._begun and self._body is not None:
             self._body.close()
 
     def _let_go(self) -> None:
@@ -164,11 +156,9 @@ class WsgiRequest:
         Forget the channel.
         """
         self.channel = None
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        self._messages.clear()
-        self._make_room()
+        self._messages = None
+        if self._room is not None:
+            self._make_room()
 
     # Beginning.
 
@@ -176,11 +166,14 @@ class WsgiRequest:
         message: tuple[bytes, bytes, bytes] = self.channel.message
         return message
 
-    def _lose_patience(self) -> None:
-        self._patience = None
-        self._begin_early()
+    def be_watched(self) -> None:
+        """
+        Have the client watched: it may leave while it waits.
+        """
+        if self.channel is not None:
+            self.channel.watch()
 
-    def _begin_early(self) -> None:
+    def begin_early(self) -> None:
         """
         Call the application before the body is whole, if threads may wait for bodies.
         """
@@ -213,35 +206,48 @@ class WsgiRequest:
         body = self._body
         # An empty one costs less to make than to share: an application may close it.
         environ["wsgi.input"] = backend.no_body() if body is None else body.open()
-        self._call = ApplicationCall(backend.application, environ, self)
-        if not backend.threads.submit(self._call):
-            self._call = None
+        if backend.threads.submit(ApplicationCall(backend.application, environ, self)):
+            self._begun = True
+            if self._received and self._block is not None and self.channel.rest():
+                backend.unwatched.add(self)
+        else:
             backend.note_full()
             self._answer(503, Retry_After="1")
 
     def _make_environ(self) -> dict[str, Any]:
-        backend = self._backend
         channel = self.channel
-        environ = backend.environ.copy()
-        if channel.isSecure():
+        block = self._block
+        if block is not None:
+            environ = self._backend.environs.begin(block.raw, block.pairs)
+        else:
+            environ = self._backend.environs.begin(b"", self._fields())
+        secure = channel.isSecure()
+        if secure:
             environ["wsgi.url_scheme"] = "https"
         environ["REQUEST_METHOD"] = self.method.decode("latin-1")
         environ["SERVER_PROTOCOL"] = self.clientproto.decode("latin-1")
         add_target(environ, self.uri)
-        add_fields(environ, self._fields())
         if self._body is not None and self._length is None:
             # It was chunked, and is not any more (RFC 9112, 7.1.3).
             environ["CONTENT_LENGTH"] = str(self._body.size)
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-        add_parties(environ, party_of(channel.getPeer()), party_of(channel.getHost()))
+        # Each end by itself: a client that a proxy on a UNIX socket tells of has an address,
+        # and our end has none.
+        client, server = channel.getPeer(), channel.getHost()
+        environ["REMOTE_ADDR"] = getattr(client, "host", "")
+        environ["REMOTE_PORT"] = str(getattr(client, "port", ""))
+        # PEP 3333: neither is ever empty.
+        environ["SERVER_PORT"] = str(getattr(server, "port", "") or (443 if secure else 80))
+        if not environ["SERVER_NAME"]:
+            environ["SERVER_NAME"] = getattr(server, "host", "") or "localhost"
         return environ
 
-    def _fields(self) -> Iterable[tuple[bytes, bytes]]:
+    def _fields(self) -> list[tuple[bytes, bytes]]:
         if self._block is not None:
             return self._block.pairs
         headers = self._headers
         if headers is None:
-            return ()
+            return []
         return [
             (name.lower(), value) for name, values in headers.getAllRawHeaders() for value in values
         ]
@@ -267,10 +273,22 @@ class WsgiRequest:
         Have a piece of the response written.
         """
         self._put_bytes += len(piece)
+        if self._messages is None:
+            self._messages = deque()
         self._messages.append((head, piece, kind))
         if not self._posted:
             self._posted = True
             self._backend.responses.put(self)
+        if kind == MORE:
+            # Whoever makes the next piece may take its time.
+            self._backend.responses.wake()
+
+    def put_whole(self, head: ResponseHead, body: bytes) -> None:
+        """
+        Have a whole response written.
+        """
+        self._whole = head, body
+        self._backend.responses.put(self)
 
     def wait_for_room(self) -> None:
         """
@@ -289,8 +307,9 @@ class WsgiRequest:
         """
         Learn that the application has returned, and was closed.
         """
-        if self._body is not None:
-            self._body.close()
+        body, self._body = self._body, None  # which refers to us
+        if body is not None:
+            body.close()
         if self._early:
             self._backend.call_from_thread(self._backend.uploads.leave)
 
@@ -303,15 +322,32 @@ class WsgiRequest:
         self._posted = False
         channel = self.channel
         if channel is None:
-            self._messages.clear()
-            return
-        messages = self._messages
+            self._messages = None
+        elif self._whole is not None:
+            self._answer_whole(*self._whole)
+        elif self._messages is not None:
+            self._deliver_pieces(self._messages)
+
+    def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
+        channel = self.channel
+        text = self._begin_response(head, len(body))
+        if not self._silent:
+            self.sentLength = len(body)
+            if len(body) <= JOINED_BYTES:
+                text += body
+        channel.write(text)
+        if self.sentLength > JOINED_BYTES:
+            channel.write(body)
+        self._done(LAST)
+
+    def _deliver_pieces(self, messages: deque[tuple[ResponseHead | None, bytes, int]]) -> None:
+        channel = self.channel
         pieces: list[bytes] = []
         while messages and not self._paused:
             head, piece, kind = messages.popleft()
             self._taken_bytes += len(piece)
             if head is not None:
-                self._begin_response(head, len(piece) if kind == LAST else None, pieces)
+                pieces.append(self._begin_response(head, len(piece) if kind == LAST else None))
             if piece and not self._silent:
                 self.sentLength += len(piece)
                 if self.chunked:
@@ -319,7 +355,12 @@ class WsgiRequest:
                 else:
                     pieces.append(piece)
             if kind:
-                self._end(kind, pieces)
+                if kind == LAST and self.chunked:
+                    pieces.append(b"0\r\n\r\n")
+                self._write(pieces)
+                if self._streaming:
+                    channel.unregisterProducer()
+                self._done(kind)
                 return
             if not self._streaming:
                 self._streaming = True
@@ -330,24 +371,17 @@ class WsgiRequest:
         self._make_room()
 
     def _write(self, pieces: list[bytes]) -> None:
-        if len(pieces) == 1:
-            self.channel.write(pieces[0])
-        elif pieces:
-            if sum(map(len, pieces)) <= HIGH_WATER_BYTES:
-                self.channel.write(b"".join(pieces))
-            else:
-                for piece in pieces:
+        if sum(map(len, pieces)) <= JOINED_BYTES:
+            self.channel.write(b"".join(pieces))
+        else:
+            for piece in pieces:
+                if piece:
                     self.channel.write(piece)
         pieces.clear()
 
-    def _end(self, kind: int, pieces: list[bytes]) -> None:
+    def _done(self, kind: int) -> None:
         channel = self.channel
-        if kind == LAST and self.chunked:
-            pieces.append(b"0\r\n\r\n")
-        self._write(pieces)
-        if self._streaming:
-            channel.unregisterProducer()
-        if channel.factory is not None:
+        if channel.factory.access_log is not None:
             channel.factory.log(self)
         self._let_go()
         if kind == BROKEN:
@@ -356,43 +390,41 @@ class WsgiRequest:
         else:
             channel.requestDone(self)
 
-    def _begin_response(self, head: ResponseHead, whole: int | None, pieces: list[bytes]) -> None:
+    def _begin_response(self, head: ResponseHead, whole: int | None) -> bytes:
         """
         :param whole: how long the whole body is, if that is known.
+        :return: what is to be written before the body.
         """
         self.startedWriting = True
         self.code = head.status
-        self._silent = head.bodiless or self.method == b"HEAD"
+        self._silent = silent = head.bodiless or self.method == b"HEAD"
         channel = self.channel
+        version = self.clientproto
         if self._block is None:
             channel.writeHeaders(
-                self.clientproto, b"%d" % head.status, head.reason, self._headers_of(head, whole)
+                version, b"%d" % head.status, head.reason, self._headers_of(head, whole)
             )
-            return
-        if head.closes:
-            channel.persistent = False
-        fields: Iterable[tuple[bytes, bytes]] = head.fields
-        visit = channel._visit
-        if visit is not None:
-            fields = channel.respond(fields)
-        lines = [b"%b %d %b\r\n" % (self.clientproto, head.status, head.reason)]
-        if not head.named:
-            lines.append(channel.shared.common())
-        else:
-            lines += [b"%b: %b\r\n" % pair for pair in self._own_fields(head)]
-        lines += [b"%b: %b\r\n" % pair for pair in fields]
-        if head.length is None and not self._silent:
+            return b""
+        common = channel.shared.common()
+        if head.named:
+            common = b"".join(b"%b: %b\r\n" % pair for pair in self._own_fields(head))
+        lines = head.lines
+        if channel._visit is not None:
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in channel.respond(head.fields))
+        end = b"\r\n"
+        if head.length is None and not silent:
             if whole is not None:
-                lines.append(b"Content-Length: %d\r\n" % whole)
-            elif self.clientproto is HTTP_1_1:
+                end = b"Content-Length: %d\r\n\r\n" % whole
+            elif version is HTTP_1_1:
                 self.chunked = True
-                lines.append(b"Transfer-Encoding: chunked\r\n")
+                end = b"Transfer-Encoding: chunked\r\n\r\n"
             else:
                 channel.persistent = False
-        if not channel.persistent and self.clientproto is HTTP_1_1:
-            lines.append(b"Connection: close\r\n")
-        lines.append(b"\r\n")
-        pieces.append(b"".join(lines))
+        if head.closes:
+            channel.persistent = False
+        if not channel.persistent and version is HTTP_1_1:
+            end = b"Connection: close\r\n" + end
+        return b"%b %d %b\r\n%b%b%b" % (version, head.status, head.reason, common, lines, end)
 
     def _own_fields(self, head: ResponseHead) -> list[tuple[bytes, bytes]]:
         shared = self.channel.shared
@@ -413,14 +445,13 @@ class WsgiRequest:
         """
         Answer without the application.
         """
-        if self.channel is None or self._call is not None:
+        if self.channel is None or self._begun:
             return
         self.method, self.uri, self.clientproto = self._message()
         head, text = failure_head(status, **more)
-        self._messages.append((head, text, LAST))
         if self._body is not None:
             self._body.close()
-        self.deliver()
+        self._answer_whole(head, text)
 
     # As a producer.
 
@@ -466,12 +497,3 @@ class WsgiRequest:
         Give the last of the fields of a name in lower case.
         """
         return next((value for name, value in reversed([*self._fields()]) if name == key), None)
-
-
-def party_of(address: Any) -> Party:
-    """
-    Describe an address for the environ.
-    """
-    if isinstance(address, (IPv4Address, IPv6Address)):
-        return Party(address.host, str(address.port))
-    return Party("", "")

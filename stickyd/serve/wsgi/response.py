@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any
 
 _is_name = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _is_status = re.compile(r"([2-9][0-9]{2})(?: +([^\r\n\x00]*))?").fullmatch
@@ -21,7 +18,16 @@ _HOP_BY_HOP = frozenset(
      "upgrade"]
 )  # fmt: skip
 
+#: Those that concern us.
+_SPECIAL = _HOP_BY_HOP | {"content-length", "date", "server"}
+
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+#: How many names and how many statuses are remembered; most applications have a dozen.
+_MOST_REMEMBERED = 256
+
+_names: dict[str, tuple[bytes, str]] = {}
+_statuses: dict[str, tuple[int, bytes]] = {}
 
 
 class ResponseHead:
@@ -30,19 +36,18 @@ class ResponseHead:
 
     :ivar status: the number.
     :ivar reason: the phrase.
-    :ivar fields: pairs of name and value, as the application wrote them, but none that is
-        hop by hop.
+    :ivar lines: the fields as HTTP/1 writes them, but none that is hop by hop.
     :ivar length: what ``Content-Length`` says, or :obj:`None` without one.
     :ivar closes: the application wants the connection closed.
     :ivar named: which of ``date`` and ``server`` stand among the fields.
     """
 
-    __slots__ = ("closes", "fields", "length", "named", "reason", "status")
+    __slots__ = ("closes", "length", "lines", "named", "reason", "status")
 
     def __init__(self, status: int, reason: bytes) -> None:
         self.status = status
         self.reason = reason
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.lines = b""
         self.length: int | None = None
         self.closes = False
         self.named: frozenset[str] = frozenset()
@@ -54,6 +59,14 @@ class ResponseHead:
         """
         return self.status in (204, 304)
 
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """
+        Pairs of name and value.
+        """
+        pairs = (line.partition(b": ") for line in self.lines.split(b"\r\n")[:-1])
+        return [(name, value) for name, _, value in pairs]
+
 
 def read_head(status: Any, headers: Any) -> ResponseHead:
     """
@@ -64,6 +77,31 @@ def read_head(status: Any, headers: Any) -> ResponseHead:
     :raises TypeError: if something is no text, or no pair.
     :raises ValueError: if a text cannot stand where it should.
     """
+    try:
+        head = ResponseHead(*_statuses[status])
+    except (KeyError, TypeError):
+        head = ResponseHead(*_read_status(status))
+    if type(headers) is not list and not isinstance(headers, (list, tuple)):
+        raise TypeError(f"the headers must be a list, not {headers!r}")
+    lines = b""
+    for pair in headers:
+        try:
+            name, value = pair
+            known = _names.get(name) or _read_name(name)
+            encoded = value.encode("latin-1")
+            clean = value.isprintable()
+        except (AttributeError, TypeError, ValueError) as problem:
+            raise _objection(pair, problem) from None
+        if not clean and _ends_a_line(value):
+            raise ValueError(f"the header {name} cannot be {value!r}: it has an end of line in it")
+        if known[1] and not _note(head, known[1], value):
+            continue
+        lines += b"%b: %b\r\n" % (known[0], encoded.strip(b" \t"))
+    head.lines = lines
+    return head
+
+
+def _read_status(status: Any) -> tuple[int, bytes]:
     if not isinstance(status, str):
         raise TypeError(f"the status must be str, not {status!r}")
     match = _is_status(status)
@@ -71,61 +109,69 @@ def read_head(status: Any, headers: Any) -> ResponseHead:
         raise ValueError(f"the status must be a number from 200 and a phrase, not {status!r}")
     number = int(match[1])
     phrase = match[2] or _REASONS.get(number, "Unknown")
-    head = ResponseHead(number, _encoded("the status", phrase))
-    if not isinstance(headers, (list, tuple)):
-        raise TypeError(f"the headers must be a list, not {headers!r}")
-    _read_fields(head, headers)
-    if number == 204 and head.length is not None:
-        # RFC 9110, 8.6: it must have none.
-        head.length = None
-        head.fields = [pair for pair in head.fields if pair[0].lower() != b"content-length"]
-    return head
-
-
-def _read_fields(head: ResponseHead, headers: Iterable[Any]) -> None:
-    fields = head.fields
-    named = []
-    for pair in headers:
-        try:
-            name, value = pair
-            known = name.lower()
-            if not isinstance(value, str):
-                raise TypeError
-            if not _is_name(name):
-                raise ValueError(f"{name!r} cannot be the name of a header")
-        except (AttributeError, TypeError):
-            raise TypeError(f"a header must be a pair of str, not {pair!r}") from None
-        if _ends_a_line(value):
-            raise ValueError(f"the header {name} cannot be {value!r}: it has an end of line in it")
-        if known in _HOP_BY_HOP:
-            if known == "connection" and "close" in value.lower():
-                head.closes = True
-            continue
-        if known == "content-length":
-            _read_length(head, value)
-        elif known in ("date", "server"):
-            named.append(known)
-        fields.append((name.encode("ascii"), _encoded(name, value)))
-    if named:
-        head.named = frozenset(named)
-
-
-def _encoded(name: str, value: str) -> bytes:
     try:
-        return value.encode("latin-1").strip(b" \t")
+        read = number, phrase.encode("latin-1").strip(b" \t")
     except UnicodeEncodeError:
-        raise ValueError(
-            f"{name} cannot be {value!r}: it must be Latin-1 (PEP 3333), so encode it"
-        ) from None
+        raise ValueError(f"the status cannot be {status!r}: it must be Latin-1") from None
+    if len(_statuses) < _MOST_REMEMBERED:
+        _statuses[status] = read
+    return read
 
 
-def _read_length(head: ResponseHead, value: str) -> None:
-    text = value.strip(" \t")
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"Content-Length cannot be {value!r}: it is a number of bytes")
-    if head.length not in (None, int(text)):
-        raise ValueError(f"Content-Length cannot be {head.length} and {text}")
-    head.length = int(text)
+def _read_name(name: Any) -> tuple[bytes, str]:
+    """
+    Give the name as bytes, and in lower case if it is special.
+    """
+    if not isinstance(name, str):
+        raise TypeError
+    if not _is_name(name):
+        raise ValueError(f"{name!r} cannot be the name of a header")
+    lower = name.lower()
+    known = name.encode("ascii"), lower if lower in _SPECIAL else ""
+    if len(_names) < _MOST_REMEMBERED:
+        _names[name] = known
+    return known
+
+
+def _objection(pair: Any, problem: Exception) -> Exception:
+    if isinstance(problem, UnicodeEncodeError):
+        name, value = pair
+        return ValueError(
+            f"the header {name} cannot be {value!r}: it must be Latin-1 (PEP 3333), so encode it"
+        )
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        return TypeError(f"a header must be a pair of str, not {pair!r}")
+    if isinstance(name, str) and isinstance(value, str):
+        return problem
+    return TypeError(f"a header must be a pair of str, not {pair!r}")
+
+
+def _note(head: ResponseHead, name: str, value: str) -> bool:
+    """
+    Take note of a field that concerns us.
+
+    :return: whether the client gets it.
+    """
+    if name == "content-length":
+        text = value.strip(" \t")
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError(f"Content-Length cannot be {value!r}: it is a number of bytes")
+        length = int(text)
+        if head.length not in (None, length):
+            raise ValueError(f"Content-Length cannot be {head.length} and {text}")
+        # RFC 9110, 8.6: a 204 must have none.  And once is enough.
+        first = head.length is None and head.status != 204
+        if first:
+            head.length = length
+        return first
+    if name in ("date", "server"):
+        head.named |= {name}
+        return True
+    if name == "connection" and "close" in value.lower():
+        head.closes = True
+    return False
 
 
 def failure_head(status: int, **more: str) -> tuple[ResponseHead, bytes]:

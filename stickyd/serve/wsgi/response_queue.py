@@ -26,7 +26,7 @@ class Deliverable(Protocol):
 
 class ResponseQueue:
     """
-    Wakes the loop once for all that was put since it was woken.
+    Collects what is for the loop, and wakes it once for all of it.
     """
 
     _log = Logger()
@@ -41,16 +41,27 @@ class ResponseQueue:
 
     def put(self, item: Deliverable) -> None:
         """
-        Have something delivered; from any thread.
+        Have something delivered when the loop is woken; from any thread.
         """
         self._waiting.append(item)
-        if not self._awake:
-            self._awake = True
-            self._call_from_thread(self._deliver)
 
-    def _deliver(self) -> None:
+    def wake(self) -> None:
+        """
+        Have the loop woken if there is something for it; from any thread.
+        """
+        if self._waiting and not self._awake:
+            self._awake = True
+            self._call_from_thread(self._deliver_woken)
+
+    def _deliver_woken(self) -> None:
         # First of all: what is put from here on wakes the loop again.
         self._awake = False
+        self.deliver()
+
+    def deliver(self) -> None:
+        """
+        Deliver what there is; in the loop.
+        """
         waiting = self._waiting
         for _ in range(len(waiting)):
             try:

@@ -2,13 +2,13 @@
 The threads that an application runs in.
 
 *Theory of operation.*  The interpreter runs one thread at a time, so a second one is of use
-only while the first waits for something.  Hence requests queue in one deque, and threads are
-woken one after the other: by the loop, when the first request comes to a resting pool, and
-then by each other: whoever takes a request and sees a further one wakes the next.  That one
-runs when the first lets go of the interpreter; if it never does, it has served the whole
-queue by itself, without a switch in between.  Threads rest on a stack, each on a lock of its
-own: the one that rested last is woken first, and those that nobody needs stay at the bottom
-until their time is over.  New ones are made when a request has waited for a moment.
+only while the first waits for something, and each switch costs more than a small request.
+Hence requests are collected during a turn of the loop and lie in one deque; at the end of the
+turn one thread is woken, and serves them all, one after the other; when it has, it wakes the
+loop, once for all its responses.  If it waits for something meanwhile, a tick of the loop sees
+that the queue does not move, delivers the responses that are there, and wakes further threads:
+one, two, four.  Threads rest on a stack, each on a lock of its own: the one that rested last
+is woken first, and those that nobody needs stay at the bottom until their time is over.
 """
 
 from __future__ import annotations
@@ -25,23 +25,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.wsgi.response_queue import ResponseQueue
 
 #: How long a thread rests until it ends.
 REST_SECONDS = 30.0
 
-#: How long the oldest request may wait until there are more threads: as long as the
-#: interpreter lets one run that others wait for.
-GROW_SECONDS = 0.005
+#: How often it is looked whether the queue moves, while there is one.
+TICK_SECONDS = 0.002
 
 
 class Job(Protocol):
     """
     What a thread does: one request.
-
-    :ivar queued_at: since when it waits, by the monotonic clock; set here.
     """
-
-    queued_at: float
 
     def run(self, seat: Seat) -> object:
         """
@@ -87,11 +83,13 @@ class ApplicationThreads:
         call_from_thread: Callable[[Callable[[], object]], object],
         most: int,
         queue_limit: int,
+        responses: ResponseQueue,
     ) -> None:
         """
         :param readiness: the loop; for :meth:`submit` and :meth:`stop`.
         :param call_from_thread: has something called in the loop.
         :param queue_limit: how many jobs may wait for a thread.
+        :param responses: what the jobs put something into for the loop.
         """
         self.most = most
         self._readiness = readiness
@@ -102,7 +100,10 @@ class ApplicationThreads:
         self._seats: set[Seat] = set()
         self._counting = threading.Lock()  # held for changes of the two below
         self._count = 0
-        self._growing = False
+        self._responses = responses
+        self._flushing = False
+        self._ticking = False
+        self._step = 1  # how many threads the next tick wakes, if the queue does not move
         self._stopping = False
         self._stopped: list[Deferred[None]] = []
 
@@ -138,15 +139,58 @@ class ApplicationThreads:
         jobs = self._jobs
         if len(jobs) >= self._queue_limit and not self._resting and self._count >= self.most:
             return False
-        job.queued_at = monotonic()
         jobs.append(job)
-        if not self._wake() and self._count < self.most and not self._growing:
-            if not self._count:
-                self._add()
-            else:
-                self._growing = True
-                self._readiness.call_later(GROW_SECONDS, self._grow, self._count)
+        if not self._flushing:
+            self._flushing = True
+            self._readiness.call_soon(self._flush)
         return True
+
+    def _flush(self) -> None:
+        """
+        Have what was submitted in this turn done.
+        """
+        self._flushing = False
+        try:
+            newest = self._jobs[-1]
+        except IndexError:
+            return  # a thread that was not resting yet has taken them
+        if not self._wake() and not self._count:
+            self._add()
+        if not self._ticking:
+            self._ticking = True
+            self._step = 1
+            self._readiness.call_later(TICK_SECONDS, self._tick, newest)
+
+    def _tick(self, last: Job) -> None:
+        """
+        Look after the jobs that were there at the last tick.
+
+        :param last: the last one of them.
+        """
+        self._responses.deliver()
+        jobs = self._jobs
+        try:
+            newest = jobs[-1]
+            stuck = last in jobs
+        except (IndexError, RuntimeError):
+            # None is left; or a thread took one while we looked.
+            self._ticking = bool(jobs)
+            if self._ticking:
+                self._readiness.call_later(TICK_SECONDS, self._tick, jobs[-1])
+            return
+        if stuck:
+            self._add_hands()
+        else:
+            self._step = 1
+        self._readiness.call_later(TICK_SECONDS, self._tick, newest)
+
+    def _add_hands(self) -> None:
+        for _ in range(min(self._step, len(self._jobs))):
+            if not self._wake():
+                if self._count >= self.most or self._stopping:
+                    return
+                self._add()
+        self._step *= 2
 
     def _wake(self) -> bool:
         try:
@@ -155,25 +199,6 @@ class ApplicationThreads:
             return False
         seat.wake.release()
         return True
-
-    def _grow(self, step: int) -> None:
-        """
-        Make more threads if the oldest request waits for too long: as many as there are,
-        each time.
-        """
-        self._growing = False
-        if self._stopping or self._resting:
-            return
-        try:
-            waited = monotonic() - self._jobs[0].queued_at
-        except IndexError:
-            return
-        if waited >= GROW_SECONDS:
-            for _ in range(min(len(self._jobs), max(1, step), self.most - self._count)):
-                self._add()
-        if self._count < self.most:
-            self._growing = True
-            self._readiness.call_later(GROW_SECONDS, self._grow, step * 2)
 
     def _add(self) -> None:
         seat = Seat()
@@ -218,16 +243,15 @@ class ApplicationThreads:
 
     def _work(self, seat: Seat) -> None:
         jobs = self._jobs
-        resting = self._resting
+        responses = self._responses
         while True:
             try:
                 job = jobs.popleft()
             except IndexError:
+                responses.wake()
                 if seat.apart or not self._rest(seat):
                     break
                 continue
-            if jobs and resting:
-                self._wake()
             seat.since = monotonic()
             seat.job = job
             job.run(seat)
@@ -236,6 +260,7 @@ class ApplicationThreads:
             del job
             if seat.apart and not self._rejoin(seat):
                 break
+        responses.wake()
         self._leave(seat)
 
     def _rest(self, seat: Seat) -> bool:
