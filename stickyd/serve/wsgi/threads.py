@@ -4,10 +4,11 @@ The threads that an application runs in.
 *Theory of operation.*  The interpreter runs one thread at a time, so a second one is of use
 only while the first waits for something, and each switch costs more than a small request.
 Hence requests are collected during a turn of the loop and lie in one deque; at the end of the
-turn one thread is woken, and serves them all, one after the other; when it has, it wakes the
-loop, once for all its responses.  If it waits for something meanwhile, a tick of the loop sees
-that the queue does not move, delivers the responses that are there, and wakes further threads:
-one, two, four.  Threads rest on a stack, each on a lock of its own: the one that rested last
+turn one thread is woken, and serves them all, one after the other.  The loop waits for it, but
+not for long; a thread that takes longer wakes the loop when it is done, once for all its
+responses, and the loop does not wait in the next turns, more of them each time.  If a thread
+waits for something meanwhile, a tick of the loop sees that the queue does not move, delivers
+the responses that are there, and wakes further threads: one, two, four.  Threads rest on a stack, each on a lock of its own: the one that rested last
 is woken first, and those that nobody needs stay at the bottom until their time is over.
 """
 
@@ -32,6 +33,12 @@ REST_SECONDS = 30.0
 
 #: How often it is looked whether the queue moves, while there is one.
 TICK_SECONDS = 0.002
+
+#: How long the loop waits for a thread that it has woken.
+WAIT_SECONDS = 0.0005
+
+#: How often it does not, at most, after a thread that took longer.
+MOST_SKIPS = 256
 
 
 class Job(Protocol):
@@ -102,6 +109,12 @@ class ApplicationThreads:
         self._count = 0
         self._responses = responses
         self._flushing = False
+        # What the loop waits for while a thread serves; and the same if it waits just now.
+        self._served = threading.Lock()
+        self._served.acquire()
+        self._waiters: list[threading.Lock] = []
+        self._skip = 1  # how many turns it shall not wait, next time that it takes too long
+        self._skips = 0  # how many more turns
         self._ticking = False
         self._step = 1  # how many threads the next tick wakes, if the queue does not move
         self._stopping = False
@@ -154,12 +167,37 @@ class ApplicationThreads:
             newest = self._jobs[-1]
         except IndexError:
             return  # a thread that was not resting yet has taken them
+        if self._skips:
+            self._skips -= 1
+        elif self._resting:
+            self._wake_and_wait()
+            if not self._jobs:
+                return
         if not self._wake() and not self._count:
             self._add()
         if not self._ticking:
             self._ticking = True
             self._step = 1
             self._readiness.call_later(TICK_SECONDS, self._tick, newest)
+
+    def _wake_and_wait(self) -> None:
+        """
+        Wake a thread, and wait for it: a small request is answered sooner than a switch to
+        the loop and back takes.
+        """
+        served = self._served
+        self._waiters.append(served)
+        self._wake()
+        if served.acquire(timeout=WAIT_SECONDS):
+            self._skip = 1
+        elif self._waiters:
+            self._waiters.clear()
+            # It takes longer, and probably will the next time.
+            self._skip = min(self._skip * 2, MOST_SKIPS)
+            self._skips = self._skip
+        else:
+            served.acquire()
+        self._responses.deliver()
 
     def _tick(self, last: Job) -> None:
         """
@@ -248,7 +286,10 @@ class ApplicationThreads:
             try:
                 job = jobs.popleft()
             except IndexError:
-                responses.wake()
+                try:
+                    self._waiters.pop().release()
+                except IndexError:
+                    responses.wake()
                 if seat.apart or not self._rest(seat):
                     break
                 continue
