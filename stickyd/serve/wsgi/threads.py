@@ -8,8 +8,9 @@ turn one thread is woken, and serves them all, one after the other.  The loop wa
 not for long; a thread that takes longer wakes the loop when it is done, once for all its
 responses, and the loop does not wait in the next turns, more of them each time.  If a thread
 waits for something meanwhile, a tick of the loop sees that the queue does not move, delivers
-the responses that are there, and wakes further threads: one, two, four.  Threads rest on a stack, each on a lock of its own: the one that rested last
-is woken first, and those that nobody needs stay at the bottom until their time is over.
+the responses that are there, and wakes further threads: one, two, four.  Threads rest on a
+stack, each on a lock of its own: the one that rested last is woken first, and those that
+nobody needs stay at the bottom until their time is over.
 """
 
 from __future__ import annotations
