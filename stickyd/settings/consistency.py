@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from stickyd.settings.table import Settings
 
 _ASGI = ("--asgi", "--asgi-factory")
-_RESOURCES = ("--resource", "--wsgi", "--static", "the demonstration")
+_WSGI = ("--wsgi", "--wsgi-factory")
+_RESOURCES = ("--resource", *_WSGI, "--static", "the demonstration")
 _HTTP = (*_ASGI, *_RESOURCES)
 
 #: The settings that only some kinds of applications understand.
@@ -31,12 +32,13 @@ _OF_ONE_KIND = {
     "head_timeout": _HTTP,
     "body_timeout": _HTTP,
     "access_log": _HTTP,
-    "root_path": (*_ASGI, "--wsgi"),
+    "root_path": (*_ASGI, *_WSGI),
     "lifespan": _ASGI,
     "limit_concurrency": _ASGI,
     "ws_max_size": _ASGI,
-    "wsgi_threads": ("--wsgi",),
-    "wsgi_queue": ("--wsgi",),
+    "wsgi_threads": _WSGI,
+    "wsgi_queue": _WSGI,
+    "request_timeout": _WSGI,
 }
 
 

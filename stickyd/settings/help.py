@@ -25,6 +25,7 @@ HELP: Mapping[str, str] = {
         "Serve the ASGI 3 application that this callable returns; it gets no arguments."
     ),
     "wsgi": "Serve this WSGI application (Flask, Django), in threads.",
+    "wsgi_factory": "Serve the WSGI application that this callable returns; it gets no arguments.",
     "static": "Serve the files in this directory.",
     "static_dotfiles": (
         "Whether --static serves files and folders with a dot before their names, such as .env and"
@@ -48,6 +49,10 @@ HELP: Mapping[str, str] = {
         " are only as many as are needed."
     ),
     "wsgi_queue": "How many more requests may wait for one of them; past it 503.",
+    "request_timeout": (
+        "How long a WSGI application may take to begin an answer until the log shows where its"
+        " thread is; a worker more than half of whose threads are stuck so is replaced. 0 is never."
+    ),
     "affinity": (
         "What tells clients apart: a list, the first entry that a client has decides, and who has"
         " none goes to the least loaded worker. Entries: ip (ip/24/56 for networks of that IPv4 and"

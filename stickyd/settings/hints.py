@@ -34,7 +34,7 @@ OTHERS: Mapping[str, str] = MappingProxyType(
         "fd": "write --listen systemd:domain=INET:index=0",
         "backlog": "write --listen tcp:PORT:backlog=N",
         "port": "write listen = ['tcp:PORT']",
-        "factory": "write --asgi-factory MODULE:ATTRIBUTE",
+        "factory": "write --asgi-factory MODULE:ATTRIBUTE (or --wsgi-factory)",
         "app-dir": _WHERE,
         "chdir": _WHERE,
         "pythonpath": _WHERE,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_WORKERS = 256
 
 #: The settings that name an application.
-KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "static", "protocol")
+KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "wsgi_factory", "static", "protocol")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Settings:
     asgi: str = text("", "MODULE:ATTRIBUTE")
     asgi_factory: str = text("", "MODULE:ATTRIBUTE")
     wsgi: str = text("", "MODULE:ATTRIBUTE")
+    wsgi_factory: str = text("", "MODULE:ATTRIBUTE")
     static: str = text("", "DIRECTORY")
     static_dotfiles: str = choice("off", "on")
     protocol: str = text("", "MODULE:ATTRIBUTE")
@@ -59,6 +60,7 @@ class Settings:
     ws_max_size: int = whole(16 * 1024 * 1024, least=1)
     wsgi_threads: int = whole(64, least=1, most=1000)
     wsgi_queue: int = whole(1024)
+    request_timeout: float = seconds(300.0)
     affinity: tuple[str, ...] = texts(("ip",), "KEY,...", split=split_entries)
     secret_file: str = text("", "PATH")
     cookie_path: str = text("/", "PATH")

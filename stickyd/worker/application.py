@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
@@ -107,15 +108,23 @@ def load_asgi(option: str, name: str) -> Any:
     return found
 
 
-def load_wsgi(name: str) -> Any:
+def load_wsgi(option: str, name: str) -> Any:
     """
     Get a WSGI application: ``name`` is one, or a function without arguments that makes one.
 
+    :param option: ``--wsgi``, or ``--wsgi-factory`` to call what is found, whatever it looks
+        like.
     :raises ApplicationError: if it is neither, or the function fails.
     """
-    option = "--wsgi"
     found = load(option, name)
-    if makes(found):
+    if option == "--wsgi-factory":
+        if not callable(found) or inspect.iscoroutinefunction(found):
+            raise ApplicationError(
+                f"{option} {name}: expected a plain function or class that returns the"
+                f" application, not {type(found).__name__}"
+            )
+        found = called(option, name, found)
+    elif makes(found):
         made = called(option, name, found)
         objection = wsgi_objection(made)
         if objection:
@@ -167,12 +176,19 @@ def build_host(
         "route": route,
         "reception": reception,
     }
-    if kind == "wsgi":
+    if kind in ("wsgi", "wsgi-factory"):
         from stickyd.serve.wsgi.host import WsgiHost
         from stickyd.serve.wsgi.options import WsgiOptions
 
-        options = WsgiOptions(settings.wsgi_threads, settings.wsgi_queue, settings.root_path)
-        return WsgiHost(load_wsgi(name), reactor, readiness, options, **http)
+        options = WsgiOptions(
+            settings.wsgi_threads,
+            settings.wsgi_queue,
+            settings.root_path,
+            settings.request_timeout,
+            # Our own wish to be replaced is an operator's: see the worker's handler.
+            lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
     if kind == "static":
         root = _static_files(name, settings.static_dotfiles == "on")
     else:

@@ -51,6 +51,7 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "asgi": ("tests.system.apps:asgi_site", {}),
     "asgi_factory": ("tests.system.apps:make_asgi_site", {}),
     "wsgi": ("tests.system.frameworks.flask_app:app", {}),
+    "wsgi_factory": ("tests.worker.test_application:make_wsgi", {}),
     "static": ("tests", {}),
     "protocol": ("tests.system.apps:echo", {}),
     "root_path": ("/shop", ASGI),
@@ -271,7 +272,7 @@ def test_fault_21_nothing_else_is_read_by_the_primary(start: Callable[..., Serve
         server.end()
         server.spawner.workers.clear()
         names = {f.name for f in fields(Settings)}
-        applications = {"resource", "asgi", "asgi_factory", "wsgi", "static"}
+        applications = {"resource", "asgi", "asgi_factory", "wsgi", "wsgi_factory", "static"}
         assert READ & names <= {*FIXED, *LIVE, *applications}
 
 

@@ -124,6 +124,17 @@ def make_wsgi_with(config: Any = None, debug: bool = False, name: str = "") -> A
     return wsgi
 
 
+class WsgiClass:
+    """
+    An application that must be made.
+    """
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """
+        Answer nothing.
+        """
+
+
 def wsgi_of_any_arguments(*arguments: Any) -> Any:
     """
     A WSGI application, as decorators leave them.
@@ -194,6 +205,8 @@ def build() -> Iterator[Callable[..., IHost]]:
         ("wsgi", "make_wsgi", WsgiHost),
         ("wsgi", "make_wsgi_with", WsgiHost),
         ("wsgi", "wsgi_of_any_arguments", WsgiHost),
+        ("wsgi_factory", "make_wsgi_with", WsgiHost),
+        ("wsgi_factory", "WsgiClass", WsgiHost),
         ("protocol", "factory", ProtocolHost),
         ("protocol", "make_factory", ProtocolHost),
         ("protocol", "Factory", ProtocolHost),
@@ -235,6 +248,10 @@ def test_serves_the_demonstration_otherwise(build: Callable[..., IHost]) -> None
         ("wsgi", "make_asgi", "make_asgi() makes no WSGI application: it is asynchronous"),
         ("wsgi", "make_nothing", "makes no WSGI application: it NoneType cannot be called"),
         ("wsgi", "fail", "calling it failed: ValueError: not today"),
+        ("wsgi_factory", "fail", "calling it failed: ValueError: not today"),
+        ("wsgi_factory", "number", "not int"),
+        ("wsgi_factory", "make_nothing", "NoneType cannot be called"),
+        ("wsgi_factory", "make_asgi_later", "not function"),
         ("wsgi", "quits", "calling it failed: the application ended its process (7)"),
         ("resource", "quits", "calling it failed: the application ended its process (7)"),
         ("resource", "klein", "Klein is no twisted.web IResource; write --resource {}.resource"),

@@ -18,6 +18,7 @@ from stickyd.serve.wsgi.file_wrapper import FileWrapper
 from stickyd.serve.wsgi.response_queue import ResponseQueue
 from stickyd.serve.wsgi.threads import ApplicationThreads
 from stickyd.serve.wsgi.uploads import Uploads
+from stickyd.serve.wsgi.watch import ThreadWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,7 @@ class Backend:
     :ivar application: the application.
     :ivar environs: begins the environs of requests.
     :ivar threads: where the application runs.
+    :ivar watch: looks at the threads.
     :ivar responses: how its responses come back into the loop.
     :ivar uploads: the requests whose application reads a body that is still coming.
     :ivar spills: the bodies that lie in files.
@@ -74,6 +76,7 @@ class Backend:
         self.threads = ApplicationThreads(
             readiness, call_from_thread, options.threads, options.queue_limit, self.responses
         )
+        self.watch = ThreadWatch(readiness, self.threads, options.timeout_seconds, options.replace)
         self.uploads = Uploads(options.threads // 2)
         self.spills = Spills()
         self.unwatched: Aging[WsgiRequest] = Aging(

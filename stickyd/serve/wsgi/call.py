@@ -40,6 +40,12 @@ class Receiver(Protocol):
 
     gone: bool
 
+    @property
+    def uploading(self) -> bool:
+        """
+        Whether the body of the request is still coming.
+        """
+
     def put(self, head: ResponseHead | None, piece: bytes, kind: int) -> None:
         """
         Take a piece.
@@ -130,6 +136,24 @@ class ApplicationCall:
         else:
             self.answered = True
             self._receiver.put_whole(*failure_head(500))
+
+    # For those who look at the threads.
+
+    @property
+    def request_line(self) -> str:
+        """
+        Method and path, as they came.
+        """
+        path = self.environ["RAW_URI"].partition("?")[0]
+        return f"{self.environ['REQUEST_METHOD']} {path}".encode("ascii", "replace").decode()
+
+    @property
+    def unanswered(self) -> bool:
+        """
+        Whether the application is to blame for having said nothing yet: it has all that it
+        needs.
+        """
+        return not self.answered and not self._receiver.uploading
 
     # What the application calls.
 

@@ -208,6 +208,7 @@ class WsgiRequest:
         environ["wsgi.input"] = backend.no_body() if body is None else body.open()
         if backend.threads.submit(ApplicationCall(backend.application, environ, self)):
             self._begun = True
+            backend.watch.wake()
             if self._received and self._block is not None and self.channel.rest():
                 backend.unwatched.add(self)
         else:
@@ -265,6 +266,13 @@ class WsgiRequest:
     def _resume_body(self) -> None:
         if self.channel is not None and not self._received:
             self.channel.want_body()
+
+    @property
+    def uploading(self) -> bool:
+        """
+        Whether the body is still coming.
+        """
+        return not (self._received or self.gone)
 
     # Called in the application's thread.
 
