@@ -113,7 +113,7 @@ def test_help_names_every_option_and_its_default() -> None:
         (("--http2", "on"), "--http2 on needs --tls"),
         (
             ("--tls", "a.pem", "--http2", "on", "--asgi", "a:b"),
-            "--http2 means nothing to --asgi; it is for --resource and --wsgi and --wsgi-factory and",
+            "--http2 means nothing to --asgi; it is for --resource and --wsgi and --wsgi-factory",
         ),
         (("--protocol", "a:b", "--access-log", "-"), "--access-log means nothing to --protocol"),
         (("--head-bytes", "1"), "--head-bytes: '1' is not a whole number from 64 to 65536"),
