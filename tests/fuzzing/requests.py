@@ -68,35 +68,29 @@ def theirs(stream: bytes) -> tuple[list[Found], bool]:
 
     :return: as :func:`ours`, and whether it refused the next head.
     """
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=100_000)
     found: list[Found] = []
-    request: h11.Request | None = None
-    body = b""
-    in_body = False
-    try:
-        connection.receive_data(stream)
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Request):
-                request, body = event, b""
-                in_body = True
-            elif isinstance(event, h11.Data):
+    while stream:
+        # h11 has no patience with the empty line that a server ignores (RFC 9112, 2.2).
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=100_000)
+        connection.receive_data(stream.removeprefix(b"\r\n"))
+        try:
+            request = connection.next_event()
+        except h11.RemoteProtocolError:
+            return found, True
+        if not isinstance(request, h11.Request):
+            break
+        body = b""
+        try:
+            while isinstance(event := connection.next_event(), h11.Data):
                 body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                assert request is not None
-                found.append((bytes(request.method), bytes(request.target), body))
-                response = h11.Response(status_code=200, headers=[("Content-Length", "0")])
-                connection.send(response)
-                connection.send(h11.EndOfMessage())
-                if connection.our_state is not h11.DONE:
-                    return found, False
-                connection.start_next_cycle()
-                in_body = False
-            else:
-                return found, False
-    except h11.RemoteProtocolError:
-        # Of a body it refuses trailers too, by what would be wrong in a head; we drop them.
-        return found, not in_body
+        except h11.RemoteProtocolError:
+            # It refuses trailers too, by what would be wrong in a head; we drop them.
+            break
+        if not isinstance(event, h11.EndOfMessage):
+            break
+        found.append((bytes(request.method), bytes(request.target), body))
+        stream, _ = connection.trailing_data
+    return found, False
 
 
 def cut(stream: bytes, size: int) -> list[bytes]:
