@@ -36,17 +36,14 @@ from zope.interface import implementer
 
 from stickyd.control.commands import (
     HANDOFF_DESCRIPTOR,
-    Accept,
     Beat,
     Leave,
     Serve,
-    Sessions,
-    Stop,
 )
 from stickyd.errors import StartFailed
 from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
-from stickyd.worker.control import Follower
+from stickyd.worker.control import PrimaryLink
 from stickyd.worker.server import Serving
 from tests.channels import no_descriptor_free, open_sockets
 
@@ -141,7 +138,7 @@ class Held(Resource):
         return NOT_DONE_YET
 
 
-class Child(Follower):
+class Child(PrimaryLink):
     """
     A worker's process: its end of the control channel, and what :mod:`stickyd.worker` makes
     of the commands.
@@ -174,7 +171,7 @@ class Child(Follower):
         :param began: told of each request.
         :param over: told that it is about to end, while its descriptors are still open.
         """
-        super().__init__()
+        super().__init__(self._load, self._stop_by, lambda: None)
         self.pid = pid
         self.pipes: dict[int, int] = {}
         self.process = process
@@ -194,7 +191,7 @@ class Child(Follower):
         self.hung = False
         self.reaped = False
         self.how = EXITED
-        self.answer: Deferred[dict[str, object]] | None = None
+        self.answer: Deferred[None] | None = None
         self.requests: list[Any] = []
         self.window = WINDOW
         self.is_served = False
@@ -255,9 +252,9 @@ class Child(Follower):
         assert self.serving is not None
         answer, self.answer = self.answer, None
         with self._owning():
-            self.serving.open(self._handoffs)
+            self.serving.open()
             self.is_served = True
-            answer.callback({})
+            answer.callback(None)
 
     def refuse_to_start(self) -> None:
         """
@@ -275,8 +272,7 @@ class Child(Follower):
         if self.is_served and self.serving is not None:
             self.window = window
             with self._owning():
-                self.serving._adoption._most = window
-                self.serving._adoption.announce()
+                self.serving._capacity.change_window(window)
 
     def finish(self, index: int) -> None:
         """
@@ -338,16 +334,14 @@ class Child(Follower):
 
     # what it does
 
-    @Serve.responder
-    def serve(
-        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
-    ) -> Deferred[dict[str, object]]:
+    def _load(self, settings: str, slot: int, secrets: list[bytes]) -> Deferred[None]:
         serving = self.serving = Serving(
             self.reactor,
             Settings.from_json(settings),
             slot,
             secrets,
-            lambda slot, chunk: self.callRemote(Sessions, slot=slot, chunk=chunk),
+            self._handoffs,
+            self.send_sessions,
             lambda identifiers: succeed(None),
             lambda: None,
         )
@@ -371,19 +365,13 @@ class Child(Follower):
         assert name == Serve.commandName or self.serving is not None
         return super().locateResponder(name)
 
-    @Accept.responder
-    def accept(self) -> dict[str, object]:
-        raise AssertionError("nothing was entrusted to it")
-
-    @Stop.responder
-    def stop(self, patience: float) -> dict[str, object]:
+    def _stop_by(self, patience: float) -> None:
         assert self.serving is not None
         if self._ending:
             self.serving.shorten_deadline(patience)
         else:
             self._ending = True
             self.reactor.callLater(0, self._finish, patience)
-        return {}
 
     def _finish(self, patience: float) -> None:
         assert self.serving is not None

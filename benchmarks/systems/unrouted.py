@@ -12,8 +12,6 @@ from __future__ import annotations
 import os
 import socket
 
-from twisted.internet.defer import succeed
-
 from stickyd.handoff.frame import Handoff
 from stickyd.net.accept_loop import AcceptLoop
 from stickyd.settings import Settings
@@ -42,23 +40,22 @@ def main() -> None:
     reactor = install_reactor(settings.worker_reactor)
     # Imported here, as the reactor must be installed before anything imports it.
     from stickyd.net.readiness import readiness_of
-    from stickyd.worker.handoffs import Adoption
-    from stickyd.worker.server import Serving
+    from stickyd.worker.build_host import build_host
+    from stickyd.worker.capacity import Capacity
+    from stickyd.worker.handoffs import adopt
+    from stickyd.worker.server import session_registry
 
-    serving = Serving(
-        reactor, settings, 0, [], lambda *_: succeed(None), lambda _: succeed(None), reactor.stop
-    )
-    adoption = Adoption(
-        reactor, serving.host, settings.window, reactor.stop, lambda _: None, lambda: None
-    )
+    host = build_host(settings, reactor, session_registry(settings, reactor))
+    capacity = Capacity(reactor, host, settings.window)
 
-    def accepted(descriptor: int, host: str, client_port: int) -> None:
-        adoption.adopt(Handoff(descriptor, host, client_port, b""))
+    def accepted(descriptor: int, name: str, client_port: int) -> None:
+        adopt(host, Handoff(descriptor, name, client_port, b""))
 
     listener = listen(int(os.environ["PORT"]))
-    loop = AcceptLoop(reactor, readiness_of(reactor), listener, accepted, adoption.window)
-    adoption.announce = loop.start
-    serving.host.start().addCallback(lambda _: loop.start())
+    loop = AcceptLoop(reactor, readiness_of(reactor), listener, accepted, capacity.window)
+    capacity.watch(loop.start)
+    capacity.count_own()
+    host.start().addCallback(lambda _: loop.start())
     reactor.run()
 
 

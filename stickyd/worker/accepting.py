@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.interfaces import IReadiness
-    from stickyd.worker.handoffs import Adoption
     from stickyd.worker.outbox import Outbox
     from stickyd.worker.slot_map import SlotMap
 
@@ -40,17 +39,21 @@ class Listening:
         clock: IReactorTime,
         readiness: IReadiness,
         affinity: Sequence[str],
-        adoption: Adoption,
+        adopt: Callable[[Handoff], None],
+        window: Callable[[], int],
         places: SlotMap,
         outbox: Outbox,
     ) -> None:
         """
         :param affinity: the setting; asked for only if there are sockets to accept from.
+        :param adopt: serves what is accepted.
+        :param window: says how many more there is room for.
         """
         self._clock = clock
         self._readiness = readiness
         self._affinity = affinity
-        self._adoption = adoption
+        self._adopt = adopt
+        self._window = window
         self._places = places
         self._outbox = outbox
         self._key_of: Callable[[str], bytes]
@@ -80,7 +83,7 @@ class Listening:
             self._places.update(slots, range(slots))
         # A primary that has replaced itself entrusts us with the same socket again.
         self._drop(sock.getsockname())
-        loop = AcceptLoop(self._clock, self._readiness, sock, self._take, self._adoption.window)
+        loop = AcceptLoop(self._clock, self._readiness, sock, self._take, self._window)
         self._loops[sock.getsockname()] = sock, loop
         if self._accepting:
             loop.start()
@@ -91,7 +94,7 @@ class Listening:
         if self._orphaned or self._places.slot_of(key) == self._places.slot:
             self.accepted += 1
             self.tally.add(key, host)
-            self._adoption.adopt(handoff)
+            self._adopt(handoff)
         else:
             self._outbox.send(handoff)
 

@@ -1,37 +1,94 @@
 """
-What a worker does at the primary's word while it serves.
+The worker's end of the control channel: every order of the primary's, and all that it is told.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import connectionDone
+from typing_extensions import override
 
 from stickyd.control.commands import (
     Accept,
+    Beat,
+    Claim,
     ControlProtocol,
+    Leave,
     Occupy,
     Place,
     Release,
+    Serve,
     Sessions,
+    Stop,
     Verify,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
     from stickyd.worker.server import Serving
 
 
-class Follower(ControlProtocol):
+class PrimaryLink(ControlProtocol):
     """
-    The worker's end of the control channel.
+    Has the primary's orders carried out.
 
-    :ivar serving: what does it, once the primary has asked for it.
+    :ivar serving: what carries them out, once it was made.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        serve: Callable[[str, int, list[bytes]], Deferred[None]],
+        stop: Callable[[float], None],
+        lost: Callable[[], None],
+    ) -> None:
+        """
+        :param serve: called once, with the settings as text, the slot, and the secrets; its
+            answer fires when we serve, or fails with :exc:`StartFailed`.  It sets
+            :attr:`serving`, as orders may come before that.
+        :param stop: called with the seconds that we have, more than once perhaps.
+        :param lost: called when the primary is gone.
+        """
         super().__init__()
+        self._serve = serve
+        self._stop = stop
+        self._lost = lost
         self.serving: Serving | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether somebody hears us.
+        """
+        return self.transport is not None
+
+    def begin_with(self, read: bytes, call_later: Callable[..., object]) -> None:
+        """
+        Act on what was read from the channel before, as soon as the loop runs.
+        """
+        transport: Any = self.transport
+        # Nothing may be read that came later.
+        transport.pauseProducing()
+
+        def begin() -> None:
+            self.dataReceived(read)
+            transport.resumeProducing()
+
+        call_later(0, begin)
+
+    # what the primary orders
+
+    @Serve.responder
+    def serve(
+        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
+    ) -> Deferred[dict[str, object]]:
+        # The path was heeded before the reactor ran: see stickyd.worker.first_order.
+        return self._serve(settings, slot, secrets).addCallback(lambda _: {})
 
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
@@ -69,3 +126,50 @@ class Follower(ControlProtocol):
         assert self.serving is not None
         self.serving.listening.accept()
         return {}
+
+    @Stop.responder
+    def stop(self, patience: float) -> dict[str, object]:
+        self._stop(patience)
+        return {}
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._lost()
+
+    # what the primary is told
+
+    def beat(self, serving: Serving) -> None:
+        """
+        Tell that we are alive, and how much we do.
+        """
+        accepted = serving.listening.tally.take()
+        self.callRemote(
+            Beat,
+            figures=json.dumps(serving.figures()),
+            accepted=None if accepted is None else accepted.to_json(),
+        )
+
+    def ask_to_leave(self) -> None:
+        """
+        Tell that somebody wants us to end.
+        """
+        self.callRemote(Leave)
+
+    def send_sessions(self, slot: int, chunk: bytes) -> Deferred[None]:
+        """
+        Have sessions taken over by the worker of a slot.
+
+        :return: fires when it has them.
+        """
+        sent: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)
+        return sent.addCallback(lambda _: None)
+
+    def send_claims(self, identifiers: list[bytes]) -> Deferred[object]:
+        """
+        Tell which ids are of our clients.
+
+        :return: fires when the primary knows.
+        """
+        told: Deferred[object] = self.callRemote(Claim, identifiers=identifiers)
+        return told

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,11 @@ from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.worker.accepting import Listening
-from stickyd.worker.application import build_host
+from stickyd.worker.build_host import build_host, open_access_log
+from stickyd.worker.capacity import Capacity
 from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
-from stickyd.worker.edge import open_access_log
 from stickyd.worker.give_away import Retirement
-from stickyd.worker.handoffs import Adoption
+from stickyd.worker.handoffs import Handoffs, adopt
 from stickyd.worker.outbox import Outbox
 from stickyd.worker.routing import Rehoming
 from stickyd.worker.slot_map import SlotMap
@@ -49,8 +50,8 @@ class Serving:
 
     :ivar host: serves connections.
     :ivar sessions: the sessions of this worker's clients.
-    :ivar retirement: gives away what is not ours any more; once :meth:`open` was called.
-    :ivar listening: accepts where the kernel steers; likewise.
+    :ivar retirement: gives away what is not ours any more.
+    :ivar listening: accepts where the kernel steers.
     """
 
     def __init__(
@@ -59,32 +60,23 @@ class Serving:
         settings: Settings,
         slot: int,
         secrets: Sequence[bytes],
+        sock: socket,
         send_sessions: Callable[[int, bytes], Deferred[None]],
         send_claims: Callable[[list[bytes]], Deferred[object]],
         lost: Callable[[], None],
     ) -> None:
         """
         :param secrets: what signs (the first) and verifies tokens; none if there are none.
+        :param sock: our end of the handoff channel, non-blocking; closed with the channel, but
+            remains the caller's if this fails.
         :param lost: called when the primary has closed the handoff channel.
         :raises OperatorError: if the application, or a file that the settings name, cannot
             be had.
         """
         self._reactor = reactor
         self._settings = settings
-        self._send_sessions = send_sessions
-        self._lost = lost
         self._overdue: IDelayedCall | None = None
-        # Sessions outlive this process, and go to others.
-        wall_clock = WallClock(reactor)
-        self.sessions = SessionRegistry(
-            MemorySessionStore(
-                wall_clock,
-                max_count=settings.session_limit,
-                max_bytes=settings.session_memory * 1024 * 1024,
-            ),
-            wall_clock,
-            expiry=SessionExpiry(settings.session_idle, settings.session_lifetime),
-        )
+        self.sessions = session_registry(settings, reactor)
         self._access_log = open_access_log(settings.access_log)
         self.places = SlotMap(slot, settings.placement)
         self.own_ids = OwnIds(
@@ -110,6 +102,35 @@ class Serving:
             self._rehoming.route if self._rehoming.needed else None,
             self._stickiness,
         )
+        self.retirement = Retirement(
+            self.host, self.sessions, self._outbox, send_sessions, self.places
+        )
+        self._capacity = Capacity(reactor, self.host, settings.window)
+        readiness = readiness_of(reactor)
+        self.listening = Listening(
+            reactor,
+            readiness,
+            settings.affinity,
+            partial(adopt, self.host),
+            self._capacity.window,
+            self.places,
+            self._outbox,
+        )
+        self._handoffs = Handoffs(
+            self.host,
+            self._capacity,
+            self._outbox,
+            self.retirement.divert,
+            self.listening.add,
+            lost,
+        )
+        self._channel = HandoffChannel(
+            readiness, reactor, sock, self._handoffs, self._capacity.window
+        )
+        # What the channel brings may leave by it again; and who accepts must hear of room.
+        self._outbox.open(self._channel)
+        self._capacity.watch(self._channel.announce)
+        self._capacity.watch(self.listening.look)
 
     def _reception(self, signer: Signer | None) -> Stickiness | None:
         settings = self._settings
@@ -129,45 +150,12 @@ class Serving:
         )
         return reception if reception.needed else None
 
-    def open(self, sock: socket) -> None:
+    def open(self) -> None:
         """
         Take connections from the primary.
-
-        :param sock: our end of the handoff channel.
         """
-        readiness = readiness_of(self._reactor)
-        self._adoption = Adoption(
-            self._reactor,
-            self.host,
-            self._settings.window,
-            self._channel_lost,
-            self._outbox.returned,
-            self._outbox.room,
-            lambda handoff: self.retirement.divert(handoff),
-        )
-        channel = HandoffChannel(
-            readiness, self._reactor, sock, self._adoption, self._adoption.window
-        )
-        self._outbox.open(channel)
-        self.retirement = Retirement(
-            self.host, self.sessions, self._outbox, self._send_sessions, self.places
-        )
-        self.listening = Listening(
-            self._reactor,
-            readiness,
-            self._settings.affinity,
-            self._adoption,
-            self.places,
-            self._outbox,
-        )
-        self._adoption.listen = self.listening.add
-
-        def announce() -> None:
-            channel.announce()
-            self.listening.look()
-
-        self._adoption.announce = announce
-        channel.open()
+        self._capacity.count_own()
+        self._channel.open()
 
     def verify_also(self, secrets: Sequence[bytes]) -> None:
         """
@@ -180,10 +168,6 @@ class Serving:
         self._rehoming.renew(signer)
         if self._stickiness is not None:
             self._stickiness.signer = signer
-
-    def _channel_lost(self) -> None:
-        self._outbox.give_up()
-        self._lost()
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -206,7 +190,7 @@ class Serving:
         """
         return {
             "connections": self.host.connections,
-            "adopted": self._adoption.adopted,
+            "adopted": self._handoffs.adopted,
             "accepted": self.listening.accepted,
             "requests": self.host.requests,
             "memory": resident_bytes(),
@@ -220,7 +204,7 @@ class Serving:
         """
         self.listening.close()
         self.retirement.leaving = True
-        self._adoption.close()
+        self._capacity.close()
         # The others stop too, or do without us.
         self._rehoming.paused = True
         overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
@@ -251,6 +235,21 @@ class Serving:
             return
         if overdue.getTime() > self._reactor.seconds() + patience:
             overdue.reset(patience)
+
+
+def session_registry(settings: Settings, reactor: Any) -> SessionRegistry:
+    """
+    Make the store of this worker's sessions.
+    """
+    # Sessions outlive this process, and go to others.
+    wall_clock = WallClock(reactor)
+    store = MemorySessionStore(
+        wall_clock,
+        max_count=settings.session_limit,
+        max_bytes=settings.session_memory * 1024 * 1024,
+    )
+    expiry = SessionExpiry(settings.session_idle, settings.session_lifetime)
+    return SessionRegistry(store, wall_clock, expiry=expiry)
 
 
 def resident_bytes() -> int:

@@ -16,8 +16,6 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import succeed
-
 from stickyd.errors import OperatorError
 from stickyd.settings import Settings
 from stickyd.worker.loading import import_ahead, loop_of, places
@@ -102,18 +100,16 @@ def _build_in_loop(reactor: Any, settings: Settings) -> None:
     Make all that serves, while the loop runs: factories may need it, as under uvicorn.
     """
     # Not above: the reactor must be installed before anything imports it.
-    from stickyd.worker.server import Serving
+    from stickyd.worker.build_host import build_host, open_access_log
+    from stickyd.worker.server import session_registry
 
     def build() -> None:
-        Serving(
-            reactor,
-            settings,
-            0,
-            [],
-            lambda slot, chunk: succeed(None),
-            lambda identifiers: succeed(None),
-            lambda: None,
-        ).close()
+        access_log = open_access_log(settings.access_log)
+        try:
+            build_host(settings, reactor, session_registry(settings, reactor), access_log)
+        finally:
+            if access_log is not None and access_log is not sys.stdout:
+                access_log.close()
 
     async def build_soon() -> None:
         build()

@@ -15,7 +15,7 @@ from stickyd.serve.resource import ResourceHost
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.settings import Settings
-from stickyd.worker.application import build_host
+from stickyd.worker.build_host import build_host
 from tests.hosting import Response, Visitors, a_reactor, fired, run
 from tests.http_wire import Wire
 

@@ -23,7 +23,7 @@ from tests.system.placing import sources_of
 
 class Adopting:
     """
-    Stands for the adoption: keeps what it serves.
+    Stands for the host and its capacity: keeps what it serves.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,8 @@ class Rig:
             self.clock,
             self.readiness,
             ["ip"],
-            cast("Any", self.adoption),
+            self.adoption.adopt,
+            self.adoption.window,
             self.places,
             cast("Any", self.outbox),
         )

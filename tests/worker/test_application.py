@@ -22,7 +22,7 @@ from stickyd.serve.wsgi.host import WsgiHost
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.settings import Settings
-from stickyd.worker.application import build_host
+from stickyd.worker.build_host import build_host
 from tests.hosting import a_reactor
 
 if TYPE_CHECKING:

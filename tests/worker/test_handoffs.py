@@ -5,7 +5,6 @@ Adopting connections, and saying how many may come.
 from __future__ import annotations
 
 import os
-import resource
 import socket
 from collections.abc import Iterator
 
@@ -13,49 +12,39 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
-from stickyd.handoff.frame import Handoff
+from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.interfaces import IHandoffReceiver
 from stickyd.testing import FakeHost
-from stickyd.worker.handoffs import FULL_SECONDS, HEADROOM, QUIET, Adoption
+from stickyd.worker.capacity import FULL_SECONDS, Capacity
+from stickyd.worker.handoffs import Handoffs
+from stickyd.worker.outbox import Outbox
 from tests.channels import End, Pair, connection, no_descriptor_free, open_sockets
-
-LIMIT = 1000
+from tests.worker.test_outbox import primary
 
 
 class Rig:
     """
-    An adoption with a host that serves nothing.
+    A receiver with a host that serves nothing.
     """
 
-    def __init__(self, window: int = 64) -> None:
+    def __init__(self) -> None:
         self.clock = Clock()
         self.host = FakeHost()
         self.lost: list[bool] = []
-        self.back: list[Handoff] = []
-        self.rooms: list[bool] = []
-        self.adoption = Adoption(
-            self.clock,
+        self.listeners: list[Handoff] = []
+        self.outbox = Outbox()
+        self.capacity = Capacity(self.clock, self.host, 64)
+        self.handoffs = Handoffs(
             self.host,
-            window,
+            self.capacity,
+            self.outbox,
+            lambda handoff: handoff.purpose == Purpose.RESOLVE,
+            self.listeners.append,
             lambda: self.lost.append(True),
-            self.back.append,
-            lambda: self.rooms.append(True),
         )
-        self.announced: list[int] = []
-        self.adoption.announce = lambda: self.announced.append(self.adoption.window())
-
-    def fill(self, room: int) -> None:
-        """
-        Let the host have so many connections that there is room for so many more.
-        """
-        self.host.connections = 0
-        self.adoption._most = 10 * LIMIT
-        whole = self.adoption.window()
-        self.adoption._most = 64
-        self.host.connections = whole - room
 
 
 @pytest.fixture
@@ -70,22 +59,11 @@ def rig() -> Iterator[Rig]:
     assert open_sockets() == before
 
 
-@pytest.fixture
-def few_descriptors() -> Iterator[None]:
+def test_handoffs_are_a_receiver(rig: Rig) -> None:
     """
-    A known limit of open files.
+    It is what a handoff channel tells things to.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def test_adoption_is_a_receiver(rig: Rig) -> None:
-    """
-    An adoption is what a handoff channel tells things to.
-    """
-    assert verifyObject(IHandoffReceiver, rig.adoption)
+    assert verifyObject(IHandoffReceiver, rig.handoffs)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +85,7 @@ def test_peer_is_shown_as_the_application_shall_see_it(
     """
     handoff, client = connection("x")
     handoff.host, handoff.port = host, 4711
-    rig.adoption.received(handoff)
+    rig.handoffs.received(handoff)
     ((sock, shown, _),) = rig.host.adopted
     assert shown == peer
     assert type(shown) is type(peer)
@@ -122,14 +100,14 @@ def test_adopted_socket_is_the_connection(rig: Rig) -> None:
     handoff, client = connection("still in it")
     handoff.unread = b"read before"
     os.set_blocking(handoff.descriptor, True)
-    rig.adoption.received(handoff)
+    rig.handoffs.received(handoff)
     ((sock, _, arrived),) = rig.host.adopted
     assert sock.fileno() == handoff.descriptor
     assert arrived is handoff
     assert arrived.unread == b"read before"
     assert sock.recv(100) == b"still in it"
     assert not os.get_blocking(sock.fileno())
-    assert rig.adoption.adopted == 1
+    assert rig.handoffs.adopted == 1
     client.close()
 
 
@@ -139,7 +117,7 @@ def test_socket_adopted_through_a_channel_is_close_on_exec(rig: Rig) -> None:
     """
     pair = Pair()
     worker = pair.worker
-    worker.receiver.received = rig.adoption.received  # type: ignore[method-assign]
+    worker.receiver.received = rig.handoffs.received  # type: ignore[method-assign]
     handoff, client = connection("x")
     os.set_inheritable(handoff.descriptor, True)
     assert pair.primary.channel.send(handoff)
@@ -154,98 +132,37 @@ def test_socket_adopted_through_a_channel_is_close_on_exec(rig: Rig) -> None:
 
 def test_lost_channel_is_passed_on(rig: Rig) -> None:
     """
-    The end of the channel is the worker's matter.
+    The end of the channel is the worker's matter, and nobody waits for the primary any more.
     """
-    rig.adoption.lost()
+    way = primary()
+    way.window = 0
+    rig.outbox.open(way)
+    rig.outbox.send(Handoff(0, "192.0.2.1", 1, b"key"))
+    empty: list[None] = []
+    rig.outbox.when_empty().addCallback(empty.append)
+    rig.handoffs.lost()
+    assert (rig.lost, empty) == ([True], [None])
+
+
+def test_primary_that_breaks_the_protocol_is_left(rig: Rig) -> None:
+    """
+    What it has sent is told, and the worker ends.
+    """
+    with capturedLogs() as events:
+        rig.handoffs.broken("nonsense")
+    assert formatEvent(events[0]) == "The primary sent nonsense: this worker ends"
     assert rig.lost == [True]
 
 
-# the window
-
-
-def test_window_with_plenty_of_room(rig: Rig) -> None:
+def test_what_is_not_served_here(rig: Rig) -> None:
     """
-    With room, as many may be under way as the settings say.
+    A listening socket is listened on, and what was passed on at once is nobody's here.
     """
-    assert rig.adoption.window() == 64
-    assert not rig.clock.getDelayedCalls()
-
-
-def test_window_counts_what_is_open(few_descriptors: None) -> None:
-    """
-    What the process had open at first and its connections count against nine tenths of
-    the limit; the rest is the application's.
-    """
-    rig = Rig(window=LIMIT)
-    # The listing has itself open for a moment, there as here.
-    had = len(os.listdir("/dev/fd"))
-    rig.host.connections = 100
-    assert rig.adoption.window() == int(LIMIT * HEADROOM) - had - 100
-
-
-@pytest.mark.parametrize(("room", "window"), [(65, 64), (64, 64), (63, 63), (1, 1)])
-def test_window_closes_towards_the_limit(
-    rig: Rig, few_descriptors: None, room: int, window: int
-) -> None:
-    """
-    Near the limit only as many may be under way as there is room for.
-    """
-    rig.fill(room)
-    assert rig.adoption.window() == window
-    assert not rig.announced
-
-
-@pytest.mark.parametrize("room", [0, -5])
-def test_full_worker_looks_again_until_there_is_room(
-    rig: Rig, few_descriptors: None, room: int
-) -> None:
-    """
-    A full worker takes nobody, looks again by the clock, and announces the room it finds.
-    """
-    rig.fill(room)
-    assert rig.adoption.window() == 0
-    assert rig.adoption.window() == 0
-    assert len(rig.clock.getDelayedCalls()) == 1
-    rig.clock.advance(FULL_SECONDS)
-    assert rig.announced == [0]
-    rig.fill(7)
-    rig.clock.advance(FULL_SECONDS)
-    assert rig.announced == [0, 7]
-    assert not rig.clock.getDelayedCalls()
-
-
-def test_full_worker_says_so_once_in_a_while(rig: Rig, few_descriptors: None) -> None:
-    """
-    However long it stays full, the log has one line for each QUIET seconds.
-    """
-    rig.fill(0)
-    with capturedLogs() as events:
-        rig.adoption.window()
-        for _ in range(int(2 * QUIET / FULL_SECONDS)):
-            rig.clock.advance(FULL_SECONDS)
-    lines = [event for event in events if "No more connections for now" in event["log_format"]]
-    assert len(lines) in (2, 3)  # the steps' rounding errors decide on the last
-    assert lines[0]["connections"] == rig.host.connections
-
-
-def test_starved_worker_takes_nobody_for_a_moment(rig: Rig) -> None:
-    """
-    A dropped descriptor closes the window whatever the count says, and time opens it.
-    """
-    rig.adoption.starved()
-    assert rig.adoption.window() == 0
-    rig.clock.advance(FULL_SECONDS)
-    assert rig.announced == [64]
-
-
-def test_closing_worker_takes_nobody(rig: Rig) -> None:
-    """
-    A worker that drains has no window, says so, and does not look for one.
-    """
-    rig.adoption.close()
-    assert rig.announced == [0]
-    assert rig.adoption.window() == 0
-    assert not rig.clock.getDelayedCalls()
+    listener = Handoff(0, "", 0, b"", purpose=Purpose.LISTENER)
+    rig.handoffs.received(listener)
+    rig.handoffs.received(Handoff(0, "192.0.2.1", 1, b"", purpose=Purpose.RESOLVE))
+    assert rig.listeners == [listener]
+    assert (rig.host.adopted, rig.handoffs.adopted) == ([], 1)
 
 
 def test_dropped_descriptor_is_served_when_there_is_room_again(rig: Rig) -> None:
@@ -256,9 +173,9 @@ def test_dropped_descriptor_is_served_when_there_is_room_again(rig: Rig) -> None
     pair = Pair()
     worker: End = pair.worker
     channel = worker.channel
-    channel._receiver = rig.adoption
-    channel._window = rig.adoption.window
-    rig.adoption.announce = channel.announce
+    channel._receiver = rig.handoffs
+    channel._window = rig.capacity.window
+    rig.capacity.watch(channel.announce)
     handoff, client = connection("x")
     assert pair.primary.channel.send(handoff)
     with no_descriptor_free():
@@ -280,7 +197,10 @@ def test_what_was_given_away_is_told_on(rig: Rig) -> None:
     """
     A connection that comes back, and room for more of them, reach whoever gives away.
     """
+    way = primary()
+    rig.outbox.open(way)
     handoff = Handoff(0, "192.0.2.1", 1, b"key")
-    rig.adoption.returned(handoff)
-    rig.adoption.room()
-    assert (rig.back, rig.rooms) == ([handoff], [True])
+    rig.handoffs.returned(handoff)
+    assert way.sent == []
+    rig.handoffs.room()
+    assert way.sent == [handoff]

@@ -23,7 +23,7 @@ from stickyd.serve.tls.handshake import Handshake
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.settings import Settings
-from stickyd.worker.application import build_host
+from stickyd.worker.build_host import build_host
 from tests.hosting import Visitors, a_reactor, fired, run, some_turns, until
 from tests.tls_harness import client_context, write_certificate
 

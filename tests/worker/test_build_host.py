@@ -17,7 +17,7 @@ import stickyd
 from stickyd.errors import OperatorError, SettingError
 from stickyd.fleet.preflight import check_application
 from stickyd.settings import Settings
-from stickyd.worker import edge
+from stickyd.worker import build_host
 from tests.tls_harness import write_certificate
 
 ROOT = Path(stickyd.__file__).parents[1]
@@ -27,7 +27,7 @@ def test_limits_are_those_of_the_settings() -> None:
     """
     Each setting reaches the limit that it is for; a body limit of 0 is none.
     """
-    limits = edge.http_limits(
+    limits = build_host.http_limits(
         Settings.read(
             {
                 "head_bytes": 1000,
@@ -42,9 +42,9 @@ def test_limits_are_those_of_the_settings() -> None:
     )
     assert (limits.head_bytes, limits.head_fields, limits.body_bytes) == (1000, 7, 9)
     assert limits.form_bytes == 8
-    assert edge.http_limits(Settings.read({"form_bytes": 0})).form_bytes is None
+    assert build_host.http_limits(Settings.read({"form_bytes": 0})).form_bytes is None
     assert (limits.idle, limits.head, limits.body, limits.target_bytes) == (1, 2, 3, 1000)
-    assert edge.http_limits(Settings.read({"body_bytes": 0})).body_bytes is None
+    assert build_host.http_limits(Settings.read({"body_bytes": 0})).body_bytes is None
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,9 @@ def test_who_is_offered_http2(given: dict[str, str], offered: bool) -> None:
     """
     By default HTTP/2 is offered where it can be served; never without TLS.
     """
-    assert edge.offers_http2(Settings.read({"tls": "a.pem", **given})) == offered
+    assert build_host.offers_http2(Settings.read({"tls": "a.pem", **given})) == offered
     if given.get("http2") != "on":
-        assert not edge.offers_http2(Settings.read(given))
+        assert not build_host.offers_http2(Settings.read(given))
 
 
 def test_http2_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,17 +77,17 @@ def test_http2_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_spec(name: str) -> ModuleSpec | None:
         return None if name == "h2" else ModuleSpec(name, None)
 
-    monkeypatch.setattr(edge, "find_spec", find_spec)
-    assert not edge.offers_http2(Settings.read({"tls": "a.pem"}))
+    monkeypatch.setattr(build_host, "find_spec", find_spec)
+    assert not build_host.offers_http2(Settings.read({"tls": "a.pem"}))
     with pytest.raises(SettingError, match=r"needs h2.*: pip install 'stickyd\[http2\]'"):
-        edge.offers_http2(Settings.read({"tls": "a.pem", "http2": "on"}))
+        build_host.offers_http2(Settings.read({"tls": "a.pem", "http2": "on"}))
 
 
 def test_plain_settings_have_no_tls() -> None:
     """
     Without ``--tls`` connections are plain.
     """
-    assert edge.server_tls(Settings(), Clock()) is None
+    assert build_host.server_tls(Settings(), Clock()) is None
 
 
 def test_access_log_is_appended_to(tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_access_log_is_appended_to(tmp_path: Path) -> None:
     """
     path = tmp_path / "access.log"
     for text in ("first\n", "second\n"):
-        file = edge.open_access_log(str(path))
+        file = build_host.open_access_log(str(path))
         assert file is not None
         file.write(text)
         file.close()
     assert path.read_text() == "first\nsecond\n"
-    assert edge.open_access_log("-") is sys.stdout
-    assert edge.open_access_log("") is None
+    assert build_host.open_access_log("-") is sys.stdout
+    assert build_host.open_access_log("") is None
 
 
 def test_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_access_log_that_cannot_be_opened(tmp_path: Path) -> None:
     The line says which file, and why not.
     """
     with pytest.raises(SettingError, match=f"--access-log {tmp_path}: Is a directory; name"):
-        edge.open_access_log(str(tmp_path))
+        build_host.open_access_log(str(tmp_path))
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], *path: str) -> str:

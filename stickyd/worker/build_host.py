@@ -1,0 +1,223 @@
+"""
+Making the host that serves the application, and what stands between clients and it: TLS,
+limits, the access log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from stickyd.errors import ApplicationError, SettingError
+from stickyd.net.readiness import readiness_of
+from stickyd.serve.access_log import AccessLog
+from stickyd.serve.demo import Counter
+from stickyd.serve.http.limits import HTTPLimits
+from stickyd.serve.resource import ResourceHost
+from stickyd.worker.application import load_asgi, load_protocol, load_resource, load_wsgi
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.interfaces import IHost
+    from stickyd.serve.http.context import Route
+    from stickyd.serve.stickiness import Stickiness
+    from stickyd.serve.tls.server import ServerTls
+    from stickyd.sessions.registry import SessionRegistry
+    from stickyd.settings import Settings
+
+#: What speaks HTTP/1.1 only: uvicorn has no HTTP/2; and no HTTP at all.
+_NO_HTTP2 = ("asgi", "asgi-factory", "protocol")
+
+#: What ``stickyd[tls]`` installs, by the names that are imported.
+_TLS_PACKAGES = ("OpenSSL", "cryptography", "service_identity")
+
+
+def build_host(
+    settings: Settings,
+    reactor: Any,
+    sessions: SessionRegistry,
+    access_log: TextIO | None = None,
+    route: Route | None = None,
+    reception: Stickiness | None = None,
+) -> IHost:
+    """
+    Make the host that the settings ask for.
+
+    :param access_log: where to write about requests; remains the caller's.
+    :param route: asked about every request of HTTP, see
+        :class:`stickyd.serve.http.context.Shared`.
+    :param reception: receives every request of HTTP.
+    :raises ApplicationError: if the application cannot be had.
+    :raises SettingError: if a certificate cannot.
+    """
+    kind, name = settings.application or ("", "")
+    readiness = readiness_of(reactor)
+    tls = server_tls(settings, reactor)
+    if kind in ("asgi", "asgi-factory"):
+        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log, route, reception)
+    if kind == "protocol":
+        from stickyd.serve.protocol import ProtocolHost
+
+        return ProtocolHost(load_protocol(name), readiness, reactor, tls)
+    http: dict[str, Any] = {
+        "sessions": sessions,
+        "limits": http_limits(settings),
+        "access_log": access_log,
+        "tls": tls,
+        "route": route,
+        "reception": reception,
+    }
+    if kind in ("wsgi", "wsgi-factory"):
+        from stickyd.serve.wsgi.host import WsgiHost
+        from stickyd.serve.wsgi.options import WsgiOptions
+
+        options = WsgiOptions(
+            settings.wsgi_threads,
+            settings.wsgi_queue,
+            settings.root_path,
+            settings.request_timeout,
+            # Our own wish to be replaced is an operator's: see the worker's handler.
+            lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
+    if kind == "static":
+        root = _static_files(name, settings.static_dotfiles == "on")
+    else:
+        root = load_resource(name) if kind == "resource" else Counter(sessions)
+    return ResourceHost(root, reactor, readiness, **http)
+
+
+def _asgi_host(
+    settings: Settings,
+    option: str,
+    name: str,
+    reactor: Any,
+    tls: ServerTls | None,
+    access_log: TextIO | None,
+    route: Route | None,
+    reception: Stickiness | None,
+) -> IHost:
+    try:
+        from stickyd.serve.asgi.config import AsgiOptions
+        from stickyd.serve.asgi.host import AsgiHost
+    except ModuleNotFoundError as problem:
+        if problem.name != "uvicorn":
+            raise
+        raise ApplicationError(
+            f"{option} {name}: ASGI applications need uvicorn, which is not installed:"
+            " pip install 'stickyd[asgi]'"
+        ) from None
+    options = AsgiOptions(
+        settings.root_path,
+        settings.lifespan,
+        settings.limit_concurrency,
+        settings.ws_max_size,
+        http_limits(settings),
+    )
+    # The settings have seen to it that the reactor is one on an asyncio loop.
+    loop: Any = readiness_of(reactor)
+    log = None if access_log is None else AccessLog(access_log, reactor)
+    return AsgiHost(
+        load_asgi(option, name), loop, f"{option} {name}", options, tls, log, route, reception
+    )
+
+
+def _static_files(directory: str, dotfiles: bool) -> Any:
+    path = os.path.abspath(directory)
+    try:
+        os.listdir(path)
+    except OSError as problem:
+        raise ApplicationError(
+            f"--static {directory}: cannot serve the directory {path}: {problem.strerror}"
+        ) from None
+    from stickyd.serve.static.files import StaticFiles
+
+    files = StaticFiles(path)
+    files.dotfiles = dotfiles
+    return files
+
+
+def http_limits(settings: Settings) -> HTTPLimits:
+    """
+    The bounds that the settings put on requests.
+    """
+    return HTTPLimits(
+        head_bytes=settings.head_bytes,
+        head_fields=settings.head_fields,
+        target_bytes=min(HTTPLimits.target_bytes, settings.head_bytes),
+        body_bytes=settings.body_bytes or None,
+        form_bytes=settings.form_bytes or None,
+        idle=settings.idle_timeout,
+        head=settings.head_timeout,
+        body=settings.body_timeout,
+    )
+
+
+def server_tls(settings: Settings, clock: IReactorTime) -> ServerTls | None:
+    """
+    Read the certificates.
+
+    :return: :obj:`None` if connections are plain.
+    :raises SettingError: if a file is not what it should be, or a package is missing.
+    """
+    if not settings.tls:
+        return None
+    try:
+        from stickyd.serve.tls.server import HTTP_1, HTTP_2, ServerTls
+    except ModuleNotFoundError as problem:
+        missing = (problem.name or "").partition(".")[0]
+        if missing not in _TLS_PACKAGES:
+            raise
+        raise SettingError(
+            f"--tls needs {missing}, which is not installed: pip install 'stickyd[tls]'"
+        ) from None
+    kind, _ = settings.application or ("", "")
+    if kind == "protocol":
+        # What it speaks it knows by itself, and what its clients offer is theirs.
+        protocols: tuple[bytes, ...] = ()
+    else:
+        protocols = HTTP_2 if offers_http2(settings) else HTTP_1
+    return ServerTls(clock, settings.tls, protocols)
+
+
+def offers_http2(settings: Settings) -> bool:
+    """
+    Whether clients are offered HTTP/2.
+
+    :raises SettingError: if they shall be, but it is not installed.
+    """
+    kind, _ = settings.application or ("", "")
+    if not settings.tls or settings.http2 == "off" or kind in _NO_HTTP2:
+        return False
+    missing = [name for name in ("h2", "priority") if find_spec(name) is None]
+    if missing and settings.http2 == "on":
+        raise SettingError(
+            f"--http2 on needs {missing[0]}, which is not installed: pip install 'stickyd[http2]'"
+        )
+    return not missing
+
+
+def open_access_log(path: str) -> TextIO | None:
+    """
+    Open the access log to append to it, as every other worker does.
+
+    :param path: as the setting; ``-`` for what the worker writes to its standard output.
+    :return: the caller closes it, unless it is ``sys.stdout``; :obj:`None` for no path.
+    :raises SettingError: if it cannot be opened.
+    """
+    if not path:
+        return None
+    if path == "-":
+        return sys.stdout
+    try:
+        return open(path, "a", encoding="ascii")
+    except OSError as problem:
+        raise SettingError(
+            f"--access-log {path}: {problem.strerror}; name a file that the workers may write"
+        ) from None

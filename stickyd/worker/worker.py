@@ -1,0 +1,164 @@
+"""
+A worker from its start to its end.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import LoopingCall
+
+from stickyd.claim_desk import desk
+from stickyd.errors import OperatorError, StartFailed
+from stickyd.settings import Settings
+from stickyd.worker.control import PrimaryLink
+
+if TYPE_CHECKING:
+    import socket
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.worker.orphan import OrphanWatch
+    from stickyd.worker.server import Serving
+
+
+def ignore_interrupt(signum: int, frame: object) -> None:
+    """
+    Take no notice of Ctrl-C, which reaches the whole process group: the primary alone
+    decides what it means.  Not SIG_IGN, which programs that the application starts would
+    inherit.
+    """
+
+
+class Worker:
+    """
+    Serves, beats, and ends in good order.
+
+    :ivar link: the way to the primary.
+    :ivar exit_code: what the process ends with.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        handoffs: socket.socket,
+        orphan: OrphanWatch,
+        problem: OperatorError | None = None,
+    ) -> None:
+        """
+        :param handoffs: our end of the handoff channel, non-blocking.
+        :param problem: why the application could not be imported.
+        """
+        self._reactor = reactor
+        self._problem = problem
+        self._handoffs = handoffs
+        self._orphan = orphan
+        self._patience_seconds = 0.0
+        # Until it serves, and for good if it cannot.
+        self._serving: Serving | None = None
+        self._heart: LoopingCall | None = None
+        self._ending = False
+        self.exit_code = 0
+        self.link = PrimaryLink(self._serve, self._stop, self._lose_primary)
+        reactor.addSystemEventTrigger("before", "shutdown", self._finish)
+        reactor.callWhenRunning(self._mind_signals)
+
+    def _mind_signals(self) -> None:
+        """
+        Take SIGTERM as a wish: a successor is ready before we go.
+
+        A service manager may send it to the whole group; the primary, which got it too,
+        then has us stop anyway.  The reactor has installed its own handlers by now.
+        """
+
+        def leave(signum: int, frame: object) -> None:
+            self._reactor.callFromThread(self._ask_to_leave)
+
+        signal.signal(signal.SIGTERM, leave)
+        signal.signal(signal.SIGINT, ignore_interrupt)
+
+    def _ask_to_leave(self) -> None:
+        if self._serving is None:
+            self._end()
+        elif self.link.is_open and not self._ending:
+            self.link.ask_to_leave()
+
+    def _serve(self, text: str, slot: int, secrets: list[bytes]) -> Deferred[None]:
+        if self._problem is not None:
+            self._refuse(str(self._problem))
+        settings = Settings.from_json(text)
+        # Not above: the reactor must be installed before anything imports it.
+        from stickyd.worker.server import Serving
+
+        try:
+            serving = Serving(
+                self._reactor,
+                settings,
+                slot,
+                secrets,
+                self._handoffs,
+                self.link.send_sessions,
+                self.link.send_claims,
+                self._end,
+            )
+        except OperatorError as problem:
+            self._refuse(str(problem))
+        self.link.serving = serving
+        return serving.host.start().addCallbacks(
+            lambda _: self._begin(serving, settings),
+            lambda failure: self._refuse(failure.getErrorMessage()),
+        )
+
+    def _begin(self, serving: Serving, settings: Settings) -> None:
+        self._serving = serving
+        serving.open()
+        desk.open(self._reactor.callFromThread, serving.own_ids.claim_value)
+        self._patience_seconds = self._orphan.patience = settings.stop_timeout
+        self._heart = LoopingCall(self._beat, serving)
+        self._heart.clock = self._reactor
+        self._heart.start(settings.heartbeat)
+
+    def _beat(self, serving: Serving) -> None:
+        if self.link.is_open:
+            self.link.beat(serving)
+
+    def _refuse(self, reason: str) -> NoReturn:
+        self.exit_code = 1
+        transport = self.link.transport
+        if transport is not None:
+            # A call later, so after the answer: we end when that has left.
+            self._reactor.callLater(0, transport.loseConnection)
+        raise StartFailed(reason)
+
+    def _stop(self, patience_seconds: float) -> None:
+        self._patience_seconds = patience_seconds
+        if self._ending and self._serving is not None:
+            self._serving.shorten_deadline(patience_seconds)
+        self._reactor.callLater(0, self._end)
+
+    def _lose_primary(self) -> None:
+        if self._serving is not None:
+            # A relieved worker may have been given longer than an orphan gets.
+            self._serving.shorten_deadline(self._orphan.patience)
+            self._serving.listening.close_orphaned()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ending:
+            self._ending = True
+            # A signal may have begun the same a moment ago.
+            with suppress(ReactorNotRunning):
+                self._reactor.stop()
+
+    def _finish(self) -> Deferred[None] | None:
+        """
+        Let requests under way finish before the reactor stops, within our patience.
+        """
+        self._ending = True
+        if self._serving is None:
+            return None
+        # The heart goes on beating: a worker that takes its time to finish does not hang.
+        return self._serving.finish(self._patience_seconds)
