@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SETTINGS = tuple(f"settings.{name}" for name in ("table", "values", "consistency", "help", "toml"))
+SETTINGS = tuple(
+    f"settings.{name}"
+    for name in ("table", "values", "consistency", "reading", "reload", "hints", "toml")
+)
 PURE = (
     *SETTINGS,
     "settings",

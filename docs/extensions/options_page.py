@@ -27,11 +27,15 @@ _END = "<!-- end -->\n"
 
 def setting_rows() -> Iterator[str]:
     """
-    The table of all settings, row by row.
+    The tables of all settings, one a group, row by row.
     """
-    yield "| option | default | |"
-    yield "|---|---|---|"
+    group = ""
     for name, (rule, default) in rules().items():
+        if rule.group != group:
+            if group:
+                yield ""
+            group = rule.group
+            yield from (f"### {group}", "", "| option | default | |", "|---|---|---|")
         bounds = ""
         if rule.choices:
             bounds = " One of " + ", ".join(f"`{choice}`" for choice in rule.choices) + "."

@@ -15,7 +15,8 @@ from stickyd.fleet.newest_waits import NewestWaits
 from stickyd.fleet.operations import STOPS
 from stickyd.fleet.preflight import Trial
 from stickyd.fleet.process.spawner import spec_of
-from stickyd.settings.table import MOST_WORKERS, changed, fixed
+from stickyd.settings.reload import changed, fixed
+from stickyd.settings.table import MOST_WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,6 +5,7 @@ What the operator decided: every setting, frozen and checked.
 :mod:`stickyd.settings.table`.
 """
 
-from stickyd.settings.table import FIXED, Settings
+from stickyd.settings.reload import FIXED
+from stickyd.settings.table import Settings
 
 __all__ = ["FIXED", "Settings"]

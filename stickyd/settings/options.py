@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from contextlib import suppress
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any, NoReturn
 
 from twisted.python import usage
@@ -51,6 +53,9 @@ def write_out(text: str) -> None:
         with suppress(BrokenPipeError):
             sys.stdout.close()
 
+
+#: The heading of the options that are no settings.
+OWN_GROUP = "This command"
 
 #: Options that may be given several times.
 _REPEATABLE = ("listen", "tls", "trust")
@@ -113,6 +118,32 @@ class Options(usage.Options):
         """
         write_out(f"stickyd {__version__}\n")
         raise SystemExit(0)
+
+    @override
+    def getUsage(self, width: int | None = None) -> str:
+        """
+        The options by group, as ``docs/options.md`` has them.
+        """
+        width = width or get_terminal_size().columns
+        grouped: dict[str, list[dict[str, Any]]] = {OWN_GROUP: []}
+        shorts = {long: short for short, long in self.synonyms.items() if len(short) == 1}
+        for name in (option.rstrip("=") for option in self.longOpt):
+            group = rules()[name][0].group if name in rules() else OWN_GROUP
+            shown = {
+                "long": name,
+                "short": shorts.get(name),
+                "doc": self.docs[name],
+                "optType": "parameter" if f"{name}=" in self.longOpt else "flag",
+                "default": None,
+                "dispatch": None,
+            }
+            grouped.setdefault(group, []).append(shown)
+        headings = [*dict.fromkeys(rule.group for rule, _ in rules().values()), OWN_GROUP]
+        parts = []
+        for heading in headings:
+            lines = usage.docMakeChunks(grouped[heading], width)
+            parts.append(f"{heading}:\n{''.join(lines)}\n")
+        return "".join(parts) + "\n".join(textwrap.wrap(self.longdesc, width)) + "\n"
 
     @override
     def opt_help(self) -> NoReturn:

@@ -1,9 +1,9 @@
 """
-Every setting, with its default and its bounds, in one table.
+Every setting in one table: its kind, its default, its bounds, and what an operator reads of it.
 
 The command line, the configuration file and an embedding application all arrive here;
-what comes out is frozen and valid.  What an operator reads of a setting stands in
-:mod:`stickyd.settings.help`.
+what comes out is frozen and valid.  ``--help`` and ``docs/options.md`` are made from it, group
+by group.  It is long because it is a table.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 from stickyd.affinity.address import parse_ip_key, parse_text_key
 from stickyd.affinity.spec import parse_affinity, split_entries
 from stickyd.affinity.trust import Networks
-from stickyd.errors import SettingError
 from stickyd.settings.consistency import check, spelt
-from stickyd.settings.help import HELP
-from stickyd.settings.hints import meant
+from stickyd.settings.reading import read_checked
 from stickyd.settings.values import choice, seconds, text, texts, whole
 
 if TYPE_CHECKING:
@@ -30,6 +28,17 @@ if TYPE_CHECKING:
 
 #: More slots than this do not fit into one classic BPF program (DESIGN: 4,096 instructions).
 MOST_WORKERS = 256
+
+# Groups of settings, in the order in which they are shown.
+LISTENING = "Listening"
+APPLICATION = "Application"
+CLIENTS = "Who a client is, and where it goes"
+PROXIES = "Proxies in front"
+ENCRYPTION = "TLS and HTTP/2"
+REQUESTS = "Requests"
+SESSIONS = "Sessions"
+WAITING = "Waiting for a worker"
+LIFETIME = "Life of a worker"
 
 #: The settings that name an application.
 KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "wsgi_factory", "static", "protocol")
@@ -44,75 +53,189 @@ class Settings:
     concerns several settings at once.
     """
 
-    listen: tuple[str, ...] = texts(("tcp:3000",), "ENDPOINT")
-    workers: int = whole(0, least=1, most=MOST_WORKERS)
-    resource: str = text("", "MODULE:ATTRIBUTE")
-    asgi: str = text("", "MODULE:ATTRIBUTE")
-    asgi_factory: str = text("", "MODULE:ATTRIBUTE")
-    wsgi: str = text("", "MODULE:ATTRIBUTE")
-    wsgi_factory: str = text("", "MODULE:ATTRIBUTE")
-    static: str = text("", "DIRECTORY")
-    static_dotfiles: str = choice("off", "on")
-    protocol: str = text("", "MODULE:ATTRIBUTE")
-    root_path: str = text("", "PATH")
-    lifespan: str = choice("auto", "on", "off")
-    limit_concurrency: int = whole(0)
-    ws_max_size: int = whole(16 * 1024 * 1024, least=1)
-    wsgi_threads: int = whole(64, least=1, most=1000)
-    wsgi_queue: int = whole(1024)
-    request_timeout: float = seconds(300.0)
-    affinity: tuple[str, ...] = texts(("ip",), "KEY,...", split=split_entries)
-    secret_file: str = text("", "PATH")
-    cookie_path: str = text("/", "PATH")
-    cookie_domain: str = text("", "DOMAIN")
-    cookie_samesite: str = choice("lax", "strict", "none")
-    cookie_secure: str = choice("auto", "always", "never")
-    cookie_max_age: int = whole(0, "SECONDS")
-    trust: tuple[str, ...] = texts((), "NETWORKS", split=lambda text: text.split(","))
-    proxy_protocol: str = choice("off", "on")
-    head_bytes: int = whole(32768, "BYTES", least=64, most=65536)
-    sniff_timeout: float = seconds(10.0, least=0.1)
-    sniff_limit: int = whole(1024)
-    sniff_overflow: str = choice("ip", "close", metavar="CHOICE")
-    placement: str = choice("rendezvous", "least", "modulo", metavar="NAME")
-    stick_limit: int = whole(65_536, least=1)
-    stick_timeout: float = seconds(3600.0, least=0.1)
-    steering: str = choice("handoff", "kernel", "auto")
-    learn_limit: int = whole(65_536, least=1)
-    learn_timeout: float = seconds(86400.0, least=1)
-    worker_reactor: str = choice("uvloop", "asyncio", "epoll", metavar="NAME")
-    window: int = whole(64, least=1, most=250)
-    queue_limit: int = whole(1024)
-    queue_timeout: float = seconds(30.0)
-    overflow: str = choice("auto", "503", "close", "reset", metavar="ANSWER")
-    tls: tuple[str, ...] = texts((), "CERTIFICATE[,KEY]")
-    http2: str = choice("auto", "on", "off")
-    head_fields: int = whole(128, least=1)
-    body_bytes: int = whole(1 << 30)
-    form_bytes: int = whole(32 << 20)
-    idle_timeout: float = seconds(75.0, least=1)
-    head_timeout: float = seconds(20.0, least=1)
-    body_timeout: float = seconds(60.0, least=1)
-    access_log: str = text("", "PATH")
-    start_timeout: float = seconds(60.0, least=0.1)
-    stop_timeout: float = seconds(30.0)
-    drain_timeout: float = seconds(300.0)
-    max_leaving: int = whole(2, least=1)
-    hang_timeout: float = seconds(30.0, least=0.2)
-    spares: int = whole(0, most=MOST_WORKERS)
-    max_requests: int = whole(0)
-    max_memory: int = whole(0, "MIB")
-    session_idle: float = seconds(1800.0, least=1)
-    session_lifetime: float = seconds(86400.0 * 7, least=1)
-    session_limit: int = whole(100_000, least=1)
-    session_memory: int = whole(256, "MIB", least=1)
-    control: str = text("", "PATH")
-    uid: str = text("", "USER")
-    gid: str = text("", "GROUP")
-    heartbeat: float = seconds(1.0, least=0.05)
-    backoff: float = seconds(0.25, least=0.01)
-    backoff_limit: float = seconds(30.0, least=0.01)
-    crash_limit: int = whole(5, least=1)
+    # fmt: off
+
+    listen: tuple[str, ...] = texts(("tcp:3000",), "ENDPOINT", group=LISTENING, help=
+        "Listen on this Twisted stream endpoint, e.g. tcp:80:interface=127.0.0.1,"
+        " unix:/run/app.sock or systemd:domain=INET:index=0. Repeatable.")
+    workers: int = whole(0, least=1, most=MOST_WORKERS, group=LISTENING, help=
+        "How many workers, 1 to 256; 'auto' is one for each CPU that this process may use.")
+    worker_reactor: str = choice("uvloop", "asyncio", "epoll", metavar="NAME",
+        group=LISTENING, help=
+        "The workers' event loop: uvloop, asyncio or epoll.")
+    steering: str = choice("handoff", "kernel", "auto", group=LISTENING, help=
+        "Who accepts: handoff (the primary, which hands each connection over), kernel (the"
+        " workers, among which the kernel chooses by address; Linux, tcp: endpoints, affinity ip"
+        " and placement rendezvous only), or auto (kernel where that is possible).")
+    uid: str = text("", "USER", group=LISTENING, help=
+        "Run the workers as this user, by name or number; the primary must be root.")
+    gid: str = text("", "GROUP", group=LISTENING, help=
+        "Run the workers as this group; by default the user's own.")
+    control: str = text("", "PATH", group=LISTENING, help=
+        "Answer operators on a UNIX socket at this path: python -m stickyd explain --control"
+        " PATH. Only the user that the primary runs as, and root, may ask.")
+
+    resource: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
+        "Serve this twisted.web resource: an IResource, or a callable that returns one. Without"
+        " an application, a demonstration is served that counts each client's hits.")
+    asgi: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
+        "Serve this ASGI 3 application (Starlette, FastAPI, Django, Quart, python-socketio).")
+    asgi_factory: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
+        "Serve the ASGI 3 application that this callable returns; it gets no arguments.")
+    wsgi: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
+        "Serve this WSGI application (Flask, Django), in threads.")
+    wsgi_factory: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
+        "Serve the WSGI application that this callable returns; it gets no arguments.")
+    static: str = text("", "DIRECTORY", group=APPLICATION, help=
+        "Serve the files in this directory.")
+    static_dotfiles: str = choice("off", "on", group=APPLICATION, help=
+        "Whether --static serves files and folders with a dot before their names, such as .env"
+        " and .git: off (but for /.well-known/), or on.")
+    protocol: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
+        "Serve any protocol: a Twisted IProtocolFactory, or a callable that returns one.")
+    root_path: str = text("", "PATH", group=APPLICATION, help=
+        "The prefix that a proxy in front takes off the path, e.g. /shop: an ASGI application's"
+        " root_path, a WSGI application's SCRIPT_NAME.")
+    lifespan: str = choice("auto", "on", "off", group=APPLICATION, help=
+        "Whether the ASGI application has a lifespan: on, off, or auto (one that raises has"
+        " none).")
+    limit_concurrency: int = whole(0, group=APPLICATION, help=
+        "How many connections or running requests a worker's ASGI application may have; more"
+        " get 503. 0 is no limit.")
+    ws_max_size: int = whole(16 * 1024 * 1024, least=1, group=APPLICATION, help=
+        "The longest WebSocket message that an ASGI application gets, in bytes.")
+    wsgi_threads: int = whole(64, least=1, most=1000, group=APPLICATION, help=
+        "How many requests a worker's WSGI application handles at a time, each in a thread;"
+        " there are only as many as are needed.")
+    wsgi_queue: int = whole(1024, group=APPLICATION, help=
+        "How many more requests may wait for one of them; past it 503.")
+    request_timeout: float = seconds(300.0, group=APPLICATION, help=
+        "How long a WSGI application may take to begin an answer until the log shows where its"
+        " thread is; a worker more than half of whose threads are stuck so is replaced. 0 is"
+        " never.")
+
+    affinity: tuple[str, ...] = texts(("ip",), "KEY,...", split=split_entries, group=CLIENTS, help=
+        "What tells clients apart: a list, the first entry that a client has decides, and who"
+        " has none goes to the least loaded worker. Entries: ip (ip/24/56 for networks of that"
+        " IPv4 and IPv6 prefix length), cookie:NAME, header:NAME, query:NAME, path:REGEX, sni,"
+        " stamp:HEADER, learn:header:NAME, learn:cookie:NAME, learn:query:NAME.")
+    secret_file: str = text("", "PATH", group=CLIENTS, help=
+        "Sign the slots in cookies and stamps with the first line of this file, and accept"
+        " those signed with any of its lines, of 16 bytes or more each. Without it a secret is"
+        " made at each start, and no cookie outlives the primary.")
+    cookie_path: str = text("/", "PATH", group=CLIENTS, help=
+        "The Path of the cookie of cookie:NAME.")
+    cookie_domain: str = text("", "DOMAIN", group=CLIENTS, help=
+        "Its Domain; without one, the host that set it.")
+    cookie_samesite: str = choice("lax", "strict", "none", group=CLIENTS, help=
+        "Its SameSite: lax, strict or none.")
+    cookie_secure: str = choice("auto", "always", "never", group=CLIENTS, help=
+        "Whether it is Secure: always, never, or auto (when the client speaks TLS, be it with a"
+        " trusted proxy).")
+    cookie_max_age: int = whole(0, "SECONDS", group=CLIENTS, help=
+        "Its Max-Age; 0 is until the browser is closed.")
+    placement: str = choice("rendezvous", "least", "modulo", metavar="NAME", group=CLIENTS, help=
+        "How keys are mapped to workers: rendezvous (a resize moves as few as can be), least (a"
+        " newcomer goes to the least loaded worker, and is remembered), or modulo (as the"
+        " Node.js program did: MD5 of the address).")
+    stick_limit: int = whole(65_536, least=1, group=CLIENTS, help=
+        "How many clients the least placement remembers; those longest unseen make room.")
+    stick_timeout: float = seconds(3600.0, least=0.1, group=CLIENTS, help=
+        "How long it remembers a client after the last connection.")
+    learn_limit: int = whole(65_536, least=1, group=CLIENTS, help=
+        "How many ids of learn: entries are remembered; the least recently used make room.")
+    learn_timeout: float = seconds(86400.0, least=1, group=CLIENTS, help=
+        "How long each of them is, after the last connection that began with it.")
+    sniff_timeout: float = seconds(10.0, least=0.1, group=CLIENTS, help=
+        "How long the primary waits for the first bytes that it needs to place a connection.")
+    sniff_limit: int = whole(1024, group=CLIENTS, help=
+        "How many connections may wait for theirs at a time.")
+    sniff_overflow: str = choice("ip", "close", metavar="CHOICE", group=CLIENTS, help=
+        "What becomes of a connection past these bounds: ip (it is placed by its address) or"
+        " close.")
+
+    trust: tuple[str, ...] = texts((), "NETWORKS", split=lambda text: text.split(","),
+        group=PROXIES, help=
+        "Believe X-Forwarded-For, Forwarded and PROXY headers of peers in these networks, e.g."
+        " 10.0.0.0/8,::1,unix. Repeatable.")
+    proxy_protocol: str = choice("off", "on", group=PROXIES, help=
+        "Whether trusted peers begin each connection with a PROXY header, version 1 or 2: on or"
+        " off.")
+
+    tls: tuple[str, ...] = texts((), "CERTIFICATE[,KEY]", group=ENCRYPTION, help=
+        "Serve over TLS with the certificate, its chain and its key in these PEM files; the key"
+        " may stand in the first one too. Repeatable: a client gets the one for the host that it"
+        " asks for, else the first.")
+    http2: str = choice("auto", "on", "off", group=ENCRYPTION, help=
+        "Whether TLS clients are offered HTTP/2: on, off, or auto (if it is installed: pip"
+        " install 'stickyd[http2]'). ASGI applications are served over HTTP/1.1.")
+
+    head_bytes: int = whole(32768, "BYTES", least=64, most=65536, group=REQUESTS, help=
+        "How long the head of a request may be, request line and fields; past it 431.")
+    head_fields: int = whole(128, least=1, group=REQUESTS, help=
+        "The most fields in a request head; past it 431.")
+    body_bytes: int = whole(1 << 30, group=REQUESTS, help=
+        "The longest request body, in bytes; past it 413. 0 is no limit.")
+    form_bytes: int = whole(32 << 20, group=REQUESTS, help=
+        "The longest form of which a resource gets request.args, in bytes; past it 413. A"
+        " resource reads longer ones from request.content. 0 is no limit.")
+    idle_timeout: float = seconds(75.0, least=1, group=REQUESTS, help=
+        "How long a connection may stay open without a request.")
+    head_timeout: float = seconds(20.0, least=1, group=REQUESTS, help=
+        "How long a request head may take from its first byte to its last; past it 408.")
+    body_timeout: float = seconds(60.0, least=1, group=REQUESTS, help=
+        "How long a client may pause inside a request body; past it 408.")
+    access_log: str = text("", "PATH", group=REQUESTS, help=
+        "Append a line for each request to this file, in the combined format; - is the log.")
+
+    session_idle: float = seconds(1800.0, least=1, group=SESSIONS, help=
+        "How long a session lives without a request.")
+    session_lifetime: float = seconds(86400.0 * 7, least=1, group=SESSIONS, help=
+        "How long a session lives at most.")
+    session_limit: int = whole(100_000, least=1, group=SESSIONS, help=
+        "How many sessions one worker keeps; those of one request make room, then the least"
+        " recently used.")
+    session_memory: int = whole(256, "MIB", least=1, group=SESSIONS, help=
+        "How much the data of one worker's sessions may take.")
+
+    window: int = whole(64, least=1, most=250, group=WAITING, help=
+        "How many connections may be on their way to a worker, unacknowledged.")
+    queue_limit: int = whole(1024, group=WAITING, help=
+        "How many connections may wait for one worker; the next ones get the overflow answer.")
+    queue_timeout: float = seconds(30.0, group=WAITING, help=
+        "How long each of them may wait.")
+    overflow: str = choice("auto", "503", "close", "reset", metavar="ANSWER", group=WAITING, help=
+        "What a connection gets that cannot be served: 503 (an HTTP answer), close or reset;"
+        " auto is 503, but close with --tls or --protocol, whose clients could not read it.")
+
+    start_timeout: float = seconds(60.0, least=0.1, group=LIFETIME, help=
+        "How long a worker may take to get ready.")
+    stop_timeout: float = seconds(30.0, group=LIFETIME, help=
+        "How long requests under way may take to finish at a stop.")
+    drain_timeout: float = seconds(300.0, group=LIFETIME, help=
+        "How long a relieved worker may take for streams that cannot be handed over.")
+    max_leaving: int = whole(2, least=1, group=LIFETIME, help=
+        "How many relieved workers of one slot may be at that; with one more, the one that was"
+        " relieved first is ended.")
+    hang_timeout: float = seconds(30.0, least=0.2, group=LIFETIME, help=
+        "How long a worker may go without a heartbeat until it is killed and replaced.")
+    heartbeat: float = seconds(1.0, least=0.05, group=LIFETIME, help=
+        "How often a worker reports.")
+    spares: int = whole(0, most=MOST_WORKERS, group=LIFETIME, help=
+        "How many started workers to keep in reserve, to take a dead one's place at once.")
+    max_requests: int = whole(0, group=LIFETIME, help=
+        "Replace a worker after about this many requests; 0 is never.")
+    max_memory: int = whole(0, "MIB", group=LIFETIME, help=
+        "Replace a worker that has more than this resident; 0 is never.")
+    backoff: float = seconds(0.25, least=0.01, group=LIFETIME, help=
+        "The delay after a worker's second quick death; it doubles with each further one.")
+    backoff_limit: float = seconds(30.0, least=0.01, group=LIFETIME, help=
+        "The longest such delay.")
+    crash_limit: int = whole(5, least=1, group=LIFETIME, help=
+        "How many workers in a row may die before they are ready until their slot is reported"
+        " as failed, and its clients go elsewhere; it is tried again, ever more slowly.")
+
+    # fmt: on
 
     def __post_init__(self) -> None:
         """
@@ -194,45 +317,8 @@ class Settings:
                          if (name, value) != ("workers", 0)})  # fmt: skip
 
 
-#: What a reload cannot change, as it is the primary's own and in use, and what can.
-FIXED: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(
-        ("listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "backoff",
-         "backoff_limit", "max_requests", "max_memory", "trust", "proxy_protocol", "head_bytes",
-         "sniff_timeout", "sniff_limit", "sniff_overflow", "learn_limit", "learn_timeout",
-         "stick_limit", "stick_timeout", "control"),
-        "upgrade",
-    )
-    | {"steering": "restart"}
-)  # fmt: skip
-
-
-#: What cannot change between some and none while clients are served: they cannot speak both
-#: on one port.
-_ALL_OR_NONE: Mapping[str, str] = MappingProxyType({"tls": "restart", "http2": "restart"})
-
-
-def fixed(former: Settings, wanted: Settings) -> Mapping[str, str]:
-    """
-    The settings that a reload must leave as they are: their names, and what changes them.
-    """
-    if bool(former.tls) == bool(wanted.tls):
-        return FIXED
-    return {**FIXED, **_ALL_OR_NONE}
-
-
-def changed(former: Settings, wanted: Settings) -> set[str]:
-    """
-    The names of the settings that differ.
-    """
-    return {f.name for f in fields(Settings) if getattr(former, f.name) != getattr(wanted, f.name)}
-
-
 _RULES: Mapping[str, tuple[Rule, Any]] = MappingProxyType(
-    {
-        spelt(f.name): (replace(f.metadata["rule"], help=HELP[f.name]), f.default)
-        for f in fields(Settings)
-    }
+    {spelt(f.name): (f.metadata["rule"], f.default) for f in fields(Settings)}
 )
 
 
@@ -250,22 +336,4 @@ def read_some(given: Mapping[str, object], where: str) -> dict[str, Any]:
     :return: values by attribute name.
     :raises SettingError: as :meth:`Settings.read`.
     """
-    known = rules()
-    checked: dict[str, Any] = {}
-    for name, value in given.items():
-        spelling = spelt(str(name))
-        if spelling not in known:
-            raise SettingError(f"{where}{name}: there is no such setting; {_hint(name, value)}")
-        if spelling == "workers" and value == "auto":
-            checked["workers"] = 0
-            continue
-        checked[spelling.replace("-", "_")] = known[spelling][0].read(spelling, value, where)
-    return checked
-
-
-def _hint(name: str, value: object) -> str:
-    if isinstance(value, dict):
-        return f"settings stand in no table: leave out [{name}]"
-    if str(name).lower() == "port":
-        return f"write listen = ['tcp:{value}']"
-    return meant(str(name), rules(), config=True) or f"known are {', '.join(rules())}"
+    return read_checked(rules(), given, where)

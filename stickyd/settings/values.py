@@ -24,6 +24,7 @@ class Rule:
 
     :ivar metavar: stands for the value in the help.
     :ivar split: takes a list that is one text apart; without it the text is one entry.
+    :ivar group: the heading that it stands under, where settings are shown.
     :ivar help: what the operator reads of it.
     """
 
@@ -33,6 +34,7 @@ class Rule:
     most: float = float("inf")
     choices: tuple[str, ...] = ()
     split: Callable[[str], list[str]] | None = None
+    group: str = ""
     help: str = ""
 
     def read(self, name: str, value: object, where: str) -> Any:
@@ -94,43 +96,56 @@ def _setting(default: object, rule: Rule) -> Any:
     return field(default=default, metadata={"rule": rule})
 
 
-def text(default: str, metavar: str) -> Any:
+def text(default: str, metavar: str, *, group: str, help: str) -> Any:  # noqa: A002
     """
     Any text.
     """
-    return _setting(default, Rule(metavar))
+    return _setting(default, Rule(metavar, group=group, help=help))
 
 
 def texts(
-    default: tuple[str, ...], metavar: str, split: Callable[[str], list[str]] | None = None
+    default: tuple[str, ...],
+    metavar: str,
+    split: Callable[[str], list[str]] | None = None,
+    *,
+    group: str,
+    help: str,  # noqa: A002
 ) -> Any:
     """
     A list of texts.
 
     :param split: takes a list that is one text apart.
     """
-    return _setting(default, Rule(metavar, tuple, split=split))
+    return _setting(default, Rule(metavar, tuple, split=split, group=group, help=help))
 
 
-def choice(default: str, *others: str, metavar: str = "MODE") -> Any:
+def choice(default: str, *others: str, metavar: str = "MODE", group: str, help: str) -> Any:  # noqa: A002
     """
     One of some words.
     """
-    return _setting(default, Rule(metavar, choices=(default, *others)))
+    return _setting(default, Rule(metavar, choices=(default, *others), group=group, help=help))
 
 
-def whole(default: int, metavar: str = "N", least: int = 0, most: float = float("inf")) -> Any:
+def whole(
+    default: int,
+    metavar: str = "N",
+    least: int = 0,
+    most: float = float("inf"),
+    *,
+    group: str,
+    help: str,  # noqa: A002
+) -> Any:
     """
     A whole number within bounds.
     """
-    return _setting(default, Rule(metavar, int, least, most))
+    return _setting(default, Rule(metavar, int, least, most, group=group, help=help))
 
 
-def seconds(default: float, least: float = 0) -> Any:
+def seconds(default: float, least: float = 0, *, group: str, help: str) -> Any:  # noqa: A002
     """
     A time, in seconds.
     """
-    return _setting(default, Rule("SECONDS", float, least))
+    return _setting(default, Rule("SECONDS", float, least, group=group, help=help))
 
 
 def port_endpoint(where: str, port: object) -> str:

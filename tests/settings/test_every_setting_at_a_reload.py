@@ -17,7 +17,8 @@ from stickyd import service as service_module
 from stickyd.affinity.token import Signer
 from stickyd.service import StickyService
 from stickyd.settings.consistency import _OF_ONE_KIND, spelt
-from stickyd.settings.table import FIXED, Settings, rules
+from stickyd.settings.reload import FIXED
+from stickyd.settings.table import Settings, rules
 from stickyd.testing import FakeSpawner
 from tests.reactors import private_reactor, turn_until
 

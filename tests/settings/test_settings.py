@@ -4,6 +4,8 @@ Settings and the command line: what is accepted, and what an operator reads othe
 
 from __future__ import annotations
 
+import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,9 @@ import pytest
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.errors import SettingError
 from stickyd.settings import Settings
-from stickyd.settings.consistency import spelt
-from stickyd.settings.help import HELP
 from stickyd.settings.options import Options
-from stickyd.settings.table import fixed, rules
+from stickyd.settings.reload import fixed
+from stickyd.settings.table import rules
 
 
 def parse(*arguments: str) -> Settings:
@@ -47,13 +48,28 @@ def test_defaults_are_valid() -> None:
             assert rule.read(name, default, "--") == default
 
 
-def test_every_help_is_of_a_setting() -> None:
+def test_every_setting_is_explained_in_its_group() -> None:
     """
-    The texts for the operator and the table of settings are of the same names, in one
-    order.
+    Each setting has a text for the operator, and those of one group stand together.
     """
-    assert [spelt(name) for name in HELP] == list(rules())
-    assert all(rule.help for rule, _ in rules().values())
+    assert all(rule.help and rule.group for rule, _ in rules().values())
+    groups = [rule.group for rule, _ in rules().values()]
+    assert len([*groupby(groups)]) == len(set(groups))
+
+
+def test_help_is_grouped() -> None:
+    """
+    ``--help`` shows each setting below the heading of its group.
+    """
+    heading, found = "", {}
+    for line in str(Options()).splitlines():
+        if match := re.fullmatch(r"(\S.*):", line):
+            heading = match[1]
+        elif match := re.match(r" +(?:-\w, )?--([a-z0-9-]+)", line):
+            found[match[1]] = heading
+    for name, (rule, _) in rules().items():
+        assert found[name] == rule.group
+    assert found["config"] == found["help"] == found["port"] == "This command"
 
 
 def test_nothing_given_is_the_defaults() -> None:
