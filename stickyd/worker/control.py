@@ -49,8 +49,8 @@ class PrimaryLink(ControlProtocol):
     ) -> None:
         """
         :param serve: called once, with the settings as text, the slot, and the secrets; its
-            answer fires when we serve, or fails with :exc:`StartFailed`.  It sets
-            :attr:`serving`, as orders may come before that.
+            answer fires when we serve, or fails with :exc:`StartFailed`.  It calls
+            :meth:`obey_with`, as orders may come before that.
         :param stop: called with the seconds that we have, more than once perhaps.
         :param lost: called when the primary is gone.
         """
@@ -81,6 +81,12 @@ class PrimaryLink(ControlProtocol):
 
         call_later(0, begin)
 
+    def obey_with(self, serving: Serving) -> None:
+        """
+        Have orders carried out from now on.
+        """
+        self.serving = serving
+
     # what the primary orders
 
     @Serve.responder
@@ -93,7 +99,7 @@ class PrimaryLink(ControlProtocol):
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
         if self.serving is not None:
-            self.serving.retirement.slot = slot
+            self.serving.places.occupy(slot)
         return {}
 
     @Place.responder

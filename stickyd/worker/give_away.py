@@ -40,7 +40,6 @@ class Retirement:
     Gives away.
 
     :ivar target_of: the slot of an identity; ours, until we are told where the others' are.
-    :ivar leaving: whether this worker finishes, and shall begin nothing that goes.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Retirement:
         self._changes = 0
         self._moves = SessionMoves(sessions, send_sessions, self._destination)
         self.target_of: Callable[[bytes], int] = lambda identity: self.slot
-        self._everything = self.leaving = False
+        self._everything = self._leaving = False
 
     @property
     def slot(self) -> int:
@@ -69,10 +68,6 @@ class Retirement:
         The slot that this worker occupies; -1 for a spare.
         """
         return self._places.slot
-
-    @slot.setter
-    def slot(self, slot: int) -> None:
-        self._places.occupy(slot)
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -109,10 +104,16 @@ class Retirement:
 
         :return: :obj:`False` if it is ours to serve.
         """
-        if not (self._everything or (self.leaving and self._goes(identity_of(handoff)))):
+        if not (self._everything or (self._leaving and self._goes(identity_of(handoff)))):
             return False
         self._outbox.send(handoff)
         return True
+
+    def leave(self) -> None:
+        """
+        Begin nothing that goes: this worker finishes.
+        """
+        self._leaving = True
 
     def stay(self) -> None:
         """

@@ -33,6 +33,12 @@ class OrphanWatch:
         self.patience = 0.0
         self._descriptor = descriptor
 
+    def allow(self, seconds: float) -> None:
+        """
+        Let the orderly way take so long.
+        """
+        self.patience = seconds
+
     def start(self) -> None:
         """
         Watch from now on, without keeping the process alive.

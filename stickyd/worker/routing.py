@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 class Rehoming:
     """
     Says of each request whether it is served here, and gives the connection away if not.
-
-    :ivar paused: serve everything here; while the server stops there is nowhere to go.
     """
 
     def __init__(
@@ -61,7 +59,7 @@ class Rehoming:
         self._outbox = outbox
         self._trust = trust
         self._fields_say_all = resolver.needs_fields_only and places.knows_keys
-        self.paused = False
+        self._paused = False
 
     @property
     def needed(self) -> bool:
@@ -69,6 +67,12 @@ class Rehoming:
         Whether a request can say anything that its connection does not.
         """
         return self._resolver.asks_requests
+
+    def pause(self) -> None:
+        """
+        Serve everything here from now on: while the server stops there is nowhere to go.
+        """
+        self._paused = True
 
     def renew(self, signer: Signer) -> None:
         """
@@ -91,7 +95,7 @@ class Rehoming:
             return None
         placed = came.flags & Flag.PLACED
         came.flags &= ~Flag.PLACED
-        if self.paused or not self._places.slots:
+        if self._paused or not self._places.slots:
             return None
         verdict = self._resolver.resolve(came.host, head)
         if verdict.learned is not None:

@@ -203,10 +203,10 @@ class Serving:
         :return: fires when the worker may exit.
         """
         self.listening.close()
-        self.retirement.leaving = True
+        self.retirement.leave()
         self._capacity.close()
         # The others stop too, or do without us.
-        self._rehoming.paused = True
+        self._rehoming.pause()
         overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
 
         def drained(_: object) -> Deferred[None]:

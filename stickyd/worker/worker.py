@@ -106,7 +106,7 @@ class Worker:
             )
         except OperatorError as problem:
             self._refuse(str(problem))
-        self.link.serving = serving
+        self.link.obey_with(serving)
         return serving.host.start().addCallbacks(
             lambda _: self._begin(serving, settings),
             lambda failure: self._refuse(failure.getErrorMessage()),
@@ -116,7 +116,8 @@ class Worker:
         self._serving = serving
         serving.open()
         desk.open(self._reactor.callFromThread, serving.own_ids.claim_value)
-        self._patience_seconds = self._orphan.patience = settings.stop_timeout
+        self._patience_seconds = settings.stop_timeout
+        self._orphan.allow(settings.stop_timeout)
         self._heart = LoopingCall(self._beat, serving)
         self._heart.clock = self._reactor
         self._heart.start(settings.heartbeat)

@@ -151,7 +151,7 @@ def test_leaving_worker_diverts_what_belongs_elsewhere() -> None:
     """
     rig = Rig()
     rig.retirement.release(2, [1])
-    rig.retirement.leaving = True
+    rig.retirement.leave()
     late = Handoff(7, "192.0.2.1", 1, key_of(0, 2))
     assert rig.retirement.divert(late)
     assert rig.primary.sent == [late]
