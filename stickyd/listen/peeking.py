@@ -27,7 +27,7 @@ from stickyd.affinity.peek.http1 import whole_head
 from stickyd.affinity.peek.need import Need
 from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, announced, parse_header
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
-from stickyd.listen.pending import Connection, PendingConnections
+from stickyd.listen.pending import Connection, PendingConnections, Readable
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -179,13 +179,16 @@ class Peeker:
             return
         except OSError:
             size = 0
-        fruitless = size == conn.seen
-        if not size or (fruitless and conn.has_ended()):
+        why = conn.why_readable() if size == conn.seen else None
+        if not size or why is Readable.ENDED:
             self.counts["gone"] += 1
             self._close(conn)
             return
-        if fruitless:
-            self._room.look_again(conn)
+        if why is not None:
+            if why is Readable.URGENT:
+                self._give_up(conn, "urgent data")
+            else:
+                self._room.look_again(conn)
             return
         seen = bytes(self._buffer[:size])
         if conn.owes:

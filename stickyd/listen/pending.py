@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import select
 import socket
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,26 @@ if TYPE_CHECKING:
 COARSE = 0.25
 
 #: Seconds until the next look at a socket that is readable with nothing new to read: a
-#: UNIX socket, which has no low-water mark, or any while the kernel lacks memory.
-RETRY = 0.02
+#: UNIX socket, which has no low-water mark, or any while the kernel lacks memory.  Each look
+#: in vain doubles them, up to the second number: 1,000 such connections cost next to nothing.
+RETRY_SECONDS = 0.02
+LONGEST_RETRY_SECONDS = 0.64
 
 #: What to ask poll(2) for; it reports POLLHUP and POLLERR unasked.
 _ENDED = getattr(select, "POLLRDHUP", 0)
+
+
+class Readable(Enum):
+    """
+    Why a connection is readable of which there is no more to see.
+    """
+
+    #: Nothing more will come.
+    ENDED = "ended"
+    #: There is urgent data (RFC 9293, section 3.8.5) in it, before which every peek ends.
+    URGENT = "urgent"
+    #: It has no low-water mark, or the kernel lacks memory.
+    IN_VAIN = "in vain"
 
 
 class Connection:
@@ -42,6 +58,7 @@ class Connection:
     :ivar first: reads what follows.
     :ivar seen: how many bytes the last look saw.
     :ivar deadline: until when it may wait, in the reactor's seconds; 0.0 if it never had to.
+    :ivar retry_seconds: until it is looked at again, should there be nothing new to see.
     :ivar watched: whether it is looked at when it is readable.
     """
 
@@ -54,6 +71,7 @@ class Connection:
         "owes",
         "peer",
         "port",
+        "retry_seconds",
         "secure",
         "seen",
         "sock",
@@ -75,6 +93,7 @@ class Connection:
         self.owes = owes
         self.first: FirstBytes | None = None
         self.seen = 0
+        self.retry_seconds = RETRY_SECONDS
         self.deadline = 0.0
         self.watched = False
         self._mark = 1
@@ -94,15 +113,19 @@ class Connection:
         """
         self._mark = 0
 
-    def has_ended(self) -> bool:
+    def why_readable(self) -> Readable:
         """
-        Whether nothing more will come.
+        Why it is readable with nothing new to be seen.
 
-        What was sent before the end is still there to be peeked at, so only this tells.
+        What was sent before an end is still there to be peeked at, and of what was sent behind
+        urgent data nothing can be, so only this tells.
         """
         poll = select.poll()
-        poll.register(self.sock, _ENDED)
-        return bool(poll.poll(0))
+        poll.register(self.sock, _ENDED | select.POLLPRI)
+        events = sum(event for _, event in poll.poll(0))
+        if events & ~select.POLLPRI:
+            return Readable.ENDED
+        return Readable.URGENT if events else Readable.IN_VAIN
 
 
 class PendingConnections:
@@ -134,7 +157,6 @@ class PendingConnections:
         # In the order of their deadlines, since all have the same time.
         self._waiting: dict[Connection, None] = {}
         self._timer: IDelayedCall | None = None
-        self._again: list[Connection] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -156,7 +178,8 @@ class PendingConnections:
             conn.deadline = self._clock.seconds() + self._timeout
             self._waiting[conn] = None
             self._watch_deadlines(self._timeout)
-        conn.seen = seen
+        if seen != conn.seen:
+            conn.seen, conn.retry_seconds = seen, RETRY_SECONDS
         conn.set_mark(seen + more)
         if not conn.watched:
             conn.watched = True
@@ -180,15 +203,12 @@ class PendingConnections:
         Look at a connection that waits again a little later, and not be woken meanwhile.
         """
         self._unwatch(conn)
-        self._again.append(conn)
-        if len(self._again) == 1:
-            self._clock.callLater(RETRY, self._look_at_those)
+        self._clock.callLater(conn.retry_seconds, self._look_if_waiting, conn)
+        conn.retry_seconds = min(conn.retry_seconds * 2, LONGEST_RETRY_SECONDS)
 
-    def _look_at_those(self) -> None:
-        again, self._again = self._again, []
-        for conn in again:
-            if conn in self._waiting:
-                self._look(conn)
+    def _look_if_waiting(self, conn: Connection) -> None:
+        if conn in self._waiting:
+            self._look(conn)
 
     def _watch_deadlines(self, seconds: float) -> None:
         if self._timer is None:

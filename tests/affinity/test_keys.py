@@ -4,7 +4,7 @@ Tests of the keys that stand in a request.
 
 from __future__ import annotations
 
-from urllib.parse import quote, quote_from_bytes, urlencode
+from urllib.parse import parse_qsl, quote, quote_from_bytes, urlencode
 
 import pytest
 from hypothesis import given
@@ -182,3 +182,18 @@ def test_text_form() -> None:
     assert PathKey("/(.)") == PathKey("/(.)") != PathKey("/(..)")
     assert HeaderKey("X-User") == HeaderKey("x-user") != HeaderKey("x-users")
     assert CookieKey("sid") == CookieKey("sid") != CookieKey("SID")
+
+
+@given(
+    st.text(st.sampled_from("ab=&+%26c7é"), max_size=40),
+    st.sampled_from(["a", "b c", "b+c", "é", ""]),
+)
+def test_query_reads_as_the_standard_library_does(query: str, name: str) -> None:
+    """
+    The first parameter of the name is the one that :func:`urllib.parse.parse_qsl` gives.
+    """
+    target = b"/?" + query.encode()
+    pairs = parse_qsl(target[2:].decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    wanted = name.encode().decode("latin-1")
+    values = [value.encode("latin-1") for other, value in pairs if other == wanted]
+    assert QueryKey(name).key_of(Head(b"GET", target, [])) == ((values or [b""])[0] or None)

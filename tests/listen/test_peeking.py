@@ -23,7 +23,7 @@ from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IDestination
 from stickyd.listen.peeking import QUIET, Bounds, Peeker
-from stickyd.listen.pending import COARSE, RETRY
+from stickyd.listen.pending import COARSE, LONGEST_RETRY_SECONDS, RETRY_SECONDS
 from stickyd.testing import FakeReadiness
 from tests.channels import open_sockets
 
@@ -260,11 +260,50 @@ def test_part_of_a_head_on_a_unix_socket_does_not_spin(rigs: Rigs) -> None:
         rig.readiness.turn(0.002)
     assert rig.readiness.wakes == 1
     for _ in range(3):
-        rig.clock.advance(RETRY)
+        rig.clock.advance(RETRY_SECONDS)
     assert rig.readiness.wakes == 1
     theirs.sendall(HEAD[20:])
-    rig.clock.advance(RETRY)
+    rig.clock.advance(LONGEST_RETRY_SECONDS)
     assert rig.keys == [b"alice"]
+
+
+def test_fault_23_a_look_in_vain_puts_the_next_one_off(rigs: Rigs) -> None:
+    """
+    Fault 23: a part of a head on a UNIX socket is looked at less and less often, until more
+    of it has come.
+    """
+    rig = rigs()
+    ours, theirs = socket.socketpair()
+    rig.clients.append(theirs)
+    theirs.sendall(HEAD[:20])
+    rig.sniffer.accepted(ours.detach(), "", 0)
+    rig.readiness.turn(1)
+    looks = 0
+    while rig.clock.seconds() < 5.0:
+        due = min(call.getTime() for call in rig.clock.getDelayedCalls())
+        rig.clock.advance(due - rig.clock.seconds())
+        looks += 1
+    assert 5 < looks < 15
+    theirs.sendall(HEAD[20:])
+    rig.clock.advance(LONGEST_RETRY_SECONDS)
+    assert rig.keys == [b"alice"]
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_fault_23_urgent_data_is_not_waited_for(closes: bool, rigs: Rigs) -> None:
+    """
+    Fault 23: no peek sees what is behind urgent data, so a head with some in it is given up:
+    its client is placed by its address, or closed.
+    """
+    rig = rigs(closes=closes)
+    client = rig.client(HEAD[:20])
+    client.send(HEAD[20:21], socket.MSG_OOB)
+    client.sendall(HEAD[21:])
+    rig.readiness.turn(1)
+    assert rig.keys == ([] if closes else [LOCAL])
+    assert rig.sniffer.counts == {"urgent data": 1}
+    assert len(rig.sniffer) == 0
+    assert rig.readiness.turn(0.005) == 0
 
 
 def test_unix_client_that_goes_is_closed(rigs: Rigs) -> None:
@@ -277,7 +316,7 @@ def test_unix_client_that_goes_is_closed(rigs: Rigs) -> None:
     rig.sniffer.accepted(ours.detach(), "", 0)
     rig.readiness.turn(1)
     theirs.close()
-    rig.clock.advance(RETRY)
+    rig.clock.advance(RETRY_SECONDS)
     assert (rig.keys, len(rig.sniffer), rig.sniffer.counts["gone"]) == ([], 0, 1)
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
@@ -172,6 +173,33 @@ class Never(Resource):
 
 
 never = Never()
+
+
+class Printing(Resource):
+    """
+    Prints without end, in a thread, from ``/flood`` to ``/quiet``.
+    """
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._quiet = threading.Event()
+
+    def _print(self) -> None:
+        while not self._quiet.is_set():
+            os.write(1, b"\n" * 1000)
+
+    @override
+    def render(self, request: Request) -> bytes:
+        if request.path == b"/flood":
+            threading.Thread(target=self._print, daemon=True).start()
+        elif request.path == b"/quiet":
+            self._quiet.set()
+        return b"done"
+
+
+printing = Printing()
 
 
 async def asgi_site(scope: Any, receive: Any, send: Any) -> None:

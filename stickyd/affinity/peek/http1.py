@@ -19,6 +19,11 @@ _TLS_HANDSHAKE = b"\x16"  # RFC 8446, section 5.1
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _PRI = _HTTP2[:3]
 
+# How a head ends (RFC 9112, section 2.1), and how much is parsed at a time where no such end
+# is: what else llhttp takes for one is found at the latest so many bytes behind it.
+_HEAD_END = b"\r\n\r\n"
+_STEP_BYTES = 4096
+
 
 class Protocol(enum.Enum):
     """
@@ -132,14 +137,27 @@ class _Taken:
 
     def feed(self, fresh: bytes) -> str:
         """
-        Parse on.
+        Parse on, and no further than to the end of the head: what a client pipelines behind
+        it may be much, and is the worker's.
 
-        :return: what is wrong, if anything is.  Once the head is whole, what is wrong behind
-            it is the worker's to answer.
+        :return: what is wrong, if anything is.
         """
+        if fresh.find(_HEAD_END) == len(fresh) - len(_HEAD_END):
+            return self._parse(fresh)  # as nearly always: the head, all of it, nothing else
+        start = 0
+        while self.head is None and start < len(fresh):
+            end = fresh.find(_HEAD_END, start, start + _STEP_BYTES)
+            end = start + _STEP_BYTES if end < 0 else end + len(_HEAD_END)
+            wrong = self._parse(fresh[start:end])
+            if wrong:
+                return wrong
+            start = end
+        return ""
+
+    def _parse(self, piece: bytes) -> str:
         assert self._parser is not None
         try:
-            self._parser.feed_data(fresh)
+            self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
             pass  # raised behind the head of a request that asks for an upgrade
         except httptools.HttpParserError as error:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.affinity.key_counts import Report
+    from stickyd.fleet.process.output_share import OutputShare
     from stickyd.fleet.process.spec import IWorkerReactor, WorkerSpec
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.channel import HandoffChannel
@@ -67,9 +68,11 @@ class WorkerProcess(ProcessProtocol):
         fleet: IFleet,
         events: IWorkerEvents,
         slot: Slot | None,
+        share: OutputShare,
     ) -> None:
         """
         :param events: told what happens to the worker.
+        :param share: how much of its output is logged at a time.
         """
         self._reactor = reactor
         self._birth = birth
@@ -85,7 +88,7 @@ class WorkerProcess(ProcessProtocol):
         self.accepted: Report | None = None
         # What was sent by the time of those figures.
         self._sent_before = 0
-        self._output = OutputRelay()
+        self._output = OutputRelay(reactor, share, self._read_output)
         self.ending = Termination(reactor, birth.settings.hang_timeout, self)
         self._readiness = readiness
         self.courier = WorkerCourier(reactor, readiness, birth.settings.window, fleet, self)
@@ -165,6 +168,7 @@ class WorkerProcess(ProcessProtocol):
             "pid": self.pid,
             "control": transport.fileno(),
             "gives": self._control.gives,
+            "unheard": self._output.dump_state(),
             "channel": channel.dump_state(),
             "output": {
                 number: pipe if isinstance(pipe, int) else pipe.fileno()
@@ -201,6 +205,19 @@ class WorkerProcess(ProcessProtocol):
             self._output.received,
             self.processExited,
         )
+
+        self._output.restore_state(plain.get("unheard", {}))
+
+    def _read_output(self, stream: int, reads: bool) -> None:
+        """
+        Read what the worker writes to a descriptor, or let it wait.
+        """
+        process: Any = self.ending.process
+        pipe = process.pipes.get(stream)
+        if isinstance(pipe, int):
+            process.read(stream, reads)
+        elif pipe is not None:
+            (pipe.resumeProducing if reads else pipe.pauseProducing)()
 
     def _serving(self, _: object) -> None:
         # Before it gets a connection it must know whom the requests on it belong to.

@@ -56,11 +56,20 @@ class InheritedProcess:
         self._over = False
         for number, descriptor in pipes.items():
             os.set_blocking(descriptor, False)
-            readiness.add_reader(descriptor, lambda number=number: self._read(number))  # type: ignore[misc]
+            self.read(number, True)
         # Not registerReapProcessHandler(), which looks at once whether the child has ended,
         # and would tell of it from within this constructor.
         reapProcessHandlers[pid] = self  # type: ignore[assignment]  # all that is called of it
         clock.callLater(0, self.reapProcess)
+
+    def read(self, number: int, reads: bool) -> None:
+        """
+        Read a pipe, or leave it alone for a while.
+        """
+        if reads:
+            self._readiness.add_reader(self.pipes[number], lambda: self._read(number))
+        else:
+            self._readiness.remove_reader(self.pipes[number])
 
     def _read(self, number: int) -> None:
         descriptor = self.pipes[number]

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.token import merged
+from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import WorkerProcess
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.interfaces import ISpawner, IWorkerEvents
@@ -103,6 +104,7 @@ class Spawner:
         self._backoff = backoff
         self._recycling = recycling
         self._accepted = accepted
+        self._share = OutputShare()
         self._ready: list[WorkerProcess] = []
         self._starting: list[WorkerProcess] = []
         self._ending: list[WorkerProcess] = []
@@ -161,7 +163,9 @@ class Spawner:
             ready()
 
     def _make(self, events: IWorkerEvents, slot: Slot | None) -> WorkerProcess:
-        return WorkerProcess(self._reactor, self._readiness, self.birth, self._fleet, events, slot)
+        return WorkerProcess(
+            *(self._reactor, self._readiness, self.birth, self._fleet, events, slot, self._share)
+        )
 
     def resume(
         self,

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from stickyd.fleet.process import output
-from stickyd.fleet.process.output import LONGEST_LINE, OutputRelay
+from stickyd.fleet.process.output import LINES_AT_ONCE, LONGEST_LINE, OutputRelay
+from stickyd.fleet.process.output_share import LEAST_PAUSE_SECONDS, REST, OutputShare
 
 
 @contextmanager
@@ -31,13 +33,16 @@ def relay_all(*pieces: bytes, flush: bool = False) -> list[LogEvent]:
     """
     What is told of pieces that arrive on standard error.
     """
-    relay = OutputRelay()
+    clock = Clock()
+    relay = OutputRelay(clock, OutputShare(clock.seconds), lambda stream, reads: None)
     relay.name = "worker 1234 slot 5"
     with told() as lines:
         for piece in pieces:
             relay.received(2, piece)
         if flush:
             relay.flush()
+        while clock.getDelayedCalls():
+            clock.advance(0)
     return lines
 
 
@@ -86,7 +91,8 @@ def test_streams_are_not_mixed() -> None:
     """
     A line on standard output is not torn by one on standard error.
     """
-    relay = OutputRelay()
+    clock = Clock()
+    relay = OutputRelay(clock, OutputShare(clock.seconds), lambda stream, reads: None)
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"err\n")
@@ -157,7 +163,8 @@ def test_incomplete_line_is_told_at_the_end() -> None:
     """
     The last words of a dying worker need no newline, and are told once.
     """
-    relay = OutputRelay()
+    clock = Clock()
+    relay = OutputRelay(clock, OutputShare(clock.seconds), lambda stream, reads: None)
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"<3>err")
@@ -176,3 +183,88 @@ def test_flush_without_a_rest_is_silent() -> None:
     """
     assert texts(relay_all(b"line\n", flush=True)) == ["line"]
     assert relay_all(flush=True) == []
+
+
+class Flooded:
+    """
+    A relay whose every line takes a hundredth of a second to log.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, share: OutputShare | None = None) -> None:
+        self.clock = Clock()
+        self.spent = Clock()
+        self.reading = {1: True, 2: True}
+        self.lines: list[bytes] = []
+        self.relay = OutputRelay(
+            self.clock, share or OutputShare(self.spent.seconds), self.reading.__setitem__
+        )
+        monkeypatch.setattr(self.relay, "_tell", self._tell)
+
+    def _tell(self, line: bytes) -> None:
+        self.spent.advance(0.01)
+        self.lines.append(line)
+
+
+def test_fault_23_a_flood_is_read_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Fault 23: of what a worker prints without end so many lines are logged in a turn; then its
+    pipe rests for longer than that took, and nothing is lost.
+    """
+    rig = Flooded(monkeypatch)
+    rig.relay.received(1, b"".join(b"%d\n" % number for number in range(200)))
+    assert len(rig.lines) == LINES_AT_ONCE
+    assert rig.reading == {1: False, 2: True}
+    rig.clock.advance(LINES_AT_ONCE * 0.01 * REST - 0.001)
+    assert len(rig.lines) == LINES_AT_ONCE
+    turns = 0
+    while rig.clock.getDelayedCalls():
+        rig.clock.advance(0.05)
+        rig.spent.advance(0.05)
+        turns += 1
+    assert rig.lines == [b"%d" % number for number in range(200)]
+    assert rig.reading == {1: True, 2: True}
+    assert turns * 0.05 >= 200 * 0.01 * REST
+
+
+def test_a_few_lines_are_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What takes no time worth a pause stops no pipe.
+    """
+    rig = Flooded(monkeypatch, OutputShare(lambda: 0.0))
+    rig.relay.received(2, b"one\ntwo\n")
+    assert rig.reading == {1: True, 2: True}
+    assert not rig.clock.getDelayedCalls()
+    share = OutputShare(rig.spent.seconds)
+    begun = share.begin()
+    rig.spent.advance(LEAST_PAUSE_SECONDS / REST / 2)
+    assert share.end(begun) == 0.0
+
+
+def test_end_of_a_worker_that_floods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Its last words are known at once, and logged in their turn, without a newline behind them
+    too.
+    """
+    rig = Flooded(monkeypatch)
+    rig.relay.received(2, b"line\n" * 100 + b"MemoryError")
+    rig.relay.flush()
+    assert rig.relay.last_words == "MemoryError"
+    while rig.clock.getDelayedCalls():
+        rig.clock.advance(1)
+        rig.spent.advance(1)
+    assert rig.lines[-1] == b"MemoryError"
+    assert len(rig.lines) == 101
+
+
+def test_what_is_not_logged_yet_crosses_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A successor goes on in the middle of a line, and behind what waits.
+    """
+    rig, successor = Flooded(monkeypatch), Flooded(monkeypatch)
+    rig.relay.received(1, b"line\n" * 70 + b"half")
+    successor.relay.restore_state(rig.relay.dump_state())
+    successor.relay.received(1, b" and half\n")
+    while successor.clock.getDelayedCalls():
+        successor.clock.advance(1)
+        successor.spent.advance(1)
+    assert [*rig.lines, *successor.lines] == [b"line"] * 70 + [b"half and half"]
