@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http2.arrival import HTTP2Arrival
     from stickyd.serve.http2.begun import Begun
-    from stickyd.serve.http2.channel import HTTP2Channel
+    from stickyd.serve.http2.connection import HTTP2Connection
     from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls, TlsTransport
     from stickyd.serve.tls.tunnel import Tunnel
     from stickyd.sessions.registry import SessionRegistry
 
-    Connection = HTTPChannel | HTTP2Channel | HTTP2Arrival | Handshake | Tunnel
-    C = TypeVar("C", HTTPChannel, HTTP2Channel, HTTP2Arrival, Handshake, Tunnel)
+    Connection = HTTPChannel | HTTP2Connection | HTTP2Arrival | Handshake | Tunnel
+    C = TypeVar("C", HTTPChannel, HTTP2Connection, HTTP2Arrival, Handshake, Tunnel)
 
 
 #: The code with which WebSockets end that a stop cuts off.
@@ -198,10 +198,12 @@ class ResourceHost:
 
         return self._counted(HTTP2Arrival(self.site.shared, self._make_http2_channel))
 
-    def _make_http2_channel(self, begun: Begun | None = None) -> HTTP2Channel:
-        from stickyd.serve.http2.channel import HTTP2Channel  # which needs packages of its own
+    def _make_http2_channel(self, begun: Begun | None = None) -> HTTP2Connection:
+        from stickyd.serve.http2.connection import (
+            HTTP2Connection,
+        )  # which needs packages of its own
 
-        return self._counted(HTTP2Channel(self.site, begun))
+        return self._counted(HTTP2Connection(self.site, begun))
 
     def release(
         self,

@@ -18,7 +18,8 @@ from typing_extensions import override
 from stickyd.affinity.peek.http2 import head_of
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, say_secure
 from stickyd.serve.http2.begun import Begun
-from stickyd.serve.http2.strict import StrictConnection, objection_to
+from stickyd.serve.http2.objection import objection_to
+from stickyd.serve.http2.strict import StrictConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.context import Shared, Take
-    from stickyd.serve.http2.channel import HTTP2Channel
+    from stickyd.serve.http2.connection import HTTP2Connection
 
 
 class HTTP2Arrival(Protocol):
@@ -59,7 +60,7 @@ class HTTP2Arrival(Protocol):
     _draining = False
     _closing = False
 
-    def __init__(self, shared: Shared, make_channel: Callable[[Begun], HTTP2Channel]) -> None:
+    def __init__(self, shared: Shared, make_channel: Callable[[Begun], HTTP2Connection]) -> None:
         """
         :param shared: with a route.
         """

@@ -1,95 +1,246 @@
 # mypy: allow-untyped-calls
-# (Twisted's HTTP/2 is not annotated.)
+# (h2 is not annotated throughout.)
 """
-HTTP/2: the sending of responses, as the windows of the client allow.
+HTTP/2: what goes to the client.
+
+Theory of operation.  Frames gather in h2's buffer and leave together: at the end of the input
+that they answer (a *cork*), or in the next turn of the loop.  So a response that is whole at once
+is one write: its head, its data and its end.  The data of responses waits in a queue for each
+stream until the windows of the client have room; the schedule says whose turn it is, and a few
+frames are sent in one turn of the loop, so that a busy connection does not starve the others.
+While the transport has no room nothing is sent at all.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from priority import DeadlockError
-from twisted.internet.defer import Deferred
-from twisted.web._http2 import _END_STREAM_SENTINEL, H2Connection
-from typing_extensions import override
+from h2.exceptions import StreamClosedError
+
+from stickyd.serve.http2.response_queue import LOW_WATER_BYTES, ResponseQueue
+from stickyd.serve.http2.schedule import Schedule
 
 if TYPE_CHECKING:
-    from stickyd.serve.http2.stream import HTTP2Stream
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
     from stickyd.serve.http2.strict import StrictConnection
+
+    Pairs = list[tuple[bytes, bytes]]
 
 #: How many frames of data are sent in one turn; most hold 16 KiB.
 _FRAMES = 4
 
 
-class Sending(H2Connection):
+class HTTP2Output:
     """
-    Sends in several frames a turn, and nothing into a closed window.
+    Sends on one connection.
 
     :ivar sent: how many frames of responses were sent.
+    :ivar paused: the transport has no room.
+    :ivar held_bytes: how much waits for that room, beside the data of responses.
     """
 
-    conn: StrictConnection
-    streams: dict[int, HTTP2Stream]
-    transport: Any  # TlsTransport, whose methods are not annotated
-    sent = 0
-
-    @override
-    def _sendPrioritisedData(self, *ignored: object) -> None:
+    def __init__(
+        self,
+        conn: StrictConnection,
+        transport: Any,
+        clock: IReactorTime,
+        response_sent: Callable[[int], object],
+        data_sent: Callable[[], object],
+    ) -> None:
         """
-        Send what there is to send, several frames in a turn.
-
-        Twisted's own sends one, and spins as long as the client's window is closed.
+        :param transport: a :class:`TlsTransport` or a plain one.
+        :param response_sent: called with a stream whose whole response was sent.
+        :param data_sent: called for each frame of data.
         """
+        self._conn = conn
+        self._transport = transport
+        self._clock = clock
+        self._response_sent = response_sent
+        self._data_sent = data_sent
+        self._queues: dict[int, ResponseQueue] = {}
+        self._schedule = Schedule()
+        self._corked = False
+        self._call: IDelayedCall | None = None
+        self._held = bytearray()
+        self.sent = 0
+        self.paused = False
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._held)
+
+    @property
+    def waits(self) -> bool:
+        """
+        Whether something waits for room, with the client or in the transport.
+        """
+        return self.paused or any(self._queues.values())
+
+    # Streams.
+
+    def open(self, number: int, priority: tuple[int, bool]) -> ResponseQueue:
+        """
+        Begin with a stream.
+
+        :return: where its body waits.
+        """
+        queue = self._queues[number] = ResponseQueue()
+        self._schedule.add(number, priority)
+        return queue
+
+    def forget(self, number: int) -> None:
+        """
+        Send no more of a stream.
+        """
+        if self._queues.pop(number, None) is not None:
+            self._schedule.remove(number)
+
+    def put_head(self, number: int, fields: Pairs, end: bool = False) -> None:
+        """
+        Send the head of a response.
+        """
+        with suppress(StreamClosedError):  # by the client; we hear of it in a moment
+            self._conn.send_headers(number, fields, end_stream=end)
+        self.send_soon()
+
+    def put(self, number: int, data: bytes) -> None:
+        """
+        Send some of a response.
+        """
+        self._queues[number].put(data)
+        self._go_on(number)
+
+    def end(self, number: int) -> None:
+        """
+        Send the end of a response.
+        """
+        self._queues[number].ended = True
+        self._go_on(number)
+
+    def acknowledge(self, number: int, count: int) -> None:
+        """
+        Open the client's window by what was consumed of a request's body.
+        """
+        if count:
+            self._conn.acknowledge_received_data(count, number)
+            self.send_soon()
+
+    def window_opened(self, number: int) -> None:
+        """
+        Go on with a stream whose window has become wider; with all, if it is 0.
+        """
+        for each in [number] if number else list(self._queues):
+            if self._queues.get(each):
+                self._go_on(each)
+
+    def _go_on(self, number: int) -> None:
+        queue = self._queues[number]
+        if queue and (not queue.size or self._conn.local_flow_control_window(number) > 0):
+            self._schedule.ready(number)
+            self.send_soon()
+
+    # Sending.
+
+    def cork(self) -> None:
+        """
+        Gather what is sent until :meth:`uncork`.
+        """
+        self._corked = True
+
+    def uncork(self) -> None:
+        """
+        Send what was gathered.
+        """
+        self._corked = False
+        self._pump()
+
+    def send_soon(self) -> None:
+        """
+        Have what waits sent: by the one who has the cork, or in the next turn.
+        """
+        if not self._corked and self._call is None:
+            self._call = self._clock.callLater(0, self._pump_again)
+
+    def _pump_again(self) -> None:
+        self._call = None
+        self._pump()
+
+    def _pump(self) -> None:
         for _ in range(_FRAMES):
-            if not self._stillProducing:
-                return
-            try:
-                number = next(self.priority)
-            except DeadlockError:
-                self._sendingDeferred = Deferred()
-                self._sendingDeferred.addCallback(self._sendPrioritisedData)
-                return
-            if self._consumerBlocked is not None:
-                self._consumerBlocked.addCallback(self._sendPrioritisedData)
-                return
+            number = None if self.paused else self._schedule.next()
+            if number is None:
+                break
             self._send_frame(number)
-        self._reactor.callLater(0, self._sendPrioritisedData)
-
-    def _window_opened(self, event: Any) -> None:
-        """
-        Go on with the streams that a wider window concerns.
-        """
-        number = getattr(event, "stream_id", 0)
-        for stream in list(self.streams.values()):
-            if number in (0, stream.streamID):
-                stream.windowUpdated()
-                if self._outboundStreamQueues.get(stream.streamID):
-                    self.priority.unblock(stream.streamID)
-        waiting, self._sendingDeferred = self._sendingDeferred, None
-        if waiting is not None:
-            waiting.callback(None)
+        else:
+            if self._schedule.next() is not None:
+                self.send_soon()
+        self.flush()
 
     def _send_frame(self, number: int) -> None:
-        queue = self._outboundStreamQueues[number]
-        data = queue.popleft()
+        conn = self._conn
+        queue = self._queues[number]
+        window = max(0, conn.local_flow_control_window(number))
+        data = queue.take(min(conn.max_outbound_frame_size, window))
+        last = queue.ended and not queue.size
         self.sent += 1
-        if data is _END_STREAM_SENTINEL:
-            self.conn.end_stream(number)
-            self.transport.write(self.conn.data_to_send())
-            self._requestDone(number)
-            return
-        room = min(self.conn.max_outbound_frame_size, self.conn.local_flow_control_window(number))
-        if len(data) > room:
-            # A view: a large piece is not to be copied once for each of its frames.
-            view = memoryview(data)
-            queue.appendleft(view[max(room, 0) :])
-            data = view[: max(room, 0)]
         if data:
-            self.conn.send_data(number, bytes(data))
-            self.transport.write(self.conn.data_to_send())
-        if number in self.streams:
-            ends = bool(queue) and queue[0] is _END_STREAM_SENTINEL
-            if not queue or (self.conn.local_flow_control_window(number) <= 0 and not ends):
-                self.priority.block(number)
-            if self.remainingOutboundWindow(number) <= 0:
-                self.streams[number].flowControlBlocked()
+            conn.send_data(number, data, end_stream=last)
+            self._data_sent()
+        elif last:
+            conn.end_stream(number)
+        if last:
+            self.forget(number)
+            self._response_sent(number)
+            return
+        if not queue.size or len(data) >= window:
+            self._schedule.block(number)
+        if queue.drained is not None and queue.size <= LOW_WATER_BYTES:
+            queue.drained()
+
+    def flush(self) -> None:
+        """
+        Give the transport what it has room for.
+        """
+        data = self._conn.data_to_send()
+        if not data:
+            return
+        if self.paused:
+            self._held += data
+        else:
+            self._transport.write(data)
+
+    def pause(self) -> None:
+        """
+        The transport has no room.
+        """
+        self.paused = True
+
+    def resume(self) -> None:
+        """
+        It has again.
+        """
+        self.paused = False
+        if self._held:
+            held = bytes(self._held)
+            self._held.clear()
+            self._transport.write(held)
+        if not self.paused:
+            self._pump()
+
+    def close(self) -> None:
+        """
+        Write what the client must still be told, whatever room there is, and nothing after it.
+        """
+        for number in list(self._queues):
+            self.forget(number)
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        data = bytes(self._held) + self._conn.data_to_send()
+        self._held.clear()
+        if data:
+            self._transport.write(data)

@@ -1,5 +1,12 @@
+# mypy: allow-untyped-calls
+# (h2 is not annotated throughout.)
 """
-What a client may send over HTTP/2, and what it is told if it does not.
+The state of an HTTP/2 connection: h2's, mended at its edge.
+
+What of h2's internals this module stands on: that ``H2Connection`` has all frames that it sends
+pass ``_prepare_for_sending``, sends its own GOAWAY by ``_terminate_connection``, and takes one by
+``_receive_goaway_frame``; and that ``incoming_buffer._data`` is what is not yet a frame.  The
+tests hold them.
 """
 
 from __future__ import annotations
@@ -10,7 +17,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, RequestReceived, StreamReset
-from h2.exceptions import ProtocolError
+from h2.exceptions import FrameTooLargeError, ProtocolError
 from h2.settings import SettingCodes
 from hpack.exceptions import HPACKError
 from hyperframe.exceptions import InvalidDataError
@@ -18,11 +25,7 @@ from hyperframe.frame import GoAwayFrame, RstStreamFrame
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.serve.http.head import is_host, is_target, is_token
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from h2.events import Event
     from hyperframe.frame import Frame
 
@@ -33,6 +36,12 @@ _FIELD_OVERHEAD = 32
 
 _LAST_STREAM = 2**31 - 1
 
+#: Of the length at the head of a frame.
+_LENGTH_BYTES = 3
+
+#: That we do not heed the priorities of RFC 7540 (RFC 9218, section 2.1).
+_NO_RFC7540_PRIORITIES = 9
+
 
 class StrictConnection(H2Connection):
     """
@@ -40,8 +49,9 @@ class StrictConnection(H2Connection):
 
     h2 sends no GOAWAY for a bad preface, and not the right one for a broken header block
     and for an acknowledgement of settings with a payload; it takes a GOAWAY of the
-    client as the end of all its streams; and it does not tell of each stream that it has
-    reset for a mistake of the client's.
+    client as the end of all its streams; it does not tell of each stream that it has
+    reset for a mistake of the client's; and it waits for all of a frame, be it of 16 MB,
+    before it says that it is too large.
     """
 
     _log = Logger()
@@ -53,6 +63,7 @@ class StrictConnection(H2Connection):
         # connection, as HPACK's state is lost with what is not decoded.
         most = 2 * limits.head_bytes + limits.head_fields * _FIELD_OVERHEAD
         self.local_settings[SettingCodes.MAX_HEADER_LIST_SIZE] = most
+        self.local_settings[_NO_RFC7540_PRIORITIES] = 1
         self.local_settings.acknowledge()
         self.decoder.max_header_list_size = most
 
@@ -66,6 +77,7 @@ class StrictConnection(H2Connection):
         self._own_resets.clear()
         try:
             events: list[Event] = super().receive_data(data)
+            self._refuse_large_frame()
         except ProtocolError as error:
             self.close_connection(_code_of(error))
             raise
@@ -74,6 +86,13 @@ class StrictConnection(H2Connection):
             self.close_connection(ErrorCodes.INTERNAL_ERROR)
             raise ProtocolError("h2 failed") from error
         return self._with_all_resets(events)
+
+    def _refuse_large_frame(self) -> None:
+        waiting = self.incoming_buffer._data
+        if len(waiting) >= _LENGTH_BYTES:
+            length = int.from_bytes(waiting[:_LENGTH_BYTES], "big")
+            if length > self.max_inbound_frame_size:
+                raise FrameTooLargeError(f"a frame of {length} bytes")
 
     def _with_all_resets(self, events: list[Event]) -> list[Event]:
         """
@@ -125,41 +144,3 @@ def _code_of(error: ProtocolError) -> ErrorCodes:
     if isinstance(cause, InvalidDataError) and "ACK" in str(cause).upper():
         return ErrorCodes.FRAME_SIZE_ERROR
     return error.error_code
-
-
-def objection_to(headers: Sequence[tuple[bytes, bytes]], limits: HTTPLimits) -> int:
-    """
-    Check what h2 does not: the sense of the fields, and their number.
-
-    :return: the status to answer with, or 0 if they are good.
-    """
-    if len(headers) > limits.head_fields + 4:  # the pseudo-fields
-        return 431
-    if sum(len(name) + len(value) + 4 for name, value in headers) > limits.head_bytes:
-        return 431
-    known = {}
-    for name, value in headers:
-        if name in (b":method", b":path", b":authority", b"host", b"content-length"):
-            if name in known:
-                return 400
-            known[name] = value
-    method, target = known[b":method"], known.get(b":path", b"")
-    if method == b"CONNECT":
-        return 501
-    if len(target) > limits.target_bytes:
-        return 414
-    host = known.get(b":authority", known.get(b"host"))
-    if (
-        not is_token(method)
-        or not is_target(target)
-        or not (target[:1] == b"/" or (target == b"*" and method == b"OPTIONS"))
-        or (limits.host_required if host is None else not is_host(host))
-    ):
-        return 400
-    length = known.get(b"content-length")
-    if length is not None:
-        if not length.isdigit():
-            return 400
-        if limits.body_bytes is not None and int(length) > limits.body_bytes:
-            return 413
-    return 0

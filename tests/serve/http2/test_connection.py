@@ -44,7 +44,7 @@ from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.context import Shared
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.sticky import StickySite
-from stickyd.serve.http2.channel import RESETS, RESETS_A_SECOND, HTTP2Channel
+from stickyd.serve.http2.connection import RESETS, RESETS_A_SECOND, HTTP2Connection
 from stickyd.serve.stickiness import Stickiness
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -122,7 +122,7 @@ class Wire:
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
         self.ended: list[Any] = []
-        self.channel = HTTP2Channel(self.site)
+        self.channel = HTTP2Connection(self.site)
         self.channel.came = Handoff(-1, "127.0.0.1", 1, b"key")
         self.channel.ended = self.ended.append
         self.transport = SecureTransport()
@@ -340,8 +340,8 @@ def test_early_answer_does_not_break_the_connection() -> None:
     wire.client.send_headers(1, POST)
     wire.exchange()
     [stream] = wire.channel.streams.values()
-    stream._request.setResponseCode(403)
-    stream._request.finish()
+    stream.request.setResponseCode(403)
+    stream.request.finish()
     wire.feed(wire.client.data_to_send())
     wire.clock.advance(0)
     # On its way before the client hears of it.
@@ -887,7 +887,7 @@ def test_fault_35_large_body_lies_in_a_file(method: str, told: bool) -> None:
         wire.client.send_data(stream, b"x" * 10_000)
         wire.exchange()
     [current] = wire.channel.streams.values()
-    assert not isinstance(current._request.content, BytesIO)
+    assert not isinstance(current.request.content, BytesIO)
     assert spool.files == 1
     wire.client.end_stream(stream)
     wire.exchange()
@@ -907,7 +907,7 @@ def test_fault_35_request_of_another_class() -> None:
             super().gotLength(length)
 
     wire = Wire()
-    wire.channel.requestFactory = Foreign
+    wire.site.requestFactory = Foreign  # type: ignore[assignment]  # as a site may
     wire.begin()
     stream = wire.ask(GET, b"x", end=False)
     assert told[-1] is None
@@ -1016,3 +1016,109 @@ def test_rapid_resets_end_the_connection(by_whom: str) -> None:
     assert ended == RESETS + 2 * RESETS_A_SECOND + 1
     assert wire.goaways()[-1][0] == ErrorCodes.ENHANCE_YOUR_CALM
     assert wire.requests == [] if by_whom == "client" else len(wire.requests) == ended
+
+
+def test_small_response_is_one_write() -> None:
+    """
+    Its head, its data and its end leave together, in two frames.
+    """
+    wire = begun()
+    stream = wire.client.get_next_available_stream_id()
+    wire.client.send_headers(stream, GET, end_stream=True)
+    writes: list[bytes] = []
+    wire.transport.write = writes.append  # type: ignore[method-assign]
+    wire.feed(wire.client.data_to_send())
+    [written] = writes
+    assert [(kind, number) for kind, number, _ in frames(written)] == [(1, stream), (0, stream)]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_client_that_asks_no_more_is_answered(whole: bool) -> None:
+    """
+    Fault 37 over HTTP/2: after a client has shut its sending side down, its whole requests are
+    answered, the others told that it is gone, and the connection closes.
+    """
+    wire = begun(later)
+    stream = wire.ask()
+    if not whole:
+        wire.ask(POST, b"x", end=False)
+    wire.channel.readConnectionLost()
+    wire.channel.readConnectionLost()
+    assert list(wire.channel.streams) == [stream]
+    assert not wire.closed
+    wire.requests[0].write(b"x" * 1000)
+    wire.requests[0].finish()
+    for _ in range(3):
+        wire.clock.advance(0)
+    data = wire.transport.value()
+    assert sum(len(body) for kind, _, body in frames(data) if kind == 0) == 1000
+    assert wire.closed
+
+
+def test_idle_client_that_asks_no_more_is_let_go() -> None:
+    """
+    There is nothing to wait for.
+    """
+    wire = begun()
+    wire.channel.readConnectionLost()
+    assert wire.closed
+
+
+def test_urgent_response_overtakes() -> None:
+    """
+    The field Priority says whose data comes first (RFC 9218).
+    """
+    wire = begun(lambda request: request.uri[1:] * 30_000)
+    for path, priority in [("/a", "u=5"), ("/b", "u=1"), ("/c", "u=5")]:
+        number = wire.client.get_next_available_stream_id()
+        wire.client.send_headers(
+            number, [*GET[:-1], (":path", path), ("priority", priority)], end_stream=True
+        )
+    wire.exchange()
+    order = [event.data[:1] for event in wire.told(DataReceived)]
+    assert order == sorted(order, key=[b"b", b"a", b"c"].index)
+
+
+def test_event_streams_end_early() -> None:
+    """
+    Fault 44: they end in good order when the server goes, and their applications hear of it;
+    other responses are not touched.
+    """
+    lost: list[Failure] = []
+
+    def render(request: Any) -> Any:
+        request.streams_events = request.uri == b"/events"
+        request.notifyFinish().addErrback(lost.append)
+        request.write(b"x")
+        return NOT_DONE_YET
+
+    wire = begun(render)
+    events = wire.ask([*GET[:-1], (":path", "/events")])
+    other = wire.ask()
+    wire.channel.end_streams()
+    wire.channel.end_streams()
+    wire.exchange()
+    assert [event.stream_id for event in wire.told(StreamEnded)] == [events]
+    assert len(lost) == 1
+    assert list(wire.channel.streams) == [other]
+
+
+def test_request_that_was_answered_before_its_end_is_not_run_again() -> None:
+    """
+    A request may answer from its head: what comes after that is dropped, also while the answer
+    itself waits for room.
+    """
+    wire = begun()
+    wire.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    wire.exchange()
+    stream = wire.ask(POST, b"", end=False)
+    request = wire.channel.streams[stream].request
+    request.method, request.uri, request.clientproto = b"POST", b"/", b"HTTP/2"
+    request.write(b"early")
+    request.finish()
+    wire.client.send_data(stream, b"x" * 1000, end_stream=True)
+    wire.exchange()
+    assert wire.requests == []
+    wire.take(stream, 100)
+    assert wire.body(stream) == b"early"
+    assert not wire.told(StreamReset)
