@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import connectionDone
 from zope.interface import implementer
 
+from stickyd.net.peer import has_gone
 from stickyd.net.stream import Stream
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class SocketTransport(Stream):
 
     def _input_ended(self) -> None:
         protocol: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.protocol, None)
-        if protocol is None:
+        # With our sending side shut a half of an end looks as a whole one.
+        if protocol is None or (not self._mute and has_gone(self.socket)):
             self._end(connectionDone)
         else:
             protocol.readConnectionLost()

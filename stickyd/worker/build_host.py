@@ -195,12 +195,12 @@ def offers_http2(settings: Settings) -> bool:
     kind, _ = settings.application or ("", "")
     if not settings.tls or settings.http2 == "off" or kind in _NO_HTTP2:
         return False
-    missing = [name for name in ("h2", "priority") if find_spec(name) is None]
-    if missing and settings.http2 == "on":
+    found = find_spec("h2") is not None
+    if not found and settings.http2 == "on":
         raise SettingError(
-            f"--http2 on needs {missing[0]}, which is not installed: pip install 'stickyd[http2]'"
+            "--http2 on needs h2, which is not installed: pip install 'stickyd[http2]'"
         )
-    return not missing
+    return found
 
 
 def open_access_log(path: str) -> TextIO | None:

@@ -306,3 +306,26 @@ def test_socket_options(drive: Drive, family: str) -> None:
     assert transport.fileno() == server.fileno()
     transport.detach()[0].close()
     client.close()
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_unix_client_that_has_gone_is_no_half(drive: Drive, half: bool) -> None:
+    """
+    Of a UNIX socket it is known whether its other end is closed, or may still read.
+    """
+    server, client, peer = socket_pair("unix")
+    protocol = HalfRecorder()
+    SocketTransport(drive.readiness, server, peer).start(protocol)
+    client.send(b"x")
+    if half:
+        client.shutdown(socket.SHUT_WR)
+    else:
+        client.close()
+    drive.until(lambda: len(protocol.events) > 1)
+    drive.turns()
+    assert protocol.events == ["made", "read lost" if half else "lost"]
+    assert protocol.data == b"x"
+    if half:
+        protocol.transport.loseConnection()  # type: ignore[union-attr]
+        drive.until(lambda: protocol.lost)
+        client.close()

@@ -122,6 +122,7 @@ class HTTP2Connection(Protocol):
         self._begun = begun
         self._conn = StrictConnection(shared.limits) if begun is None else begun.conn
         self._state = _State.OPEN
+        self._input_over = False  # the client has shut its sending side down
         now = shared.clock.seconds()
         self._resets = Allowance(RESETS, RESETS_A_SECOND, now)
         self._idle_frames = Allowance(IDLE_FRAMES, IDLE_FRAMES_A_SECOND, now)
@@ -139,6 +140,7 @@ class HTTP2Connection(Protocol):
             self.shared.clock,
             self._response_sent,
             self._data_sent,
+            self._window_closed,
         )
         self._context = ConnectionContext(self._site, self.came, self.transport, self._output)
         self.transport.registerProducer(self, True)
@@ -186,14 +188,24 @@ class HTTP2Connection(Protocol):
 
     def readConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
         """
-        The client sends no more; what it has asked for is answered.
+        The client sends no more; what it has asked for is answered, as far as there is room.
         """
         if self._closing:
             return
+        self._input_over = True
         for stream in list(self.streams.values()):
             if not stream.whole:
                 self._lose(stream, Failure(ConnectionLost("the request has no end")))
-        self._part()
+            elif self._output.is_blocked(stream.number):
+                self._window_closed(stream.number)
+        if not self._closing:
+            self._part()
+
+    def _window_closed(self, number: int) -> None:
+        if self._input_over:
+            # Nobody will open it again.
+            self._conn.reset_stream(number, ErrorCodes.CANCEL)
+            self._lose(self.streams[number], Failure(ConnectionLost("the window is closed")))
 
     def writeConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
         """

@@ -50,17 +50,20 @@ class HTTP2Output:
         clock: IReactorTime,
         response_sent: Callable[[int], object],
         data_sent: Callable[[], object],
+        window_closed: Callable[[int], object],
     ) -> None:
         """
         :param transport: a :class:`TlsTransport` or a plain one.
         :param response_sent: called with a stream whose whole response was sent.
         :param data_sent: called for each frame of data.
+        :param window_closed: called with a stream that has data, and no room for it.
         """
         self._conn = conn
         self._transport = transport
         self._clock = clock
         self._response_sent = response_sent
         self._data_sent = data_sent
+        self._window_closed = window_closed
         self._queues: dict[int, ResponseQueue] = {}
         self._schedule = Schedule()
         self._corked = False
@@ -134,14 +137,24 @@ class HTTP2Output:
         Go on with a stream whose window has become wider; with all, if it is 0.
         """
         for each in [number] if number else list(self._queues):
-            if self._queues.get(each):
+            if each in self._queues:
                 self._go_on(each)
+
+    def is_blocked(self, number: int) -> bool:
+        """
+        Whether a stream has data, and no room for it.
+        """
+        return self._queues[number].size > 0 and self._conn.local_flow_control_window(number) <= 0
 
     def _go_on(self, number: int) -> None:
         queue = self._queues[number]
-        if queue and (not queue.size or self._conn.local_flow_control_window(number) > 0):
+        if not queue:
+            return
+        if not queue.size or self._conn.local_flow_control_window(number) > 0:
             self._schedule.ready(number)
             self.send_soon()
+        else:
+            self._window_closed(number)
 
     # Sending.
 
@@ -196,8 +209,11 @@ class HTTP2Output:
             self.forget(number)
             self._response_sent(number)
             return
-        if not queue.size or len(data) >= window:
+        if not queue.size:
             self._schedule.block(number)
+        elif len(data) >= window:
+            self._schedule.block(number)
+            self._window_closed(number)
         if queue.drained is not None and queue.size <= LOW_WATER_BYTES:
             queue.drained()
 

@@ -1055,6 +1055,29 @@ def test_client_that_asks_no_more_is_answered(whole: bool) -> None:
     assert wire.closed
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_client_that_asks_no_more_opens_no_window(when: str) -> None:
+    """
+    A response that does not fit into the windows of such a client will never be whole: it is
+    given up, and the connection closes.
+    """
+    wire = begun(later)
+    wire.ask()
+    lost: list[Failure] = []
+    wire.requests[0].notifyFinish().addErrback(lost.append)
+    if when == "before":
+        wire.requests[0].write(b"x" * 100_000)
+        wire.exchange()
+    wire.channel.readConnectionLost()
+    if when == "after":
+        assert not wire.transport.disconnecting
+        wire.requests[0].write(b"x" * 100_000)
+    for _ in range(5):
+        wire.clock.advance(0)
+    assert len(lost) == 1
+    assert wire.closed
+
+
 def test_idle_client_that_asks_no_more_is_let_go() -> None:
     """
     There is nothing to wait for.

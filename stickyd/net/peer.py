@@ -1,0 +1,27 @@
+"""
+What can be known of the other end of a socket.
+"""
+
+from __future__ import annotations
+
+import select
+from socket import AF_UNIX
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socket import socket
+
+
+def has_gone(sock: socket) -> bool:
+    """
+    Tell whether the other end of a socket that has come to the end of its input is closed, and
+    not only its sending side.
+
+    Of TCP nobody can tell before something is written; a UNIX socket, such as the end of a
+    tunnel, hangs up.
+    """
+    if sock.family != AF_UNIX:
+        return False
+    poll = select.poll()
+    poll.register(sock, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))
