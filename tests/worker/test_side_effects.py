@@ -20,7 +20,7 @@ BEGIN = """
 from stickyd.worker.__main__ import install_reactor, prepare
 install_reactor({reactor!r})
 import stickyd.worker.server, stickyd.serve.asgi.host, stickyd.serve.wsgi.host
-import stickyd.serve.protocol, stickyd.serve.tls.server, stickyd.serve.http2.channel
+import stickyd.serve.protocol, stickyd.serve.tls.server, stickyd.serve.http2.connection
 prepare()
 """
 
