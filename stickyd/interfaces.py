@@ -422,6 +422,12 @@ class IHost(Interface):
             deadline of its own.
         """
 
+    def end_streams() -> None:
+        """
+        End what does not end by itself, and tell the application: event streams, whose
+        clients come again, and WebSockets.  Called while draining, more than once.
+        """
+
     def abort() -> None:
         """
         Close every connection now, whatever it is doing.

@@ -250,6 +250,7 @@ class FakeHost:
         self.released: list[tuple[Goes, Give]] = []
         self.adopted: list[tuple[socket, IAddress, Handoff]] = []
         self.drained: Deferred[None] = Deferred()
+        self.streams_ended = 0  # how often
         self.aborted = False
         self.stopped = False
 
@@ -267,6 +268,9 @@ class FakeHost:
     def release(self, goes: Goes, give: Give) -> Deferred[None]:
         self.released.append((goes, give))
         return succeed(None)
+
+    def end_streams(self) -> None:
+        self.streams_ended += 1
 
     def close(self) -> None:
         """

@@ -91,6 +91,8 @@ class Stream(ABC):
         (the rest of a request's body): the input is then read and dropped, until the
         output is written and for a while after it, for the client to get its response and
         not a reset.
+    :ivar stall_seconds: a client that takes nothing of the output for so long is cut off; never,
+        if it is :obj:`None`.
     """
 
     _log = Logger()
@@ -102,6 +104,9 @@ class Stream(ABC):
     disconnecting = False
     disconnected = False
     lingering = False
+    stall_seconds: float | None = None
+    _stall: Any = None  # the timer of the loop for that
+    _took_some = False
     _doomed = False  # _end() will be called
     _ended = False  # the client has sent EOF
     _scheduled = False  # _turn() will be called
@@ -330,6 +335,7 @@ class Stream(ABC):
         """
         Offer the output to the kernel, once, and watch for more room if it is needed.
         """
+        size_bytes = self._output.size_bytes
         try:
             sent_all = self._output.send()
         except OSError as error:
@@ -339,6 +345,9 @@ class Stream(ABC):
             if not self._writing:
                 self._writing = True
                 self._readiness.add_writer(self._descriptor, self._writable)
+                self._await_taking()
+            elif self._output.size_bytes < size_bytes:
+                self._took_some = True
         elif self._writing:
             self._stop_writing()
 
@@ -355,6 +364,21 @@ class Stream(ABC):
         if self._writing:
             self._writing = False
             self._readiness.remove_writer(self._descriptor)
+            if self._stall is not None:
+                self._stall.cancel()
+                self._stall = None
+
+    def _await_taking(self) -> None:
+        self._took_some = False
+        if self.stall_seconds is not None:
+            self._stall = self._readiness.call_later(self.stall_seconds, self._look_at_taking)
+
+    def _look_at_taking(self) -> None:
+        self._stall = None
+        if self._took_some:
+            self._await_taking()
+        else:
+            self._abort()
 
     def _discard_output(self) -> None:
         self._stop_writing()

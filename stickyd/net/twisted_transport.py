@@ -133,6 +133,9 @@ class SocketTransport(Stream):
         self.producerPaused = False
         self._expect_empty(not self.streamingProducer)
         self._call_once_a_turn(self.producer.resumeProducing)
+        if self.producer is None and self._attention:
+            # It is done, and has closed the connection.
+            self._schedule()
 
     # We as a producer.
 

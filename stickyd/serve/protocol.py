@@ -184,6 +184,11 @@ class ProtocolHost:
         self._look()
         return drained
 
+    def end_streams(self) -> None:
+        """
+        Which connections end by themselves, only their protocols know.
+        """
+
     def abort(self) -> None:
         """
         Reset every connection.

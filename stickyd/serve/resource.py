@@ -261,6 +261,14 @@ class ResourceHost:
         self._look()
         return drained
 
+    def end_streams(self) -> None:
+        """
+        End event streams, and WebSockets with the code of :meth:`abort`; see :class:`IHost`.
+        """
+        for channel in list(self._channels):
+            if not channel.say_goodbye(SERVICE_RESTART) and hasattr(channel, "end_streams"):
+                channel.end_streams()
+
     def abort(self) -> None:
         """
         Reset every connection, but tell WebSockets before: 1012, *service restart* (RFC

@@ -212,6 +212,9 @@ class Settings:
         "How long a worker may take to get ready.")
     stop_timeout: float = seconds(30.0, group=LIFETIME, help=
         "How long requests under way may take to finish at a stop.")
+    stream_timeout: float = seconds(3.0, group=LIFETIME, help=
+        "How long event streams and WebSockets may go on at a stop, of --stop-timeout, until they"
+        " are ended and their application is told.")
     drain_timeout: float = seconds(300.0, group=LIFETIME, help=
         "How long a relieved worker may take for streams that cannot be handed over.")
     max_leaving: int = whole(2, least=1, group=LIFETIME, help=

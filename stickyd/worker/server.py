@@ -24,6 +24,7 @@ from stickyd.worker.accepting import Listening
 from stickyd.worker.build_host import build_host, open_access_log
 from stickyd.worker.capacity import Capacity
 from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
+from stickyd.worker.farewell import Farewell
 from stickyd.worker.give_away import Retirement
 from stickyd.worker.handoffs import Handoffs, adopt
 from stickyd.worker.outbox import Outbox
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IDelayedCall
 
     from stickyd.settings import Settings
 
@@ -75,7 +75,6 @@ class Serving:
         """
         self._reactor = reactor
         self._settings = settings
-        self._overdue: IDelayedCall | None = None
         self.sessions = session_registry(settings, reactor)
         self._access_log = open_access_log(settings.access_log)
         self.places = SlotMap(slot, settings.placement)
@@ -101,6 +100,9 @@ class Serving:
             self._access_log,
             self._rehoming.route if self._rehoming.needed else None,
             self._stickiness,
+        )
+        self._farewell = Farewell(
+            reactor, self.host, settings.stop_timeout, settings.stream_timeout
         )
         self.retirement = Retirement(
             self.host, self.sessions, self._outbox, send_sessions, self.places
@@ -207,11 +209,10 @@ class Serving:
         self._capacity.close()
         # The others stop too, or do without us.
         self._rehoming.pause()
-        overdue = self._overdue = self._reactor.callLater(patience, self.host.abort)
+        self._farewell.begin(patience)
 
         def drained(_: object) -> Deferred[None]:
-            if overdue.active():
-                overdue.cancel()
+            self._farewell.stop()
             settled = self.retirement.settled()
             # The primary may be dead, or stuck, and never take what we would give it.
             settled.addTimeout(LAST_SECONDS, self._reactor)
@@ -230,11 +231,7 @@ class Serving:
         """
         Shorten the time that :meth:`finish` gave, if it is longer than ``patience``.
         """
-        overdue = self._overdue
-        if overdue is None or not overdue.active():
-            return
-        if overdue.getTime() > self._reactor.seconds() + patience:
-            overdue.reset(patience)
+        self._farewell.shorten(patience)
 
 
 def session_registry(settings: Settings, reactor: Any) -> SessionRegistry:

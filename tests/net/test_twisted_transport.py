@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from stickyd.net.twisted_transport import SocketTransport
@@ -329,3 +330,32 @@ def test_unix_client_that_has_gone_is_no_half(drive: Drive, half: bool) -> None:
         protocol.transport.loseConnection()  # type: ignore[union-attr]
         drive.until(lambda: protocol.lost)
         client.close()
+
+
+def test_producer_that_closes_when_it_is_resumed(drive: Drive) -> None:
+    """
+    A producer that has nothing more to write when all is written, and closes, is heard.
+    """
+    server, client, peer = socket_pair()
+    protocol = Recorder()
+    transport = SocketTransport(drive.readiness, server, peer)
+    transport.start(protocol)
+
+    @implementer(IPushProducer)
+    class Closing:
+        def pauseProducing(self) -> None:
+            pass
+
+        def resumeProducing(self) -> None:
+            transport.unregisterProducer()
+            transport.loseConnection()
+
+        def stopProducing(self) -> None:
+            pass
+
+    transport.registerProducer(Closing(), True)
+    answer = bytes(5_000_000)
+    transport.write(answer)
+    assert receive(drive, client, EVERYTHING) == answer
+    drive.until(lambda: protocol.lost)
+    client.close()

@@ -11,6 +11,7 @@ import asyncio
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
 #: Seconds that clients get to take the WebSocket close frame, and applications to notice
 #: that their clients are gone, before they are cut off.
 FAREWELL_SECONDS = 0.25
+
+#: Seconds that an application gets to end a response that we have ended for the client.
+HEARING_SECONDS = 1.0
 
 #: What uvicorn asks a transport for, to see whether the client speaks TLS.
 _SECURE = {"sslcontext": True}
@@ -104,6 +108,7 @@ class AsgiHost:
         self._departing: set[HttpProtocol] = set()
         self._released: list[Deferred[None]] = []
         self._draining = False
+        self._bidden: WeakSet[Any] = WeakSet()  # WebSockets that were told to close
         self._given_up = False
         self._clock: asyncio.TimerHandle | None = None
 
@@ -152,17 +157,21 @@ class AsgiHost:
             tls = self._tls.accept(
                 lambda _: handshake, None if self._context.route is None else self._open_tunnel
             )
-            SocketTransport(readiness, sock, peer, handoff.unread).start(tls)
+            plain = SocketTransport(readiness, sock, peer, handoff.unread)
+            plain.stall_seconds = self._context.limits.stall
+            plain.start(tls)
             return
         protocol = self._make_protocol(handoff)
-        LoopTransport(
+        transport = LoopTransport(
             readiness,
             sock,
             peer,
             handoff.unread,
             local_address(handoff),
             _SECURE if handoff.flags & Flag.HTTPS else None,
-        ).start(protocol)
+        )
+        transport.stall_seconds = self._context.limits.stall
+        transport.start(protocol)
         protocol.await_first_request()
 
     def _make_protocol(self, handoff: Handoff) -> HttpProtocol:
@@ -239,6 +248,28 @@ class AsgiHost:
         self._look()
         return drained
 
+    def end_streams(self) -> None:
+        """
+        End event streams, and WebSockets as :meth:`abort` does; see :class:`IHost`.  The
+        application gets ``http.disconnect`` or ``websocket.disconnect``, and a call that has
+        not ended a moment after ``http.disconnect`` is cancelled.
+        """
+        for connection in list(self._connections):
+            if isinstance(connection, HttpProtocol):
+                ended = connection.end_streams()
+                if ended is not None:
+                    self._loop.call_later(HEARING_SECONDS, ended.cancel)
+            elif connection not in self._bidden:
+                self._bidden.add(connection)
+                self._bid_farewell(connection)
+
+    def _bid_farewell(self, websocket: Any) -> None:
+        try:
+            websocket.shutdown()
+        except Exception:  # noqa: BLE001 - one connection's state is not the others'
+            self._log.failure("A WebSocket could not be closed in good order.")
+            websocket.transport.abort()
+
     def abort(self) -> None:
         """
         Close every connection; WebSockets with the code 1012, *service restart* (RFC 6455,
@@ -252,12 +283,8 @@ class AsgiHost:
         for connection in list(self._connections):
             if isinstance(connection, HttpProtocol):
                 connection.transport.abort()
-                continue
-            try:
-                connection.shutdown()
-            except Exception:  # noqa: BLE001 - one connection's state is not the others'
-                self._log.failure("A WebSocket could not be closed in good order.")
-                connection.transport.abort()
+            else:
+                self._bid_farewell(connection)
         self._loop.call_later(FAREWELL_SECONDS, self._cut_off)
 
     def _cut_off(self) -> None:

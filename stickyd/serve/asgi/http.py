@@ -32,15 +32,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from zope.interface import implementer
 
 from stickyd.handoff.frame import say_secure
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
+from stickyd.serve.asgi.cycle import Cycle
 from stickyd.serve.asgi.deadline import Deadline
 from stickyd.serve.asgi.flow import Flow
+from stickyd.serve.http.half_close import HalfClosed
 from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve_target
 from stickyd.serve.http.reader import Reader
 
@@ -86,13 +87,14 @@ class HttpProtocol(asyncio.Protocol):
 
     transport: Any
     flow: Flow
-    cycle: RequestResponseCycle | None = None
+    cycle: Cycle | None = None
 
     _unsent_bytes = 0  # when the deadline for taking some of it was set
     _head_awaited = False  # the deadline is that of a head that has begun
     _finishing = False  # the next response is the last
     _refused = False  # nothing is read any more
     _over = False  # the connection has ended, was given away or is a WebSocket
+    _half_closed: HalfClosed | None = None  # the client has shut its side while it waits
     _settling = False  # _settle() will be called
     _departure: Callable[[HttpProtocol], object] | None = None
     _take: Take | None = None
@@ -139,6 +141,24 @@ class HttpProtocol(asyncio.Protocol):
             self._reader.feed(data)
             self._advance()
 
+    def eof_received(self) -> bool:
+        """
+        Called when the client will send no more: what it has asked for whole is answered
+        (RFC 9112, 9.6), then the connection is closed.
+
+        :return: whether it stays open.
+        """
+        if self._reader.in_body:
+            return False  # It will never be whole.
+        cycle = self.cycle
+        if cycle is None or not self._answering:
+            return self._leaving
+        cycle.probe()
+        self._half_closed = HalfClosed(
+            self._context.loop.call_later, self.transport, self.transport.abort
+        )
+        return True
+
     def pause_writing(self) -> None:
         """
         Called by the transport when it holds too much.
@@ -173,6 +193,8 @@ class HttpProtocol(asyncio.Protocol):
         self._over = True
         self._context.state.connections.discard(self)
         self._deadline.stop()
+        if self._half_closed is not None:
+            self._half_closed.stop()
 
     # Requests, one after the other.
 
@@ -259,7 +281,7 @@ class HttpProtocol(asyncio.Protocol):
         text = path.decode("ascii")
         root = context.config.root_path
         first = self.cycle is None
-        self.cycle = cycle = RequestResponseCycle(
+        self.cycle = cycle = Cycle(
             scope={
                 "type": "http",
                 "asgi": {"version": context.config.asgi_version, "spec_version": "2.3"},
@@ -299,7 +321,7 @@ class HttpProtocol(asyncio.Protocol):
             self.flow.pause_reading()
             context.loop.call_soon(self._watch_client)
 
-    def _run(self, cycle: RequestResponseCycle) -> None:
+    def _run(self, cycle: Cycle) -> None:
         state, limit = self._context.state, self._context.config.limit_concurrency
         application: Any = self._context.config.loaded_app
         if limit is not None and (len(state.connections) >= limit or len(state.tasks) >= limit):
@@ -308,6 +330,7 @@ class HttpProtocol(asyncio.Protocol):
         task = self._context.variables.run(
             self._context.loop.create_task, cycle.run_asgi(application)
         )
+        cycle.task = task
         state.tasks.add(task)
         task.add_done_callback(state.tasks.discard)
 
@@ -356,6 +379,8 @@ class HttpProtocol(asyncio.Protocol):
             self._advance()
         else:
             self._watch()
+        if self._half_closed is not None and not (self._answering or self._leaving):
+            self.transport.close()
 
     def _become_websocket(self, target: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
         """
@@ -565,6 +590,18 @@ class HttpProtocol(asyncio.Protocol):
             self._deadline.expect(self._context.limits.first)
         else:
             self.transport.close()
+
+    def end_streams(self) -> Cycle | None:
+        """
+        End the response under way if it is an event stream, whose client comes again.
+
+        :return: whose application is told so.
+        """
+        cycle = self.cycle
+        if cycle is None or not self._answering or not cycle.streams_events:
+            return None
+        cycle.end()
+        return cycle
 
     def finish_soon(self) -> None:
         """

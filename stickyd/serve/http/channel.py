@@ -11,8 +11,9 @@ connection between two requests can be given away with it.  The states stand in
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IHalfCloseableProtocol,
@@ -21,6 +22,7 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITransport,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyd.handoff.frame import Flag
@@ -28,9 +30,6 @@ from stickyd.interfaces import IDetachable
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.holding import Holding
 from stickyd.serve.http.outgoing import BODY, BUSY, CLOSING, HEAD, LEAVING, PASSING
-
-if TYPE_CHECKING:
-    from twisted.python.failure import Failure
 
 
 @implementer(
@@ -214,6 +213,27 @@ class HTTPChannel(Holding):
         except Exception:  # noqa: BLE001 - wsproto refuses to say it twice
             return False
         return True
+
+    def end_streams(self) -> None:
+        """
+        End the response under way if it is an event stream: its application is told that the
+        client is gone, the client that the stream is over.
+        """
+        request = self._request
+        if self._state not in (BODY, BUSY) or not getattr(request, "streams_events", False):
+            return
+        producer = self._producer
+        self.unregisterProducer()
+        if request.chunked:
+            self.write(b"0\r\n\r\n")
+        self._request = None
+        if self._state == BODY:
+            self._linger()
+        else:
+            self.loseConnection()
+        if producer is not None:
+            producer.stopProducing()
+        request.connectionLost(Failure(ConnectionDone("The server stops.")))
 
     def _pass_on_later(self) -> None:
         if self._state == PASSING:

@@ -8,12 +8,18 @@ a reset.  So it gets some that any response would begin with, and is looked at f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    class Call(Protocol):
+        """
+        A call that will be made: asyncio's or Twisted's.
+        """
+
+        def cancel(self) -> object: ...
+
 
 #: When the connection is looked at: on its own machine, in its house, on another continent;
 #: then as often as the last one says.
@@ -25,16 +31,22 @@ class HalfClosed:
     Looks after one connection.
     """
 
-    def __init__(self, clock: IReactorTime, transport: Any, left: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], Call],
+        transport: Any,
+        left: Callable[[], object],
+    ) -> None:
         """
+        :param call_later: the loop's.
         :param transport: the connection's, which got some data just now.
         :param left: called once if the client has left.
         """
-        self._clock = clock
+        self._call_later = call_later
         self._left = left
         self._is_broken: Callable[[], bool] = getattr(transport, "is_broken", bool)
         self._delays = iter(LOOK_SECONDS)
-        self._call: IDelayedCall | None = clock.callLater(next(self._delays), self._look)
+        self._call: Call | None = call_later(next(self._delays), self._look)
 
     def _look(self) -> None:
         self._call = None
@@ -42,7 +54,7 @@ class HalfClosed:
             self._left()
         else:
             delay = next(self._delays, LOOK_SECONDS[-1])
-            self._call = self._clock.callLater(delay, self._look)
+            self._call = self._call_later(delay, self._look)
 
     def stop(self) -> None:
         """

@@ -194,7 +194,9 @@ class Incoming(Reading):
                 self.write = self._write_rest  # type: ignore[method-assign]
             elif request.chunked and self._unsent() == 0:
                 self.write(b"0")  # the size of the next chunk may begin so
-            self._half_closed = HalfClosed(self.shared.clock, self._transport, self.abortConnection)
+            self._half_closed = HalfClosed(
+                self.shared.clock.callLater, self._transport, self.abortConnection
+            )
 
     def _write_rest(self, data: bytes) -> None:
         """

@@ -19,6 +19,7 @@ from twisted.web.http import NO_BODY_CODES, OK, RESPONSES, Request, parse_qs
 from twisted.web.http_headers import Headers
 from typing_extensions import override
 
+from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.forms import is_form, read_form
 from stickyd.serve.http.head import HTTP_1_1, RequestError
 from stickyd.serve.http.lazy import Lazy
@@ -246,6 +247,19 @@ class LeanRequest(Request):
             channel.refuse(error)
         else:
             channel._respondToBadRequestAndDisconnect()
+
+    @property
+    def streams_events(self) -> bool:
+        """
+        Whether the response has begun and is an event stream, which does not end by itself.
+        """
+        if not self.startedWriting or self.finished:
+            return False
+        if "responseHeaders" in self.__dict__:
+            kinds = self.responseHeaders.getRawHeaders(b"content-type", [b""])
+        else:
+            kinds = [(self._simple or {}).get(b"Content-Type", b"")]
+        return is_event_stream(kinds[-1])
 
     # Called by the application
 

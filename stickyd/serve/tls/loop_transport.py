@@ -141,6 +141,12 @@ class TlsLoopTransport(asyncio.Transport):
     def lingering(self, lingering: bool) -> None:
         self._tls.lingering = lingering
 
+    def is_broken(self) -> bool:
+        """
+        Tell whether the client has reset the connection.
+        """
+        return bool(self._tls.transport.is_broken())
+
     def divert(self) -> socket:
         """
         Give the plain text of the connection away; see

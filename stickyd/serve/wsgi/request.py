@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
+from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.head import HTTP_1_1, RequestError
 from stickyd.serve.wsgi.body import Body
 from stickyd.serve.wsgi.call import BROKEN, LAST, MORE, ApplicationCall
@@ -68,6 +69,7 @@ class WsgiRequest:
     _put_bytes = 0  # only the application's thread changes it
     _taken_bytes = 0  # only the loop does
     _room: Any = None  # the lock on which the thread waits
+    _response_head: ResponseHead | None = None  # once it is written
 
     def __init__(self, channel: Any, backend: Backend) -> None:
         self.channel: Any = channel
@@ -404,6 +406,7 @@ class WsgiRequest:
         :return: what is to be written before the body.
         """
         self.startedWriting = True
+        self._response_head = head
         self.code = head.status
         self._silent = silent = head.bodiless or self.method == b"HEAD"
         channel = self.channel
@@ -493,6 +496,14 @@ class WsgiRequest:
             room.release()
 
     # For the access log.
+
+    @property
+    def streams_events(self) -> bool:
+        """
+        Whether the response has begun and is an event stream, which does not end by itself.
+        """
+        fields = () if self._response_head is None else self._response_head.fields
+        return any(name.lower() == b"content-type" and is_event_stream(v) for name, v in fields)
 
     def getClientAddress(self) -> Any:  # noqa: N802 - Twisted's name
         """

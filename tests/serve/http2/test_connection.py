@@ -1110,7 +1110,8 @@ def test_event_streams_end_early() -> None:
     lost: list[Failure] = []
 
     def render(request: Any) -> Any:
-        request.streams_events = request.uri == b"/events"
+        if request.uri == b"/events":
+            request.setHeader(b"content-type", b"text/event-stream")
         request.notifyFinish().addErrback(lost.append)
         request.write(b"x")
         return NOT_DONE_YET
