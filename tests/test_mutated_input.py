@@ -108,8 +108,7 @@ def as_worker(data: bytes) -> Head | None:
     """
     Read a head as the worker does.
     """
-    limits = HTTPLimits()
-    reader = Reader(limits, FieldBlocks(limits).parse)
+    reader = Reader(FieldBlocks(HTTPLimits()))
     reader.feed(data)
     try:
         return reader.head if reader.read_head() else None

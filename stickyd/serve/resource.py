@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
-    from stickyd.serve.http.channel import HTTPChannel
+    from stickyd.serve.http.connection import HTTPChannel
     from stickyd.serve.http.context import Route
     from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http2.arrival import HTTP2Arrival

@@ -41,7 +41,7 @@ def ours(pieces: Iterable[bytes]) -> tuple[list[Found], int]:
     :return: method, target and body of each request that is whole; and the status of the
         refusal that ended it, or 0.
     """
-    reader = Reader(LIMITS, FieldBlocks(LIMITS).parse)
+    reader = Reader(FieldBlocks(LIMITS))
     found: list[Found] = []
     body = b""
     try:
@@ -56,7 +56,7 @@ def ours(pieces: Iterable[bytes]) -> tuple[list[Found], int]:
                     body += reader.read_body()
                     if reader.in_body:
                         break
-                found.append((reader.method, reader.target, body))
+                found.append((*reader.line[:2], body))
     except RequestError as refusal:
         return found, refusal.status
     return found, 0

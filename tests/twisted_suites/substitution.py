@@ -73,7 +73,7 @@ class SuiteChannel(HTTPChannel):
 
     @property
     def _requestProducer(self) -> Any:  # noqa: N802 - Twisted's name
-        return self._producer
+        return self._output.producer
 
     @override
     def connectionMade(self) -> None:
@@ -92,7 +92,10 @@ class SuiteChannel(HTTPChannel):
             body=wait,
             host_required=False,
         )
-        self.shared = SuiteShared(clock, limits)
+        # The knobs were turned after it was made.
+        transport = self._link.transport
+        super().__init__(SuiteShared(clock, limits))
+        self.transport = transport
         super().connectionMade()
 
     @override

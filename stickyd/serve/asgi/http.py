@@ -1,7 +1,7 @@
 """
 HTTP/1.1 for ASGI applications: our reader, and uvicorn's request and response.
 
-Theory of operation.  As for resources (:mod:`stickyd.serve.http.channel`) there is one
+Theory of operation.  As for resources (:mod:`stickyd.serve.http.connection`) there is one
 request at a time: the next head is read when the answer before it is complete and its body
 has come.  So what was not consumed is known to the byte, and a connection between two
 requests can be given away with it.
@@ -42,7 +42,7 @@ from stickyd.serve.asgi.cycle import Cycle
 from stickyd.serve.asgi.deadline import Deadline
 from stickyd.serve.asgi.flow import Flow
 from stickyd.serve.http.half_close import HalfClosed
-from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve_target
+from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve
 from stickyd.serve.http.reader import Reader
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class HttpProtocol(asyncio.Protocol):
         """
         self.came = handoff
         self._context = context
-        self._reader = Reader(context.limits, context.blocks.parse)
+        self._reader = Reader(context.blocks)
         self._deadline = Deadline(context.loop, self._expire)
 
     # Called by the transport.
@@ -253,14 +253,12 @@ class HttpProtocol(asyncio.Protocol):
                 return False
         fields = reader.fields
         assert fields is not None
-        target = reader.target
+        method, target, _ = reader.line
         if target[0] != 47:  # a slash
-            target, authority = resolve_target(reader.method, target)
-            if authority is not None:
-                fields = fields.with_host(authority)
+            target, fields = resolve(method, target, fields)
         if (
             fields.offers == (b"websocket",)
-            and reader.method == b"GET"
+            and method == b"GET"
             and not reader.in_body
             and context.config.ws_protocol_class is not None
         ):
@@ -276,7 +274,8 @@ class HttpProtocol(asyncio.Protocol):
         Have the application called.
         """
         reader, context = self._reader, self._context
-        modern = reader.version is HTTP_1_1
+        method, _, version = reader.line
+        modern = version is HTTP_1_1
         path, _, query = target.partition(b"#")[0].partition(b"?")
         text = path.decode("ascii")
         root = context.config.root_path
@@ -293,7 +292,7 @@ class HttpProtocol(asyncio.Protocol):
                 # A list of its own, as the application may change it.
                 "headers": list(pairs),
                 "state": context.app_state.copy(),
-                "method": reader.method.decode("ascii"),
+                "method": method.decode("ascii"),
                 "path": root + (unquote(text) if "%" in text else text),
                 "raw_path": root.encode("ascii") + path,
                 "query_string": query,

@@ -4,7 +4,7 @@ HTTP/1.1 for Twisted resources, on llhttp.
 
 from stickyd.affinity.peek.http1 import Head
 from stickyd.serve.access_log import AccessLog
-from stickyd.serve.http.channel import HTTPChannel
+from stickyd.serve.http.connection import HTTPChannel
 from stickyd.serve.http.context import Shared
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.limits import HTTPLimits

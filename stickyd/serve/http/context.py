@@ -43,7 +43,7 @@ class Shared:
         called with the socket, which it closes from then on, and with the bytes from the
         start of that request's head.
     :ivar spool: where the bodies of requests grow.
-    :ivar field_block: see :meth:`stickyd.serve.http.head.FieldBlocks.parse`.
+    :ivar blocks: parses the fields of heads, or remembers how.
     :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
     :ivar reception: what is done to requests and responses so that clients find back to
         this worker, or :obj:`None`.
@@ -69,7 +69,7 @@ class Shared:
         self.server = server
         self._wall_clock = wall_clock
         self._second = -1
-        self.field_block = FieldBlocks(self.limits).parse
+        self.blocks = FieldBlocks(self.limits)
         self._date = b""
         self._common = b""
         self._success = b""

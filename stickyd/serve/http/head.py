@@ -198,10 +198,12 @@ class FieldBlocks:
     """
     Remembers how field blocks were parsed: a client that comes on a new connection for each
     request sends the same bytes as before.
+
+    :ivar limits: the bounds of requests.
     """
 
     def __init__(self, limits: HTTPLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._blocks: dict[bytes, FieldBlock] = {}
 
     def parse(self, raw: bytes, version: bytes) -> FieldBlock:
@@ -213,7 +215,7 @@ class FieldBlocks:
         blocks = self._blocks
         block = blocks.get(raw)
         if block is None or block.version is not version:
-            block = FieldBlock(raw, version, self._limits)
+            block = FieldBlock(raw, version, self.limits)
             if len(raw) <= REMEMBERED_BYTES:
                 if len(blocks) >= REMEMBERED_BLOCKS:
                     blocks.clear()
@@ -258,6 +260,17 @@ def parse_request_line(line: bytes, limits: HTTPLimits) -> tuple[bytes, bytes, b
     if not is_target(target):
         raise RequestError(400, "malformed target")
     return method, target, version
+
+
+def resolve(method: bytes, target: bytes, fields: FieldBlock) -> tuple[bytes, FieldBlock]:
+    """
+    Give a target that does not begin with a slash as one in origin form (or ``*``), and the
+    fields with its authority, which counts more than their ``Host``.
+
+    :raise RequestError: if its form is unknown, or not for this method.
+    """
+    target, authority = resolve_target(method, target)
+    return target, fields if authority is None else fields.with_host(authority)
 
 
 def resolve_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:

@@ -33,12 +33,7 @@ from stickyd.serve.http.head import CHUNKED, HTTP_1_1, RequestError, parse_reque
 from stickyd.serve.http.objections import first_objection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stickyd.serve.http.head import FieldBlock
-    from stickyd.serve.http.limits import HTTPLimits
-
-    Parse = Callable[[bytes, bytes], FieldBlock]
+    from stickyd.serve.http.head import FieldBlock, FieldBlocks
 
 
 class Reader:
@@ -47,59 +42,41 @@ class Reader:
 
     It is of no use any more once it has raised a :class:`RequestError`.
 
-    :ivar method: of the last head, as sent.
-    :ivar target: the request target, as sent.
-    :ivar version: :data:`HTTP_1_0` or :data:`HTTP_1_1` itself.
-    :ivar fields: the fields, and what they say about the connection.
+    :ivar line: method and target of the last head, as sent; and the version, which is
+        :data:`HTTP_1_0` or :data:`HTTP_1_1` itself.
+    :ivar fields: its fields, and what they say about the connection.
     :ivar in_body: whether more of a body must come, or be taken.
+    :ivar dry: whether all that was fed was taken.
     """
 
-    __slots__ = (
-        "_data",
-        "_decoder",
-        "_head_start",
-        "_left",
-        "_limits",
-        "_parse",
-        "_position",
-        "_scanned",
-        "_skipped",
-        "fields",
-        "in_body",
-        "method",
-        "target",
-        "version",
-    )
+    line: tuple[bytes, bytes, bytes] = (b"", b"", HTTP_1_1)
+    fields: FieldBlock | None = None
+    in_body = False
+    dry = True
 
-    def __init__(self, limits: HTTPLimits, parse: Parse) -> None:
+    _data = b""
+    _position = 0  # what is before it was taken
+    _head_start = 0
+    _scanned = 0  # how far behind the position the end of the head was looked for
+    _skipped = False  # an empty line before the request line
+    _left = 0  # of the body's length
+    _decoder: ChunkedDecoder | None = None
+
+    def __init__(self, blocks: FieldBlocks) -> None:
         """
-        :param parse: makes a field block of its bytes and its version, as
-            :meth:`stickyd.serve.http.head.FieldBlocks.parse` does.
+        :param blocks: parses fields; its limits are those of requests.
         """
-        self._limits = limits
-        self._parse = parse
-        self._data = b""
-        self._position = 0  # what is before it was taken
-        self._head_start = 0
-        self._scanned = 0  # how far behind the position the end of the head was looked for
-        self._skipped = False  # an empty line before the request line
-        self._left = 0  # of the body's length
-        self._decoder: ChunkedDecoder | None = None
-        self.method = b""
-        self.target = b""
-        self.version = HTTP_1_1
-        self.fields: FieldBlock | None = None
-        self.in_body = False
+        self._blocks = blocks
 
     def feed(self, data: bytes) -> None:
         """
         Add what has come.
         """
-        position = self._position
-        if position == len(self._data):
+        if self.dry:
             self._data = data
+            self.dry = not data
         else:
-            self._data = self._data[position:] + data
+            self._data = self._data[self._position :] + data
         self._position = 0
 
     @property
@@ -115,7 +92,8 @@ class Reader:
         The last head, as routers want it.
         """
         assert self.fields is not None
-        return Head(self.method, self.target, self.fields.pairs)
+        method, target, _ = self.line
+        return Head(method, target, self.fields.pairs)
 
     def read_head(self) -> bool:
         """
@@ -133,25 +111,28 @@ class Reader:
                 raise RequestError(400, "empty lines instead of a request")
             self._skipped = True
             self._position = start + 2
+            self.dry = len(data) == start + 2
             self._scanned = 0
-            return self.read_head()
+            return not self.dry and self.read_head()
         if end < 4:
-            if len(data) > start:
+            if not self.dry:
                 self._check_part(start)
             return False
-        limits = self._limits
+        limits = self._blocks.limits
         try:
-            method, target, version = parse_request_line(data[start:line_end], limits)
+            line = parse_request_line(data[start:line_end], limits)
             if end - start > limits.head_bytes:
                 raise RequestError(431, "head too large")
             raw = data[line_end + 2 : end]
             fields = self.fields
-            if fields is None or raw != fields.raw or version is not fields.version:
-                self.fields = fields = self._parse(raw, version)
+            if fields is None or raw != fields.raw or line[2] is not fields.version:
+                self.fields = fields = self._blocks.parse(raw, line[2])
         except RequestError as error:
             raise first_objection(data[start:end], limits) or error from None
-        self.method, self.target, self.version = method, target, version
-        self._head_start, self._position = start, end
+        self.line = line
+        self._head_start = start
+        self._position = end
+        self.dry = end == len(data)
         self._scanned = 0
         self._skipped = False
         if fields.length:
@@ -159,7 +140,7 @@ class Reader:
         return True
 
     def _begin_body(self, length: int) -> None:
-        most = self._limits.body_bytes
+        most = self._blocks.limits.body_bytes
         allowed = inf if most is None else most
         if length > allowed:
             raise RequestError(413, "body too large")
@@ -171,7 +152,7 @@ class Reader:
 
     def _check_part(self, start: int) -> None:
         part = self._data[start:] if start else self._data
-        objection = first_objection(part, self._limits)
+        objection = first_objection(part, self._blocks.limits)
         if objection is not None:
             raise objection
         self._scanned = max(0, len(part) - 3)
@@ -203,6 +184,7 @@ class Reader:
             # Not to keep a large piece for as long as the connection is idle.
             self._data = b""
             position = 0
+            self.dry = True
         self._position = position
 
     def put_back(self) -> None:
@@ -210,6 +192,7 @@ class Reader:
         Undo the last :meth:`read_head`, as long as nothing was done since.
         """
         self._position = self._head_start
+        self.dry = False
         self._decoder = None
         self._left = 0
         self.in_body = False
@@ -221,4 +204,5 @@ class Reader:
         rest = self._data[self._position :] if self._position else self._data
         self._data = b""
         self._position = self._scanned = 0
+        self.dry = True
         return rest

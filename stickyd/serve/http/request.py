@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.error import UnsupportedMethod
 from twisted.web.http import NO_BODY_CODES
+from twisted.web.iweb import INonQueuedRequestFactory
 from twisted.web.pages import _ErrorPage
 from twisted.web.resource import _IEncodingResource, _UnsafeErrorPageBase
 from twisted.web.server import NOT_DONE_YET
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twisted.web.resource import IResource
+
+    from stickyd.serve.http.head import FieldBlock
 
 #: What a tree answers with where it has nothing.
 _ERROR_PAGES = (_ErrorPage, _UnsafeErrorPageBase)
@@ -212,3 +215,23 @@ class Request(LeanRequest, server.Request):
             # it gets no proper end.
             self.channel.abortConnection()
         return reason
+
+
+def make_request(factory: Any, channel: Any, fields: FieldBlock) -> Any:
+    """
+    Make a request for a head that has come, of a class that is not ours.
+    """
+    if INonQueuedRequestFactory.providedBy(factory):
+        request = factory(channel)
+    else:
+        request = factory(channel, False)
+    adopt = getattr(request, "adopt", None)
+    if adopt is None:
+        for name, value in fields.pairs:
+            request.requestHeaders.addRawHeader(name, value)
+        request.parseCookies()
+    else:
+        adopt(fields)
+    if not fields.length:
+        request.gotLength(0)
+    return request

@@ -10,7 +10,7 @@ from twisted.web import server
 from twisted.web.resource import getChildForRequest
 from typing_extensions import override
 
-from stickyd.serve.http.channel import HTTPChannel
+from stickyd.serve.http.connection import HTTPChannel
 from stickyd.serve.http.request import Request
 
 if TYPE_CHECKING:

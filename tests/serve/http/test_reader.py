@@ -44,7 +44,7 @@ def reader() -> Reader:
     """
     Make a reader.
     """
-    return Reader(LIMITS, FieldBlocks(LIMITS).parse)
+    return Reader(FieldBlocks(LIMITS))
 
 
 def read(reading: Reader, found: list[tuple[bytes, bytes]]) -> None:
@@ -58,7 +58,7 @@ def read(reading: Reader, found: list[tuple[bytes, bytes]]) -> None:
             if reading.in_body:
                 return
         elif reading.read_head():
-            found.append((reading.target, b""))
+            found.append((reading.line[1], b""))
         else:
             return
 

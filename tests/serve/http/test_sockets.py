@@ -172,7 +172,7 @@ async def test_memory_is_bounded_for_a_client_that_does_not_read() -> None:
             before = produced
             await deferLater(_loop, 0.002)
         assert 0 < before < 32 << 20
-        assert producers[0].request.channel._waiting
+        assert producers[0].request.channel._output.full
         client.close()
         await lost
 

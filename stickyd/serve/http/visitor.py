@@ -1,0 +1,58 @@
+"""
+Who asks on a connection, as a trusted proxy tells it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stickyd.net.addresses import tcp_address
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+
+    from stickyd.serve.http.head import FieldBlock
+    from stickyd.serve.stickiness import Exchange, Stickiness
+
+
+class Visitor:
+    """
+    Whoever made the last request.
+
+    :ivar address: their address, if it is not the connection's own.
+    :ivar secure: whether they speak TLS; :obj:`None` if the connection knows.
+    """
+
+    address: IAddress | None = None
+    secure: bool | None = None
+
+    _unremarkable: FieldBlock | None = None  # fields for which nothing is to be done
+
+    def come(
+        self, stickiness: Stickiness, host: str, secure: bool, fields: FieldBlock
+    ) -> tuple[FieldBlock, Exchange | None]:
+        """
+        Begin the exchange of a request and its response.
+
+        :param host: the connection's peer.
+        :param secure: whether the connection is.
+        :return: the fields that the application shall see, and the exchange if there is
+            anything to be done to the response.
+        """
+        self.address = self.secure = None
+        if fields is self._unremarkable:
+            return fields, None
+        exchange = stickiness.begin(host, secure, fields.pairs)
+        if exchange.client is not None:
+            self.address = tcp_address(exchange.client, 0)
+        if exchange.unremarkable:
+            self._unremarkable = fields
+            return fields, None
+        self.secure = exchange.secure
+        if exchange.pairs is not fields.pairs:
+            fields = fields.with_pairs(exchange.pairs)
+        return fields, exchange
+
+
+#: Of whom nothing is known; it is never changed.
+NOBODY = Visitor()

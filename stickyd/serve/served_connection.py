@@ -1,0 +1,72 @@
+"""
+What a host has of each of its connections, whatever they speak.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from stickyd.handoff.frame import Handoff
+
+    Take = Callable[[socket, bytes], object]
+
+
+class IServedConnection(Interface):
+    """
+    A connection that is served here, until it is over or given away.
+    """
+
+    came: Handoff | None = Attribute("The handoff that brought it, if one did.")
+
+    ended: Callable[[Any], object] | None = Attribute(
+        "Called once with the connection when it is over or was given away, and whoever is"
+        " concerned has heard of it: a host whose last connection is over lets the worker exit."
+    )
+
+    busy: bool = Attribute(
+        "Whether a request is under way whose response has not begun: what it does to its"
+        " session is not saved yet."
+    )
+
+    unanswered: list[Any] = Attribute("The requests under way whose responses have not begun.")
+
+    def release(take: Take) -> None:
+        """
+        Give the connection away: now if it is between two requests, else when the response
+        under way is written.  One whose TLS lives here is drained; what it asks meanwhile
+        goes the same way, through a tunnel, as its session has gone it before.
+
+        :param take: gets the socket, which it closes from then on, and what was read and not
+            consumed.
+        """
+
+    def drain() -> None:
+        """
+        Close the connection now if it is idle, or after a moment if it is TLS; else after
+        the response under way, which says so if its head is not written yet.
+        """
+
+    def say_goodbye(code: int) -> bool:
+        """
+        Close a WebSocket with a reason.
+
+        :param code: as of RFC 6455, section 7.4.
+        :return: :obj:`False` if this is none, or it is closing already.
+        """
+
+    def end_streams() -> None:
+        """
+        End the response under way if it is an event stream: its application is told that the
+        client is gone, the client that the stream is over.
+        """
+
+    def abortConnection() -> None:  # noqa: N802 - Twisted's name
+        """
+        End the connection now.
+        """
