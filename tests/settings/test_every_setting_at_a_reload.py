@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd import service as service_module
 from stickyd.affinity.token import Signer
+from stickyd.fleet.process.spawner import spec_of
 from stickyd.service import StickyService
 from stickyd.settings.consistency import _OF_ONE_KIND, spelt
 from stickyd.settings.reload import FIXED
@@ -23,7 +24,7 @@ from stickyd.testing import FakeSpawner
 from tests.reactors import private_reactor, turn_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from twisted.internet.epollreactor import EPollReactor
 
@@ -112,6 +113,13 @@ class Spawner(FakeSpawner):
     def __init__(self) -> None:
         super().__init__()
         self.spec: WorkerSpec | None = None
+        self.birth = spec_of(Settings(), ())
+
+    def verify_also(self, secrets: Sequence[bytes]) -> list[Deferred[None]]:
+        """
+        Tell spares of secrets; there are none.
+        """
+        return []
 
     def replenish(self) -> None:
         """
@@ -127,7 +135,7 @@ class Spawner(FakeSpawner):
         """
         Start the next workers with this.
         """
-        self.spec = spec
+        self.spec = self.birth = spec
 
     def stop(self) -> Deferred[None]:
         """
