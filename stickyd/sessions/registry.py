@@ -12,10 +12,11 @@ from twisted.logger import Logger
 
 from stickyd.errors import NoSuchSession, SessionMoved, TransferError
 from stickyd.sessions.answers import now
+from stickyd.sessions.awaited import AwaitedSessions
 from stickyd.sessions.export import Export
 from stickyd.sessions.live import LiveSession
 from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry, SessionRecord, new_uid
-from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader
+from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader, followers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from stickyd.interfaces import ISessionStore
 
 _SWEEP_LIMIT = 1_000  # sessions looked at in one turn of the reactor: about 1 ms
+
+
+#: Seconds for which a worker is believed that a session will follow; it says so again before.
+FOLLOW_LEASE_SECONDS = 6.0
 
 
 class SessionRegistry:
@@ -53,6 +58,8 @@ class SessionRegistry:
     :ivar store: where the records are.
     :ivar clock: gives the time, seconds since 1970.
     :ivar max_data: the most bytes that the data of one session may have.
+    :ivar relieved: whether another worker has everybody's sessions from now on.
+    :ivar awaited: those that another worker still uses, and will send here.
     """
 
     _log = Logger()
@@ -80,11 +87,13 @@ class SessionRegistry:
         self._expiry = expiry
         self._live: WeakValueDictionary[bytes, LiveSession] = WeakValueDictionary()
         self._reader = ChunkReader()
+        self.awaited = AwaitedSessions(clock)
         self._sweep_interval = sweep
         self._sweep_call: IDelayedCall | None = None
         self._stopped = False
         self._before_export: list[Callable[[], object]] = []
         self._forward: Callable[[LiveSession], Deferred[None] | None] | None = None
+        self.relieved = False
         store.observe(self.gone)
 
     def create(
@@ -164,15 +173,21 @@ class SessionRegistry:
         """
         self._before_export.append(callback)
 
-    def forward(self, send: Callable[[LiveSession], Deferred[None] | None] | None) -> None:
+    def forward(
+        self,
+        send: Callable[[LiveSession], Deferred[None] | None] | None,
+        relieved: bool = False,
+    ) -> None:
         """
         Have what requests let go of from now on follow those that have left.
 
         :param send: called with each such session; gives what fires, and never fails, when
             the session is where it belongs, or :obj:`None` if it stays.  :obj:`None` to have
             none follow any more.
+        :param relieved: whether all of them go, and none comes any more.
         """
         self._forward = send
+        self.relieved = relieved
 
     @property
     def forwards(self) -> bool:
@@ -190,6 +205,12 @@ class SessionRegistry:
         """
         live.release()
         return None if self._forward is None else self._forward(live)
+
+    def _lacks(self, uid: bytes) -> bool:
+        try:
+            return now(self.store.load(uid)) is None
+        except SessionMoved:
+            return True
 
     def has_moved(self, uid: bytes) -> bool:
         """
@@ -249,6 +270,11 @@ class SessionRegistry:
         :return: fires with the sessions that are stored now and were not before.
         """
         try:
+            keys = followers(chunk)
+            if keys is not None:
+                lacking = {uid: key for uid, key in keys.items() if self._lacks(uid)}
+                self.awaited.expect(lacking, FOLLOW_LEASE_SECONDS)
+                return succeed([])
             records = self._reader.read(chunk)
         except TransferError:
             return fail()
@@ -318,6 +344,7 @@ class SessionRegistry:
         self._swept(False)
 
     def _adopted(self, stored: bool, record: SessionRecord) -> bool:
+        self.awaited.arrived(record.uid)
         if stored:
             # What anybody has of an earlier version of it here is out of date.
             self.gone(record.uid, EndReason.SUPERSEDED)

@@ -7,6 +7,9 @@ session: a JSON array of the record's fields, and the data as
 *part* and *parts*.  A session whose data is too large for a chunk comes alone in
 several, with the same fields in each and a part of the data: the parts in
 order give the data.  Every other session is part 0 of 1.
+
+Another kind of chunk tells which sessions will follow, as they are still in use: its first
+line is ``stickyd-sessions-follow 1``, then come an id and the affinity key, in base64, in each.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from stickyd.sessions.plain import decode
 from stickyd.sessions.record import SessionRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 CHUNK = 59_999
 """
@@ -35,6 +38,46 @@ up to 16,384 bytes before base64) and leaves room for some data.
 """
 
 _HEAD = b"stickyd-sessions 1\n"
+
+
+_FOLLOW = b"stickyd-sessions-follow 1\n"
+
+
+def notices(keys: Mapping[bytes, bytes]) -> Iterator[bytes]:
+    """
+    Write which sessions will follow.
+
+    :param keys: the affinity key of each, by its id.
+    :return: the chunks.
+    """
+    chunk = _FOLLOW
+    for uid, key in keys.items():
+        line = uid + b" " + b64encode(key) + b"\n"
+        if len(chunk) + len(line) > CHUNK:
+            yield chunk
+            chunk = _FOLLOW
+        chunk += line
+    if chunk != _FOLLOW:
+        yield chunk
+
+
+def followers(chunk: bytes) -> dict[bytes, bytes] | None:
+    """
+    Read which sessions will follow.
+
+    :return: as :func:`notices` has them; :obj:`None` if the chunk is of the other kind.
+    :raise stickyd.errors.TransferError: it is not what that has written.
+    """
+    if not chunk.startswith(_FOLLOW):
+        return None
+    keys = {}
+    try:
+        for line in chunk.split(b"\n")[1:-1]:
+            uid, key = line.split(b" ")
+            keys[uid] = b64decode(key, validate=True)
+    except ValueError as error:
+        raise TransferError(f"a notice of sessions has a line that is none: {error}") from error
+    return keys
 
 
 def line_pair(record: SessionRecord, part: int = 0, parts: int = 1) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 
 from stickyd.affinity.client_identity import identity_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from socket import socket
 
-    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from stickyd.handoff.frame import Handoff
@@ -57,7 +57,7 @@ class Retirement:
         self._clock = sessions.clock
         self._outbox = outbox
         self._places = places
-        self._changes = 0
+        self._changes = self._releases = 0
         self._moves = SessionMoves(sessions, send_sessions, self._destination)
         self.target_of: Callable[[bytes], int] = lambda identity: self.slot
         self._everything = self._leaving = False
@@ -82,14 +82,25 @@ class Retirement:
         """
         self._everything = slots == 0
         self._changes = self._places.changes
-        self._moves.begin()
+        self._moves.begin(self._everything)
+        self._releases = number = self._releases + 1
         if slots:
             self._places.update(slots, standing)
             self.target_of = self._places.home_of
         quiet = self._host.release(lambda came: self._goes(identity_of(came)), self._give)
-        quiet.addTimeout(REQUEST_SECONDS, self._clock)
-        quiet.addErrback(_expect_timeout)
-        return quiet.addCallback(lambda _: self._moves.carry_all())
+        waiting: Deferred[None] = Deferred()
+
+        def answered(_: object) -> None:
+            if not waiting.called:
+                waiting.callback(None)
+            if number == self._releases and not self._everything:
+                self._moves.end_soon()
+
+        # Not the first: it goes on, to tell when all are answered.
+        waiting.addTimeout(REQUEST_SECONDS, self._clock)
+        quiet.addCallback(answered)
+        waiting.addErrback(_expect_timeout)
+        return waiting.addCallback(lambda _: self._moves.carry_all())
 
     def take_in(self, chunk: bytes) -> Deferred[None]:
         """
@@ -161,4 +172,4 @@ class Retirement:
 
 
 def _expect_timeout(failure: Failure) -> None:
-    failure.trap(DeferredTimeoutError)
+    failure.trap(DeferredTimeoutError, CancelledError)

@@ -4,20 +4,24 @@ Carrying sessions to the workers that own them from now on.
 All that no request can ask for any more leave in one walk over the store.  The others are
 held by their requests, each until its response is about to begin, and then follow one by
 one; the response waits for that, so its client's next request finds the session where it
-belongs.
+belongs.  Meanwhile the worker that gets them is told which those are, so that other requests
+of their clients wait there (:mod:`stickyd.sessions.awaited`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
+
+from stickyd.sessions.transfer import notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from stickyd.sessions.live import LiveSession
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 
 #: Seconds that a response waits for its session to arrive where it belongs.
 FOLLOW_SECONDS = 2.0
+
+#: Seconds between two notices of a session that will follow.
+NOTICE_SECONDS = 2.0
 
 _BATCH = 256  # records looked at in one go
 
@@ -52,22 +59,44 @@ class SessionMoves:
         self._destination = destination
         self._walks = DeferredLock()
         self._next_walk: Deferred[None] | None = None
+        # One message at a time: the primary takes no more than a few of one worker.
+        self._sending = DeferredLock()
         # Who waits for a session that is on its way, by its id.
         self._under_way: dict[bytes, list[Deferred[None]]] = {}
+        # Held by nobody any more, and not sent yet.
+        self._followers: list[tuple[bytes, LiveSession]] = []
+        self._follows = False
+        self._ends = False
         # Held by somebody, and to follow.
         self._late: set[LiveSession] = set()
+        self._next_notice: IDelayedCall | None = None
 
-    def begin(self) -> None:
+    def begin(self, everything: bool) -> None:
         """
         Have sessions follow as soon as requests let go of them.
+
+        :param everything: whether all of them go.
         """
-        self._sessions.forward(self.follow)
+        self._ends = False
+        self._sessions.forward(self.follow, everything)
 
     def end(self) -> None:
         """
-        Have none follow any more.
+        Have none follow any more, as all stay.
         """
         self._sessions.forward(None)
+
+    def end_soon(self) -> None:
+        """
+        The same, when those that are held have gone: no other request is under way that has
+        anything to do with what goes.
+        """
+        self._ends = True
+        self._look_whether_done()
+
+    def _look_whether_done(self) -> None:
+        if self._ends and not self._late and not self._under_way:
+            self.end()
 
     def carry_all(self) -> Deferred[None]:
         """
@@ -112,9 +141,9 @@ class SessionMoves:
             return None
         else:
             self._under_way[uid] = [waiting]
-            Deferred.fromCoroutine(self._carry_one(live)).addErrback(self._tell_failure).addBoth(
-                lambda _: self._arrived(uid)
-            )
+            self._followers.append((uid, live))
+            if not self._follows:
+                Deferred.fromCoroutine(self._carry_followers())
         waiting.addTimeout(FOLLOW_SECONDS, self._sessions.clock)
         return waiting.addErrback(_expect_timeout)
 
@@ -133,6 +162,8 @@ class SessionMoves:
             Deferred.fromCoroutine(self._carry())
             .addErrback(self._tell_failure)
             .addCallback(self._watch_late)
+            # Before who asked for the walk lets newcomers in.
+            .addCallback(self._give_notice)
             .addCallback(walk.callback)
         )
 
@@ -164,15 +195,31 @@ class SessionMoves:
             except Exception:  # noqa: BLE001 - they are here, which is what was asked
                 self._log.failure("Sessions could not be passed on")
 
-    async def _carry_one(self, live: LiveSession) -> None:
-        target = self._destination(live.key)
-        if target is not None:
-            await self._send_all(target, self._sessions.export_batches(uids=[live.uid]))
+    async def _carry_followers(self) -> None:
+        self._follows = True
+        while self._followers:
+            followers, self._followers = self._followers, []
+            by_target: dict[int, list[bytes]] = {}
+            for uid, live in followers:
+                target = self._destination(live.key)
+                if target is not None:
+                    by_target.setdefault(target, []).append(uid)
+            for target, uids in by_target.items():
+                try:
+                    await self._send_all(target, self._sessions.export_batches(uids=uids))
+                except Exception:  # noqa: BLE001 - the others shall go nevertheless
+                    self._log.failure("Sessions could not be given away")
+            for uid, _ in followers:
+                self._arrived(uid)
+            # Somebody may have taken hold of one meanwhile.
+            self._watch_late(None)
+        self._follows = False
+        self._look_whether_done()
 
     async def _send_all(self, target: int, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
             try:
-                await self._send(target, chunk)
+                await self._sending.run(self._send, target, chunk)
             except Exception:
                 # They are back here: better than nowhere.
                 await self._sessions.import_chunk(chunk)
@@ -187,10 +234,44 @@ class SessionMoves:
                 self._late.add(live)
                 live.when_released().addCallback(self._released, live)
 
+    def _give_notice(self, _: object = None) -> Deferred[None]:
+        """
+        Tell the workers that get them which sessions will follow, and go on doing so.
+
+        :return: fires when they know; never fails.
+        """
+        if self._next_notice is not None:
+            self._next_notice.cancel()
+            self._next_notice = None
+        if not self._sessions.forwards or not (self._late or self._sessions.awaited.keys):
+            return succeed(None)
+        self._next_notice = self._sessions.clock.callLater(NOTICE_SECONDS, self._notice_again)
+        return Deferred.fromCoroutine(self._send_notices()).addErrback(
+            lambda _: None  # it is told anyway that there is no worker to take sessions
+        )
+
+    def _notice_again(self) -> None:
+        self._next_notice = None
+        self._give_notice()
+
+    async def _send_notices(self) -> None:
+        keys = {live.uid: live.key for live in self._late if live.ended is None}
+        # And those that another worker has announced to us, and will send past us.
+        keys |= self._sessions.awaited.keys
+        by_target: dict[int, dict[bytes, bytes]] = {}
+        for uid, key in keys.items():
+            target = self._destination(key)
+            if target is not None:
+                by_target.setdefault(target, {})[uid] = key
+        for target, announced in by_target.items():
+            for notice in notices(announced):
+                await self._sending.run(self._send, target, notice)
+
     def _released(self, _: object, live: LiveSession) -> None:
         self._late.discard(live)
         if self._sessions.forwards:
             self.follow(live)
+            self._look_whether_done()
 
 
 def _expect_timeout(failure: Failure) -> None:

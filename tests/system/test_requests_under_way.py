@@ -273,3 +273,49 @@ def test_fault_10_streams(start: Start, tmp_path: Path) -> None:
         assert first.whole(stream)[0] == f"Worker {server.births[0].pid} session hits: 3\n"
     with closing(H2Client(server, MOVED)) as second:
         assert second.whole(second.send(carried, path="/visits"))[0].endswith("hits: 4\n")
+
+
+@pytest.mark.parametrize("event", ["reload", "reload_twice", "drain", "reload_and_resize"])
+def test_fault_10_other_requests_of_the_client_wait(event: str, start: Start) -> None:
+    """
+    Fault 10: while one request of a client is finished by the old worker, the next one, which
+    reaches the fresh one, waits for their session.
+    """
+    server = start(*SITE, embedded=True, workers=2)
+    with ExitStack() as stack:
+        visitor = Visitor(server, stack)
+        busy = visitor.connect()
+        home = server.worker(0)
+        assert visitor.ask(busy, "/visits") == (home, 1)
+        visitor.begin_body(busy, "/visits")
+        assert visitor.ask(visitor.connect(), "/visits") == (home, 2)
+        EVENTS[event](server)
+        other = visitor.connect()
+        visitor.begin(other, "/visits")
+        # It is with the fresh worker by the time that this one is answered there.
+        assert Visitor(server, stack).ask(visitor.connect(), "/visits")[1] == 1
+        assert visitor.end_body(busy) == (home, 3)
+        assert visitor.counted(other)[1] == 4
+
+
+def test_fault_10_many_at_once(start: Start) -> None:
+    """
+    Fault 10: the sessions of many requests that end at the same moment all arrive, and the
+    primary sees nothing wrong with the worker that sends them.
+    """
+    server = start(*SITE, embedded=True, workers=2)
+    server.allow("of the new connections have the affinity key of")
+    with ExitStack() as stack:
+        visitors = [Visitor(server, stack) for _ in range(60)]
+        busy = [visitor.connect() for visitor in visitors]
+        for visitor, client in zip(visitors, busy, strict=True):
+            assert visitor.ask(client, "/visits")[1] == 1
+            visitor.begin_body(client, "/visits")
+        assert Visitor(server, stack).ask(visitors[0].connect(), "/visits")[1] == 1
+        server.reload()
+        for client in busy:
+            client.socket.sendall(b"rest")
+        for visitor, client in zip(visitors, busy, strict=True):
+            assert visitor.counted(client)[1] == 2
+        for visitor in visitors:
+            assert visitor.ask(visitor.connect(), "/visits")[1] == 3

@@ -4,15 +4,18 @@ Sessions that leave, those that follow, and those that have come too late.
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from stickyd.sessions.answers import now
 from stickyd.sessions.live import LiveSession
 from stickyd.sessions.record import EndReason
-from stickyd.sessions.registry import SessionRegistry
+from stickyd.sessions.registry import FOLLOW_LEASE_SECONDS, SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
-from stickyd.worker.session_moves import FOLLOW_SECONDS, SessionMoves
+from stickyd.sessions.transfer import followers, notices
+from stickyd.worker.session_moves import FOLLOW_SECONDS, NOTICE_SECONDS, SessionMoves
 from tests.hosting import logged
 
 
@@ -20,7 +23,8 @@ class Rig:
     """
     A worker whose sessions all go to slot 1, but those of the key ``stays``.
 
-    :ivar sent: the chunks that were sent.
+    :ivar sent: the chunks of sessions that were sent.
+    :ivar noticed: the ids in each notice of sessions that will follow.
     :ivar answers: what each is answered with, at once if there is none.
     """
 
@@ -28,6 +32,8 @@ class Rig:
         self.clock = Clock()
         self.sessions = SessionRegistry(MemorySessionStore(self.clock), self.clock)
         self.sent: list[bytes] = []
+        self.noticed: list[set[bytes]] = []
+        self.under_way = 0
         self.answers: list[Deferred[None]] = []
         self.moves = SessionMoves(
             self.sessions, self.send, lambda key: None if key == b"stays" else 1
@@ -38,8 +44,21 @@ class Rig:
         Called with what goes.
         """
         assert slot == 1
+        uids = followers(chunk)
+        if uids is not None:
+            self.noticed.append(set(uids))
+            return succeed(None)
+        # The primary ends a worker that sends many at a time.
+        assert not self.under_way
         self.sent.append(chunk)
-        return self.answers.pop(0) if self.answers else succeed(None)
+        if not self.answers:
+            return succeed(None)
+        self.under_way += 1
+        return self.answers.pop(0).addBoth(self._answered)
+
+    def _answered(self, result: Any) -> Any:
+        self.under_way -= 1
+        return result
 
     def session(self, key: bytes = b"goes") -> LiveSession:
         """
@@ -53,6 +72,8 @@ class Rig:
         """
         Leave no timer behind.
         """
+        self.moves.end()
+        self.clock.advance(NOTICE_SECONDS)
         self.sessions.stop()
         assert not self.clock.getDelayedCalls()
 
@@ -63,7 +84,7 @@ def test_fault_10_held_session_follows_when_it_is_let_go_of() -> None:
     what another request holds, and who lets go of it hears when it has arrived.
     """
     rig = Rig()
-    rig.moves.begin()
+    rig.moves.begin(True)
     quick, slow, free = rig.session(), rig.session(), rig.session()
     quick.hold()
     slow.hold()
@@ -90,7 +111,7 @@ def test_fault_10_two_requests_of_one_session() -> None:
     Fault 10: a session stays until the last request has let go of it.
     """
     rig = Rig()
-    rig.moves.begin()
+    rig.moves.begin(True)
     live = rig.session()
     live.hold()
     live.hold()
@@ -112,7 +133,7 @@ def test_fault_10_nobody_waits_for_ever() -> None:
     Fault 10: a response waits no longer than so, and goes on if the session could not be sent.
     """
     rig = Rig()
-    rig.moves.begin()
+    rig.moves.begin(True)
     live = rig.session()
     rig.answers.append(Deferred())
     arrived = rig.moves.follow(live)
@@ -143,7 +164,7 @@ def test_what_stays() -> None:
     What belongs here stays, and once there is no successor after all, so does everything.
     """
     rig = Rig()
-    rig.moves.begin()
+    rig.moves.begin(True)
     assert rig.sessions.let_go(rig.session(b"stays")) is None
     rig.moves.end()
     assert rig.sessions.let_go(rig.session()) is None
@@ -165,3 +186,82 @@ def test_late_arrivals_go_on() -> None:
     assert rig.sessions.find(stays.uid) is not None
     rig.stop()
     other.stop()
+
+
+def test_fault_10_many_follow_one_message_at_a_time() -> None:
+    """
+    Fault 10: however many requests end at once, no more than one message is on its way, and what
+    has gathered meanwhile shares the next.
+    """
+    rig = Rig()
+    rig.moves.begin(True)
+    lives = [rig.session() for _ in range(50)]
+    for live in lives:
+        live.hold()
+    rig.moves.carry_all()
+    answers: list[Deferred[None]] = [Deferred(), Deferred()]
+    rig.answers = list(answers)
+    arrived = [rig.sessions.let_go(live) for live in lives]
+    assert len(rig.sent) == 1
+    answers[0].callback(None)
+    assert len(rig.sent) == 2
+    assert all(live.uid in rig.sent[1] for live in lives[1:])
+    answers[1].callback(None)
+    assert all(each is None or each.called for each in arrived)
+    rig.stop()
+
+
+def test_fault_10_who_gets_a_session_later_is_told_so() -> None:
+    """
+    Fault 10: the walk is done when the next worker knows which sessions will follow; it is told
+    again until they have.
+    """
+    rig = Rig()
+    rig.moves.begin(True)
+    held, stays = rig.session(), rig.session(b"stays")
+    held.hold()
+    stays.hold()
+    rig.moves.carry_all()
+    assert rig.noticed == [{held.uid}]
+    rig.clock.advance(NOTICE_SECONDS)
+    assert rig.noticed == [{held.uid}] * 2
+    held.release()
+    rig.clock.advance(NOTICE_SECONDS)
+    assert len(rig.noticed) == 2
+    rig.stop()
+
+
+def test_nothing_follows_when_all_is_answered() -> None:
+    """
+    After a change of the placement requests cost what they did, as soon as none is under way
+    that was begun before.
+    """
+    rig = Rig()
+    rig.moves.begin(False)
+    held = rig.session()
+    held.hold()
+    rig.moves.carry_all()
+    rig.moves.end_soon()
+    assert rig.sent == []
+    held.release()
+    assert held.uid in rig.sent[0]
+    assert not rig.sessions.forwards
+    rig.stop()
+
+
+def test_fault_10_what_was_announced_here_is_announced_further() -> None:
+    """
+    Fault 10: a worker that is relieved before a session has come which was announced to it tells
+    its own successor of it at once.
+    """
+    rig = Rig()
+    (notice,) = notices({b"late": b"goes", b"other": b"stays"})
+    rig.moves.take_in(notice)
+    rig.moves.begin(True)
+    rig.moves.carry_all()
+    assert rig.noticed == [{b"late"}]
+    rig.clock.advance(FOLLOW_LEASE_SECONDS)
+    noticed = len(rig.noticed)
+    rig.clock.advance(10 * NOTICE_SECONDS)
+    assert len(rig.noticed) == noticed
+    rig.stop()

@@ -232,6 +232,9 @@ class WorkerControl(ControlProtocol):
 
         :return: fires when it knows; fails if it dies first.
         """
+        if self.gives is not Gives.NOTHING:
+            # What is late may belong elsewhere by now.
+            self.gives = Gives.ANY_SLOT
         return self._ask(Place, slots=slots, standing=list(standing))
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, server
@@ -18,13 +18,15 @@ from typing_extensions import override
 from stickyd.errors import NoSuchSession, SessionMoved
 from stickyd.sessions.record import EndReason
 
+#: Seconds that a request waits for a session that another request of its client still uses in
+#: the worker that was relieved.
+AWAIT_SECONDS = 30.0
+
 #: After so many seconds a request that asks for its session once more has used it again.
 _TOUCH_SECONDS = 60.0
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from twisted.internet.defer import Deferred
 
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.registry import SessionRegistry
@@ -70,6 +72,8 @@ class SessionRequestMixin(_Base):
         site: SessionSite = cast("Any", self.channel).site
         registry = site.session_registry
         if registry.store.local:
+            if registry.awaited.keys and self._await_sessions(site):
+                return
             super().process()
             return
         self.site = site
@@ -188,6 +192,40 @@ class SessionRequestMixin(_Base):
         self.write(body)
         self.finish()
         return reason
+
+    def _await_sessions(self, site: SessionSite) -> bool:
+        """
+        Wait for the sessions that another request of this client still uses in the worker that
+        this one relieves.
+
+        :return: whether there is one.
+        """
+        registry = site.session_registry
+        coming = [registry.awaited.wait(uid) for uid in site.session_ids(self)]
+        waiting = [deferred for deferred in coming if deferred is not None]
+        if waiting:
+            self.site = site
+            arriving: Deferred[None] = Deferred()
+
+            def arrived(_: object) -> None:
+                if not arriving.called:
+                    arriving.callback(None)
+
+            # Not the list itself: to cancel it would cancel what it waits for.
+            DeferredList(waiting).addCallback(arrived)
+            arriving.addTimeout(AWAIT_SECONDS, registry.clock)
+            arriving.addCallbacks(self._process_arrived, self._not_arrived)
+        return bool(waiting)
+
+    def _process_arrived(self, _: object) -> None:
+        if cast("SessionSite", self.site).session_registry.relieved:
+            # They go past this worker too.
+            self._not_arrived(None)
+        else:
+            self._process_loaded([])
+
+    def _not_arrived(self, _: object) -> None:
+        self._session_failed(Failure(SessionMoved("this session is still used by another worker")))
 
     def _process_loaded(self, sessions: list[LiveSession | None]) -> None:
         if self._disconnected:

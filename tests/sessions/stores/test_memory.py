@@ -24,6 +24,7 @@ from stickyd.errors import (
 from stickyd.sessions.answers import now
 from stickyd.sessions.conformance import SessionStoreConformance
 from stickyd.sessions.record import EndReason, SessionRecord
+from stickyd.sessions.stores.eviction import SHARE
 from stickyd.sessions.stores.memory import OVERHEAD, MemorySessionStore
 
 
@@ -182,22 +183,33 @@ class _Model:
     def __init__(self, clock: Clock, max_count: int) -> None:
         self.clock = clock
         self.max_count = max_count
-        self.records: dict[bytes, SessionRecord] = {}
+        self.records: dict[bytes, SessionRecord] = {}  # least recently used first
+        self.used_again: set[bytes] = set()
         self.moved: dict[bytes, float] = {}
 
     def live(self, uid: bytes) -> SessionRecord | None:
         record = self.records.get(uid)
         if record is not None and record.due() <= self.clock.seconds():
-            del self.records[uid]
+            self.remove(uid)
             return None
         return record
 
-    def put(self, record: SessionRecord) -> None:
-        self.moved.pop(record.uid, None)
-        self.records.pop(record.uid, None)
-        self.records[record.uid] = record
+    def remove(self, uid: bytes) -> None:
+        self.records.pop(uid, None)
+        self.used_again.discard(uid)
+
+    def put(self, record: SessionRecord, used: bool = False) -> None:
+        uid = record.uid
+        self.moved.pop(uid, None)
+        self.records.pop(uid, None)
+        self.records[uid] = record
+        if used or record.touched > record.created:
+            self.used_again.add(uid)
         if len(self.records) > self.max_count:
-            del self.records[next(iter(self.records))]
+            once = [each for each in self.records if each not in self.used_again]
+            again = [each for each in self.records if each in self.used_again]
+            lines = once + again if SHARE * len(once) > len(self.records) else again + once
+            self.remove(next(each for each in lines if each != uid))
 
     def expected_of_save(self, record: SessionRecord) -> type[SessionError] | None:
         found = self.live(record.uid)
@@ -270,20 +282,20 @@ class StoreAgainstModel(RuleBasedStateMachine):
         found = self.model.live(record.uid)
         assert now(self.store.touch(record.uid)) is (found is not None)
         if found is not None:
-            self.model.put(replace(found, touched=self.clock.seconds()))
+            self.model.put(replace(found, touched=self.clock.seconds()), used=True)
 
     @rule(record=records)
     def delete(self, record: SessionRecord) -> None:
         found = self.model.live(record.uid)
         assert now(self.store.delete(record.uid)) is (found is not None)
-        self.model.records.pop(record.uid, None)
+        self.model.remove(record.uid)
 
     @rule(record=records)
     def move(self, record: SessionRecord) -> None:
         found = self.model.live(record.uid)
         assert now(self.store.move(record.uid)) == found
         if found is not None:
-            del self.model.records[record.uid]
+            self.model.remove(record.uid)
             # Forgotten by an expire() after its bucket of the wheel, which is 8 seconds wide.
             due = found.due()
             self.model.moved[record.uid] = due if due == inf else 8.0 * ceil(due / 8)
