@@ -39,9 +39,12 @@ if TYPE_CHECKING:
     from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls, TlsTransport
     from stickyd.serve.tls.tunnel import Tunnel
+    from stickyd.serve.wsgi.websockets import LentConnection
     from stickyd.sessions.registry import SessionRegistry
 
-    Connection = HTTPChannel | HTTP2Connection | HTTP2Arrival | Handshake | Tunnel
+    Connection = (
+        HTTPChannel | HTTP2Connection | HTTP2Arrival | Handshake | Tunnel | LentConnection
+    )
     C = TypeVar("C", HTTPChannel, HTTP2Connection, HTTP2Arrival, Handshake, Tunnel)
 
 
@@ -243,6 +246,13 @@ class ResourceHost:
         Make a channel, and count it until its connection is over or given away.
         """
         return self._counted(self.site.make_channel())
+
+    def count(self, connection: Connection) -> None:
+        """
+        Count a connection of another kind, until it is over.
+        """
+        connection.ended = self._end
+        self._channels.add(connection)
 
     def _counted(self, channel: C) -> C:
         channel.ended = self._end

@@ -38,6 +38,7 @@ _OF_ONE_KIND = {
     "ws_max_size": _ASGI,
     "wsgi_threads": _WSGI,
     "wsgi_queue": _WSGI,
+    "wsgi_websockets": _WSGI,
     "request_timeout": _WSGI,
 }
 

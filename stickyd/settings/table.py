@@ -109,6 +109,9 @@ class Settings:
         " there are only as many as are needed.")
     wsgi_queue: int = whole(1024, group=APPLICATION, help=
         "How many more requests may wait for one of them; past it 503.")
+    wsgi_websockets: int = whole(1000, group=APPLICATION, help=
+        "How many WebSockets a worker's WSGI application may have, each in a thread of its own"
+        " (simple-websocket, Flask-Sock, Flask-SocketIO); past it 503.")
     request_timeout: float = seconds(300.0, group=APPLICATION, help=
         "How long a WSGI application may take to begin an answer until the log shows where its"
         " thread is; a worker more than half of whose threads are stuck so is replaced. 0 is"

@@ -82,9 +82,11 @@ def build_host(
             settings.wsgi_queue,
             settings.root_path,
             settings.request_timeout,
+            settings.wsgi_websockets,
             # Our own wish to be replaced is an operator's: see the worker's handler.
             lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
+        del http["sessions"]  # which are for twisted.web's requests
         return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
     if kind == "static":
         root = _static_files(name, settings.static_dotfiles == "on")

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.client import Client
 from tests.system.log import Log
 from tests.system.nodejs import node_command, run_node
 from tests.system.placing import rendezvous, source_address
@@ -103,6 +105,41 @@ def test_no_session_is_unknown(
         # The first crowd is spread evenly. The figures by which the next one is placed may
         # still count connections that the one before had.
         assert min(shares[slot] for slot in range(WORKERS)) >= CLIENTS // WORKERS // 2
+
+
+@pytest.mark.usefixtures("node_packages")
+def test_flask_socketio_with_default_options(start: Start) -> None:
+    """
+    200 clients of Flask-SocketIO, told apart by address: half of them poll, half have
+    WebSockets, all at once; every one is answered by its worker, and a page is served
+    meanwhile.  And upgraded ones.
+    """
+    server = start("--wsgi", f"{HERE}.flask_socketio_app:app", workers=WORKERS)
+    half = CLIENTS // 2
+    with ThreadPoolExecutor(2) as pool:
+        crowds = [
+            pool.submit(converse, server, [transport], sources, clients=half)
+            for transport, sources in (
+                ("polling", ADDRESSES[:half]),
+                ("websocket", ADDRESSES[half:]),
+            )
+        ]
+        while not all(crowd.done() for crowd in crowds):
+            with Client(server.target) as visitor:
+                answer = visitor.ask("/")
+                assert answer.status == 200
+                assert answer.body.startswith(b"served by ")
+        clients = [client for crowd in crowds for client in crowd.result()]
+    clients += converse(server, ["polling", "websocket"], ADDRESSES[:20], clients=20)
+    assert [client["error"] for client in clients if "error" in client] == []
+    assert {client["answers"] for client in clients} == {EVENTS}
+    assert {len(client["pids"]) for client in clients} == {1}
+    assert Counter(client["transport"] for client in clients) == {
+        "polling": half,
+        "websocket": half + 20,
+    }
+    # Clients that vanish make no line but this.
+    server.allow("Invalid session")
 
 
 @pytest.mark.usefixtures("node_packages")

@@ -639,6 +639,20 @@ class HTTPChannel:
         self._tell_ended()
         return sock, unread
 
+    def lend(self, take: Take) -> None:
+        """
+        Give the connection to the application of the request under way, for good.
+
+        :param take: called with the socket, which it closes from then on, and what the client
+            has said after the request.
+        :raise RuntimeError: if not all is sent that was said before.
+        """
+        sock, rest = self._link.leave(self.came)
+        unread = self._reader.take_rest() + rest
+        self._forget()
+        take(sock, unread)
+        self._tell_ended()
+
     def release(self, take: Take) -> None:
         if not self._link.can_detach:
             if self.came is not None and self._link.can_divert:

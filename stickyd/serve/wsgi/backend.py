@@ -19,6 +19,7 @@ from stickyd.serve.wsgi.response_queue import ResponseQueue
 from stickyd.serve.wsgi.threads import ApplicationThreads
 from stickyd.serve.wsgi.uploads import Uploads
 from stickyd.serve.wsgi.watch import ThreadWatch
+from stickyd.serve.wsgi.websockets import WebSockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stickyd.serve.wsgi.call import WsgiApplication
     from stickyd.serve.wsgi.options import WsgiOptions
     from stickyd.serve.wsgi.request import WsgiRequest
+    from stickyd.serve.wsgi.websockets import LentConnection
 
 #: Seconds between two lines in the log about requests that found no place in the queue.
 QUIET_SECONDS = 10.0
@@ -52,6 +54,8 @@ class Backend:
     :ivar spills: the bodies that lie in files.
     :ivar unwatched: the requests whose clients are not watched for a moment.
     :ivar incomplete: the requests whose bodies are not whole yet.
+    :ivar websockets: counts the connections that the application has itself.
+    :ivar readiness: the loop.
     :ivar call_from_thread: has something called in the loop.
     :ivar call_later: has something called later, in the loop.
     """
@@ -64,12 +68,15 @@ class Backend:
         readiness: IReadiness,
         call_from_thread: Callable[[Callable[[], object]], object],
         options: WsgiOptions,
+        serve: Callable[[LentConnection], object],
     ) -> None:
         """
+        :param serve: makes a connection that the application has itself one of the host.
         :param readiness: the loop.
         :param call_from_thread: the only method of the loop that threads may call.
         """
         self.application = application
+        self.readiness = readiness
         self.call_from_thread = call_from_thread
         self.call_later: Callable[..., Any] = readiness.call_later
         self.responses = ResponseQueue(call_from_thread)
@@ -79,6 +86,7 @@ class Backend:
         self.watch = ThreadWatch(readiness, self.threads, options.timeout_seconds, options.replace)
         self.uploads = Uploads(options.threads // 2)
         self.spills = Spills()
+        self.websockets = WebSockets(options.websockets, serve)
         self.unwatched: Aging[WsgiRequest] = Aging(
             readiness, UNWATCHED_SECONDS, lambda request: request.be_watched()
         )

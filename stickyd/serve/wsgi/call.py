@@ -36,9 +36,11 @@ class Receiver(Protocol):
     What takes a response, from the application's thread.
 
     :ivar gone: whether the client has left before it was whole.
+    :ivar lent: whether the application has the connection itself.
     """
 
     gone: bool
+    lent: bool
 
     @property
     def uploading(self) -> bool:
@@ -75,12 +77,14 @@ class ApplicationCall:
     Calls the application and passes its response on, piece by piece.
 
     :ivar environ: what it is called with.
+    :ivar seat: the thread, once it is.
     :ivar answered: the response has begun.
     """
 
     _log = Logger()
 
     answered = False
+    seat: Seat | None = None
     _head: ResponseHead | None = None
     _left: int | None = None  # of the length that the application gave
     _complete = False
@@ -98,6 +102,7 @@ class ApplicationCall:
         Call it, unless its client has left meanwhile.
         """
         receiver = self._receiver
+        self.seat = seat
         try:
             if not receiver.gone:
                 self._call()
@@ -121,7 +126,10 @@ class ApplicationCall:
                 self._fail(problem)
 
     def _fail(self, problem: BaseException) -> None:
-        if not (self._receiver.gone and isinstance(problem, BodyLost)):
+        receiver = self._receiver
+        if receiver.lent and isinstance(problem, (ConnectionError, StopIteration)):
+            return  # what simple-websocket's users say to servers that know no better
+        if not (receiver.gone and isinstance(problem, BodyLost)):
             self._log.failure(
                 "The application failed: {method} {path}",
                 failure=Failure(problem),

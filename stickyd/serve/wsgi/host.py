@@ -70,7 +70,9 @@ class WsgiHost(ResourceHost):
             with suppress(RuntimeError):
                 soon(call)
 
-        self._backend = Backend(application, readiness, call_from_thread, options or WsgiOptions())
+        self._backend = Backend(
+            application, readiness, call_from_thread, options or WsgiOptions(), self.count
+        )
         self._given_up = False
         super().__init__(Resource(), reactor, readiness, **rest)
         self.site.requestFactory = WsgiRequests(self._backend)  # type: ignore[assignment]

@@ -26,6 +26,8 @@ class WsgiOptions:
     :ivar queue_limit: how many more may wait for a thread; past it 503.
     :ivar timeout_seconds: how long the application may take to begin an answer until it is
         taken for stuck; 0 is for ever.
+    :ivar websockets: how many WebSockets there may be, each with a thread of its own; past it
+        503.
     :ivar replace: called when too many threads are stuck, for another worker to take our place.
     :ivar root_path: the prefix that a proxy in front takes off the path.
     """
@@ -34,4 +36,5 @@ class WsgiOptions:
     queue_limit: int = 1024
     root_path: str = ""
     timeout_seconds: float = 300.0
+    websockets: int = 1000
     replace: Callable[[], object] = _nobody

@@ -21,6 +21,7 @@ from stickyd.serve.wsgi.body import Body
 from stickyd.serve.wsgi.call import BROKEN, LAST, MORE, ApplicationCall
 from stickyd.serve.wsgi.environ import add_target
 from stickyd.serve.wsgi.response import failure_head
+from stickyd.serve.wsgi.websocket_request import WebSocketRequest, asks_for_websocket
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -42,6 +43,7 @@ class WsgiRequest:
 
     :ivar startedWriting: whether the response has begun.
     :ivar gone: whether the client has left before the response was whole.
+    :ivar lent: whether the application has the connection itself.
     """
 
     _log = Logger()
@@ -51,12 +53,14 @@ class WsgiRequest:
     code = 0
     method = uri = clientproto = b""
     gone = False
+    lent = False
 
     _block: FieldBlock | None = None
     _headers: Headers | None = None
     _length: int | None = 0  # of the body, if it is known
     _body: Body | None = None
     _begun = False  # the application was called, or is to be
+    _websocket: WebSocketRequest | None = None
     _early = False  # the application runs, or is to run, before the body is whole
     _received = False
     _paused = False
@@ -208,12 +212,21 @@ class WsgiRequest:
         body = self._body
         # An empty one costs less to make than to share: an application may close it.
         environ["wsgi.input"] = backend.no_body() if body is None else body.open()
-        if backend.threads.submit(ApplicationCall(backend.application, environ, self)):
+        call = ApplicationCall(backend.application, environ, self)
+        if "HTTP_UPGRADE" in environ and self._block is not None and asks_for_websocket(environ):
+            if not backend.websockets.enter():
+                self._answer(503, Retry_After="1")
+                return
+            self._websocket = WebSocketRequest(self, backend, call)
+            environ["werkzeug.socket"] = self._websocket.socket
+        if backend.threads.submit(call):
             self._begun = True
             backend.watch.wake()
             if self._received and self._block is not None and self.channel.rest():
                 backend.unwatched.add(self)
         else:
+            if self._websocket is not None:
+                backend.websockets.leave()
             backend.note_full()
             self._answer(503, Retry_After="1")
 
@@ -322,6 +335,9 @@ class WsgiRequest:
             body.close()
         if self._early:
             self._backend.call_from_thread(self._backend.uploads.leave)
+        websocket, self._websocket = self._websocket, None
+        if websocket is not None:
+            self._backend.call_from_thread(websocket.finish)
 
     # The response, in the loop.
 

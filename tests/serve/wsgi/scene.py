@@ -15,7 +15,7 @@ from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.stickiness import Stickiness
 from stickyd.serve.wsgi.host import WsgiHost
 from stickyd.serve.wsgi.options import WsgiOptions
-from tests.hosting import Client, Visitors, a_reactor, end_abruptly, run
+from tests.hosting import Client, Visitors, a_reactor, end_abruptly, run, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -76,3 +76,4 @@ def serving(application: WsgiApplication, kind: str = "uvloop", **settings: Any)
         finally:
             scene.visitors.close()
             scene.run(lambda: end_abruptly(scene.host))
+            scene.run(lambda: until(lambda: not scene.host._backend.websockets.open))

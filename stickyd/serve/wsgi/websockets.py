@@ -1,0 +1,153 @@
+"""
+WebSockets that applications serve in threads, as their host sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IReadiness
+    from stickyd.serve.wsgi.lent_socket import LentSocket
+
+
+#: How long a close frame may have to wait for a frame of the application.
+GOODBYE_SECONDS = 0.01
+
+#: How long a connection stays open, though shut, whose application has returned.
+CLOSE_SECONDS = 0.2
+
+
+class WebSockets:
+    """
+    Counts those of one application.
+
+    :ivar most: how many there may be.
+    :ivar count: how many there are, or may become one just now.
+    :ivar open: the connections that are not closed yet.
+    """
+
+    def __init__(self, most: int, serve: Callable[[LentConnection], object]) -> None:
+        """
+        :param serve: makes one a connection of the host, until it tells that it has ended.
+        """
+        self.most = most
+        self.count = 0
+        self.open: set[LentConnection] = set()
+        self._serve = serve
+
+    def enter(self) -> bool:
+        """
+        Count one more.
+
+        :return: :obj:`False` if there are enough.
+        """
+        if self.count >= self.most:
+            return False
+        self.count += 1
+        return True
+
+    def begin(self, connection: LentConnection) -> None:
+        """
+        Serve one.
+        """
+        self.open.add(connection)
+        connection.closed = self.open.discard
+        self._serve(connection)
+
+    def leave(self) -> None:
+        """
+        Count one less.
+        """
+        self.count -= 1
+
+
+class LentConnection:
+    """
+    One connection that an application's thread has.
+
+    :ivar came: the handoff that brought it; it goes nowhere from here.
+    :ivar ended: called with this when it is over.
+    :ivar closed: called with this when its socket is closed.
+    """
+
+    busy = False
+    unanswered: tuple[Any, ...] = ()
+    came: Handoff | None = None
+    ended: Callable[[Any], object] | None = None
+    closed: Callable[[LentConnection], object] | None = None
+
+    def __init__(self, readiness: IReadiness, sock: socket.socket, lent: LentSocket) -> None:
+        """
+        :param sock: the connection, which this object closes.
+        :param lent: how the application sees it.
+        """
+        self._readiness = readiness
+        self._socket = sock
+        self._lent = lent
+
+    def finish(self) -> None:
+        """
+        Close it: the application has returned.
+
+        Not at once: another thread of the application may be about to read from it, and the
+        number of the descriptor may be another client's as soon as it is free.
+        """
+        self._shut()
+        self._readiness.call_later(CLOSE_SECONDS, self._close)
+
+    def _shut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _close(self) -> None:
+        self._socket.close()
+        if self.closed is not None:
+            self.closed(self)
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended(self)
+
+    # As a host's connections.
+
+    def release(self, take: object) -> None:
+        """
+        It cannot be given away.
+        """
+
+    def drain(self) -> None:
+        """
+        The application or the client ends it.
+        """
+
+    def say_goodbye(self, code: int) -> bool:
+        """
+        Close the WebSocket with a reason, if the application is not saying something itself.
+
+        :param code: as of RFC 6455, section 7.4.
+        """
+        if not self._lent.sending.acquire(timeout=GOODBYE_SECONDS):
+            return False
+        try:
+            self._socket.send(b"\x88\x02" + struct.pack("!H", code), socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        finally:
+            self._lent.sending.release()
+        return True
+
+    def abortConnection(self) -> None:  # noqa: N802 - the name that all connections have
+        """
+        Cut it off: the application's threads see the end of it.
+        """
+        self._shut()
+        self._tell_ended()
