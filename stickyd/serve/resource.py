@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from stickyd.serve.wsgi.websockets import LentConnection
     from stickyd.sessions.registry import SessionRegistry
 
-    Connection = (
-        HTTPChannel | HTTP2Connection | HTTP2Arrival | Handshake | Tunnel | LentConnection
-    )
+    Connection = HTTPChannel | HTTP2Connection | HTTP2Arrival | Handshake | Tunnel | LentConnection
     C = TypeVar("C", HTTPChannel, HTTP2Connection, HTTP2Arrival, Handshake, Tunnel)
 
 

@@ -9,6 +9,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any
 
+from zope.interface import implementer
+
+from stickyd.serve.served_connection import IServedConnection
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +72,7 @@ class WebSockets:
         self.count -= 1
 
 
+@implementer(IServedConnection)
 class LentConnection:
     """
     One connection that an application's thread has.
@@ -78,7 +83,7 @@ class LentConnection:
     """
 
     busy = False
-    unanswered: tuple[Any, ...] = ()
+    unanswered: list[Any] = []  # noqa: RUF012 - none, for ever
     came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     closed: Callable[[LentConnection], object] | None = None
@@ -144,6 +149,11 @@ class LentConnection:
         finally:
             self._lent.sending.release()
         return True
+
+    def end_streams(self) -> None:
+        """
+        It is none.
+        """
 
     def abortConnection(self) -> None:  # noqa: N802 - the name that all connections have
         """
