@@ -13,6 +13,7 @@ from stickyd.affinity.trust import Networks
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.stickiness import Stickiness
+from stickyd.serve.tls.server import ServerTls
 from stickyd.serve.wsgi.host import WsgiHost
 from stickyd.serve.wsgi.options import WsgiOptions
 from tests.hosting import Client, Visitors, a_reactor, end_abruptly, run, until
@@ -33,7 +34,9 @@ class Scene:
     def __init__(self, reactor: Any, application: WsgiApplication, **settings: Any) -> None:
         trust = settings.pop("trust", ())
         limits = settings.pop("limits", HTTPLimits())
-        reception = None
+        pair = settings.pop("tls", "")
+        tls = ServerTls(reactor, [pair]) if pair else None
+        reception = settings.pop("reception", None)
         if trust:
             reception = Stickiness(
                 parse_affinity(("ip",)), None, lambda: 0, lambda ids: None, Networks.parse(trust)
@@ -46,6 +49,7 @@ class Scene:
             WsgiOptions(**settings),
             limits=limits,
             reception=reception,
+            tls=tls,
         )
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
 
@@ -67,7 +71,8 @@ def serving(application: WsgiApplication, kind: str = "uvloop", **settings: Any)
     """
     Serve an application.
 
-    :param settings: of :class:`WsgiOptions`; and ``trust``, and ``limits``.
+    :param settings: of :class:`WsgiOptions`; and ``trust``, ``limits``, ``reception`` and
+        ``tls``, a certificate's file.
     """
     with a_reactor(kind) as reactor:
         scene = Scene(reactor, application, **settings)

@@ -4,6 +4,8 @@ WebSockets of WSGI applications: ``environ["werkzeug.socket"]``, in threads.
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 import struct
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,17 @@ import pytest
 from simple_websocket import ConnectionClosed
 from simple_websocket import Server as WebSocket
 
+from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.token import Signer
+from stickyd.affinity.trust import Networks
+from stickyd.serve.stickiness import Stickiness
 from tests.hosting import LOOPS, Client, fired, logged, until
 from tests.serve.wsgi.scene import Scene, serving
+from tests.tls_harness import write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 HANDSHAKE = (
     "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
@@ -175,6 +183,63 @@ def test_other_requests_do_not_get_it(change: tuple[str, str]) -> None:
 
         scene.run(go)
     assert "werkzeug.socket" not in echo.environs[0]
+
+
+def test_over_tls(tmp_path: Path) -> None:
+    """
+    The application speaks plain text; the TLS stays the loop's.
+    """
+    echo = Echo()
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with serving(echo, tls=write_certificate(tmp_path, "a", "a.test")) as scene:
+
+        async def go() -> None:
+            reader, writer = await asyncio.open_connection(
+                sock=scene.visit().socket.dup(), ssl=context, server_hostname="a.test"
+            )
+            writer.write(HANDSHAKE.encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101 ")
+            for _ in range(3):
+                writer.write(frame(b"hello"))
+                assert await reader.readexactly(7) == b"\x81\x05hello"
+            writer.write(frame(b"bye"))
+            assert await reader.readexactly(4) == b"\x88\x02" + struct.pack("!H", 4000)
+            writer.write(frame(struct.pack("!H", 4000), 8))
+            assert await reader.read() == b""
+            writer.close()
+            await until(lambda: scene.host.connections == 0)
+
+        scene.run(go)
+    assert echo.environs[0]["wsgi.url_scheme"] == "https"
+
+
+def test_the_handshake_sets_the_cookie() -> None:
+    """
+    The application writes the answer itself; what finds the client back is in it all the same.
+    """
+    reception = Stickiness(
+        parse_affinity(("cookie:stickyd",)),
+        Signer([b"a secret of sixteen"]),
+        lambda: 0,
+        lambda ids: None,
+        Networks.parse(()),
+    )
+    echo = Echo()
+    with serving(echo, reception=reception) as scene:
+
+        async def go() -> None:
+            client = scene.visit()
+            await client.send(HANDSHAKE)
+            head = await client.head()
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert b"\r\nSet-Cookie: stickyd=" in head
+            await client.send(frame(b"hello"))
+            assert await client.taken(7) == b"\x81\x05hello"
+
+        scene.run(go)
 
 
 def test_they_are_bounded() -> None:
