@@ -1,7 +1,7 @@
 """
 What is written to a socket and not yet taken by the kernel.
 
-Chunks wait one by one and are never copied together.
+Chunks wait one by one and are never copied together; a chunk may be a part of a file.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from __future__ import annotations
 import socket
 from collections import deque
 from itertools import islice
+from typing import cast
+
+from stickyd.net.file_chunk import FileChunk
 
 SEND_BYTES = 262144
 """
 At most this many bytes of one chunk are offered to the kernel at once.
 """
+
+_MORE = getattr(socket, "MSG_MORE", 0)  # Linux
 
 _CHUNKS = 64  # offered at once; well below IOV_MAX (1024 on Linux and macOS)
 
@@ -27,7 +32,7 @@ class SendBuffer:
     :ivar size_bytes: how much that is.
     """
 
-    __slots__ = ("_delaying", "_socket", "_spoken", "chunks", "size_bytes")
+    __slots__ = ("_delaying", "_files", "_socket", "_spoken", "chunks", "size_bytes")
 
     def __init__(self, sock: socket.socket, delaying: bool) -> None:
         """
@@ -37,7 +42,8 @@ class SendBuffer:
         self._socket = sock
         self._delaying = delaying
         self._spoken = False  # something was sent since the last read
-        self.chunks: deque[bytes | memoryview] = deque()
+        self._files = 0  # among the chunks
+        self.chunks: deque[bytes | memoryview | FileChunk] = deque()
         self.size_bytes = 0
 
     def append(self, data: bytes) -> None:
@@ -47,10 +53,23 @@ class SendBuffer:
         self.chunks.append(data)
         self.size_bytes += len(data)
 
+    def append_file(self, chunk: FileChunk) -> None:
+        """
+        Keep a part of a file, and close it when it is sent or forgotten.
+        """
+        self._files += 1
+        self.chunks.append(chunk)
+        self.size_bytes += len(chunk)
+
     def clear(self) -> None:
         """
         Forget what waits.
         """
+        if self._files:
+            for chunk in self.chunks:
+                if isinstance(chunk, FileChunk):
+                    chunk.close()
+            self._files = 0
         self.chunks.clear()
         self.size_bytes = 0
 
@@ -73,7 +92,9 @@ class SendBuffer:
             # that gets one send per request so never costs us this system call.
             self.set_no_delay(True)
         self._spoken = True
-        chunks = self.chunks
+        if self._files:
+            return self._send_with_files()
+        chunks = cast("deque[bytes | memoryview]", self.chunks)
         try:
             if len(chunks) > 1:
                 sent = self._socket.sendmsg(islice(chunks, _CHUNKS))
@@ -93,6 +114,29 @@ class SendBuffer:
         if sent:
             chunks[0] = memoryview(chunks[0])[sent:]
         return False
+
+    def _send_with_files(self) -> bool:
+        """
+        Offer what stands before the first file, and then some of that.
+        """
+        chunks = self.chunks
+        try:
+            while not isinstance(chunk := chunks[0], FileChunk):
+                # More follows, so no packet of its own.
+                sent = self._socket.send(memoryview(chunk)[:SEND_BYTES], _MORE)
+                self.size_bytes -= sent
+                if sent < len(chunk):
+                    chunks[0] = memoryview(chunk)[sent:]
+                    return False
+                chunks.popleft()
+            self.size_bytes -= chunk.send(self._socket, SEND_BYTES)
+        except BlockingIOError:
+            return False
+        if not len(chunk):
+            chunks.popleft()
+            self._files -= 1
+            chunk.close()
+        return not chunks
 
     def set_no_delay(self, enabled: bool) -> None:
         """

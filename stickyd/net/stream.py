@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from stickyd.interfaces import IReadiness
+    from stickyd.net.file_chunk import FileChunk
 
 READ_BYTES = 65536
 """
@@ -330,6 +331,24 @@ class Stream(ABC):
                 self._flush()
             if output.size_bytes > self._high_bytes:
                 self._congested()
+
+    def send_file(self, chunk: FileChunk) -> None:
+        """
+        Send a part of a file behind all that was written.
+
+        :param chunk: closed when it is sent, or never will be.
+        """
+        if self._mute or not len(chunk):
+            chunk.close()
+            return
+        output = self._output
+        output.append_file(chunk)
+        if not self._corked and not self._writing:
+            self._flush()
+            if self._attention and not self._chunks:
+                self._schedule()
+        if output.size_bytes > self._high_bytes:
+            self._congested()
 
     def _flush(self) -> None:
         """

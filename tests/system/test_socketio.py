@@ -5,6 +5,7 @@ know nothing of each other.
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -124,8 +125,9 @@ def test_flask_socketio_with_default_options(start: Start) -> None:
                 ("websocket", ADDRESSES[half:]),
             )
         ]
+        sources = itertools.cycle(ADDRESSES)
         while not all(crowd.done() for crowd in crowds):
-            with Client(server.target) as visitor:
+            with Client(server.target, next(sources)) as visitor:
                 answer = visitor.ask("/")
                 assert answer.status == 200
                 assert answer.body.startswith(b"served by ")

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.net.file_chunk import FileChunk
     from stickyd.serve.http.context import Route, Shared, Take
     from stickyd.serve.stickiness import Exchange
 
@@ -203,6 +204,23 @@ class HTTPChannel:
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
+
+    @property
+    def takes_files(self) -> bool:
+        """
+        Whether :meth:`write_file` may be called for the request under way.
+        """
+        reception = self.shared.reception
+        # Nothing but the end of TLS is done to what is written, and it is not to be held.
+        plain = self._link.can_detach and hasattr(self._link.transport, "send_file")
+        return plain and (self._visit is None or reception is None or not reception.learns)
+
+    def write_file(self, chunk: FileChunk) -> None:
+        """
+        Write a part of a file, which the transport closes.
+        """
+        self._output.uncork()
+        self._link.transport.send_file(chunk)
 
     def getPeer(self) -> IAddress:
         address: IAddress = self._visitor.address or self._link.transport.getPeer()

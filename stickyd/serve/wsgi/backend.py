@@ -4,6 +4,7 @@ What all requests to one WSGI application share.
 
 from __future__ import annotations
 
+import sys
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Backend:
     :ivar spills: the bodies that lie in files.
     :ivar unwatched: the requests whose clients are not watched for a moment.
     :ivar incomplete: the requests whose bodies are not whole yet.
+    :ivar files: the responses that are files, while they are sent.
     :ivar websockets: counts the connections that the application has itself.
     :ivar readiness: the loop.
     :ivar call_from_thread: has something called in the loop.
@@ -86,6 +88,7 @@ class Backend:
         self.watch = ThreadWatch(readiness, self.threads, options.timeout_seconds, options.replace)
         self.uploads = Uploads(options.threads // 2)
         self.spills = Spills()
+        self.files = Spills(sys.maxsize)  # as many as there are connections
         self.websockets = WebSockets(options.websockets, serve)
         self.unwatched: Aging[WsgiRequest] = Aging(
             readiness, UNWATCHED_SECONDS, lambda request: request.be_watched()

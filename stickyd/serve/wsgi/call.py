@@ -4,12 +4,14 @@ One call of an application, in its thread.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyd.serve.wsgi.body import BodyLost
+from stickyd.serve.wsgi.file_wrapper import LEAST_BYTES, FileWrapper
 from stickyd.serve.wsgi.response import failure_head, read_head
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ class Receiver(Protocol):
     lent: bool
 
     @property
+    def takes_files(self) -> bool:
+        """
+        Whether :meth:`put_file` may be called.
+        """
+
+    @property
     def uploading(self) -> bool:
         """
         Whether the body of the request is still coming.
@@ -59,6 +67,13 @@ class Receiver(Protocol):
     def put_whole(self, head: ResponseHead, body: bytes) -> None:
         """
         Take a whole response.
+        """
+
+    def put_file(self, head: ResponseHead, descriptor: int, offset: int, count: int) -> None:
+        """
+        Take a whole response whose body is a part of a file.
+
+        :param descriptor: closed by whoever takes it.
         """
 
     def wait_for_room(self) -> None:
@@ -203,6 +218,14 @@ class ApplicationCall:
             self._send_whole(self._head, body)
             return
         receiver = self._receiver
+        if (
+            isinstance(result, FileWrapper)
+            and self._head is not None
+            and not self.answered
+            and receiver.takes_files
+            and self._send_file(self._head, result)
+        ):
+            return
         for piece in result:
             if piece:
                 self._put(piece)
@@ -225,6 +248,32 @@ class ApplicationCall:
             return
         self.answered = self._complete = True
         self._receiver.put_whole(head, body)
+
+    def _send_file(self, head: ResponseHead, wrapper: FileWrapper) -> bool:
+        """
+        Answer with a file, which the thread need not wait for.
+
+        :return: :obj:`False` if it must be read after all.
+        """
+        if head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD":
+            return False
+        opened = wrapper.open_plain()
+        if opened is None:
+            return False
+        descriptor, offset, count = opened
+        if head.length is not None:
+            if head.length > count:
+                os.close(descriptor)
+                return False
+            count = head.length
+        if count <= LEAST_BYTES:
+            piece = os.pread(descriptor, count, offset)
+            os.close(descriptor)
+            self._send_whole(head, piece)
+            return True
+        self.answered = self._complete = True
+        self._receiver.put_file(head, descriptor, offset, count)
+        return True
 
     def _put(self, piece: bytes) -> None:
         if not isinstance(piece, bytes):

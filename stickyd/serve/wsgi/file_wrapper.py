@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +14,10 @@ if TYPE_CHECKING:
 
 #: Less is not read at a time, whatever the application asks for: each piece is a hop.
 LEAST_BYTES = 65536
+
+
+#: How many wrappers there may be around a file.
+_WRAPPERS = 3
 
 
 class FileWrapper:
@@ -31,6 +38,32 @@ class FileWrapper:
         """
         while block := self.file.read(self.block_size):
             yield block
+
+    def open_plain(self) -> tuple[int, int, int] | None:
+        """
+        Open what is left to read anew, if it is a regular file.
+
+        :return: a descriptor, which the caller closes, where to begin, and how many bytes
+            there are; or :obj:`None`, and nothing was opened.
+        """
+        file = self.file
+        for _ in range(_WRAPPERS):
+            if isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
+                break
+            # As tempfile's and Django's wrappers have it; but a decompressor has none.
+            file = getattr(file, "file", None)
+        else:
+            return None
+        try:
+            if file.writable():
+                file.flush()
+            offset = file.tell()
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return os.dup(file.fileno()), offset, max(0, status.st_size - offset)
+        except (OSError, ValueError):
+            return None
 
     def close(self) -> None:
         """

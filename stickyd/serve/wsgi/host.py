@@ -80,7 +80,7 @@ class WsgiHost(ResourceHost):
     @property
     @override
     def descriptors(self) -> int:
-        return super().descriptors + self._backend.spills.count
+        return super().descriptors + self._backend.spills.count + self._backend.files.count
 
     @override
     def abort(self) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
+from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.head import HTTP_1_1, RequestError
 from stickyd.serve.wsgi.body import Body
@@ -68,6 +69,7 @@ class WsgiRequest:
     _silent = False  # the response has no body, whatever the application says
     _streaming = False  # we are registered as a producer
     _whole: tuple[ResponseHead, bytes] | None = None  # the response, if it is one piece
+    _file: FileChunk | None = None  # its body, if that is no bytes
     _messages: deque[tuple[ResponseHead | None, bytes, int]] | None = None  # else its pieces
     _posted = False
     _put_bytes = 0  # only the application's thread changes it
@@ -313,6 +315,23 @@ class WsgiRequest:
         self._whole = head, body
         self._backend.responses.put(self)
 
+    @property
+    def takes_files(self) -> bool:
+        """
+        Whether :meth:`put_file` may be called: over HTTP/1.1 without TLS.
+        """
+        channel = self.channel
+        return self._block is not None and channel is not None and channel.takes_files
+
+    def put_file(self, head: ResponseHead, descriptor: int, offset: int, count: int) -> None:
+        """
+        Have a part of a file written as the whole body.
+        """
+        files = self._backend.files
+        files.take()
+        self._file = FileChunk(descriptor, offset, count, files.free)
+        self.put_whole(head, b"")
+
     def wait_for_room(self) -> None:
         """
         Wait until the client has taken enough of what was put, or has left.
@@ -349,6 +368,8 @@ class WsgiRequest:
         channel = self.channel
         if channel is None:
             self._messages = None
+            if self._file is not None:
+                self._file.close()
         elif self._whole is not None:
             self._answer_whole(*self._whole)
         elif self._messages is not None:
@@ -356,6 +377,13 @@ class WsgiRequest:
 
     def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
         channel = self.channel
+        if self._file is not None:
+            file, self._file = self._file, None
+            self.sentLength = len(file)
+            channel.write(self._begin_response(head, len(file)))
+            channel.write_file(file)
+            self._done(LAST)
+            return
         text = self._begin_response(head, len(body))
         if not self._silent:
             self.sentLength = len(body)
