@@ -30,6 +30,8 @@ PURE = (
     "handoff.frame",
     "fleet.slot",
     "fleet.backoff",
+    "sessions.interfaces",
+    "sessions.record",
 )
 FOUNDATION = (*PURE, "interfaces", "errors", "settings.options")
 CHANNELS = ("handoff", "control")

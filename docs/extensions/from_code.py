@@ -28,7 +28,7 @@ class InterfacesDirective(SphinxDirective):
         name = self.arguments[0]
         lines = []
         for found in vars(import_module(name)).values():
-            if isinstance(found, InterfaceClass) and found.__module__ == name:
+            if isinstance(found, InterfaceClass) and found.__module__.startswith("stickyd."):
                 lines += [f".. autointerface:: {name}.{found.__name__}", "   :members:", ""]
         return self.parse_text_to_nodes("\n".join(lines))
 

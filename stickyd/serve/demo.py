@@ -47,7 +47,7 @@ class Counter(Resource):
     Answers ``Worker <pid> session hits: <n>`` at every path.
 
     As long as one client always reaches one worker, ``n`` rises by one each time.  The
-    client is his address; his session is found by it, without a cookie.
+    client is its address; its session is found by that, without a cookie.
     """
 
     isLeaf = True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def now(deferred: Deferred[_T]) -> _T:
+def result_of(deferred: Deferred[_T]) -> _T:
     """
     Take the result out of a Deferred that has fired.
 

@@ -16,7 +16,7 @@ from stickyd.sessions.record import EndReason
 
 class SessionStoreConformance(KeepingConformance):
     """
-    All that :class:`stickyd.interfaces.ISessionStore` promises.
+    All that :class:`stickyd.sessions.interfaces.ISessionStore` promises.
 
     Stands before a ``TestCase``; the tests of a store write ``make_store``, and override
     ``settle`` if its Deferreds fire later::

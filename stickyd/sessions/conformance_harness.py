@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.task import Clock
 
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.record import EndReason, SessionRecord, new_uid
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
-    from stickyd.interfaces import ISessionStore
+    from stickyd.sessions.interfaces import ISessionStore
 else:
     # A mixin: it stands before a TestCase.
     _Case = object
@@ -56,7 +56,7 @@ class StoreHarness(_Case):
 
         :return: its result, or raises its error.
         """
-        return now(deferred)
+        return result_of(deferred)
 
     def setUp(self) -> None:
         super().setUp()

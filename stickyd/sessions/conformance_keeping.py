@@ -12,9 +12,9 @@ from math import inf
 from zope.interface.verify import verifyObject
 
 from stickyd.errors import NoSuchSession, SessionConflict
-from stickyd.interfaces import ISessionStore
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.conformance_harness import START, StoreHarness
+from stickyd.sessions.interfaces import ISessionStore
 from stickyd.sessions.record import KEY_LIMIT, EndReason, new_uid
 
 
@@ -34,8 +34,8 @@ class KeepingConformance(StoreHarness):
         A store that says it is local has fired each Deferred that it returns.
         """
         if self.store.local:
-            record = now(self.store.save(self.record()))
-            self.assertEqual(now(self.store.load(record.uid)), record)
+            record = result_of(self.store.save(self.record()))
+            self.assertEqual(result_of(self.store.load(record.uid)), record)
 
     def test_unknown(self) -> None:
         """

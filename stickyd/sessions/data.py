@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import implementer
 
 from stickyd.errors import SessionTooLarge
-from stickyd.interfaces import ISessionData
+from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.plain import decode, encode, scalar_size
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from stickyd.errors import SessionError, SessionMoved
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.transfer import fits, join, line_pair, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from stickyd.interfaces import ISessionStore
+    from stickyd.sessions.interfaces import ISessionStore
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.record import SessionRecord
 
@@ -73,7 +73,7 @@ class Export:
                 yield self._chunk()
         except Exception:
             for record in self._taken:
-                now(self._store.adopt(record))
+                result_of(self._store.adopt(record))
             raise
 
     def _wanted(self) -> Iterator[bytes]:
@@ -81,7 +81,7 @@ class Export:
             yield from self._uids
             return
         for batch in self._store.enumerate(_BATCH):
-            for record in now(batch):
+            for record in result_of(batch):
                 if self._select is None or self._select(record):
                     yield record.uid
 
@@ -94,7 +94,7 @@ class Export:
             pair = self._write(uid)
         if pair is None:
             return
-        record = now(self._store.move(uid))
+        record = result_of(self._store.move(uid))
         assert record is not None  # it was loaded just now, to be written
         if fits(len(pair), self._limit):
             self._taken.append(record)
@@ -120,12 +120,12 @@ class Export:
                 return None
             live.leave()
             try:
-                now(live.save())
+                result_of(live.save())
             except SessionError:
                 # The application's fault: what was saved before is what leaves.
                 _log.failure("sessions: a session leaves without its last changes")
         try:
-            record = now(self._store.load(uid))
+            record = result_of(self._store.load(uid))
         except SessionMoved:
             return None
         return None if record is None else line_pair(record)
@@ -136,5 +136,5 @@ class Export:
             self._prepare()
         except GeneratorExit:
             # Whoever has the first parts has nothing yet.
-            now(self._store.adopt(record))
+            result_of(self._store.adopt(record))
             raise

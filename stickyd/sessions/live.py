@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 
 from stickyd.errors import (
     NoSuchSession,
@@ -18,40 +19,54 @@ from stickyd.errors import (
 )
 from stickyd.sessions.data import SessionData
 from stickyd.sessions.record import KEY_LIMIT, EndReason, new_uid
-from stickyd.sessions.watched import Watched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.python.failure import Failure
 
+    from stickyd.sessions.live_context import LiveContext
     from stickyd.sessions.record import SessionRecord
-    from stickyd.sessions.registry import SessionRegistry
 
 
-class LiveSession(Watched):
+class LiveSession:
     """
     A session in use: one object for each in a process, shared by all who use it at the
     same time.  Made by :class:`stickyd.sessions.registry.SessionRegistry`.
 
-    :ivar data: what the session carries, see :class:`stickyd.interfaces.ISessionData`.
+    :ivar ended: why it is no longer here, or :obj:`None` while it is.
+    :ivar data: what the session carries, see :class:`stickyd.sessions.interfaces.ISessionData`.
     :ivar touched: when it was last used here, in seconds since 1970.
     """
+
+    _log = Logger()
 
     __slots__ = (
         "__weakref__",
         "_changed",
+        "_context",
+        "_holders",
+        "_on_gone",
+        "_on_leaving",
         "_record",
-        "_registry",
+        "_released",
         "_saving",
         "_waiting",
         "data",
+        "ended",
         "touched",
     )
 
-    def __init__(self, registry: SessionRegistry, record: SessionRecord) -> None:
-        super().__init__()
-        self.data = SessionData(record.data, registry.max_data, self._check_here)
+    def __init__(self, context: LiveContext, record: SessionRecord) -> None:
+        self.ended: EndReason | None = None
+        self.data = SessionData(record.data, context.max_data, self._check_here)
         self.touched = record.touched
-        self._registry = registry
+        self._context = context
+        self._holders = 0
+        # Tuples, as most stay empty and there may be a hundred thousand sessions.
+        self._on_gone: tuple[Callable[[EndReason], object], ...] = ()
+        self._on_leaving: tuple[Callable[[], object], ...] = ()
+        self._released: tuple[Deferred[None], ...] = ()
         # What is stored, but for its data, key and expiry, which may be ahead of it.
         self._record = record
         self._changed = not record.version
@@ -115,16 +130,16 @@ class LiveSession(Watched):
         """
         How many seconds ago it was last used here.
         """
-        return self._registry.clock.seconds() - self.touched
+        return self._context.clock.seconds() - self.touched
 
     def touch(self) -> None:
         """
         Note that it is used now.  If it turns out to be over, it has ``ended``.
         """
-        registry = self._registry
-        self.touched = registry.clock.seconds()
-        noted = registry.store.touch(self._record.uid)
-        if not registry.store.local:
+        context = self._context
+        self.touched = context.clock.seconds()
+        noted = context.store.touch(self._record.uid)
+        if not context.store.local:
             noted.addErrback(self._not_touched)
 
     def save(self) -> Deferred[None]:
@@ -156,13 +171,13 @@ class LiveSession(Watched):
         """
         if self.ended is not None:
             return succeed(None)
-        self._registry.gone(self.uid, EndReason.DELETED)
-        return self._registry.store.delete(self.uid).addCallback(_nothing)
+        self._context.gone(self.uid, EndReason.DELETED)
+        return self._context.store.delete(self.uid).addCallback(_nothing)
 
     def regenerate(self) -> Deferred[None]:
         """
         Give it a new id, and make the old one unknown: to be done when a client logs
-        in, so that an id which somebody has planted on him beforehand is worth
+        in, so that an id that somebody has planted on it beforehand is worth
         nothing.  Data, times and callbacks stay; changes are saved.
 
         :return: fires when the new id is stored and the old one removed.  The old one is
@@ -179,11 +194,80 @@ class LiveSession(Watched):
         self.data.unsaved()
         old = self.uid
         self._amend(uid=new_uid(), version=0)
-        self._registry.renamed(self, old)
+        self._context.renamed(old, self.uid)
         return self.save().addCallbacks(
-            lambda _: self._registry.store.delete(old).addCallback(_nothing),
+            lambda _: self._context.store.delete(old).addCallback(_nothing),
             self._lost,
         )
+
+    def call_when_gone(self, callback: Callable[[EndReason], object]) -> None:
+        """
+        Have ``callback`` called with the reason when the session is no longer here.
+        """
+        self._on_gone += (callback,)
+
+    def call_before_leaving(self, callback: Callable[[], object]) -> None:
+        """
+        Have ``callback`` called before the session is carried to another worker, perhaps
+        more than once.  It may still put into ``data`` what shall go along.
+        """
+        self._on_leaving += (callback,)
+
+    @property
+    def held(self) -> bool:
+        """
+        Whether somebody is using it, so that it must not be carried away now.
+        """
+        return self._holders > 0
+
+    def hold(self) -> None:
+        """
+        Say that it is in use and changes may follow: it is not carried away before
+        :meth:`release` was called as often as this.
+        """
+        self._holders += 1
+
+    def release(self) -> None:
+        """
+        Say that what :meth:`hold` announced is done, and saved.
+        """
+        self._holders -= 1
+        if not self._holders:
+            waiting, self._released = self._released, ()
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def when_released(self) -> Deferred[None]:
+        """
+        :return: fires when nobody holds it, at once if nobody does.
+        """
+        if not self._holders:
+            return succeed(None)
+        deferred: Deferred[None] = Deferred()
+        self._released += (deferred,)
+        return deferred
+
+    def leave(self) -> None:
+        """
+        Get ready to be carried to another worker: for the registry alone.
+        """
+        for callback in self._on_leaving:
+            try:
+                callback()
+            except Exception:  # noqa: BLE001 -- the application's code; the session leaves anyway
+                self._log.failure("session: a callback before the session leaves has failed")
+
+    def end(self, reason: EndReason) -> None:
+        """
+        Note that it is no longer here: for the registry alone.
+        """
+        self.ended = reason
+        callbacks, self._on_gone = self._on_gone, ()
+        for callback in callbacks:
+            try:
+                callback(reason)
+            except Exception:  # noqa: BLE001 -- the application's code; the others must be called
+                self._log.failure("session: a callback at the session's end has failed")
 
     def refresh(self, record: SessionRecord) -> None:
         """
@@ -227,7 +311,7 @@ class LiveSession(Watched):
         self._saving = True
         record = self._record.revised(self._record.version, self.touched, data)
         return (
-            self._registry.store.save(record)
+            self._context.store.save(record)
             .addCallbacks(self._saved, self._not_saved)
             .addBoth(self._go_on)
         )
@@ -245,11 +329,11 @@ class LiveSession(Watched):
     def _not_saved(self, failure: Failure) -> Failure:
         match failure.value:
             case SessionConflict():
-                self._registry.gone(self.uid, EndReason.SUPERSEDED)
+                self._context.gone(self.uid, EndReason.SUPERSEDED)
             case SessionMoved():
-                self._registry.gone(self.uid, EndReason.MOVED)
+                self._context.gone(self.uid, EndReason.MOVED)
             case NoSuchSession():
-                self._registry.gone(self.uid, EndReason.EXPIRED)
+                self._context.gone(self.uid, EndReason.EXPIRED)
             case _:
                 self._changed = True
                 self.data.unsaved()
@@ -267,7 +351,7 @@ class LiveSession(Watched):
         return result
 
     def _lost(self, failure: Failure) -> Failure:
-        self._registry.gone(self.uid, EndReason.SUPERSEDED)
+        self._context.gone(self.uid, EndReason.SUPERSEDED)
         return failure
 
 

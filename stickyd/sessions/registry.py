@@ -11,10 +11,11 @@ from twisted.internet.defer import DeferredList, fail, succeed
 from twisted.logger import Logger
 
 from stickyd.errors import NoSuchSession, SessionMoved, TransferError
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.awaited import AwaitedSessions
 from stickyd.sessions.export import Export
 from stickyd.sessions.live import LiveSession
+from stickyd.sessions.live_context import LiveContext
 from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry, SessionRecord, new_uid
 from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader, followers
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.python.failure import Failure
 
-    from stickyd.interfaces import ISessionStore
+    from stickyd.sessions.interfaces import ISessionStore
 
 _SWEEP_LIMIT = 1_000  # sessions looked at in one turn of the reactor: about 1 ms
 
@@ -48,7 +49,7 @@ class SessionRegistry:
     To carry sessions to another worker, take the chunks of :meth:`export_batches` and
     give each to :meth:`import_chunk` there.  With the yield of a chunk its
     sessions have left: here they are known as moved, a request that asks for one
-    fails with :exc:`stickyd.errors.SessionMoved`, and so does who still tries to change
+    fails with :exc:`stickyd.errors.SessionMoved`, and so does every attempt to change
     one.  So nothing is written twice.  A chunk that could not be delivered is given to
     :meth:`import_chunk` here, and its sessions are back.  Sessions that a request is
     using do not leave.  They follow when it lets go of them, if :meth:`forward` was told
@@ -84,6 +85,7 @@ class SessionRegistry:
         self.store = store
         self.clock = clock
         self.max_data = max_data
+        self._context = LiveContext(store, clock, max_data, self.gone, self._renamed)
         self._expiry = expiry
         self._live: WeakValueDictionary[bytes, LiveSession] = WeakValueDictionary()
         self._reader = ChunkReader()
@@ -141,7 +143,7 @@ class SessionRegistry:
 
         :raise stickyd.errors.SessionMoved: it has moved.
         """
-        return now(self.load(uid))
+        return result_of(self.load(uid))
 
     def in_use(self, uid: bytes) -> LiveSession:
         """
@@ -208,7 +210,7 @@ class SessionRegistry:
 
     def _lacks(self, uid: bytes) -> bool:
         try:
-            return now(self.store.load(uid)) is None
+            return result_of(self.store.load(uid)) is None
         except SessionMoved:
             return True
 
@@ -217,7 +219,7 @@ class SessionRegistry:
         Tell whether a session of a local store has left for another worker.  That is no use.
         """
         try:
-            now(self.store.load(uid))
+            result_of(self.store.load(uid))
         except SessionMoved:
             return True
         return False
@@ -303,16 +305,12 @@ class SessionRegistry:
         if live is not None:
             live.end(reason)
 
-    def renamed(self, live: LiveSession, old: bytes) -> None:
-        """
-        Note that a session has a new id: for the session alone.
-        """
-        del self._live[old]
-        self._live[live.uid] = live
+    def _renamed(self, old: bytes, new: bytes) -> None:
+        self._live[new] = self._live.pop(old)
 
     def _enter(self, record: SessionRecord) -> LiveSession:
         self._arm()
-        live = self._live[record.uid] = LiveSession(self, record)
+        live = self._live[record.uid] = LiveSession(self._context, record)
         return live
 
     def _loaded(self, record: SessionRecord | None) -> LiveSession | None:

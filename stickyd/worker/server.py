@@ -222,8 +222,9 @@ class Serving:
 
     def close(self) -> None:
         """
-        Close the access log.
+        Close the access log, and look for sessions that are over no longer.
         """
+        self.sessions.stop()
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()
 

@@ -102,7 +102,7 @@ class SessionMoves:
         """
         Carry every session that goes and that no request uses, as they are from now on.
 
-        One walk over the store at a time; who asks while one goes on shares the next.
+        One walk over the store goes on at a time; calls meanwhile share the next one.
 
         :return: fires when the walk is done, or has failed and was logged.
         """
@@ -162,7 +162,7 @@ class SessionMoves:
             Deferred.fromCoroutine(self._carry())
             .addErrback(self._tell_failure)
             .addCallback(self._watch_late)
-            # Before who asked for the walk lets newcomers in.
+            # First, as newcomers are let in when the walk is done.
             .addCallback(self._give_notice)
             .addCallback(walk.callback)
         )

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from stickyd.errors import TransferError
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.awaited import AwaitedSessions
 from stickyd.sessions.registry import FOLLOW_LEASE_SECONDS, SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -164,5 +164,5 @@ def test_notice_that_is_none(line: bytes) -> None:
     registry = SessionRegistry(MemorySessionStore(clock), clock)
     refused = registry.import_chunk(b"stickyd-sessions-follow 1\nid a2V5\n" + line + b"\n")
     with pytest.raises(TransferError):
-        now(refused)
+        result_of(refused)
     assert not registry.awaited.keys

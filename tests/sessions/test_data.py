@@ -10,8 +10,8 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from stickyd.errors import NotCarriable, SessionMoved, SessionTooLarge
-from stickyd.interfaces import ISessionData
 from stickyd.sessions.data import SessionData
+from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.plain import decode
 
 

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from stickyd.interfaces import ISessionStore
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.conformance import SessionStoreConformance
+from stickyd.sessions.interfaces import ISessionStore
 from stickyd.sessions.stores.memory import MemorySessionStore
 
 if TYPE_CHECKING:
@@ -105,4 +105,4 @@ class TestLateStore(SessionStoreConformance, SynchronousTestCase):
     def settle(self, deferred: Deferred[_T]) -> _T:
         while not deferred.called and self.late.run(1):
             pass
-        return now(deferred)
+        return result_of(deferred)

@@ -21,7 +21,7 @@ from stickyd.errors import (
     SessionMoved,
     SessionTooLarge,
 )
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -52,7 +52,7 @@ class World:
         """
         live = self.registry.create()
         live.data.update(items)
-        now(live.save())
+        result_of(live.save())
         return live
 
 
@@ -75,7 +75,7 @@ class LateWorld:
         live.data.update(items)
         saving = live.save()
         self.store.run()
-        now(saving)
+        result_of(saving)
         return live
 
 
@@ -99,8 +99,8 @@ def test_create() -> None:
     assert one.uid != two.uid
     assert (one.version, one.touched, one.idle) == (0, START, 60)
     assert (one.key, one.secure, two.key, two.secure) == (b"k", True, b"", False)
-    now(one.save())
-    record = now(world.store.load(one.uid))
+    result_of(one.save())
+    record = result_of(world.store.load(one.uid))
     assert record is not None
     assert (record.created, record.lifetime, record.version) == (START, 600, 1)
 
@@ -111,9 +111,9 @@ def test_not_stored_before_save() -> None:
     """
     world = World()
     live = world.registry.create()
-    assert now(world.store.load(live.uid)) is None
-    now(live.save())
-    assert now(world.store.load(live.uid)) is not None
+    assert result_of(world.store.load(live.uid)) is None
+    result_of(live.save())
+    assert result_of(world.store.load(live.uid)) is not None
 
 
 def test_long_key_is_cut() -> None:
@@ -132,7 +132,7 @@ def test_load_shares_what_is_in_use() -> None:
     """
     world = World()
     live = world.saved(n=1)
-    again = now(world.registry.load(live.uid))
+    again = result_of(world.registry.load(live.uid))
     assert again is live
 
 
@@ -146,11 +146,11 @@ def test_load_from_the_store() -> None:
     with pytest.raises(NoSuchSession):
         world.registry.in_use(uid)
     world.clock.advance(5)
-    live = now(world.registry.load(uid))
+    live = result_of(world.registry.load(uid))
     assert live is not None
     assert dict(live.data) == {"n": [1]}
     assert world.registry.in_use(uid) is live
-    record = now(world.store.load(uid))
+    record = result_of(world.store.load(uid))
     assert record is not None
     assert record.touched == START + 5
 
@@ -160,7 +160,7 @@ def test_load_unknown() -> None:
     There is nothing for an id that nobody made, and no session comes to be by asking for it.
     """
     world = World()
-    assert now(world.registry.load(b"f" * 32)) is None
+    assert result_of(world.registry.load(b"f" * 32)) is None
     assert len(world.store) == 0
 
 
@@ -170,19 +170,19 @@ def test_save_only_what_changed() -> None:
     """
     world = World()
     live = world.saved(n=1)
-    now(live.save())
+    result_of(live.save())
     assert live.version == 1
     live.data["n"] = 2
-    now(live.save())
+    result_of(live.save())
     assert live.version == 2
     live.idle = 5
-    now(live.save())
+    result_of(live.save())
     live.key = b"k"
-    now(live.save())
+    result_of(live.save())
     live.key = b"k"
-    now(live.save())
+    result_of(live.save())
     assert live.version == 4
-    record = now(world.store.load(live.uid))
+    record = result_of(world.store.load(live.uid))
     assert record is not None
     assert (record.idle, record.key, record.data) == (5, b"k", b'{"n":2}')
 
@@ -212,9 +212,9 @@ def test_await() -> None:
         await session.save()
         return session
 
-    first = now(Deferred.fromCoroutine(visit(b"planted")))
+    first = result_of(Deferred.fromCoroutine(visit(b"planted")))
     assert first.uid != b"planted"
-    second = now(ensureDeferred(visit(first.uid)))
+    second = result_of(ensureDeferred(visit(first.uid)))
     assert second is first
     assert dict(second.data) == {"hits": 2}
 
@@ -227,13 +227,13 @@ def test_refused_at_save() -> None:
     live = world.saved(x=[1])
     live.data["x"].append(object())
     with pytest.raises(NotCarriable):
-        now(live.save())
+        result_of(live.save())
     assert dict(live.data) == {"x": [1]}
     live.data["x"].extend(range(100))
     with pytest.raises(SessionTooLarge):
-        now(live.save())
+        result_of(live.save())
     assert dict(live.data) == {"x": [1]}
-    now(live.save())
+    result_of(live.save())
     assert live.version == 1
 
 
@@ -253,17 +253,17 @@ def test_conflict() -> None:
     live = world.saved(n=1)
     ends: list[EndReason] = []
     live.call_when_gone(ends.append)
-    record = now(world.store.load(live.uid))
+    record = result_of(world.store.load(live.uid))
     assert record is not None
-    now(world.store.save(replace(record, data=b'{"n":9}')))
+    result_of(world.store.save(replace(record, data=b'{"n":9}')))
     live.data["n"] = 2
     with pytest.raises(SessionConflict):
-        now(live.save())
+        result_of(live.save())
     assert ends == [EndReason.SUPERSEDED]
     live.data["n"] = 3
     with pytest.raises(SessionConflict, match="load it again"):
-        now(live.save())
-    again = now(world.registry.load(live.uid))
+        result_of(live.save())
+    again = result_of(world.registry.load(live.uid))
     assert again is not None
     assert again is not live
     assert dict(again.data) == {"n": 9}
@@ -277,14 +277,14 @@ def test_delete() -> None:
     live = world.saved(n=1)
     ends: list[EndReason] = []
     live.call_when_gone(ends.append)
-    now(live.delete())
-    now(live.delete())
+    result_of(live.delete())
+    result_of(live.delete())
     assert ends == [EndReason.DELETED]
-    assert now(world.registry.load(live.uid)) is None
-    now(live.save())
+    assert result_of(world.registry.load(live.uid)) is None
+    result_of(live.save())
     live.data["n"] = 2
     with pytest.raises(NoSuchSession, match=r"^this session has ended$"):
-        now(live.save())
+        result_of(live.save())
 
 
 def test_expiry_while_in_use() -> None:
@@ -296,7 +296,7 @@ def test_expiry_while_in_use() -> None:
     ends: list[EndReason] = []
     live.call_when_gone(ends.append)
     world.clock.advance(10)
-    assert now(world.registry.load(live.uid)) is None
+    assert result_of(world.registry.load(live.uid)) is None
     assert ends == [EndReason.EXPIRED]
     assert live.ended is EndReason.EXPIRED
 
@@ -371,12 +371,12 @@ def test_regenerate() -> None:
     live = world.saved(n=[1])
     old = live.uid
     live.data["n"].append(2)
-    now(live.regenerate())
+    result_of(live.regenerate())
     assert live.uid != old
     assert live.version == 1
-    assert now(world.registry.load(old)) is None
-    assert now(world.registry.load(live.uid)) is live
-    record = now(world.store.load(live.uid))
+    assert result_of(world.registry.load(old)) is None
+    assert result_of(world.registry.load(live.uid)) is live
+    record = result_of(world.store.load(live.uid))
     assert record is not None
     assert (record.data, record.created) == (b'{"n":[1,2]}', START)
     assert len(world.store) == 1
@@ -391,12 +391,12 @@ def test_regenerate_refused() -> None:
     old = live.uid
     live.data["n"].append(object())
     with pytest.raises(NotCarriable):
-        now(live.regenerate())
+        result_of(live.regenerate())
     assert live.uid == old
-    assert now(world.store.load(old)) is not None
-    now(live.delete())
+    assert result_of(world.store.load(old)) is not None
+    result_of(live.delete())
     with pytest.raises(NoSuchSession):
-        now(live.regenerate())
+        result_of(live.regenerate())
 
 
 def test_callback_that_fails(logged: Sequence[LogEvent]) -> None:
@@ -408,7 +408,7 @@ def test_callback_that_fails(logged: Sequence[LogEvent]) -> None:
     ends: list[EndReason] = []
     live.call_when_gone(lambda reason: 1 / 0)
     live.call_when_gone(ends.append)
-    now(live.delete())
+    result_of(live.delete())
     assert ends == [EndReason.DELETED]
     assert "a callback at the session's end has failed" in logged[-1]["log_format"]
 
@@ -429,7 +429,7 @@ def test_hold_and_release() -> None:
     live.release()
     assert not waiting.called
     live.release()
-    assert now(waiting) is None
+    assert result_of(waiting) is None
     assert world.registry.busy() == []
 
 
@@ -448,9 +448,9 @@ def test_late_saves_are_one_after_the_other() -> None:
     assert world.store.run(1) == 1
     assert (first.called, second.called, third.called) == (True, False, False)
     assert world.store.run() == 1
-    assert [now(each) for each in (first, second, third)] == [None] * 3
+    assert [result_of(each) for each in (first, second, third)] == [None] * 3
     assert live.version == 3
-    record = now(world.store.behind.load(live.uid))
+    record = result_of(world.store.behind.load(live.uid))
     assert record is not None
     assert record.data == b'{"n":3}'
 
@@ -461,9 +461,9 @@ def test_late_conflict_fails_all_who_wait() -> None:
     """
     world = LateWorld()
     live = world.saved()
-    record = now(world.store.behind.load(live.uid))
+    record = result_of(world.store.behind.load(live.uid))
     assert record is not None
-    now(world.store.behind.save(record))
+    result_of(world.store.behind.save(record))
     live.data["n"] = 1
     first = live.save()
     live.data["n"] = 2
@@ -471,7 +471,7 @@ def test_late_conflict_fails_all_who_wait() -> None:
     world.store.run()
     for saving in (first, second):
         with pytest.raises(SessionConflict):
-            now(saving)
+            result_of(saving)
 
 
 def test_late_error_can_be_tried_again() -> None:
@@ -486,13 +486,13 @@ def test_late_error_can_be_tried_again() -> None:
     failing = live.save()
     world.store.run()
     with pytest.raises(OSError, match="down"):
-        now(failing)
+        result_of(failing)
     assert live.unsaved
     world.store.broken = None
     saving = live.save()
     world.store.run()
-    now(saving)
-    record = now(world.store.behind.load(live.uid))
+    result_of(saving)
+    record = result_of(world.store.behind.load(live.uid))
     assert record is not None
     assert (record.data, record.idle) == (b'{"a":1,"n":1}', 5)
 
@@ -512,7 +512,7 @@ def test_late_session_gone_meanwhile() -> None:
         saving = live.save()
         world.store.run()
         with pytest.raises(error):
-            now(saving)
+            result_of(saving)
         assert live.ended is reason
 
 
@@ -523,17 +523,17 @@ def test_late_load_takes_what_others_wrote() -> None:
     """
     world = LateWorld()
     live = world.saved(n=1)
-    record = now(world.store.behind.load(live.uid))
+    record = result_of(world.store.behind.load(live.uid))
     assert record is not None
-    now(world.store.behind.save(replace(record, data=b'{"n":9}')))
+    result_of(world.store.behind.save(replace(record, data=b'{"n":9}')))
     live.hold()
-    assert now(world.registry.load(live.uid)) is live
+    assert result_of(world.registry.load(live.uid)) is live
     world.store.run()
     assert dict(live.data) == {"n": 1}
     live.release()
     loading = world.registry.load(live.uid)
     world.store.run()
-    assert now(loading) is live
+    assert result_of(loading) is live
     assert dict(live.data) == {"n": 9}
     assert live.version == 2
 
@@ -560,12 +560,12 @@ def test_late_amendment_during_a_save() -> None:
     saving = live.save()
     live.idle = 7
     world.store.run()
-    now(saving)
+    result_of(saving)
     assert live.idle == 7
     again = live.save()
     world.store.run()
-    now(again)
-    record = now(world.store.behind.load(live.uid))
+    result_of(again)
+    record = result_of(world.store.behind.load(live.uid))
     assert record is not None
     assert (record.idle, record.version, record.data) == (7, 3, b'{"n":1}')
 
@@ -581,10 +581,10 @@ def test_late_regenerate_during_a_save() -> None:
     saving = live.save()
     renaming = live.regenerate()
     world.store.run()
-    now(saving)
-    now(renaming)
-    assert now(world.store.behind.load(old)) is None
-    record = now(world.store.behind.load(live.uid))
+    result_of(saving)
+    result_of(renaming)
+    assert result_of(world.store.behind.load(old)) is None
+    record = result_of(world.store.behind.load(live.uid))
     assert record is not None
     assert (record.data, record.version, live.version) == (b'{"n":1}', 1, 1)
 
@@ -600,9 +600,9 @@ def test_late_regenerate_that_fails() -> None:
     renaming = live.regenerate()
     world.store.run()
     with pytest.raises(OSError, match="down"):
-        now(renaming)
+        result_of(renaming)
     assert live.ended is EndReason.SUPERSEDED
-    record = now(world.store.behind.load(old))
+    record = result_of(world.store.behind.load(old))
     assert record is not None
     assert record.data == b'{"n":1}'
 
@@ -612,4 +612,4 @@ def test_not_local_after_all() -> None:
     A Deferred that has not fired is not taken for an answer.
     """
     with pytest.raises(RuntimeError, match="has not answered at once"):
-        now(Deferred())
+        result_of(Deferred())

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from stickyd.errors import SessionMoved, TransferError
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.plain import encode
 from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionRecord
 from stickyd.sessions.registry import SessionRegistry
@@ -66,20 +66,22 @@ class Worker:
         """
         live = self.registry.create(key)
         live.data.update(items)
-        now(live.save())
+        result_of(live.save())
         return live
 
     def records(self) -> dict[bytes, SessionRecord]:
         """
         Tell all that is stored.
         """
-        return {record.uid: record for batch in self.store.enumerate(100) for record in now(batch)}
+        return {
+            record.uid: record for batch in self.store.enumerate(100) for record in result_of(batch)
+        }
 
     def take_in(self, *chunks: bytes) -> int:
         """
         Import chunks.
         """
-        return sum(now(self.registry.import_chunk(chunk)) for chunk in chunks)
+        return sum(result_of(self.registry.import_chunk(chunk)) for chunk in chunks)
 
 
 @pytest.fixture
@@ -243,13 +245,13 @@ def test_moved_is_frozen_at_the_source(clock: Clock) -> None:
     with pytest.raises(SessionMoved):
         live.idle = 5
     with pytest.raises(SessionMoved):
-        now(old.registry.load(live.uid))
+        result_of(old.registry.load(live.uid))
     with pytest.raises(SessionMoved):
-        now(live.regenerate())
-    now(live.save())
+        result_of(live.regenerate())
+    result_of(live.save())
     nested.append(2)
     with pytest.raises(SessionMoved):
-        now(live.save())
+        result_of(live.save())
 
 
 def test_last_changes_go_along(clock: Clock) -> None:
@@ -261,7 +263,7 @@ def test_last_changes_go_along(clock: Clock) -> None:
     live.data["n"].append(2)
     live.idle = 77
     new.take_in(*old.registry.export_batches())
-    moved = now(new.registry.load(live.uid))
+    moved = result_of(new.registry.load(live.uid))
     assert moved is not None
     assert (dict(moved.data), moved.version, moved.idle) == ({"n": [1, 2]}, 2, 77)
 
@@ -276,7 +278,7 @@ def test_what_cannot_be_carried_stays(clock: Clock) -> None:
     with capturedLogs() as events:
         new.take_in(*old.registry.export_batches())
     assert "leaves without its last changes" in events[-1]["log_format"]
-    moved = now(new.registry.load(live.uid))
+    moved = result_of(new.registry.load(live.uid))
     assert moved is not None
     assert dict(moved.data) == {"n": [1]}
 
@@ -292,7 +294,7 @@ def test_before_leaving(clock: Clock) -> None:
     with capturedLogs() as events:
         new.take_in(*old.registry.export_batches())
     assert "a callback before the session leaves has failed" in events[-1]["log_format"]
-    moved = now(new.registry.load(live.uid))
+    moved = result_of(new.registry.load(live.uid))
     assert moved is not None
     assert dict(moved.data) == {"cart": [1]}
 
@@ -308,11 +310,11 @@ def test_held_sessions_wait(clock: Clock) -> None:
     assert free.ended is EndReason.MOVED
     waiting = held.when_released()
     held.data["n"] = 3
-    now(held.save())
+    result_of(held.save())
     held.release()
-    now(waiting)
+    result_of(waiting)
     assert new.take_in(*old.registry.export_batches()) == 1
-    moved = now(new.registry.load(held.uid))
+    moved = result_of(new.registry.load(held.uid))
     assert moved is not None
     assert dict(moved.data) == {"n": 3}
 
@@ -368,7 +370,7 @@ def test_broken_off_within_a_session(clock: Clock) -> None:
     assert new.take_in(next(export)) == 0
     export.close()  # type: ignore[attr-defined]  # a generator, to those who know
     assert old.records() == before
-    assert now(old.registry.load(live.uid)) is not None
+    assert result_of(old.registry.load(live.uid)) is not None
     assert new.records() == {}
 
 
@@ -382,10 +384,10 @@ def test_undelivered_chunk_is_given_back(clock: Clock) -> None:
     [chunk] = old.registry.export_batches()
     assert old.take_in(chunk) == 1
     assert old.records() == before
-    again = now(old.registry.load(live.uid))
+    again = result_of(old.registry.load(live.uid))
     assert again is not None
     again.data["n"] = 2
-    now(again.save())
+    result_of(again.save())
 
 
 def test_selection_that_fails(clock: Clock) -> None:
@@ -419,11 +421,11 @@ def test_changes_between_chunks(clock: Clock) -> None:
     sessions[2].data["n"] = 1
     taken.append(next(export))  # the third, as it is now, and the fourth
     sessions[4].hold()
-    now(sessions[5].delete())
+    result_of(sessions[5].delete())
     [*others] = old.registry.export_batches(lambda record: record.uid == sessions[6].uid)
     taken += [*export, *others]
     assert new.take_in(*taken) == 6
-    moved = now(new.registry.load(sessions[2].uid))
+    moved = result_of(new.registry.load(sessions[2].uid))
     assert moved is not None
     assert moved.data["n"] == 1
     assert list(old.records()) == [sessions[4].uid]
@@ -437,10 +439,10 @@ def test_import_again(clock: Clock) -> None:
     live = old.saved(n=1)
     [chunk] = old.registry.export_batches()
     assert new.take_in(chunk) == 1
-    moved = now(new.registry.load(live.uid))
+    moved = result_of(new.registry.load(live.uid))
     assert moved is not None
     moved.data["n"] = 2
-    now(moved.save())
+    result_of(moved.save())
     assert new.take_in(chunk) == 0
     assert dict(moved.data) == {"n": 2}
     assert moved.ended is None
@@ -455,7 +457,7 @@ def test_import_over_an_older_one(clock: Clock) -> None:
     record = replace(new.records()[live.uid], version=5, data=b'{"n":5}')
     assert new.take_in(join([line_pair(record)])) == 1
     assert live.ended is EndReason.SUPERSEDED
-    again = now(new.registry.load(live.uid))
+    again = result_of(new.registry.load(live.uid))
     assert again is not None
     assert dict(again.data) == {"n": 5}
 
@@ -468,12 +470,12 @@ def test_there_and_back_again(clock: Clock) -> None:
     live = old.saved(n=1)
     new.take_in(*old.registry.export_batches())
     old.take_in(*new.registry.export_batches())
-    again = now(old.registry.load(live.uid))
+    again = result_of(old.registry.load(live.uid))
     assert again is not None
     again.data["n"] = 2
-    now(again.save())
+    result_of(again.save())
     with pytest.raises(SessionMoved):
-        now(new.registry.load(live.uid))
+        result_of(new.registry.load(live.uid))
 
 
 def test_no_room_at_the_target(clock: Clock) -> None:
@@ -515,6 +517,6 @@ def test_shared_store_carries_nothing(clock: Clock) -> None:
     registry = SessionRegistry(store, clock)
     saving = registry.create().save()
     store.run()
-    now(saving)
+    result_of(saving)
     assert list(registry.export_batches()) == []
     assert store.run() == 0

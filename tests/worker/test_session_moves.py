@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.live import LiveSession
 from stickyd.sessions.record import EndReason
 from stickyd.sessions.registry import FOLLOW_LEASE_SECONDS, SessionRegistry
@@ -100,7 +100,7 @@ def test_fault_10_held_session_follows_when_it_is_let_go_of() -> None:
     assert slow.uid not in rig.sent[1]
     assert not arrived.called
     answer.callback(None)
-    now(arrived)
+    result_of(arrived)
     slow.release()
     assert slow.uid in rig.sent[2]
     rig.stop()

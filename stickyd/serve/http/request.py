@@ -76,7 +76,7 @@ class Request(LeanRequest, server.Request):
     _encoder: Any = None
     _plain = True  # whether it is one of our own classes, made in the short way
     _answers = True  # whether write() and finish() are still ours
-    _sessions_held: tuple[Any, ...] = ()  # by which the response must go, see SessionRequest
+    _sessions_held: Any = None  # by which the response must go, see SessionRequest
 
     def __init_subclass__(cls) -> None:
         """

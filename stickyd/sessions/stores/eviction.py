@@ -62,7 +62,7 @@ class EvictionOrder:
 
     def next(self, stays: bytes) -> bytes:
         """
-        Tell who gives way.
+        Tell which session gives way.
 
         :param stays: the id that the others make room for; there is another one.
         """

@@ -10,7 +10,7 @@ from twisted.internet.defer import fail, succeed
 from zope.interface import implementer
 
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved, SessionTooLarge
-from stickyd.interfaces import ISessionStore
+from stickyd.sessions.interfaces import ISessionStore
 from stickyd.sessions.record import EndReason
 from stickyd.sessions.stores.eviction import EvictionOrder
 from stickyd.sessions.stores.timer_wheel import TimerWheel

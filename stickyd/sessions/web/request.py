@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from stickyd.errors import NoSuchSession, SessionMoved
 from stickyd.sessions.record import EndReason
+from stickyd.sessions.web.held import HeldSessions
 
 #: Seconds that a request waits for a session that another request of its client still uses in
 #: the worker that was relieved.
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from stickyd.sessions.live import LiveSession
-    from stickyd.sessions.registry import SessionRegistry
     from stickyd.sessions.web.session import Session
-    from stickyd.sessions.web.site import SessionSite
+    from stickyd.sessions.web.source import SessionSource
 
     _Base = server.Request
 else:
@@ -57,8 +57,7 @@ class SessionRequestMixin(_Base):
     _session_log = Logger()
 
     # Used by this request, and not saved since.
-    _sessions_held: tuple[Session, ...] = ()
-    _sessions_work: tuple[Deferred[None], ...] = ()
+    _sessions_held: HeldSessions | None = None
     # Whether all that it does before its response begins is saved, or being saved.
     _sessions_settled = False
     # Loaded for this request: the registry does not keep what nobody uses.
@@ -69,14 +68,14 @@ class SessionRequestMixin(_Base):
 
     @override
     def process(self) -> None:
-        site: SessionSite = cast("Any", self.channel).site
+        site: SessionSource = cast("Any", self.channel).site
         registry = site.session_registry
         if registry.store.local:
             if registry.awaited.keys and self._await_sessions(site):
                 return
             super().process()
             return
-        self.site = site
+        self.site = cast("Any", site)
         uids = {self.getCookie(self._cookie_name(secure)) for secure in (False, self.isSecure())}
         loading = [registry.load(uid) for uid in uids if uid is not None]
         gatherResults(loading, consumeErrors=True).addCallbacks(
@@ -128,19 +127,20 @@ class SessionRequestMixin(_Base):
         if work.called:
             _raise_failure(work)
         else:
-            self._sessions_work += (work,)
+            # It holds this session by now.
+            cast("HeldSessions", self._sessions_held).add_work(work)
         self._send_cookie(session)
         return session
 
     def hold_sessions(self) -> None:
         """
         Keep the sessions that this request may ask for from being carried away before its
-        response begins.  Called by whoever has sessions leave, on requests that are under
-        way; their bodies need not be here yet.
+        response begins.  Called before sessions are carried away, on each request
+        that is under way; its body need not be here yet.
         """
         if self._sessions_settled:
             return
-        site: SessionSite = cast("Any", self.channel).site
+        site: SessionSource = cast("Any", self.channel).site
         for uid in site.session_ids(self):
             try:
                 self._hold_session(site.getSession(uid))
@@ -148,14 +148,14 @@ class SessionRequestMixin(_Base):
                 pass  # it is nobody's, or has gone
 
     def _hold_session(self, session: Session) -> None:
-        if session not in self._sessions_held:
-            session.live.hold()
-            self._sessions_held += (session,)
+        if self._sessions_held is None:
+            self._sessions_held = HeldSessions(session.site.session_registry)
+        self._sessions_held.hold(session)
 
     @override
     def write(self, data: bytes) -> None:
         if self._sessions_held and self._output is None:
-            self._save_sessions()
+            self._save_sessions(self._sessions_held)
         if self._output is None:
             super().write(data)
         else:
@@ -164,7 +164,7 @@ class SessionRequestMixin(_Base):
     @override
     def finish(self) -> None:
         if self._sessions_held and self._output is None:
-            self._save_sessions()
+            self._save_sessions(self._sessions_held)
         if self._output is None:
             super().finish()
         else:
@@ -175,13 +175,13 @@ class SessionRequestMixin(_Base):
         super().connectionLost(reason)
         if self._sessions_held:
             # The application has done what it has done, even if nobody hears of it.
-            self._settle_sessions().addErrback(self._log_unsaved)
+            self._sessions_held.settle().addErrback(self._log_unsaved)
 
     @override
     def processingFailed(self, reason: Failure) -> Failure:
         if self._sessions_held and self._output is None:
-            # Here and not in write(): nobody is left to whom a second failure could go.
-            self._save_sessions(may_fail=False)
+            # Here and not in write(), where a second failure would be reported to nobody.
+            self._save_sessions(self._sessions_held, may_fail=False)
         if not isinstance(reason.value, SessionMoved) or self.startedWriting:
             return cast("Failure", super().processingFailed(reason))
         body = b"This session has moved. Please try again.\n"
@@ -193,7 +193,7 @@ class SessionRequestMixin(_Base):
         self.finish()
         return reason
 
-    def _await_sessions(self, site: SessionSite) -> bool:
+    def _await_sessions(self, site: SessionSource) -> bool:
         """
         Wait for the sessions that another request of this client still uses in the worker that
         this one relieves.
@@ -204,7 +204,7 @@ class SessionRequestMixin(_Base):
         coming = [registry.awaited.wait(uid) for uid in site.session_ids(self)]
         waiting = [deferred for deferred in coming if deferred is not None]
         if waiting:
-            self.site = site
+            self.site = cast("Any", site)
             arriving: Deferred[None] = Deferred()
 
             def arrived(_: object) -> None:
@@ -218,7 +218,7 @@ class SessionRequestMixin(_Base):
         return bool(waiting)
 
     def _process_arrived(self, _: object) -> None:
-        if cast("SessionSite", self.site).session_registry.relieved:
+        if cast("SessionSource", self.site).session_registry.relieved:
             # They go past this worker too.
             self._not_arrived(None)
         else:
@@ -234,7 +234,7 @@ class SessionRequestMixin(_Base):
         super().process()
 
     def _cookie_name(self, secure: bool) -> bytes:
-        cookie = cast("SessionSite", self.site).session_cookie
+        cookie = cast("SessionSource", self.site).session_cookie
         name = cookie.secure_name if secure else cookie.name
         # As in twisted.web: a site that is a child of another has its own cookie.
         sitepath = getattr(self, "sitepath", None)
@@ -245,7 +245,7 @@ class SessionRequestMixin(_Base):
         uid = self.getCookie(name)
         if not uid:
             return None
-        site = cast("SessionSite", self.site)
+        site = cast("SessionSource", self.site)
         session = _session_of(site, uid, secure)
         if session is None:
             # There may be another cookie of the name, of another path or domain.
@@ -257,13 +257,13 @@ class SessionRequestMixin(_Base):
         return session
 
     def _make_session(self, secure: bool) -> Session:
-        site = cast("SessionSite", self.site)
-        session = site.make_session(site.session_key(self), secure)
+        site = cast("SessionSource", self.site)
+        session: Session = site.make_session(site.session_key(self), secure)
         self._send_cookie(session)
         return session
 
     def _send_cookie(self, session: Session) -> None:
-        cookie = cast("SessionSite", self.site).session_cookie
+        cookie = cast("SessionSource", self.site).session_cookie
         secure = session.live.secure
         name = self._cookie_name(secure)
         self.cookies[:] = [sent for sent in self.cookies if not sent.startswith(name + b"=")]
@@ -278,40 +278,16 @@ class SessionRequestMixin(_Base):
             sameSite=cookie.same_site,
         )
 
-    def _settle_sessions(self) -> Deferred[Any]:
-        """
-        Save all that this request has done so far, and let go of the sessions.
-        """
-        work, self._sessions_work = self._sessions_work, ()
-        sessions, self._sessions_held = self._sessions_held, ()
-        settling = [session.settle().addErrback(_ended_meanwhile) for session in sessions]
-        registry = sessions[0].site.session_registry
-        for session, deferred in zip(sessions, settling, strict=True):
-            deferred.addBoth(_let_go, registry, session.live)
-        if not work and len(settling) == 1 and not registry.forwards:
-            return settling[0]
-        # All of them have an end before the first failure is told.
-        return DeferredList([*work, *settling], consumeErrors=True).addCallback(_first_failure)
-
-    def _save_sessions(self, may_fail: bool = True) -> None:
+    def _save_sessions(self, held: HeldSessions, may_fail: bool = True) -> None:
         """
         Save all that this request has done so far, and hold the response back until then.
 
         :param may_fail: whether the request may fail for it.
         """
         self._sessions_settled = True
-        registry = self._sessions_held[0].site.session_registry
-        if (
-            not self._sessions_work
-            and not registry.forwards
-            and all(session.settled for session in self._sessions_held)
-        ):
-            # Most requests only look: no Deferred for them.
-            sessions, self._sessions_held = self._sessions_held, ()
-            for session in sessions:
-                session.live.release()
+        if held.let_go_unchanged():
             return
-        saving = self._settle_sessions()
+        saving = held.settle()
         if not saving.called:
             self._output = []
             saving.addCallbacks(self._sessions_saved, self._session_failed)
@@ -341,12 +317,7 @@ class SessionRequestMixin(_Base):
         self._session_log.failure("session: what a request did to it is lost", failure)
 
 
-def _let_go(result: Any, registry: SessionRegistry, live: LiveSession) -> Any:
-    following = registry.let_go(live)
-    return result if following is None else following.addCallback(lambda _: result)
-
-
-def _session_of(site: SessionSite, uid: bytes, secure: bool) -> Session | None:
+def _session_of(site: SessionSource, uid: bytes, secure: bool) -> Session | None:
     try:
         session = site.getSession(uid)
     except NoSuchSession:
@@ -362,14 +333,6 @@ def _values_of(fields: Sequence[bytes], name: bytes) -> Iterator[bytes]:
             key, _, value = cookie.strip(b" \t").partition(b"=")
             if key == name:
                 yield value
-
-
-def _ended_meanwhile(failure: Failure) -> None:
-    failure.trap(NoSuchSession)
-
-
-def _first_failure(results: list[tuple[bool, Any]]) -> Failure | None:
-    return next((result for success, result in results if not success), None)
 
 
 def _raise_failure(deferred: Deferred[Any]) -> None:

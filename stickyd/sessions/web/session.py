@@ -16,7 +16,7 @@ from twisted.python.reflect import qual
 from twisted.web import server
 from typing_extensions import override
 
-from stickyd.interfaces import ISessionData
+from stickyd.sessions.interfaces import ISessionData
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.record import EndReason
-    from stickyd.sessions.web.site import SessionSite
+    from stickyd.sessions.web.source import SessionSource
 
 
 class Session(server.Session):
@@ -35,9 +35,9 @@ class Session(server.Session):
     All that twisted.web's can be asked for is here, with the same meaning: adapters
     registered for it, ``uid``, ``site``, ``expire``, ``touch``, ``notifyOnExpire``,
     ``lastModified``, and ``sessionTimeout``, also as an attribute of a subclass.  What goes
-    along to another worker is :class:`stickyd.interfaces.ISessionData`; adapters, attributes
-    and callbacks belong to this process and stay, which the log says once of each, unless
-    :meth:`call_before_leaving` takes care of it, or the adapter is made of the data.
+    along to another worker is :class:`stickyd.sessions.interfaces.ISessionData`.  Adapters,
+    attributes and callbacks belong to this process and stay, which the log says once of each,
+    unless :meth:`call_before_leaving` takes care of it, or the adapter is made of the data.
 
     :ivar live: the session itself, which does not know the web.
     """
@@ -48,11 +48,12 @@ class Session(server.Session):
 
     # Whether what it holds beside its data finds its way into that by itself.
     _carries = False
-    # How often somebody has asked for the data: who does so to be made is made of it.
+    # How often the data was asked for.  An adapter that asks for it while it is made keeps
+    # nothing of its own.
     _data_asked = 0
     _made = False
 
-    def __init__(self, site: SessionSite, uid: bytes, reactor: object = None) -> None:
+    def __init__(self, site: SessionSource, uid: bytes, reactor: object = None) -> None:
         """
         :param site: knows the session by its id already.
         :param uid: the id.
@@ -144,7 +145,7 @@ class Session(server.Session):
         """
         Have ``callback`` called before the session is carried to another worker, perhaps
         more than once: the time to put what an adapter holds into
-        :class:`stickyd.interfaces.ISessionData`.
+        :class:`stickyd.sessions.interfaces.ISessionData`.
         """
         self._carries = True
         self.live.call_before_leaving(callback)

@@ -14,7 +14,7 @@ from twisted.web import server
 from typing_extensions import override
 
 from stickyd.errors import NoSuchSession
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.web.cookie import SessionCookie
 from stickyd.sessions.web.request import SessionRequestMixin
 from stickyd.sessions.web.session import Session
@@ -149,5 +149,5 @@ class SessionSite(server.Site):
         session = self.sessions[live.uid] = self.sessionFactory(self, live.uid)
         if self.session_registry.store.local:
             # Whoever makes a session outside of a request expects it to be there.
-            now(live.save())
+            result_of(live.save())
         return session

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.eviction import SHARE, EvictionOrder
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -28,13 +28,13 @@ def test_fault_46_a_flood_without_cookies_evicts_nobody_who_has_come_back() -> N
     registry = SessionRegistry(store, clock)
     back = [registry.create() for _ in range(500)]
     for live in back:
-        now(live.save())
+        result_of(live.save())
         live.touch()
     for number in range(100_000):
-        now(registry.create().save())
+        result_of(registry.create().save())
         if number == 50_000:
             newcomer = registry.create()
-            now(newcomer.save())
+            result_of(newcomer.save())
         if number == 50_100:
             newcomer.touch()
     assert all(registry.find(live.uid) is live for live in [*back, newcomer])
@@ -51,11 +51,11 @@ def test_fault_46_newcomers_have_a_share() -> None:
     registry = SessionRegistry(store, clock)
     back = [registry.create() for _ in range(100)]
     for live in back:
-        now(live.save())
+        result_of(live.save())
         live.touch()
     newcomers = [registry.create() for _ in range(50)]
     for live in newcomers:
-        now(live.save())
+        result_of(live.save())
     kept = [live for live in newcomers if registry.find(live.uid) is not None]
     assert kept == newcomers[-100 // SHARE :]
     assert [live for live in back if registry.find(live.uid) is not None] == back[100 // SHARE :]
@@ -71,13 +71,13 @@ def test_fault_46_it_goes_along_to_the_next_worker() -> None:
     store = MemorySessionStore(clock, max_count=10)
     new = SessionRegistry(store, clock)
     live = old.create()
-    now(live.save())
+    result_of(live.save())
     clock.advance(5)
     live.touch()
     for chunk in old.export_batches():
-        now(new.import_chunk(chunk))
+        result_of(new.import_chunk(chunk))
     for _ in range(100):
-        now(new.create().save())
+        result_of(new.create().save())
     assert new.find(live.uid) is not None
     old.stop()
     new.stop()

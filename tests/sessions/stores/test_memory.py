@@ -21,7 +21,7 @@ from stickyd.errors import (
     SessionMoved,
     SessionTooLarge,
 )
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
 from stickyd.sessions.conformance import SessionStoreConformance
 from stickyd.sessions.record import EndReason, SessionRecord
 from stickyd.sessions.stores.eviction import SHARE
@@ -51,7 +51,7 @@ def uids(store: MemorySessionStore) -> set[int]:
     """
     Tell which of them are stored.
     """
-    return {int(record.uid) for batch in store.enumerate(50) for record in now(batch)}
+    return {int(record.uid) for batch in store.enumerate(50) for record in result_of(batch)}
 
 
 def test_count_bound_evicts_least_recently_used() -> None:
@@ -62,14 +62,14 @@ def test_count_bound_evicts_least_recently_used() -> None:
     told: list[tuple[bytes, EndReason]] = []
     store.observe(lambda uid, reason: told.append((uid, reason)))
     for number in range(3):
-        now(store.save(record_of(number)))
-    now(store.touch(record_of(0).uid))
-    now(store.save(record_of(3)))
+        result_of(store.save(record_of(number)))
+    result_of(store.touch(record_of(0).uid))
+    result_of(store.save(record_of(3)))
     assert uids(store) == {0, 2, 3}
     assert told == [(record_of(1).uid, EndReason.EVICTED)]
     assert store.evicted == 1
     assert store.expired == 0
-    assert now(store.load(record_of(1).uid)) is None
+    assert result_of(store.load(record_of(1).uid)) is None
 
 
 def test_byte_bound_evicts_until_it_fits() -> None:
@@ -78,8 +78,8 @@ def test_byte_bound_evicts_until_it_fits() -> None:
     """
     store = MemorySessionStore(Clock(), max_bytes=4 * (OVERHEAD + 2))
     for number in range(4):
-        now(store.save(record_of(number)))
-    now(store.save(record_of(4, data=b"x" * (OVERHEAD + 5))))
+        result_of(store.save(record_of(number)))
+    result_of(store.save(record_of(4, data=b"x" * (OVERHEAD + 5))))
     assert uids(store) == {3, 4}
     assert store.size == OVERHEAD + 2 + 2 * OVERHEAD + 5
     assert store.evicted == 3
@@ -90,14 +90,14 @@ def test_too_large_for_the_store() -> None:
     What does not fit even alone is refused, and nobody has to go for it.
     """
     store = MemorySessionStore(Clock(), max_bytes=2 * OVERHEAD)
-    kept = now(store.save(record_of(0)))
+    kept = result_of(store.save(record_of(0)))
     with pytest.raises(SessionTooLarge, match="counts 3073 bytes; the store has room for 3072"):
-        now(store.save(record_of(1, key=b"k" * (OVERHEAD - 1))))
+        result_of(store.save(record_of(1, key=b"k" * (OVERHEAD - 1))))
     with pytest.raises(SessionTooLarge):
-        now(store.save(replace(kept, data=b"x" * 2_000)))
+        result_of(store.save(replace(kept, data=b"x" * 2_000)))
     with pytest.raises(SessionTooLarge):
-        now(store.adopt(record_of(1, version=1, data=b"x" * 2_000)))
-    assert now(store.load(kept.uid)) == kept
+        result_of(store.adopt(record_of(1, version=1, data=b"x" * 2_000)))
+    assert result_of(store.load(kept.uid)) == kept
     assert store.evicted == 0
 
 
@@ -108,13 +108,13 @@ def test_size_goes_back_to_nothing() -> None:
     clock = Clock()
     store = MemorySessionStore(clock)
     for number in range(4):
-        stored = now(store.save(record_of(number, data=b"x" * number, key=b"key")))
-        now(store.save(replace(stored, data=b"y" * 50)))
-    now(store.delete(record_of(0).uid))
-    now(store.move(record_of(1).uid))
+        stored = result_of(store.save(record_of(number, data=b"x" * number, key=b"key")))
+        result_of(store.save(replace(stored, data=b"y" * 50)))
+    result_of(store.delete(record_of(0).uid))
+    result_of(store.move(record_of(1).uid))
     clock.advance(200)
-    now(store.load(record_of(2).uid))
-    now(store.expire(10))
+    result_of(store.load(record_of(2).uid))
+    result_of(store.expire(10))
     assert (len(store), store.size, store.expired) == (0, 0, 2)
 
 
@@ -124,12 +124,12 @@ def test_moves_are_bounded() -> None:
     """
     store = MemorySessionStore(Clock(), max_count=2)
     for number in range(3):
-        now(store.save(record_of(number)))
-        now(store.move(record_of(number).uid))
-    assert now(store.load(record_of(0).uid)) is None
+        result_of(store.save(record_of(number)))
+        result_of(store.move(record_of(number).uid))
+    assert result_of(store.load(record_of(0).uid)) is None
     for number in (1, 2):
         with pytest.raises(SessionMoved):
-            now(store.load(record_of(number).uid))
+            result_of(store.load(record_of(number).uid))
 
 
 def test_expire_is_bounded() -> None:
@@ -139,11 +139,11 @@ def test_expire_is_bounded() -> None:
     clock = Clock()
     store = MemorySessionStore(clock)
     for number in range(5):
-        now(store.save(record_of(number)))
+        result_of(store.save(record_of(number)))
     clock.advance(1_000)
-    assert now(store.expire(3)) is True
+    assert result_of(store.expire(3)) is True
     assert store.expired == 3
-    assert now(store.expire(3)) is False
+    assert result_of(store.expire(3)) is False
     assert store.expired == 5
 
 
@@ -153,15 +153,15 @@ def test_an_id_stands_whole_in_no_message() -> None:
     """
     store = MemorySessionStore(Clock())
     record = record_of(int("9" * 32))
-    stored = now(store.save(record))
+    stored = result_of(store.save(record))
     messages = []
     for attempt in (record, replace(stored, version=9)):
         with pytest.raises(SessionError) as caught:
-            now(store.save(attempt))
+            result_of(store.save(attempt))
         messages.append(str(caught.value))
-    now(store.delete(record.uid))
+    result_of(store.delete(record.uid))
     with pytest.raises(NoSuchSession) as gone:
-        now(store.save(stored))
+        result_of(store.save(stored))
     messages.append(str(gone.value))
     assert all("999999..." in message and "9" * 7 not in message for message in messages)
 
@@ -257,12 +257,12 @@ class StoreAgainstModel(RuleBasedStateMachine):
         expected = self.model.expected_of_save(record)
         if expected is not None:
             with pytest.raises(expected):
-                now(self.store.save(record))
+                result_of(self.store.save(record))
             return record
         found = self.model.live(record.uid)
         touched = record.touched if found is None else max(found.touched, record.touched)
         stored = replace(record, version=record.version + 1, touched=touched)
-        assert now(self.store.save(record)) == stored
+        assert result_of(self.store.save(record)) == stored
         self.model.put(stored)
         # A session is over by its own times, even if it is only just stored.
         self.model.live(record.uid)
@@ -273,27 +273,27 @@ class StoreAgainstModel(RuleBasedStateMachine):
         expected = self.model.live(record.uid)
         if expected is None and record.uid in self.model.moved:
             with pytest.raises(SessionMoved):
-                now(self.store.load(record.uid))
+                result_of(self.store.load(record.uid))
         else:
-            assert now(self.store.load(record.uid)) == expected
+            assert result_of(self.store.load(record.uid)) == expected
 
     @rule(record=records)
     def touch(self, record: SessionRecord) -> None:
         found = self.model.live(record.uid)
-        assert now(self.store.touch(record.uid)) is (found is not None)
+        assert result_of(self.store.touch(record.uid)) is (found is not None)
         if found is not None:
             self.model.put(replace(found, touched=self.clock.seconds()), used=True)
 
     @rule(record=records)
     def delete(self, record: SessionRecord) -> None:
         found = self.model.live(record.uid)
-        assert now(self.store.delete(record.uid)) is (found is not None)
+        assert result_of(self.store.delete(record.uid)) is (found is not None)
         self.model.remove(record.uid)
 
     @rule(record=records)
     def move(self, record: SessionRecord) -> None:
         found = self.model.live(record.uid)
-        assert now(self.store.move(record.uid)) == found
+        assert result_of(self.store.move(record.uid)) == found
         if found is not None:
             self.model.remove(record.uid)
             # Forgotten by an expire() after its bucket of the wheel, which is 8 seconds wide.
@@ -309,7 +309,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         new = record.due() > self.clock.seconds() and (
             found is None or found.version < record.version
         )
-        assert now(self.store.adopt(record)) is new
+        assert result_of(self.store.adopt(record)) is new
         if new:
             self.model.put(record)
 
@@ -319,7 +319,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 20))
     def expire(self, limit: int) -> None:
-        while now(self.store.expire(limit)):
+        while result_of(self.store.expire(limit)):
             pass
         for uid, due in list(self.model.moved.items()):
             if due <= self.clock.seconds():
@@ -327,7 +327,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def same_sessions(self) -> None:
-        found = {record.uid: record for batch in self.store.enumerate(2) for record in now(batch)}
+        batches = self.store.enumerate(2)
+        found = {record.uid: record for batch in batches for record in result_of(batch)}
         live = {uid: record for uid in list(self.model.records) if (record := self.model.live(uid))}
         assert found == live
         assert len(self.store) == len(live)

@@ -16,7 +16,7 @@ from twisted.python.components import registerAdapter
 from twisted.web import server
 from zope.interface import Interface, implementer
 
-from stickyd.interfaces import ISessionData
+from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.web.session import Session
 from tests.hosting import logged
 from tests.sessions.web.test_site import Web, count

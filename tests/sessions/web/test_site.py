@@ -24,8 +24,8 @@ from twisted.web.resource import Resource
 from zope.interface import Interface, alsoProvides, implementer
 
 from stickyd.errors import NoSuchSession, NotCarriable, SessionMoved
-from stickyd.interfaces import ISessionData
-from stickyd.sessions.answers import now
+from stickyd.sessions.answers import result_of
+from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -38,7 +38,7 @@ from tests.sessions.test_late import LateStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stickyd.interfaces import ISessionStore
+    from stickyd.sessions.interfaces import ISessionStore
 
     Render = Callable[[Any], Any]
 
@@ -226,7 +226,7 @@ def test_saved_before_the_response() -> None:
     web = Web(count)
     web.get()
     web.get()
-    record = now(web.store.load(web.uid))
+    record = result_of(web.store.load(web.uid))
     assert record is not None
     assert record.data == b'{"hits":2}'
 
@@ -340,7 +340,7 @@ def test_both_sessions_in_one_request() -> None:
     web = Web(render)
     web.get(secure=True)
     for name, text in ((COOKIE, b'{"x":"plain"}'), (SECURE_COOKIE, b'{"x":"secure"}')):
-        record = now(web.store.load(web.cookies[name]))
+        record = result_of(web.store.load(web.cookies[name]))
         assert record is not None
         assert record.data == text
 
@@ -449,7 +449,7 @@ def test_expire() -> None:
     assert web.get().body == b"2"
     assert ends == ["expired"]
     assert web.uid != first
-    assert now(web.store.load(first)) is None
+    assert result_of(web.store.load(first)) is None
 
 
 def test_logout() -> None:
@@ -572,7 +572,7 @@ def test_uncarriable_value_fails_the_request() -> None:
     [failure] = [event["log_failure"] for event in events if "log_failure" in event]
     assert isinstance(failure.value, NotCarriable)
     assert str(failure.value).startswith("cart[1] is of the type object;")
-    record = now(web.store.load(web.uid))
+    record = result_of(web.store.load(web.uid))
     assert record is not None
     assert record.data == b'{"cart":[1]}'
     assert dict(web.site.sessions[web.uid].live.data) == {"cart": [1]}
@@ -613,7 +613,7 @@ def test_uncarriable_value_after_the_head() -> None:
     assert b"one" in response.body
     assert b"two" in response.body
     assert "what a request did to it is lost" in events[0]["log_format"]
-    record = now(web.store.load(web.uid))
+    record = result_of(web.store.load(web.uid))
     assert record is not None
     assert record.data == b'{"cart":[]}'
 
@@ -632,7 +632,7 @@ def test_change_after_the_head() -> None:
 
     web = Web(render)
     web.get()
-    record = now(web.store.load(web.uid))
+    record = result_of(web.store.load(web.uid))
     assert record is not None
     assert (record.version, record.data) == (3, b'{"n":2}')
 
@@ -645,7 +645,7 @@ def test_head_request() -> None:
     response = web.begin(method=b"HEAD").response
     assert response.body == b""
     assert response.headers[b"content-length"] == [b"1"]
-    record = now(web.store.load(response.cookies[COOKIE]))
+    record = result_of(web.store.load(response.cookies[COOKIE]))
     assert record is not None
     assert record.data == b'{"hits":1}'
 
@@ -660,7 +660,7 @@ def test_client_gone() -> None:
     [session] = web.registry.busy()
     exchange.lose()
     assert web.registry.busy() == []
-    record = now(web.store.load(session.uid))
+    record = result_of(web.store.load(session.uid))
     assert record is not None
     assert record.data == b'{"hits":1}'
 
@@ -772,7 +772,7 @@ def test_session_knows_the_key() -> None:
     web = Web(count, {"session_key": lambda request: keys.pop(0)})
     for key, version in ((b"one", 2), (b"two", 3), (b"two", 4)):
         web.get()
-        record = now(web.store.load(web.uid))
+        record = result_of(web.store.load(web.uid))
         assert record is not None
         assert (record.key, record.version) == (key, version)
 
@@ -788,7 +788,7 @@ def test_carried_to_another_worker() -> None:
     session.notifyOnExpire(lambda: ends.append("expired"))
     session.call_before_leaving(lambda: session.live.data.update(hits=41))
     for chunk in old.registry.export_batches():
-        now(new.registry.import_chunk(chunk))
+        result_of(new.registry.import_chunk(chunk))
     new.cookies = old.cookies
     assert new.get().body == b"42"
     assert old.site.sessions == {}
@@ -917,7 +917,7 @@ def test_late_store() -> None:
     web.store.run()
     assert exchange.response.body == b"1"
     web.cookies.update(exchange.response.cookies)
-    record = now(web.store.behind.load(web.uid))
+    record = result_of(web.store.behind.load(web.uid))
     assert record is not None
     assert record.data == b'{"hits":1}'
     again = web.begin()
@@ -935,9 +935,9 @@ def test_late_store_of_another_worker() -> None:
     web.site.sessions.clear()
     gc.collect()
     assert late_get(web).body == b"2"
-    record = now(web.store.behind.load(web.uid))
+    record = result_of(web.store.behind.load(web.uid))
     assert record is not None
-    now(web.store.behind.save(replace(record, data=b'{"hits":41}')))
+    result_of(web.store.behind.save(replace(record, data=b'{"hits":41}')))
     assert late_get(web).body == b"42"
 
 
@@ -975,7 +975,7 @@ def test_late_store_and_a_stream() -> None:
     web.store.run()
     body = exchange.response.body
     assert body.index(b"one") < body.index(b"two") < body.index(b"0\r\n\r\n")
-    record = now(web.store.behind.load(exchange.response.cookies[COOKIE]))
+    record = result_of(web.store.behind.load(exchange.response.cookies[COOKIE]))
     assert record is not None
     assert record.data == b'{"hits":1,"n":1}'
 
@@ -1029,7 +1029,7 @@ def test_late_client_gone() -> None:
     saving.lose()
     web.store.run()
     assert saving.transport.value() == b""
-    record = now(web.store.behind.load(web.uid))
+    record = result_of(web.store.behind.load(web.uid))
     assert record is not None
     assert record.data == b'{"hits":2}'
 
@@ -1051,10 +1051,10 @@ def test_late_logout() -> None:
     exchange = web.begin()
     web.store.run(2)
     assert exchange.transport.value() == b""
-    assert now(web.store.behind.load(web.uid)) is not None
+    assert result_of(web.store.behind.load(web.uid)) is not None
     web.store.run()
     assert exchange.response.body == b"2"
-    assert now(web.store.behind.load(web.uid)) is None
+    assert result_of(web.store.behind.load(web.uid)) is None
     late_get(web)
     failing = web.begin()
     web.store.run(2)
@@ -1085,15 +1085,15 @@ def test_late_login() -> None:
     web.store.run()
     assert exchange.response.body == b"2"
     web.cookies.update(exchange.response.cookies)
-    assert now(web.store.behind.load(planted)) is None
-    assert now(web.store.behind.load(web.uid)) is not None
+    assert result_of(web.store.behind.load(planted)) is None
+    assert result_of(web.store.behind.load(web.uid)) is not None
     failing = web.begin()
     web.store.run(2)
     web.store.broken = OSError("down")
     with capturedLogs():
         web.store.run()
     assert failing.response.code == 500
-    assert now(web.store.behind.load(web.uid)) is not None
+    assert result_of(web.store.behind.load(web.uid)) is not None
 
 
 def test_late_session_deleted_by_another_worker() -> None:
@@ -1106,7 +1106,7 @@ def test_late_session_deleted_by_another_worker() -> None:
     web.site.resource.render_GET = count_and_keep(requests)
     exchange = web.begin()
     web.store.run()
-    now(web.store.behind.delete(web.uid))
+    result_of(web.store.behind.delete(web.uid))
     requests[0].write(b"x")
     requests[0].finish()
     web.store.run()

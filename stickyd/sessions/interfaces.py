@@ -1,0 +1,181 @@
+"""
+What an application keeps in a session, and where sessions are kept.
+"""
+
+# ruff: noqa: N805 - methods of interfaces have no self
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.sessions.record import EndReason, SessionRecord
+
+
+class ISessionStore(Interface):
+    """
+    Keeps session records.  Of the contents of a record it reads only what stands in
+    the record's own fields; ``data`` is opaque bytes.
+
+    Operations on one session take effect in the order in which they were called,
+    also while the Deferreds of the earlier ones have not fired.  Any Deferred may
+    also fail with an error of the store's own (a database that is down); then
+    nothing is known about what became of the operation.
+    """
+
+    local: bool = Attribute(
+        """
+        True if the records live in this process alone.  Then every Deferred has
+        fired when it is returned, so that a session can be looked up in the middle of
+        a request; and the sessions must be carried when their clients go to another
+        worker.  False if the records live outside: Deferreds fire later, every worker
+        sees the same records, and there is nothing to carry.
+        """
+    )
+
+    def observe(callback: Callable[[bytes, EndReason], object]) -> None:
+        """
+        Be told of each session that the store removes otherwise than by
+        :meth:`delete`: its id and whether it expired, was evicted or has moved.  The
+        record is gone already when ``callback`` is called.  A store that is not local
+        tells of those sessions that this process loaded or saved, at the latest
+        in this process's own :meth:`expire`.
+        """
+
+    def load(uid: bytes) -> Deferred[SessionRecord | None]:
+        """
+        Look a session up.  This is not a use of it: its times stay.
+
+        :return: fires with the record, or with :obj:`None` if there is none, be it
+            that it never was or that it is over; fails with
+            :exc:`stickyd.errors.SessionMoved` if it has moved.
+        """
+
+    def save(record: SessionRecord) -> Deferred[SessionRecord]:
+        """
+        Write a session, if nobody else has written it meanwhile.
+
+        :param record: its ``version`` is the version that was loaded, or 0 for a
+            session that was never stored.
+        :return: fires with the record as stored, once it is as durable as the store
+            makes it: with the next version, and ``touched`` the later of what was
+            given and what was stored.  Fails, with nothing changed, with
+            :exc:`stickyd.errors.SessionConflict` if the stored version is another
+            (for version 0: if there is one at all),
+            :exc:`stickyd.errors.NoSuchSession` if the version is not 0 and there is
+            none or it is over, :exc:`stickyd.errors.SessionMoved` if it has moved,
+            :exc:`stickyd.errors.SessionTooLarge` if the store cannot hold it even alone.
+        """
+
+    def touch(uid: bytes) -> Deferred[bool]:
+        """
+        Note that a session was used now.  Its version stays.
+
+        :return: fires with :obj:`True`; with :obj:`False` if there is none, it is over,
+            or it has moved.
+        """
+
+    def delete(uid: bytes) -> Deferred[bool]:
+        """
+        Remove a session for good.
+
+        :return: fires with whether there was one.
+        """
+
+    def expire(limit: int) -> Deferred[bool]:
+        """
+        Remove sessions that are over.  Called now and then: until it was, one that is
+        over still takes its place, but no other method lets it be seen.
+
+        :param limit: look at no more sessions than this, so that nobody waits for long.
+        :return: fires with whether there is more to do: then call again soon.
+        """
+
+    def enumerate(limit: int) -> Iterator[Deferred[list[SessionRecord]]]:
+        """
+        Walk over all sessions.  Take the next Deferred only when the one before has
+        fired.  Each session that is there throughout comes at least once; one that
+        comes or goes meanwhile may be left out.
+
+        :param limit: at most so many records at a time.
+        :return: Deferreds that fire with batches, in no order.
+        """
+
+    def move(uid: bytes) -> Deferred[SessionRecord | None]:
+        """
+        Take a session out, to be carried to another store.  From now on it is known
+        here as moved, until its record would have been over, :meth:`adopt` brings it
+        back, or the store must forget the oldest moves for want of room.
+
+        :return: fires with the record as it stands, or with :obj:`None` if there is
+            none, it is over, or it has moved already.
+        """
+
+    def adopt(record: SessionRecord) -> Deferred[bool]:
+        """
+        Take in a session that was moved out of another store: with the same id,
+        version, times and data.
+
+        :return: fires with :obj:`True` if the record is now stored; with :obj:`False` if
+            it is over, or if this version or a later one is here already.  So it
+            may be repeated.  Fails with :exc:`stickyd.errors.SessionTooLarge` as :meth:`save`.
+        """
+
+
+class ISessionData(Interface):
+    """
+    The part of a session that is carried when the session goes to another worker: a
+    mutable mapping of strings to plain data.  ``ISessionData(session)`` and
+    ``request.getSession(ISessionData)`` give it.
+
+    Plain data is :obj:`None`, :class:`bool`, :class:`int`, :class:`float`,
+    :class:`str`, :class:`bytes`, and :class:`list`, :class:`tuple` and :class:`dict` (with
+    :class:`str` keys) of plain data.  Anything else is refused with
+    :exc:`stickyd.errors.NotCarriable`, subclasses of these types too: they would arrive as
+    their base.  Data that grows too large is refused with
+    :exc:`stickyd.errors.SessionTooLarge`.
+
+    A value is checked and *copied* when it is stored, so ``data["cart"] = cart`` does not
+    tie the session to ``cart``.  What ``data["cart"]`` gives is the session's
+    own: ``data["cart"].append(item)`` changes the session.  Such a change inside
+    a value is checked when the session is saved, which is before the first byte of
+    the response; if it is refused, the request fails, and the session's data is again
+    what was saved last.
+    """
+
+    def __getitem__(key: str) -> Any:
+        """
+        :raise KeyError: if there is no such key.
+        """
+
+    def __setitem__(key: str, value: Any) -> None:
+        """
+        Check and copy ``value``, and store it.
+
+        :raise stickyd.errors.NotCarriable: with the path of the part that is not plain
+            data; nothing has changed.
+        :raise stickyd.errors.SessionTooLarge: nothing has changed.
+        :raise stickyd.errors.SessionMoved: the session is another worker's now.
+        """
+
+    def __delitem__(key: str) -> None:
+        """
+        :raise KeyError: if there is no such key.
+        :raise stickyd.errors.SessionMoved: the session is another worker's now.
+        """
+
+    def __iter__() -> Iterator[str]:
+        """
+        The keys, in the order in which they were first stored.
+        """
+
+    def __len__() -> int:
+        """
+        How many keys there are.
+        """

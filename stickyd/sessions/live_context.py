@@ -1,0 +1,35 @@
+"""
+What the sessions in use of a process have in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.sessions.interfaces import ISessionStore
+    from stickyd.sessions.record import EndReason
+
+
+@dataclass(frozen=True)
+class LiveContext:
+    """
+    One for all, as there may be a hundred thousand of them.
+
+    :ivar store: where the records are.
+    :ivar clock: gives the time, seconds since 1970.
+    :ivar max_data: the most bytes that the data of one session may have.
+    :ivar gone: called with an id and the reason when a session is no longer here.
+    :ivar renamed: called with the old and the new id when a session gets another one.
+    """
+
+    store: ISessionStore
+    clock: IReactorTime
+    max_data: int
+    gone: Callable[[bytes, EndReason], object]
+    renamed: Callable[[bytes, bytes], object]
