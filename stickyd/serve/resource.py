@@ -142,6 +142,7 @@ class ResourceHost:
         transport = SocketTransport(
             self._readiness, sock, peer, handoff.unread, local_address(handoff)
         )
+        transport.stall_seconds = self.site.shared.limits.stall
         if self._tls is None or handoff.flags & Flag.SECURE:
             channel = self.make_channel()
             channel.came = handoff
