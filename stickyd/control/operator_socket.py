@@ -26,16 +26,27 @@ from stickyd.errors import ListenError, OperatorError
 from stickyd.explain import Client, Explanation
 from stickyd.net.accept_loop import AcceptLoop
 from stickyd.net.readiness import readiness_of
+from stickyd.net.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
 _CREDENTIALS = struct.Struct("3i")
 
 #: Who asks twice at a time waits a moment.
 _BACKLOG = 16
+
+#: How many may be connected at a time; the next ones wait in the kernel's queue.
+MOST_OPERATORS = 16
+
+#: How long one may be: a question and its answer take milliseconds.
+OPERATOR_SECONDS = 30.0
+
+#: Seconds between two lines in the log about those who do not speak the protocol.
+QUIET_SECONDS = 10.0
 
 
 class Operator(ControlProtocol):
@@ -46,12 +57,26 @@ class Operator(ControlProtocol):
     """
 
     def __init__(
-        self, explain: Callable[[Client], Explanation], objection: str, ended: Callable[[Any], Any]
+        self,
+        explain: Callable[[Client], Explanation],
+        objection: str,
+        ended: Callable[[Operator], object],
+        broke: Callable[[str], object],
     ) -> None:
+        """
+        :param ended: told when it has closed.
+        :param broke: told what was said that is not of the protocol.
+        """
         super().__init__(same_version=False)
         self._explain = explain
         self._ended = ended
+        self._broke = broke
         self.objection = objection
+
+    @override
+    def breach(self, problem: str) -> None:
+        self._broke(problem)
+        super().breach(problem)
 
     @Explain.responder
     def explain(
@@ -131,7 +156,8 @@ class ControlSocket(Service):
         self._former = None if former is None else socket.socket(fileno=former["descriptor"])
         self._socket: socket.socket | None = None
         self._loop: AcceptLoop | None = None
-        self._operators: set[Operator] = set()
+        self._operators: dict[Operator, IDelayedCall] = {}
+        self._throttle = Throttle(reactor.seconds, QUIET_SECONDS)
 
     @override
     def startService(self) -> None:
@@ -159,7 +185,13 @@ class ControlSocket(Service):
         sock.set_inheritable(False)
         self._socket = sock
         readiness = readiness_of(self._reactor)
-        self._loop = AcceptLoop(self._reactor, readiness, sock, self._accepted)
+        self._loop = AcceptLoop(
+            self._reactor,
+            readiness,
+            sock,
+            self._accepted,
+            lambda: MOST_OPERATORS - len(self._operators),
+        )
         self._loop.start()
         self._log.info("Operators are answered at {path}", path=self.path)
 
@@ -171,9 +203,28 @@ class ControlSocket(Service):
             if uid not in (None, 0, os.geteuid()):
                 objection = "not permitted: only the user that runs the server, and root, may ask"
                 self._log.warn("User {uid} may not ask at {path}", uid=uid, path=self.path)
-            operator = Operator(self._explain, objection, self._operators.discard)
-            self._operators.add(operator)
+            operator = Operator(self._explain, objection, self._ended, self._broke)
             adopt_control(self._reactor, descriptor, operator)
+            transport: Any = operator.transport
+            self._operators[operator] = self._reactor.callLater(
+                OPERATOR_SECONDS, transport.abortConnection
+            )
+
+    def _ended(self, operator: Operator) -> None:
+        overdue = self._operators.pop(operator)
+        if overdue.active():
+            overdue.cancel()
+        if self._loop is not None:
+            self._loop.start()
+
+    def _broke(self, problem: str) -> None:
+        if self._throttle.due():
+            self._log.warn(
+                "Connection closed at {path}: it does not speak the control protocol, but sent"
+                " {problem}",
+                path=self.path,
+                problem=problem,
+            )
 
     def dump_state(self) -> dict[str, Any]:
         """

@@ -17,7 +17,12 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.control.commands import OPERATOR_VERSION, Explain
 from stickyd.control.operator_client import ask
-from stickyd.control.operator_socket import ControlSocket, listening_at, peer_uid
+from stickyd.control.operator_socket import (
+    MOST_OPERATORS,
+    ControlSocket,
+    listening_at,
+    peer_uid,
+)
 from stickyd.errors import ListenError, OperatorError, SettingError
 from stickyd.explain import Client, Explanation, Occupant
 from tests.channels import open_sockets
@@ -327,4 +332,77 @@ def test_successor_serves_clients_though_it_cannot_listen(
     with capturedLogs() as events:
         control = serve(reactor, path, Answering(), inherited={})
     assert "cannot listen there" in str(formatEvent(events[-1]))
+    control.stopService()
+
+
+def turns(reactor: EPollReactor) -> Iterator[None]:
+    """
+    Turn a reactor so often that whatever is to happen has happened.
+    """
+    for _ in range(500):
+        reactor.iterate(0.01)
+        yield
+
+
+def closed(client: socket.socket) -> bool:
+    """
+    Whether the other end has closed.
+    """
+    try:
+        return client.recv(1000) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("garbage", "named"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "a name of 18245 bytes"),
+        (b"\0\0", "neither a command nor an answer"),
+        (b"\0\x07_answer\0\x011\0\0", "an answer to '1', which was not asked"),
+        (b"\0\x08_command\0\x07Explain\0\0", "without a number to answer to"),
+        (b"\0\x08_command\0\x07Explain\0\x04_ask\0\x011\0\0", "arguments that mean nothing"),
+        (b"".join(b"\0\x02%02d\0\x01v" % n for n in range(40)), "more than 16 values"),
+    ],
+)
+def test_fault_16_garbage_is_closed_with_one_line(
+    garbage: bytes, named: str, reactor: EPollReactor, path: str
+) -> None:
+    """
+    Fault 16: who does not speak the protocol is closed, one line says what was sent, and the
+    next one is answered.
+    """
+    control = serve(reactor, path, Answering())
+    with capturedLogs() as told:
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.setblocking(False)
+                client.sendall(garbage)
+                assert any(closed(client) for _ in turns(reactor))
+    (line,) = [formatEvent(event) for event in told]
+    assert named in line
+    assert "does not speak the control protocol" in line
+    assert in_thread(reactor, lambda: ask(path, Client(""))) == EXPLANATION
+    control.stopService()
+
+
+def test_fault_16_silent_operators_keep_nobody_out(
+    reactor: EPollReactor, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Fault 16: those who connect and say nothing are closed after a while, and cost no more than
+    so many descriptors meanwhile.
+    """
+    monkeypatch.setattr("stickyd.control.operator_socket.OPERATOR_SECONDS", 0.05)
+    control = serve(reactor, path, Answering())
+    with ExitStack() as stack:
+        for _ in range(MOST_OPERATORS + 4):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(path)
+            reactor.iterate(0)
+        assert len(control._operators) == MOST_OPERATORS
+        assert in_thread(reactor, lambda: ask(path, Client(""))) == EXPLANATION
     control.stopService()
