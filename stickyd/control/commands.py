@@ -278,8 +278,11 @@ class ControlProtocol(amp.AMP):
 
     @override
     def locateResponder(self, name: bytes) -> Any:
-        # AMP's own; nobody speaks TLS on a socket pair.
-        return None if name == amp.StartTLS.commandName else super().locateResponder(name)
+        # StartTLS is AMP's own; nobody speaks TLS on a socket pair.  Of a name that is not
+        # ASCII it would not even say that there is no such command.
+        if name == amp.StartTLS.commandName or not name.isascii():
+            return None
+        return super().locateResponder(name)
 
     @override
     def ampBoxReceived(self, box: amp.AmpBox) -> None:
