@@ -14,8 +14,6 @@ import httptools
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stickyd.affinity.peek.http1 import Head
 
 
@@ -37,15 +35,16 @@ class HeaderKey:
         """
         Give the header's value; of several, the first that is not empty; or None.
         """
-        return next(self.values_of(head), None)
+        for name, value in head.headers:
+            if name == self._name and value:
+                return value
+        return None
 
-    def values_of(self, head: Head) -> Iterator[bytes]:
+    def values_of(self, head: Head) -> list[bytes]:
         """
         Give the values of all headers of the name that are not empty.
         """
-        for name, value in head.headers:
-            if name == self._name and value:
-                yield value
+        return [value for name, value in head.headers if name == self._name and value]
 
     def __str__(self) -> str:
         return f"header:{self.name}"
@@ -72,20 +71,23 @@ class CookieKey:
         A browser sends the cookie of the more specific path first (RFC 6265, section
         5.4), so of several the first counts, where nothing else tells which.
         """
-        return next(self.values_of(head), None) or None
+        values = self.values_of(head)
+        return values[0] or None if values else None
 
-    def values_of(self, head: Head) -> Iterator[bytes]:
+    def values_of(self, head: Head) -> list[bytes]:
         """
         Give the values of all cookies of the name, as they stand: several have different paths
         or domains, or the same and different makers.
         """
+        found = []
         for header, value in head.headers:
             if header != b"cookie":
                 continue
             for pair in value.split(b";"):
                 name, equals, content = pair.partition(b"=")
                 if equals and name.strip(b" \t") == self._name:
-                    yield _unquote(content.strip(b" \t"))
+                    found.append(_unquote(content.strip(b" \t")))
+        return found
 
     def __str__(self) -> str:
         return f"cookie:{self.name}"
@@ -136,6 +138,14 @@ class QueryKey:
             if pair and _decoded(name) == self._name:
                 return _decoded(value) or None
         return None
+
+    def values_of(self, head: Head) -> list[bytes]:
+        """
+        Give the first parameter of the name, if it is there and not empty: nobody else writes
+        into the same target.
+        """
+        value = self.key_of(head)
+        return [value] if value else []
 
     def __str__(self) -> str:
         return f"query:{self.name}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import blake2b
-from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey
@@ -21,7 +20,7 @@ from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from stickyd.affinity.peek.client_hello import Hello
     from stickyd.affinity.peek.http1 import Head
@@ -245,47 +244,46 @@ class Resolver:
     ) -> Verdict | None:
         if head is None or self.signer is None:
             return None
-        slots = (self.signer.slot_of(value) for value in islice(key.values_of(head), MOST_VALUES))
-        return self._by_tokens(key, slots)
+        values = key.values_of(head)
+        return self._by_tokens(key, list(map(self.signer.slot_of, values[:MOST_VALUES])))
 
     def _by_stamp(
         self, key: StampKey, _: str, head: Head | None, hello: Hello | None
     ) -> Verdict | None:
         if head is None or self.signer is None:
             return None
-        stamped = map(self.signer.unstamp, islice(key.values_of(head), MOST_VALUES))
-        return self._by_tokens(key, (found and found[1] for found in stamped))
+        stamped = map(self.signer.unstamp, key.values_of(head)[:MOST_VALUES])
+        return self._by_tokens(key, [found and found[1] for found in stamped])
 
-    def _by_tokens(self, key: CookieKey | StampKey, slots: Iterable[int | None]) -> Verdict | None:
+    def _by_tokens(self, key: CookieKey | StampKey, slots: list[int | None]) -> Verdict | None:
         """
         Take the first token that is ours and names a slot that stands; else the first that
         is ours.
+
+        :param slots: what each token names, if it is ours.
         """
         gone = None
         for slot in slots:
-            if slot is None:
-                continue
-            if self._stands(slot):
-                return Verdict(key, slot)
-            if gone is None:
-                gone = slot
+            if slot is not None:
+                if self._stands(slot):
+                    return Verdict(key, slot)
+                gone = slot if gone is None else gone
         return None if gone is None else Verdict(key, key=pinned(gone, b""), weak=True)
 
     def _by_claim(
         self, key: LearnKey, _: str, head: Head | None, hello: Hello | None
     ) -> Verdict | None:
-        value = head and key.key_of(head)
-        if not value:
+        if head is None:
             return None
-        identifier = learned_id(key.source, value)
         if self._owner_of is None:
-            return Verdict(key, learned=identifier)
-        return self._on(key, self._owner_of(identifier))
-
-    def _on(self, key: Key, slot: int | None) -> Verdict | None:
-        if slot is None or not self._stands(slot):
-            return None
-        return Verdict(key, slot=slot)
+            value = key.key_of(head)
+            return Verdict(key, learned=learned_id(key.source, value)) if value else None
+        # Of several, the first that a worker has claimed.
+        for value in key.source.values_of(head)[:MOST_VALUES]:
+            slot = self._owner_of(learned_id(key.source, value)) if value else None
+            if slot is not None and self._stands(slot):
+                return Verdict(key, slot=slot)
+        return None
 
 
 def _hashed(key: Key, value: bytes | None) -> Verdict | None:

@@ -40,7 +40,7 @@ from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from stickyd.affinity.peek.http1 import Head
 
@@ -61,7 +61,7 @@ class StampKey:
         """
         return self.header.key_of(head)
 
-    def values_of(self, head: Head) -> Iterator[bytes]:
+    def values_of(self, head: Head) -> list[bytes]:
         """
         Give what may be a stamped id in all headers of the name.
         """

@@ -236,11 +236,10 @@ class Exchange:
         """
         reception, signer = self._reception, self._reception.signer
         assert reception.cookie is not None
-        values = list(reception.cookie.values_of(cast("Head", _Fields(self.pairs))))[:MOST_VALUES]
+        values = reception.cookie.values_of(cast("Head", _Fields(self.pairs)))[:MOST_VALUES]
         if not values or signer is None:
             return True
-        slot = reception.own_slot()
-        if any(signer.slot_of(value) == slot for value in values):
+        if reception.own_slot() in map(signer.slot_of, values):
             return False
         if reception.shares_name and not all(map(is_cookie, values)):
             return False

@@ -12,7 +12,7 @@ from stickyd.affinity.keys import CookieKey, HeaderKey, QueryKey
 from stickyd.affinity.peek.client_hello import Hello
 from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import LONGEST_KEY, NEWCOMER, Resolver, Verdict, learned_id
-from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.spec import LearnKey, parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 
@@ -268,3 +268,24 @@ def test_address_counts_as_the_list_says() -> None:
     assert resolver("header:X").fallback_key(HOST) == IP
     text = Resolver(parse_affinity("ip", parse_text_key), None, lambda _: True)
     assert text.resolve(HOST).key == HOST.encode() == text.fallback_key(HOST)
+
+
+@pytest.mark.parametrize("entry", ["learn:cookie:sid", "learn:header:X-Id"])
+def test_fault_4_the_id_that_was_claimed_counts(entry: str) -> None:
+    """
+    Fault 4, of ids: of several the first that a worker has claimed.
+    """
+    (key,) = parse_affinity(entry).keys
+    assert isinstance(key, LearnKey)
+    owners = {learned_id(key.source, b"ours"): 2, learned_id(key.source, b"gone"): 9}
+    listed = resolver(f"{entry},ip", owner_of=owners.get)
+
+    def slot_of(*values: bytes) -> object:
+        fields = [(b"cookie", b"sid=" + value) for value in values]
+        fields += [(b"x-id", value) for value in values]
+        return decided(listed.resolve(HOST, Head(b"GET", b"/", fields)))[1]
+
+    assert slot_of(b"foreign", b"ours") == 2
+    assert slot_of(b"ours", b"foreign") == 2
+    assert slot_of(b"gone", b"", b"ours") == 2
+    assert slot_of(b"foreign", b"gone") == IP
