@@ -13,7 +13,7 @@ from stickyd.control.operator_client import ask
 from stickyd.errors import OperatorError, SettingError
 from stickyd.explain import Client, Explanation, explain
 from stickyd.settings.options import Options, write_out
-from stickyd.settings.table import rules
+from stickyd.settings.settings import rules
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.secrets import Secrets
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from twisted.python.reflect import prefixedMethodNames
 
 from stickyd.settings.options import Options
-from stickyd.settings.table import rules
+from stickyd.settings.settings import rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,6 +6,6 @@ What the operator decided: every setting, frozen and checked.
 """
 
 from stickyd.settings.reload import FIXED
-from stickyd.settings.table import Settings
+from stickyd.settings.settings import Settings
 
 __all__ = ["FIXED", "Settings"]

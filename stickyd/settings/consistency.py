@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from stickyd.affinity.keys import CookieKey
 from stickyd.errors import SettingError
+from stickyd.settings.values import spelt
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from stickyd.settings.table import Settings
+    from stickyd.settings.table import Table
 
 _ASGI = ("--asgi", "--asgi-factory")
 _WSGI = ("--wsgi", "--wsgi-factory")
@@ -43,14 +44,7 @@ _OF_ONE_KIND = {
 }
 
 
-def spelt(name: str) -> str:
-    """
-    A setting's name as it is on the command line.
-    """
-    return name.replace("_", "-")
-
-
-def check(settings: Settings, given: AbstractSet[str]) -> None:
+def check(settings: Table, given: AbstractSet[str]) -> None:
     """
     Refuse settings that contradict each other.
 
@@ -82,7 +76,7 @@ def check(settings: Settings, given: AbstractSet[str]) -> None:
         )
 
 
-def _check_application(settings: Settings, given: AbstractSet[str]) -> None:
+def _check_application(settings: Table, given: AbstractSet[str]) -> None:
     applications = [f"--{kind}" for kind, _ in settings.applications]
     if len(applications) > 1:
         raise SettingError(f"{' and '.join(applications)}: only one application can be served")
@@ -108,7 +102,7 @@ def _check_root_path(path: str) -> None:
         )
 
 
-def _check_cookie(settings: Settings, given: AbstractSet[str]) -> None:
+def _check_cookie(settings: Table, given: AbstractSet[str]) -> None:
     if CookieKey not in {type(key) for key in settings.keys.keys}:
         for name in ("path", "domain", "samesite", "secure", "max_age"):
             if f"cookie_{name}" in given:

@@ -17,11 +17,11 @@ from typing_extensions import override
 
 from stickyd import __version__
 from stickyd.errors import OperatorError, SettingError
-from stickyd.settings.consistency import spelt
 from stickyd.settings.hints import argument_meant, meant
-from stickyd.settings.table import KINDS, Settings, read_some, rules
+from stickyd.settings.settings import Settings, read_some, rules
+from stickyd.settings.table import KINDS
 from stickyd.settings.toml import read_file
-from stickyd.settings.values import port_endpoint
+from stickyd.settings.values import port_endpoint, spelt
 
 #: How the help shows a default of 0 that stands for something else.
 _NULL = {"workers": "auto", "limit-concurrency": "no limit"}

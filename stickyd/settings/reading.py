@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import SettingError
-from stickyd.settings.consistency import spelt
 from stickyd.settings.hints import meant
+from stickyd.settings.values import spelt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from stickyd.settings.table import Settings
+from stickyd.settings.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

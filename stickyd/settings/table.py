@@ -8,23 +8,16 @@ by group.  It is long because it is a table.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stickyd.affinity.address import parse_ip_key, parse_text_key
 from stickyd.affinity.spec import parse_affinity, split_entries
 from stickyd.affinity.trust import Networks
-from stickyd.settings.consistency import check, spelt
-from stickyd.settings.reading import read_checked
-from stickyd.settings.values import choice, seconds, text, texts, whole
+from stickyd.settings.values import choice, seconds, spelt, text, texts, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from stickyd.affinity.spec import Affinity
-    from stickyd.settings.values import Rule
 
 #: More slots than this do not fit into one classic BPF program (DESIGN: 4,096 instructions).
 MOST_WORKERS = 256
@@ -45,12 +38,12 @@ KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "wsgi_factory", "static", "
 
 
 @dataclass(frozen=True)
-class Settings:
+class Table:
     """
-    What the operator decided; every value is checked.
+    A value of each setting, and what follows from several.
 
-    Times are in seconds.  Make one with :meth:`read`; the constructor checks only what
-    concerns several settings at once.
+    Times are in seconds.  Nothing is checked here: what is used is
+    :class:`~stickyd.settings.settings.Settings`.
     """
 
     # fmt: off
@@ -243,14 +236,6 @@ class Settings:
 
     # fmt: on
 
-    def __post_init__(self) -> None:
-        """
-        Check what one setting demands of another.
-
-        :raises SettingError: if they contradict each other.
-        """
-        check(self, {f.name for f in fields(self) if getattr(self, f.name) != f.default})
-
     @property
     def refusal(self) -> str:
         """
@@ -290,56 +275,3 @@ class Settings:
         :obj:`None` for the demonstration.
         """
         return next(iter(self.applications), None)
-
-    @classmethod
-    def read(cls, given: Mapping[str, object], where: str = "--") -> Settings:
-        """
-        Check settings and fill in the defaults.
-
-        :param given: values by name; a name may be spelt with ``-`` or ``_``.
-        :param where: stands before a name in an error: ``--``, or a file's name.
-        :raises SettingError: for an unknown name or a value out of bounds.
-        """
-        return cls(**read_some(given, where))
-
-    def to_json(self) -> str:
-        """
-        The settings as text, for a worker.
-        """
-        return json.dumps(asdict(self))
-
-    def keeping(self, former: Settings, names: Iterable[str]) -> Settings:
-        """
-        These settings, but for those named, which stay as they were.
-        """
-        return replace(self, **{name: getattr(former, name) for name in names})
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """
-        The opposite of :meth:`to_json`.
-        """
-        return cls.read({name: value for name, value in json.loads(text).items()
-                         if (name, value) != ("workers", 0)})  # fmt: skip
-
-
-_RULES: Mapping[str, tuple[Rule, Any]] = MappingProxyType(
-    {spelt(f.name): (f.metadata["rule"], f.default) for f in fields(Settings)}
-)
-
-
-def rules() -> Mapping[str, tuple[Rule, Any]]:
-    """
-    Each setting's name, spelt as on the command line, with its rule and its default.
-    """
-    return _RULES
-
-
-def read_some(given: Mapping[str, object], where: str) -> dict[str, Any]:
-    """
-    Check settings, and leave out what is not given.
-
-    :return: values by attribute name.
-    :raises SettingError: as :meth:`Settings.read`.
-    """
-    return read_checked(rules(), given, where)

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import SettingError
-from stickyd.settings.table import read_some
+from stickyd.settings.settings import read_some
 from stickyd.settings.values import port_endpoint
 
 if sys.version_info >= (3, 11):
@@ -25,7 +25,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     Read a configuration file.
 
-    :return: as :func:`stickyd.settings.table.read_some`.
+    :return: as :func:`stickyd.settings.settings.read_some`.
     :raises SettingError: if it cannot be read, is no TOML, or has a bad setting.
     """
     try:

@@ -85,6 +85,13 @@ class Rule:
         return f"from {self.least:g} to {self.most:g}"
 
 
+def spelt(name: str) -> str:
+    """
+    A setting's name as it is on the command line.
+    """
+    return name.replace("_", "-")
+
+
 def _unlike(name: str, value: object, where: str, known: Iterable[str]) -> SettingError:
     known = list(known)
     close = get_close_matches(str(value), known, 1, 0.5)

@@ -16,7 +16,7 @@ from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.listen import refusal as overflow
 from stickyd.listen.refusal import ANSWERS, LINGER, QUIET, UNAVAILABLE, Refusal
-from stickyd.settings.table import rules
+from stickyd.settings.settings import rules
 from tests.channels import connection
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -17,9 +17,10 @@ from stickyd import service as service_module
 from stickyd.affinity.token import Signer
 from stickyd.fleet.process.spawner import spec_of
 from stickyd.service import StickyService
-from stickyd.settings.consistency import _OF_ONE_KIND, spelt
+from stickyd.settings.consistency import _OF_ONE_KIND
 from stickyd.settings.reload import FIXED
-from stickyd.settings.table import Settings, rules
+from stickyd.settings.settings import Settings, rules
+from stickyd.settings.values import spelt
 from stickyd.testing import FakeSpawner
 from tests.reactors import private_reactor, turn_until
 

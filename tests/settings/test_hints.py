@@ -14,7 +14,7 @@ from stickyd.errors import SettingError
 from stickyd.settings import Settings
 from stickyd.settings.hints import OTHERS, argument_meant, endpoint_meant, meant
 from stickyd.settings.options import Options
-from stickyd.settings.table import rules
+from stickyd.settings.settings import rules
 
 
 def complaint(*arguments: str) -> str:

@@ -16,7 +16,7 @@ from stickyd.errors import SettingError
 from stickyd.settings import Settings
 from stickyd.settings.options import Options
 from stickyd.settings.reload import fixed
-from stickyd.settings.table import rules
+from stickyd.settings.settings import rules
 
 
 def parse(*arguments: str) -> Settings:
