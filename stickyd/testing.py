@@ -17,15 +17,15 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
+from stickyd.fleet.interfaces import IFleet
+from stickyd.fleet.slot_services import ISteering
 from stickyd.interfaces import (
     IDestination,
-    IFleet,
     IHandoffReceiver,
     IHost,
     IPlacement,
     IReadiness,
     IRefusal,
-    ISteering,
 )
 from stickyd.testing_worker import FakeSpawner, FakeWorker
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from stickyd.interfaces import ISpawner, IWorker
+from stickyd.fleet.interfaces import IWorker
+from stickyd.fleet.slot_services import ISpawner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

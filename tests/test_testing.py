@@ -10,17 +10,19 @@ from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
 from stickyd import interfaces, testing
+from stickyd.fleet import interfaces as fleet_interfaces
+from stickyd.fleet import slot_services
 from stickyd.fleet.slot import QueueLimits, Slot
 
 FAKES = [
     (interfaces.IPlacement, lambda: testing.FakePlacement(3)),
     (interfaces.IDestination, testing.FakeDestination),
-    (interfaces.IFleet, testing.FakeFleet),
+    (fleet_interfaces.IFleet, testing.FakeFleet),
     (interfaces.IRefusal, testing.FakeRefusal),
-    (interfaces.ISteering, testing.FakeSteering),
-    (interfaces.IWorker, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
+    (slot_services.ISteering, testing.FakeSteering),
+    (fleet_interfaces.IWorker, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (interfaces.ICourier, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
-    (interfaces.ISpawner, testing.FakeSpawner),
+    (slot_services.ISpawner, testing.FakeSpawner),
     (interfaces.IHandoffReceiver, testing.FakeReceiver),
     (interfaces.IReadiness, lambda: testing.FakeReadiness(Clock())),
     (interfaces.IHost, testing.FakeHost),

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stickyd.handoff.frame import BY_KEY
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stickyd.handoff.frame import Handoff
+#: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
+#: was named by a token, learned, or chosen by load; should it not stand any more, the
+#: connection is placed as if it were this.
+BY_KEY = 0xFFFF
 
 #: Text of a client begins with it only if he sends a NUL byte, and then he harms himself.
 _MARK = b"\0slot "
@@ -31,11 +32,12 @@ def pinned(slot: int, key: bytes) -> bytes:
     return b"%b%d %b" % (_MARK, slot, key)
 
 
-def identity_of(handoff: Handoff) -> bytes:
+def identity_of(slot: int, key: bytes) -> bytes:
     """
-    Give the identity of the client whose request came last on a connection.
+    Give the identity of the client whose request came last on a connection, by the slot and the
+    key that the connection's handoff has.
     """
-    return handoff.key if handoff.slot == BY_KEY else pinned(handoff.slot, handoff.key)
+    return key if slot == BY_KEY else pinned(slot, key)
 
 
 def home_of(identity: bytes, slot_of: Callable[[bytes], int], stands: Callable[[int], bool]) -> int:

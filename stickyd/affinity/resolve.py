@@ -11,13 +11,12 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey
-from stickyd.affinity.client_identity import pinned
+from stickyd.affinity.client_identity import BY_KEY, pinned
 from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
 from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.affinity.spec import LearnKey, StampKey
 from stickyd.affinity.trust import Networks
-from stickyd.handoff.frame import BY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,12 +13,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
+from stickyd.fleet.interfaces import IFleet
 from stickyd.fleet.member import Member
 from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.shutdown import Shutdown
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
-from stickyd.interfaces import IFleet
 from stickyd.placement.failover import Standing
 from stickyd.placement.least import LeastLoaded
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.affinity.resolve import Resolver
+    from stickyd.fleet.slot_services import ISteering
     from stickyd.fleet.slot_workers import SlotWorkers
-    from stickyd.interfaces import IPlacement, IRefusal, ISteering
+    from stickyd.interfaces import IPlacement, IRefusal
 
 
 @implementer(IFleet)
@@ -173,7 +174,7 @@ class Fleet:
     def resolve(self, handoff: Handoff) -> None:
         """
         Place a connection by the request that a worker has read from it and could not
-        place; see :meth:`stickyd.interfaces.IFleet.resolve`.
+        place; see :meth:`stickyd.fleet.interfaces.IFleet.resolve`.
         """
         assert self.resolver is not None
         place_by_request(handoff, self.resolver)
@@ -181,7 +182,7 @@ class Fleet:
 
     def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
         """
-        Remember who owns ids; see :meth:`stickyd.interfaces.IFleet.claim`.
+        Remember who owns ids; see :meth:`stickyd.fleet.interfaces.IFleet.claim`.
         """
         for identifier in identifiers:
             self.newcomers.remember(identifier, index)
@@ -248,7 +249,7 @@ class Fleet:
 
     def places(self) -> tuple[int, list[int]]:
         """
-        How clients are placed; see :class:`stickyd.interfaces.IFleet`.
+        How clients are placed; see :class:`stickyd.fleet.interfaces.IFleet`.
         """
         return self.placed, self.standing()
 
@@ -322,7 +323,7 @@ class Fleet:
         """
         Give sessions to the worker that has, or is about to take, a slot.
 
-        :return: as :meth:`stickyd.interfaces.IWorker.adopt_sessions`; fails at once if
+        :return: as :meth:`stickyd.fleet.interfaces.IWorker.adopt_sessions`; fails at once if
             there is no such worker.
         """
         slot = self.members[index].slot if 0 <= index < len(self.members) else None

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.interfaces import IWorker
     from stickyd.fleet.member import Member
     from stickyd.fleet.slot import Slot
-    from stickyd.interfaces import IWorker
 
 T = TypeVar("T")
 

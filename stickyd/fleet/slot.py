@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from stickyd.interfaces import IRefusal, IWorker
+    from stickyd.fleet.interfaces import IWorker
+    from stickyd.interfaces import IRefusal
 
 #: What the load of a slot is taken for whose worker is not there (yet).
 UNSERVED = 1 << 32

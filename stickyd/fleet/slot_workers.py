@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.fleet.backoff import Backoff
+    from stickyd.fleet.interfaces import IWorker
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_machine import SlotMachine
+    from stickyd.fleet.slot_services import ISpawner
     from stickyd.fleet.worker_limits import WorkerLimits
-    from stickyd.interfaces import ISpawner, IWorker
 
 #: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
 STOPPED = "the slot is being stopped"

@@ -31,6 +31,8 @@ from enum import IntEnum
 from struct import Struct
 from typing import Any, Final
 
+from stickyd.affinity.client_identity import BY_KEY as BY_KEY
+from stickyd.affinity.client_identity import identity_of
 from stickyd.errors import FrameError
 
 VERSION = 1
@@ -53,11 +55,6 @@ MAX_KEY_BYTES = 512
 
 #: The most handoffs that may be under way to one process.
 MAX_WINDOW = 250
-
-#: ``Handoff.slot`` of a connection that is placed by its key, or by load if it has none.
-#: Any other slot was named by a token, learned, or chosen by load; should it not stand any
-#: more, the connection is placed as if it were this.
-BY_KEY = 0xFFFF
 
 
 #: A deadline of 0 is none.
@@ -222,6 +219,14 @@ class Handoff:
         handoff.deadline = handoff.deadline and handoff.deadline + now
         handoff.local = plain["local"] and tuple(plain["local"])
         return handoff
+
+    @property
+    def identity(self) -> bytes:
+        """
+        The identity of the client whose request came last; see
+        :mod:`stickyd.affinity.client_identity`.
+        """
+        return identity_of(self.slot, self.key)
 
     def __repr__(self) -> str:
         return (

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import asyncio
     from socket import socket
 
-    from stickyd.handoff.frame import Handoff
-
 
 def address_of(sock: socket) -> IPv4Address | IPv6Address | UNIXAddress:
     """
@@ -35,11 +33,11 @@ def tcp_address(host: str, port: int) -> IPv4Address | IPv6Address:
     return IPv6Address("TCP", host, port) if ":" in host else IPv4Address("TCP", host, port)
 
 
-def local_address(handoff: Handoff) -> IPv4Address | IPv6Address | None:
+def local_address(local: tuple[str, int] | None) -> IPv4Address | IPv6Address | None:
     """
-    Make the address that the client connected to, if the handoff must tell it.
+    Make the address that the client connected to, of host and port, if they are told.
     """
-    return None if handoff.local is None else tcp_address(*handoff.local)
+    return None if local is None else tcp_address(*local)
 
 
 def name_of(address: Any) -> Any:

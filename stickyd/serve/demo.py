@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from twisted.web.resource import Resource
 from typing_extensions import override
 
-from stickyd.affinity.client_identity import identity_of
-
 if TYPE_CHECKING:
     from twisted.web.server import Request
 
@@ -79,7 +77,7 @@ class Counter(Resource):
         live = self._sessions.find(uid)
         if live is None:
             came = request.channel.came
-            live = self._sessions.create(b"" if came is None else identity_of(came), uid=uid)
+            live = self._sessions.create(b"" if came is None else came.identity, uid=uid)
             # So that it is there when sessions are carried.
             live.save()
             if self._sessions.forwards:

@@ -140,7 +140,7 @@ class ResourceHost:
             self._go_on(sock, peer, handoff)
             return
         transport = SocketTransport(
-            self._readiness, sock, peer, handoff.unread, local_address(handoff)
+            self._readiness, sock, peer, handoff.unread, local_address(handoff.local)
         )
         transport.stall_seconds = self.site.shared.limits.stall
         if self._tls is None or handoff.flags & Flag.SECURE:
@@ -173,7 +173,7 @@ class ResourceHost:
             return
         channel = self._make_http2_channel(begun)
         channel.came = handoff
-        transport = SocketTransport(self._readiness, sock, peer, host=local_address(handoff))
+        transport = SocketTransport(self._readiness, sock, peer, host=local_address(handoff.local))
         transport.start(channel)
 
     def _open_tunnel(self, tls: TlsTransport) -> socket:

@@ -2,8 +2,6 @@
 What an application keeps in a session, and where sessions are kept.
 """
 
-# ruff: noqa: N805 - methods of interfaces have no self
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 
-from stickyd.affinity.client_identity import identity_of
 from stickyd.handoff.frame import BY_KEY, Flag
 from stickyd.worker.session_moves import SessionMoves
 
@@ -87,7 +86,7 @@ class Retirement:
         if slots:
             self._places.update(slots, standing)
             self.target_of = self._places.home_of
-        quiet = self._host.release(lambda came: self._goes(identity_of(came)), self._give)
+        quiet = self._host.release(lambda came: self._goes(came.identity), self._give)
         waiting: Deferred[None] = Deferred()
 
         def answered(_: object) -> None:
@@ -115,7 +114,7 @@ class Retirement:
 
         :return: :obj:`False` if it is ours to serve.
         """
-        if not (self._everything or (self._leaving and self._goes(identity_of(handoff)))):
+        if not (self._everything or (self._leaving and self._goes(handoff.identity))):
             return False
         self._outbox.send(handoff)
         return True
@@ -155,7 +154,7 @@ class Retirement:
             flags = came.flags & Flag.PLACED
         elif slot != BY_KEY:
             # Its slot does not stand any more: it follows its session.
-            slot = self.target_of(identity_of(came))
+            slot = self.target_of(came.identity)
         handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
         if handoff is not None:
             # The session that its last request used must be there before it is.

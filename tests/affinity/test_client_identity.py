@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.client_identity import home_of, identity_of, pinned
+from stickyd.affinity.client_identity import home_of, pinned
 from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.placement.rendezvous import Rendezvous
 
@@ -59,5 +59,5 @@ def test_identity_of_a_connection() -> None:
     """
     A connection that was placed by its key has the key as identity, any other its slot too.
     """
-    assert identity_of(Handoff(0, "h", 1, b"key", slot=BY_KEY)) == b"key"
-    assert identity_of(Handoff(0, "h", 1, b"key", slot=3)) == pinned(3, b"key")
+    assert Handoff(0, "h", 1, b"key", slot=BY_KEY).identity == b"key"
+    assert Handoff(0, "h", 1, b"key", slot=3).identity == pinned(3, b"key")

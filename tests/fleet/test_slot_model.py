@@ -27,12 +27,14 @@ from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
+from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_services import ISpawner
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.fd_passing import channel_pair
 from stickyd.handoff.frame import Handoff
-from stickyd.interfaces import IHandoffReceiver, IRefusal, ISpawner, IWorker
+from stickyd.interfaces import IHandoffReceiver, IRefusal
 from stickyd.testing import FakePlacement
 from tests.channels import End, connection, no_descriptor_free, open_sockets
 

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from twisted.protocols.amp import Command
     from twisted.python.failure import Failure
 
+    from stickyd.fleet.interfaces import IFleet
     from stickyd.fleet.process.process import WorkerProcess
     from stickyd.fleet.process.spec import WorkerSpec
-    from stickyd.interfaces import IFleet
     from stickyd.settings import Settings
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from stickyd.fleet.interfaces import IFleet
     from stickyd.fleet.process.process import WorkerProcess
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IFleet, IReadiness
+    from stickyd.interfaces import IReadiness
 
 #: Seconds until a primary without a free descriptor looks again whether it has one.
 STARVED_SECONDS = 0.05

@@ -18,13 +18,13 @@ from zope.interface import implementer
 
 from stickyd.control.commands import adopt_control
 from stickyd.errors import StartFailed
+from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.process.control import Gives, WorkerControl
 from stickyd.fleet.process.handoff_link import WorkerCourier
 from stickyd.fleet.process.output import OutputRelay
 from stickyd.fleet.process.reattach import InheritedProcess
 from stickyd.fleet.process.termination import Termination
 from stickyd.handoff.fd_passing import channel_pair
-from stickyd.interfaces import IWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Sized
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.affinity.key_counts import Report
+    from stickyd.fleet.interfaces import IFleet, IWorkerEvents
     from stickyd.fleet.process.output_share import OutputShare
     from stickyd.fleet.process.spec import IWorkerReactor, WorkerSpec
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.channel import HandoffChannel
     from stickyd.handoff.frame import Handoff
-    from stickyd.interfaces import IFleet, IReadiness, IWorkerEvents
+    from stickyd.interfaces import IReadiness
 
 #: Seconds that the control channel of a worker that has exited may take to end.  A child of
 #: the application may hold it open.

@@ -14,10 +14,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.token import merged
+from stickyd.fleet.interfaces import IWorkerEvents
 from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import WorkerProcess
 from stickyd.fleet.process.spec import WorkerSpec
-from stickyd.interfaces import ISpawner, IWorkerEvents
+from stickyd.fleet.slot_services import ISpawner
 from stickyd.system.run_as import identity
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.key_counts import Report
     from stickyd.fleet.backoff import Backoff
+    from stickyd.fleet.interfaces import IFleet, IWorker
     from stickyd.fleet.process.recycle import Recycling
     from stickyd.fleet.process.spec import IWorkerReactor
     from stickyd.fleet.slot import Slot
-    from stickyd.interfaces import IFleet, IReadiness, IWorker
+    from stickyd.interfaces import IReadiness
     from stickyd.settings import Settings
 
 

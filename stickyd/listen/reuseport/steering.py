@@ -24,8 +24,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import ListenError, SettingError
+from stickyd.fleet.slot_services import ISteering
 from stickyd.handoff.frame import Handoff, Purpose
-from stickyd.interfaces import ISteering
 from stickyd.listen.reuseport.group import SteeredGroup
 from stickyd.net.accept_loop import PAUSE, AcceptLoop
 

@@ -167,7 +167,7 @@ class AsgiHost:
             sock,
             peer,
             handoff.unread,
-            local_address(handoff),
+            local_address(handoff.local),
             _SECURE if handoff.flags & Flag.HTTPS else None,
         )
         transport.stall_seconds = self._context.limits.stall

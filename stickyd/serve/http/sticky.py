@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.client_identity import identity_of
 from stickyd.serve.http.request import Request
 from stickyd.serve.http.site import HTTPSite
 from stickyd.sessions.web.cookie import SessionCookie
@@ -33,7 +32,7 @@ SessionRequest._plain = SessionRequest._answers = True
 
 def _key_of(request: Any) -> bytes:
     came = request.channel.came
-    return b"" if came is None else identity_of(came)
+    return b"" if came is None else came.identity
 
 
 class StickySite(SessionSite, HTTPSite):

@@ -42,6 +42,7 @@ from stickyd.control.commands import (
 )
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.process.handoff_link import QUIET, STARVED_SECONDS
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS, WorkerProcess
 from stickyd.fleet.process.recycle import Recycling
@@ -49,8 +50,9 @@ from stickyd.fleet.process.spawner import Spawner, worker_command
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.process.termination import KILL_AFTER, describe_death
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_services import ISpawner
 from stickyd.handoff.frame import Handoff, Purpose
-from stickyd.interfaces import IHandoffReceiver, ISpawner, IWorker
+from stickyd.interfaces import IHandoffReceiver
 from stickyd.settings import Settings
 from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
 from tests.channels import End, connection, no_descriptor_free, open_sockets

@@ -16,8 +16,8 @@ from zope.interface.verify import verifyObject
 
 from stickyd.errors import ListenError, SettingError
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_services import ISteering
 from stickyd.handoff.frame import Purpose
-from stickyd.interfaces import ISteering
 from stickyd.listen.reuseport.group import BACKLOG, open_group
 from stickyd.listen.reuseport.setup import (
     listening_address,

@@ -1,0 +1,170 @@
+"""
+The seams of the fleet: a worker, what is heard of it, and all slots as a worker knows them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+from stickyd.interfaces import ICourier, IDestination
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from twisted.internet.defer import Deferred
+
+    from stickyd.handoff.frame import Handoff
+
+
+class IWorker(ICourier):
+    """
+    A worker process, seen from the primary.
+    """
+
+    pid: int = Attribute("Its process id; 0 if it could not be started.")
+
+    last_words: str = Attribute(
+        "The last line that it printed, or logged as an error; empty if there is none."
+    )
+
+    lives: bool = Attribute("Whether there is a process of that id, for all we know.")
+
+    def entrust(listener: Handoff) -> None:
+        """
+        Have it accept from a listening socket by itself, until it is released.
+
+        :param listener: its purpose says so; the worker closes its descriptor, or has the
+            acknowledgement close it.
+        """
+
+    def accept() -> None:
+        """
+        Have it accept again from the listening sockets that it was entrusted with, which
+        it ceased to do when it was told that its slot does not stand.
+        """
+
+    load: int = Attribute(
+        """
+        About how many connections it has: those that it reported last, and those that
+        were sent since or are on their way.
+        """
+    )
+
+    def release(placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        """
+        Have it give away its idle connections, each other one after the request that is
+        under way, and its sessions: those whose slot is not its own any more.
+
+        :param placement: how many slots there are from now on, and which of them stand;
+            or :obj:`None` to have everything go to this worker's successor.
+        :return: fires when what goes away is gone but for requests under way that take
+            their time; fails if the worker dies first.
+        """
+
+    def tell_places(slots: int, standing: Sequence[int]) -> None:
+        """
+        Tell it how clients are placed from now on, so that it knows whom a request on a
+        connection of its own belongs to.
+
+        :param slots: how many slots there are.
+        :param standing: those of them that stand.
+        """
+
+    def verify_also(secrets: Sequence[bytes]) -> Deferred[None]:
+        """
+        Have it take tokens for good that are signed with these secrets, beside its own.
+
+        :return: fires when it does, or has died.  It never fails.
+        """
+
+    def stay() -> None:
+        """
+        Have it go on after all, and give nothing away any more: its successor has died
+        as it was about to take over.
+        """
+
+    def adopt_sessions(chunk: bytes) -> Deferred[None]:
+        """
+        Have it take over sessions.
+
+        :param chunk: as another worker exported it.
+        :return: fires when it has them; fails if it dies first.
+        """
+
+    quiet: bool = Attribute("Whether no message to or from it is half done.")
+
+    def dump_state() -> dict[str, Any]:
+        """
+        Write its state down, while ``quiet``: for :meth:`ISpawner.resume`, in a primary
+        that has replaced itself.
+        """
+
+    def stop(patience: float) -> None:
+        """
+        Have it finish what is under way and exit; kill it if it has not exited soon
+        after ``patience`` seconds.
+        """
+
+
+class IWorkerEvents(Interface):
+    """
+    Told what happens to a worker.
+    """
+
+    def ready(worker: IWorker) -> None:
+        """
+        It can take connections.
+        """
+
+    def died(worker: IWorker, cause: str) -> None:
+        """
+        Its process has ended, or could not be started; ``cause`` says how, for the log.
+        Called once, after which nothing else is.
+        """
+
+    def leaving(worker: IWorker) -> None:
+        """
+        Somebody wants it to end: a successor should take over.
+        """
+
+    def beat(worker: IWorker) -> None:
+        """
+        It has sent a heartbeat.
+        """
+
+
+class IFleet(IDestination):
+    """
+    All slots, as a worker needs to know them.
+    """
+
+    pressed: bool = Attribute(
+        "Whether workers should give no connection back for a moment, as too many wait."
+    )
+
+    def places() -> tuple[int, list[int]]:
+        """
+        How clients are placed: how many slots there are, and those of them that stand.
+        """
+
+    def adopt_sessions(index: int, chunk: bytes) -> Deferred[None]:
+        """
+        Give sessions to the worker that has, or is about to take, a slot.
+
+        :return: as :meth:`IWorker.adopt_sessions`; fails at once if there is no such
+            worker.
+        """
+
+    def claim(index: int, identifiers: Sequence[bytes]) -> None:
+        """
+        Remember that clients who send these ids belong to a slot.
+
+        :param identifiers: of :func:`stickyd.affinity.resolve.learned_id`.
+        """
+
+    def resolve(handoff: Handoff) -> None:
+        """
+        Take over a connection, and place it by the request in its ``unread``.
+        """

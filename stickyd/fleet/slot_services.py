@@ -1,0 +1,76 @@
+"""
+What slots are given from outside: workers, and listening sockets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.slot import Slot
+
+
+class ISteering(Interface):
+    """
+    Told by the fleet what the kernel must know to steer as the fleet places.
+    """
+
+    def prepare(slots: int) -> str:
+        """
+        Make sure that there can be so many slots, before anything moves.
+
+        :return: an empty text, or the reason why there cannot.
+        """
+
+    def placed(slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        """
+        Follow: clients are placed by these slots from now on.
+
+        :param slots: by index; no others get clients.
+        :param standing: the indices of those that stand, ascending.
+        """
+
+    def occupied(slot: Slot) -> None:
+        """
+        Give the worker that has begun to serve a slot what it accepts from.
+        """
+
+
+class ISpawner(Interface):
+    """
+    Makes workers.
+    """
+
+    spare: bool = Attribute("Whether a started worker waits to be given a slot.")
+
+    def call_when_spare(call: Callable[[], bool]) -> None:
+        """
+        Have a slot's owner called when the next spare is ready, one for each; never if
+        there are to be no spares.
+
+        :param call: returns whether it wants the spare.
+        """
+
+    def resume(
+        slot: Slot, ready: Callable[[], None], died: Callable[[str], None], plain: dict[str, Any]
+    ) -> IWorker:
+        """
+        Have a worker that was started before the primary replaced itself.
+
+        :param plain: its state, as the former primary wrote it down.
+        :return: the worker, which is ready: ``ready`` is not called.
+        """
+
+    def spawn(slot: Slot, ready: Callable[[], None], died: Callable[[str], None]) -> IWorker:
+        """
+        Start a worker for a slot.
+
+        :param ready: called once, when the worker can take connections.
+        :param died: called once, in a later turn of the reactor, when its process has
+            ended or could not be started; the text says how.  Never followed by ``ready``.
+        """
