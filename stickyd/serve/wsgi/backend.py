@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
     from stickyd.serve.wsgi.call import WsgiApplication
     from stickyd.serve.wsgi.options import WsgiOptions
-    from stickyd.serve.wsgi.request import WsgiRequest
     from stickyd.serve.wsgi.websockets import LentConnection
 
 #: Seconds between two lines in the log about requests that found no place in the queue.
@@ -40,6 +39,22 @@ UNWATCHED_SECONDS = 0.025
 #: How long an incomplete body is awaited until the application is called without the rest,
 #: which may be what the client waits for.
 PATIENCE_SECONDS = 0.1
+
+
+class Unfinished(Protocol):
+    """
+    A request that something becomes of when it has waited.
+    """
+
+    def be_watched(self) -> None:
+        """
+        Have the client watched: it may leave while it waits.
+        """
+
+    def begin_early(self) -> None:
+        """
+        Call the application, though the body is not whole.
+        """
 
 
 class Backend:
@@ -90,10 +105,10 @@ class Backend:
         self.spills = Spills()
         self.files = Spills(sys.maxsize)  # as many as there are connections
         self.websockets = WebSockets(options.websockets, serve)
-        self.unwatched: Aging[WsgiRequest] = Aging(
+        self.unwatched: Aging[Unfinished] = Aging(
             readiness, UNWATCHED_SECONDS, lambda request: request.be_watched()
         )
-        self.incomplete: Aging[WsgiRequest] = Aging(
+        self.incomplete: Aging[Unfinished] = Aging(
             readiness, PATIENCE_SECONDS, lambda request: request.begin_early()
         )
         self._may_tell = True
