@@ -14,24 +14,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
+from twisted.logger import Logger
 
 from stickyd.control.exit_code import ExitCode
 from stickyd.control.operator_socket import ControlSocket
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import OperatorError
+from stickyd.fleet.inheritance import Preflight, take_inherited, take_preflight
 from stickyd.fleet.preflight import check_application
-from stickyd.fleet.upgrade import Upgrade, take_inherited, take_preflight
+from stickyd.fleet.upgrade import Upgrade
 from stickyd.service import StickyService
+from stickyd.settings import Settings
 from stickyd.settings.options import Options, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from stickyd.settings import Settings
-
 __all__ = ["Options", "makeService"]
+
+_log = Logger()
 
 
 def makeService(options: Options) -> MultiService:
@@ -50,22 +53,23 @@ def makeService(options: Options) -> MultiService:
         exit_code.set(1)
         reactor.stop()
 
-    inherited = take_inherited(os.environ)  # type: ignore[arg-type]  # a mapping like any
-    held = take_preflight(os.environ)
     try:
-        sticky = StickyService(
-            options.settings, inherited=inherited, held=held or (), gave_up=give_up
-        )
+        inherited = take_inherited(os.environ)
+        preflight = take_preflight(os.environ)
+        if preflight is not None:
+            preflight.end_with_parent()
+        sticky = _make_sticky(options, inherited, preflight, give_up)
         if inherited is None:
             check_application(_as_workers(options))
-        if held is not None:
+        if preflight is not None:
             sticky.try_listening()
+            preflight.accept(options.settings)
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
     except KeyboardInterrupt:
         sys.stderr.write("stickyd: interrupted while the application was tried\n")
         raise SystemExit(128 + signal.SIGINT) from None
-    if options["check"] or held is not None:
+    if options["check"] or preflight is not None:
         for warning in options.settings.keys.warnings:
             sys.stderr.write(f"stickyd: {warning}\n")
         if options.settings.application is None:
@@ -77,9 +81,10 @@ def makeService(options: Options) -> MultiService:
         joined = "; " if options.settings.application is None else " and "
         write_out(f"stickyd: the settings are sound{joined}{served}\n")
         raise SystemExit(0)
-    _require_writable(options)
+    if inherited is None:
+        _require_writable(options)
     together = MultiService()
-    control = ControlSocket(reactor, options.settings.control, sticky.explain, inherited)
+    control = ControlSocket(reactor, sticky.settings.control, sticky.explain, inherited)
     control.setServiceParent(together)
     sticky.setServiceParent(together)
     manager = ServiceManager(reactor, sticky, os.environ)
@@ -95,6 +100,35 @@ def makeService(options: Options) -> MultiService:
     )
     Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
     return together
+
+
+def _make_sticky(
+    options: Options,
+    inherited: dict[str, Any] | None,
+    preflight: Preflight | None,
+    give_up: Callable[[], None],
+) -> StickyService:
+    """
+    Make the service, for a start, a trial, or to go on with a former self's work.
+
+    :raises OperatorError: if it cannot be with these settings.
+    """
+    if inherited is None:
+        held = () if preflight is None else preflight.endpoints
+        return StickyService(options.settings, held=held, gave_up=give_up)
+    if options.problem:
+        _log.error(
+            "{problem}: the settings are those that were tried, until a reload reads others",
+            problem=options.problem,
+        )
+    try:
+        settings = Settings.from_json(inherited["settings"])
+        return StickyService(settings, inherited=inherited, gave_up=give_up)
+    except OperatorError as problem:
+        # It could be when that was tried; our clients are worth more.
+        _log.error("{problem}: the settings are those of before the upgrade", problem=problem)
+        settings = Settings.from_json(inherited["former"])
+        return StickyService(settings, inherited=inherited, gave_up=give_up)
 
 
 def _as_workers(options: Options) -> Settings:

@@ -16,6 +16,7 @@ from typing_extensions import override
 from stickyd.affinity.peek.http2 import NOTICE as HTTP2_NOTICE
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
+from stickyd.errors import SettingError
 from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
@@ -100,7 +101,7 @@ class StickyService(Service):
         self._refusal = Refusal(reactor, settings.refusal)
         self._trials = Trials(reactor)
         keeper = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
-        secrets = keeper.of(settings)
+        secrets = self._secrets_of(keeper, settings)
         self.fleet = self._make_fleet(settings)
         self.stick: LeastLoaded | None = None
         if settings.placement == LEAST:
@@ -143,12 +144,22 @@ class StickyService(Service):
             self._entrance,
             self.fleet,
             self._spawner,
+            self._trials,
             changes,
             self._orders,
             keeper,
             self.stick,
             self._is_running,
         )
+
+    def _secrets_of(self, keeper: Secrets, settings: Settings) -> tuple[bytes, ...]:
+        try:
+            return keeper.of(settings)
+        except SettingError as problem:
+            if self._inherited is None:
+                raise
+            self._log.error("{problem}; the former secrets stay", problem=problem)
+            return tuple(bytes.fromhex(secret) for secret in self._inherited["secrets"])
 
     def _make_fleet(self, settings: Settings) -> Fleet:
         return Fleet(
@@ -258,7 +269,7 @@ class StickyService(Service):
         if not self._entrance.is_open:
             self.privilegedStartService()
         # twistd may have given up root meanwhile.
-        self._spawner.run_as(*identity(self.settings.uid, self.settings.gid))
+        self._run_as(self.settings)
         super().startService()
         self._log.info("Primary {pid} running", pid=os.getpid())
         for warning in self.settings.keys.warnings:
@@ -274,6 +285,14 @@ class StickyService(Service):
             # The file may have changed since they were told.
             self._orders.announce(self._spawner.birth.secrets)
         self._entrance.accept()
+
+    def _run_as(self, settings: Settings) -> None:
+        try:
+            self._spawner.run_as(*identity(settings.uid, settings.gid))
+        except SettingError as problem:
+            if self._inherited is None:
+                raise
+            self._log.error("{problem}; no worker can be started", problem=problem)
 
     @override
     def stopService(self) -> Deferred[None]:

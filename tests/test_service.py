@@ -422,6 +422,35 @@ def test_port_in_use_is_explained(reactor: EPollReactor) -> None:
 
 
 @leaves_a_socket
+def test_fault_19_an_upgrade_goes_on_without_a_port_in_use(reactor: EPollReactor) -> None:
+    """
+    Fault 19: a new endpoint that was free in the trial and is taken now costs the clients of
+    the others nothing.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as former:
+        former.bind(("127.0.0.1", 0))
+        former.listen()
+        before = f"tcp:{former.getsockname()[1]}:interface=127.0.0.1"
+        taken = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+        inherited = {
+            "secret": "00" * 32,
+            "ports": {before: {"descriptor": os.dup(former.fileno()), "family": 2}},
+            "groups": {},
+        }
+        settings = Settings.read({"listen": [before, taken], "workers": 1})
+        service = StickyService(settings, reactor, inherited)
+        with capturedLogs() as logged:
+            service.privilegedStartService()
+        assert address(service) == former.getsockname()
+        assert len(service.ports) == 1
+    problem = f"cannot listen on {taken}: Address already in use"
+    assert any(formatEvent(event).startswith(problem) for event in logged)
+    reactor.iterate(0)
+    service.stopService()
+    reactor.iterate(0)
+
+
+@leaves_a_socket
 def test_failed_listening_can_be_tried_again(reactor: EPollReactor, spawner: FakeSpawner) -> None:
     """
     Once the other program is gone, the same service listens on all its endpoints.

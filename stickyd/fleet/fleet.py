@@ -118,12 +118,13 @@ class Fleet:
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
         assert self._make_life is not None
-        slot = Slot(
-            len(self.members), self.clock, self._queue, self._refusal, self._occupied, self._free
-        )
+        slot = self._make_slot(len(self.members))
         member = Member(slot, self._make_life(slot))
         self.members.append(member)
         return member
+
+    def _make_slot(self, index: int) -> Slot:
+        return Slot(index, self.clock, self._queue, self._refusal, self._occupied, self._free)
 
     def _occupied(self, slot: Slot) -> None:
         self.has_served = True
@@ -343,16 +344,20 @@ class Fleet:
     # a primary that replaces itself
 
     @property
-    def quiet(self) -> bool:
+    def unsettled(self) -> list[str]:
         """
-        Whether every worker is at a moment at which its state can be written down, and
-        none is about to change.
+        The workers that are not at a moment at which their state can be written down, by
+        name; empty if the fleet's can.
         """
-        return (
-            not self.leaving
-            and self._held is None
-            and all(worker.quiet for member in self.members for worker in member.life.all_ready())
-        )
+        found = [
+            f"worker {worker.pid} (slot {member.slot.index})"
+            for member in (*self.members, *self.leaving)
+            for worker in member.life.all_ready()
+            if not worker.quiet
+        ]
+        if self._held is not None:
+            found.append("the fleet, which is being changed")
+        return found
 
     def dump_state(self) -> dict[str, Any]:
         """
@@ -361,6 +366,7 @@ class Fleet:
         """
         return {
             "slots": [member.dump_state() for member in self.members[: self.placed]],
+            "leaving": [member.dump_leaving() for member in self.leaving],
             "claims": self.newcomers.snapshot(),
         }
 
@@ -380,6 +386,11 @@ class Fleet:
         self.placed = len(self.members)
         for member, each in zip(self.members, plain["slots"], strict=True):
             member.resume(each)
+        for each in plain["leaving"]:
+            slot = self._make_slot(each["index"])
+            member = Member(slot, make_life(slot))
+            self.leaving.append(member)
+            member.resume_leaving(each)
         self.newcomers.resize(self.placed)
         self.newcomers.restore(plain.get("claims", ()))
         self.place_again()

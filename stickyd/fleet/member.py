@@ -44,6 +44,21 @@ class Member:
             ],
         }
 
+    def dump_leaving(self) -> dict[str, Any]:
+        """
+        The workers of a slot that was taken away, as JSON can carry them.
+        """
+        return {
+            "index": self.slot.index,
+            "workers": [worker.dump_state() for worker in self.life.all_ready()],
+        }
+
+    def resume_leaving(self, plain: dict[str, Any]) -> None:
+        """
+        Go on from what :meth:`dump_leaving` gave.
+        """
+        self.lifecycle.inherit_leaving(plain["workers"])
+
     def resume(self, plain: dict[str, Any]) -> None:
         """
         Go on from what :meth:`dump_state` gave.

@@ -51,6 +51,12 @@ class SlotMachine(Protocol):
         The worker that the primary had before it replaced itself serves on.
         """
 
+    def inherit_leaving(self, plains: list[dict[str, Any]]) -> None:
+        """
+        The workers that the primary had before it replaced itself finish what they have,
+        and no other is wanted.
+        """
+
     def ready(self) -> None:
         """
         The worker serves.
@@ -261,6 +267,11 @@ def _add_stops(states: _States) -> None:
     @states.backing_off.upon(SlotMachine.stop).to(states.stopping)
     def finish(machine: SlotMachine, life: SlotWorkers, patience: float) -> None:
         life.stop(machine, patience)
+
+    @states.empty.upon(SlotMachine.inherit_leaving).to(states.stopping)
+    def finish_on(machine: SlotMachine, life: SlotWorkers, plains: list[dict[str, Any]]) -> None:
+        life.leaving = [life.spawn(machine, plain) for plain in plains]
+        life.finish(machine)
 
     @states.stopping.upon(SlotMachine.died).loop()
     def rest(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:

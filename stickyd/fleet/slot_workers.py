@@ -311,12 +311,18 @@ class SlotWorkers:
         """
         Have all workers end, and no new one start.
         """
-        self.stopping = True
         self.flip = None
         self.forget_retry()
         self.shorten_deadline(patience)
         self.report(STOPPED)
         self.tell_outcome(False)
+        self.finish(machine)
+
+    def finish(self, machine: SlotMachine) -> None:
+        """
+        Be gone when the last worker has ended.
+        """
+        self.stopping = True
         self._check_gone(machine)
 
     def shorten_deadline(self, patience: float) -> None:

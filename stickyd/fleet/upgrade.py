@@ -3,13 +3,16 @@ Replacing the primary's own code in place: the same process, another program.
 
 Theory of operation.  ``exec`` keeps the process id, the children, and the descriptors that
 are not close-on-exec.  So the primary first has a child try the new code with the same
-command line; then it lets nobody change the fleet, stops accepting (newcomers wait in the
-kernel's queues), and waits for the moment at which no message to or from a worker is half
-done.  At that moment its whole state is a few numbers and descriptors: written to a
-temporary file, left open for the successor, named by an environment variable.  The
-successor goes on from there, and has the workers reloaded one by one.
+command line, which answers with the settings that it would run with; then it lets nobody
+change the fleet, and waits until every worker has answered what it was asked, while it goes
+on accepting.  Then it stops accepting for a moment (newcomers wait in the kernel's queues), in
+which no message to or from a worker may be half done.  At that moment its whole state is a few
+numbers and descriptors: written to a file in memory, left open for the successor, named by an
+environment variable.  The successor goes on from there, with the settings that were tried, and
+has the workers reloaded one by one.
 
-Workers notice nothing: their channels never close.
+Workers notice nothing: their channels never close.  Whatever goes wrong before the ``exec``,
+everything is as before.
 """
 
 from __future__ import annotations
@@ -17,101 +20,38 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
-from stickyd.fleet.preflight import without_signals
-from stickyd.net.descriptors import keep_from_children
+from stickyd.fleet.command_line import LOGFILE, NO_PID_FILE, command_line
+from stickyd.fleet.inheritance import VERSION
+from stickyd.fleet.operations import STOPS
+from stickyd.fleet.upgrade_trial import UpgradeTrial
+from stickyd.settings.options import INHERIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping
 
     from twisted.python.failure import Failure
 
     from stickyd.fleet.upgrade_state import UpgradeState
 
-#: Names the descriptor of the state, for the successor.
-INHERIT = "STICKYD_INHERIT"
+#: Seconds between two looks whether the moment has come.
+LOOK_SECONDS = 0.005
 
-#: Has a process check everything as if it were to start, and exit.  A JSON list of the
-#: endpoints that its parent listens on already.
-PREFLIGHT = "STICKYD_PREFLIGHT"
+#: Seconds that newcomers wait for that moment at a time, and are accepted in between.
+PAUSE_SECONDS = 0.5
 
-#: Of the state; a successor of another version refuses it before it does any harm.
-VERSION = 1
-
-#: Where a daemon logs that was not told where, in the directory where it was started.
-LOGFILE = "twistd.log"
-
-#: Has twistd look for no pid file and write none.
-NO_PID_FILE = "--pidfile="
-
-#: Seconds that the new code may take to be tried.
-PREFLIGHT_SECONDS = 60.0
-
-#: Seconds between two looks whether the moment has come, and until it must have.
-LOOK = 0.005
-LONGEST = 10.0
-
-
-def take_inherited(environment: dict[str, str]) -> dict[str, Any] | None:
-    """
-    The state that a former self left, if there is one; it can be taken once.
-
-    :param environment: ``os.environ``; the variable is removed from it.
-    """
-    number = environment.pop(INHERIT, None)
-    if number is None:
-        return None
-    with os.fdopen(int(number)) as file:
-        file.seek(0)
-        state: dict[str, Any] = json.load(file)
-    # They had to outlive the exec; no child shall have them.
-    keep_from_children(descriptors(state))
-    return state
-
-
-def take_preflight(environment: Mapping[str, str]) -> list[str] | None:
-    """
-    The endpoints that the parent listens on, if this process only tries the code.
-
-    :param environment: ``os.environ``.
-    """
-    text = environment.get(PREFLIGHT)
-    descriptions: list[str] | None = None if text is None else json.loads(text)
-    return descriptions
-
-
-def command_line(
-    executable: str, arguments: Sequence[str], extra: Sequence[str], logfile: str = ""
-) -> list[str]:
-    """
-    The command line of this process, with more options for twistd.
-
-    :param arguments: :data:`sys.orig_argv` without its first.
-    :param extra: options of twistd.
-    :param logfile: where a daemon logs unless its command line says so.  A daemon must
-        not become one again: its children would be another process's.
-    """
-    arguments = list(arguments)
-    # Options of twistd stand before its command; a .tac is run without one.
-    end = arguments.index("stickyd") if "stickyd" in arguments else len(arguments)
-    own = arguments[:end]
-    added = list(extra)
-    short = [option for option in own if option.startswith("-") and not option.startswith("--")]
-    if "--nodaemon" not in own and not any("n" in option for option in short):
-        added.append("--nodaemon")
-        if not any(option.startswith(("-l", "--log", "--sys")) for option in own):
-            added.append(f"--logfile={logfile}")
-    return [executable, *own, *added, *arguments[end:]]
+#: Seconds until the moment must have come.
+LONGEST_SECONDS = 10.0
 
 
 def descriptors(state: object) -> list[int]:
@@ -178,89 +118,103 @@ class Upgrade:
             return
         self._under_way = True
         self._log.info("Upgrading: a child tries the new code first")
-        checked = deferToThreadPool(
-            self._reactor, self._reactor.getThreadPool(), without_signals, self._preflight
-        )
-        checked.addCallback(lambda _: self._primary.exclusively(self._wait_for_the_moment))
-        checked.addErrback(self._failed)
-        checked.addCallback(self._over)
+        upgraded = Deferred.fromCoroutine(self._upgrade())
+        upgraded.addErrback(self._failed).addCallback(self._over)
 
     def _over(self, _: object) -> None:
         self._under_way = False
 
-    def _preflight(self) -> None:
-        command = command_line(sys.executable, sys.orig_argv[1:], [NO_PID_FILE], os.devnull)
-        if f"--logfile={os.devnull}" in command:
-            # It would be found out too late, and may have been opened before root was given up.
-            self._require_writable(os.path.join(self._directory, LOGFILE))
-        try:
-            outcome = subprocess.run(  # noqa: S603 (our own command line)
-                command,
-                env={**os.environ, PREFLIGHT: json.dumps(self._primary.descriptions)},
-                cwd=self._directory,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                timeout=PREFLIGHT_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            raise OperatorError(
-                f"the new code did not come to an end within {PREFLIGHT_SECONDS:g} s"
-            ) from None
-        if outcome.returncode != 0:
-            lines = outcome.stdout.strip().splitlines()
-            raise OperatorError(lines[-1] if lines else f"exit code {outcome.returncode}")
-
-    def _require_writable(self, path: str) -> None:
-        if not os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK):
-            raise OperatorError(
-                f"the new code could not write {path}; let its user do so, or name another"
-                " file at the next start (twistd --logfile)"
-            )
-
     def _failed(self, failure: Failure) -> None:
-        if failure.check(OperatorError) is None:
-            self._log.failure("Not upgraded", failure)
+        says = "Not upgraded, nothing has changed"
+        if failure.check(OperatorError, OSError) is None:
+            self._log.failure(says, failure)
+        elif self._primary.running:
+            self._log.error("{says}: {reason}", says=says, reason=failure.getErrorMessage())
         else:
-            self._log.error(
-                "Not upgraded, nothing has changed: {reason}", reason=failure.getErrorMessage()
-            )
+            self._log.info("Not upgraded: {reason}", reason=STOPS)
 
-    def _wait_for_the_moment(self) -> Deferred[None]:
+    async def _upgrade(self) -> None:
+        primary = self._primary
+        trial = UpgradeTrial(self._directory, primary.descriptions, primary.import_seconds)
+        await primary.try_out(trial)
+        self._log.info("Upgrading: the new code is sound; now every worker must answer")
+
+        def replace() -> Deferred[None]:
+            return Deferred.fromCoroutine(self._replace(trial.settings))
+
+        await primary.exclusively(replace)
+
+    async def _replace(self, settings: str) -> None:
         """
-        :return: fires, with the reason as its failure, when there is no upgrade: until
-            then nobody else may change the fleet.
+        Wait for the moment, and become the new code.
+
+        :param settings: those that were tried.
+        :raises OperatorError: if there is no such moment.
+        :raises OSError: if the new code cannot be executed.
+        """
+        deadline = self._reactor.seconds() + LONGEST_SECONDS
+        while True:
+            await self._wait_for_answers(deadline)
+            if await self._pause_and_go(settings):
+                return
+            await self._wait(PAUSE_SECONDS)
+
+    def _wait(self, seconds: float) -> Deferred[None]:
+        waited: Deferred[None] = deferLater(self._reactor, seconds)
+        return waited
+
+    def _require_running(self) -> None:
+        if not self._primary.running:
+            raise OperatorError(STOPS)
+
+    async def _wait_for_answers(self, deadline: float) -> None:
+        """
+        Wait until each worker has had a moment in which nothing is half done, though not all
+        of them the same one: a worker that is stuck comes to light while all are served.
+        """
+        silent = set(self._primary.unsettled)
+        while silent:
+            if self._reactor.seconds() >= deadline:
+                raise OperatorError(f"no answer from {', '.join(sorted(silent))}")
+            await self._wait(LOOK_SECONDS)
+            self._require_running()
+            silent &= set(self._primary.unsettled)
+        if self._reactor.seconds() >= deadline:
+            raise OperatorError("the workers are never all idle at once; try again later")
+
+    async def _pause_and_go(self, settings: str) -> bool:
+        """
+        Become the new code if the moment comes soon; nobody is accepted meanwhile.
+
+        :return: whether it came.
         """
         self._primary.pause()
-        stays: Deferred[None] = Deferred()
-        self._look(stays, self._reactor.seconds() + LONGEST)
-        return stays
+        try:
+            until = self._reactor.seconds() + PAUSE_SECONDS
+            while self._reactor.seconds() < until:
+                if not self._primary.unsettled and await self._go_if_still(settings):
+                    return True
+                await self._wait(LOOK_SECONDS)
+                self._require_running()
+            return False
+        finally:
+            if self._primary.running:
+                self._primary.proceed()
 
-    def _look(self, stays: Deferred[None], deadline: float) -> None:
-        if self._primary.quiet:
+    async def _go_if_still(self, settings: str) -> bool:
+        put_back = self._put_off()
+        try:
             # From here on signals wait for the new code; those that have come already are
             # acted on in this turn.
-            self._reactor.callLater(0, self._look_again, stays, deadline, self._put_off())
-        elif self._reactor.seconds() < deadline:
-            self._reactor.callLater(LOOK, self._look, stays, deadline)
-        else:
-            self._stay(stays, OperatorError("a worker does not answer"))
-
-    def _look_again(
-        self, stays: Deferred[None], deadline: float, put_back: Callable[[], None]
-    ) -> None:
-        if not self._primary.running:
-            self._stay(stays, OperatorError("the server stops"))
-        elif not self._primary.quiet:
-            self._reactor.callLater(LOOK, self._look, stays, deadline)
-        else:
-            try:
-                self._go()
-            except (OSError, OperatorError) as problem:
-                self._stay(stays, problem)
-        # There is no way back from a successful exec, so this is for all the others.
-        put_back()
+            await self._wait(0)
+            self._require_running()
+            if self._primary.unsettled:
+                return False
+            self._go(settings)
+        finally:
+            # There is no way back from a successful exec, so this is for all the others.
+            put_back()
+        return True
 
     def _put_off(self) -> Callable[[], None]:
         """
@@ -284,37 +238,41 @@ class Upgrade:
 
         return put_back
 
-    def _stay(self, stays: Deferred[None], problem: Exception) -> None:
-        if self._primary.running:
-            self._primary.proceed()
-        stays.errback(problem)
-
-    def _go(self) -> None:
+    def _go(self, settings: str) -> None:
         """
         Become the new code.
 
         :raises OSError: if that cannot be; nothing has changed then.
         :raises OperatorError: the same.
         """
-        state = {"version": VERSION, **self._primary.dump_state(), **self._also()}
-        with tempfile.TemporaryFile("w+") as file:
+        state = {
+            "version": VERSION,
+            "settings": settings,
+            **self._primary.dump_state(),
+            **self._also(),
+        }
+        with ExitStack() as undo:
+            file = undo.enter_context(_memory_file())
             json.dump(state, file)
             file.flush()
-            inherited = [file.fileno(), *descriptors(state)]
-            for descriptor in inherited:
+            for descriptor in (file.fileno(), *descriptors(state)):
+                undo.callback(os.set_inheritable, descriptor, os.get_inheritable(descriptor))
                 os.set_inheritable(descriptor, True)
-            here = os.getcwd()
             remember_pid = self._forget_pid()
+            if remember_pid is not None:
+                undo.callback(remember_pid)
             extra = [] if remember_pid or NO_PID_FILE in sys.orig_argv else [NO_PID_FILE]
             command = command_line(sys.executable, sys.orig_argv[1:], extra, LOGFILE)
             self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
-            try:
-                os.chdir(self._directory)
-                self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})
-            except OSError:
-                os.chdir(here)
-                if remember_pid is not None:
-                    remember_pid()
-                for descriptor in inherited:
-                    os.set_inheritable(descriptor, False)
-                raise
+            undo.callback(os.chdir, os.getcwd())
+            os.chdir(self._directory)
+            self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})
+
+
+def _memory_file() -> IO[str]:
+    """
+    A file that no directory has: an upgrade must not depend on a place to write to.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("stickyd"), "w+")
+    return tempfile.TemporaryFile("w+")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.process.spawner import Spawner
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_workers import SlotWorkers
+    from stickyd.fleet.trials import ITrial, Trials
     from stickyd.interfaces import IReadiness
     from stickyd.listen.listeners import Listeners
     from stickyd.placement.least import LeastLoaded
@@ -41,6 +42,7 @@ class UpgradeState:
         entrance: Listeners,
         fleet: Fleet,
         spawner: Spawner,
+        trials: Trials,
         changes: Changes,
         orders: Orders,
         secrets: Secrets,
@@ -56,6 +58,7 @@ class UpgradeState:
         self._entrance = entrance
         self._fleet = fleet
         self._spawner = spawner
+        self._trials = trials
         self._changes = changes
         self._orders = orders
         self._secrets = secrets
@@ -96,11 +99,26 @@ class UpgradeState:
         self._entrance.proceed()
 
     @property
-    def quiet(self) -> bool:
+    def unsettled(self) -> list[str]:
         """
-        Whether the state can be written down now.
+        The workers of which the state cannot be written down now.
         """
-        return self._fleet.quiet
+        return self._fleet.unsettled
+
+    @property
+    def import_seconds(self) -> float:
+        """
+        How long the application may take to import.
+        """
+        return self._orders.settings.start_timeout
+
+    def try_out(self, trial: ITrial) -> Deferred[None]:
+        """
+        Try the new code beside the reactor, unless the primary stops.
+
+        :return: fires, or fails, as the trial does.
+        """
+        return self._trials.run(trial)
 
     def dump_state(self) -> dict[str, Any]:
         """
@@ -117,6 +135,8 @@ class UpgradeState:
             "stick": None if self._stick is None else self._stick.snapshot(),
             "fleet": fleet,
             "secret": self._secrets.own.hex(),
+            "secrets": [secret.hex() for secret in self._spawner.birth.secrets],
+            "former": self._orders.settings.to_json(),
             "unready": [
                 *self._spawner.unplaced,
                 *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),

@@ -138,29 +138,49 @@ class Listeners:
         """
         self.is_open = True
         self._steer_by_kernel(slots, inherited)
-        self._open_ports({} if inherited is None else inherited["ports"])
+        former = {} if inherited is None else inherited["ports"]
+        new = self._take_former(former)
+        try:
+            self._open_ports(new)
+        except OperatorError as problem:
+            if inherited is None:
+                self._close_ports()
+                raise
+            # It could when that was tried; our clients are worth more.
+            self._log.critical("{problem}; upgrade again when it can be", problem=problem)
 
-    def _open_ports(self, former: dict[str, Any]) -> None:
+    def _take_former(self, former: dict[str, Any]) -> list[tuple[str, Any]]:
         """
-        Listen where the kernel does not steer.
+        Listen where a former self did, and no more where nobody shall.
 
-        :param former: ports of a former self, by endpoint.
+        :param former: its ports, by endpoint.
+        :return: the endpoints that are new.
         """
+        new = []
         for description, endpoint in self._endpoints:
             if self.kernel is not None and description in self.kernel.groups:
                 continue
             if description in former:
                 former_port = former.pop(description)
                 self._listens(description, take_inherited(description, former_port["descriptor"]))
-                continue
-            assert endpoint is not None
+            else:
+                new.append((description, endpoint))
+        for description, plain in former.items():
+            # Not only closed: the file of a UNIX socket goes too.
+            take_inherited(description, plain["descriptor"]).stopListening()
+        return new
+
+    def _open_ports(self, endpoints: list[tuple[str, Any]]) -> None:
+        """
+        Listen.
+
+        :raises ListenError: if one of these cannot be listened on.
+        """
+        for description, endpoint in endpoints:
             if is_passed(description):
                 self._listens(description, take_passed(description, endpoint))
             else:
                 self._listen(description, endpoint)
-        for description, plain in former.items():
-            # Not only closed: the file of a UNIX socket goes too.
-            take_inherited(description, plain["descriptor"]).stopListening()
 
     def try_opening(self, slots: int) -> None:
         """
@@ -168,13 +188,14 @@ class Listeners:
 
         :raises OperatorError: if that cannot be.
         """
-        self._endpoints = [(name, endpoint) for name, endpoint in self._endpoints if endpoint]
         self.is_open = True
         # An upgrade opens no new groups for the kernel: it goes on with those of the parent.
         if self._settings.steering == "kernel":
             try_kernel(self._settings, slots)
-        self._open_ports({})
-        self._close_ports()
+        try:
+            self._open_ports([(name, endpoint) for name, endpoint in self._endpoints if endpoint])
+        finally:
+            self._close_ports()
 
     def _steer_by_kernel(self, slots: int, inherited: dict[str, Any] | None) -> None:
         steers = True
@@ -209,7 +230,6 @@ class Listeners:
         listening = endpoint.listen(self.factory)
         listening.addCallback(partial(self._listens, description)).addErrback(failed)
         if at_once:
-            self._close_ports()
             raise at_once[0]
         is_late = True
 

@@ -79,7 +79,7 @@ def test_fault_20_relieved_workers_are_bounded(most: int, start: Start) -> None:
 
 
 #: What tries an application, by the signal that has it tried.
-TRIALS = pytest.mark.parametrize("signum", [signal.SIGHUP])
+TRIALS = pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGUSR2])
 
 
 def in_trial(start: Start, gate: Gate, config: Path, signum: signal.Signals) -> Server:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.apps import HALF
+from tests.system.at_a_moment.moment import Moment
 from tests.system.client import Client
-from tests.system.gate import Gate
 from tests.system.placing import sources_of
 from tests.system.processes import eventually, is_alive
-from tests.system.server import LONG, ROOT
+from tests.system.server import LONG
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.conftest import Start
+    from tests.system.gate import Gate
     from tests.system.server import Server
 
 #: The moments: the last one of the old program; the first of the new one, which has looked
@@ -36,24 +37,6 @@ MOMENTS = [
 ]
 
 SITE = ("--resource", "tests.system.apps:site")
-
-
-class Moment:
-    """
-    An upgrade that is held at one moment.
-    """
-
-    def __init__(self, moment: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.gate = Gate(directory / "moment")
-        monkeypatch.setenv("STICKYD_TEST_MOMENT", moment)
-        monkeypatch.setenv("STICKYD_TEST_MOMENT_GATE", str(directory / "moment"))
-        monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/system/at_a_moment"))
-
-    def close(self) -> None:
-        """
-        Hold it no more.
-        """
-        self.gate.close()
 
 
 def spare_of(server: Server) -> int:

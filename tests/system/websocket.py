@@ -27,13 +27,15 @@ class WebSocket(Client):
         target: tuple[str, int],
         path: str = "/ws",
         context: ssl.SSLContext | None = None,
+        source: str = "127.0.0.1",
     ) -> None:
         """
         Open it.
 
         :param context: for one over TLS.
+        :param source: the address that it comes from.
         """
-        super().__init__(target)
+        super().__init__(target, source)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self._protocol = WSConnection(ConnectionType.CLIENT)

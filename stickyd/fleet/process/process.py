@@ -170,6 +170,7 @@ class WorkerProcess(ProcessProtocol):
             "control": transport.fileno(),
             "gives": self._control.gives,
             "unheard": self._output.dump_state(),
+            "seconds_left": self.ending.seconds_left,
             "channel": channel.dump_state(),
             "output": {
                 number: pipe if isinstance(pipe, int) else pipe.fileno()
@@ -198,6 +199,7 @@ class WorkerProcess(ProcessProtocol):
         self._control.gives = Gives(plain.get("gives", Gives.ANY_SLOT))
         self._serves = self._is_ready = True
         self.ending.watchdog.start()
+        self.ending.go_on(plain.get("seconds_left"))
         self.ending.process = InheritedProcess(
             self._reactor,
             self._readiness,

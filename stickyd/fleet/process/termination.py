@@ -80,6 +80,22 @@ class Termination:
         """
         self._set_deadline(patience + KILL_AFTER, self._overdue)
 
+    @property
+    def seconds_left(self) -> float | None:
+        """
+        How long it may still take, if there is a deadline.
+        """
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline.getTime() - self._clock.seconds())
+
+    def go_on(self, seconds_left: float | None) -> None:
+        """
+        Give it as long as it had left when the primary replaced itself.
+        """
+        if seconds_left is not None:
+            self._set_deadline(seconds_left, self._overdue)
+
     def _overdue(self) -> None:
         self._deadline = None
         self._log.warn(

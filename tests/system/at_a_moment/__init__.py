@@ -1,0 +1,3 @@
+"""
+Holding a primary at one moment of its upgrade.
+"""
