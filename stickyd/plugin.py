@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.logger import Logger
+from typing_extensions import override
 
 from stickyd.control.exit_code import ExitCode
 from stickyd.control.operator_socket import ControlSocket
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import OperatorError
-from stickyd.fleet.inheritance import Preflight, take_inherited, take_preflight
+from stickyd.fleet.inheritance import INHERIT, Preflight, take_inherited, take_preflight
 from stickyd.fleet.preflight import check_application
 from stickyd.fleet.upgrade import Upgrade
 from stickyd.service import StickyService
 from stickyd.settings import Settings
-from stickyd.settings.options import Options, write_out
+from stickyd.settings import options as command_line
+from stickyd.settings.options import write_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,26 @@ if TYPE_CHECKING:
 __all__ = ["Options", "makeService"]
 
 _log = Logger()
+
+
+class Options(command_line.Options):
+    """
+    What ``twistd stickyd`` understands, when it is run by twistd.
+
+    :ivar problem: why there are no settings, in a program that goes on with a former one's
+        work; else empty.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problem = ""
+
+    @override
+    def refuse(self, problem: str) -> None:
+        if INHERIT not in os.environ:
+            super().refuse(problem)
+        # This process has clients, and the settings that were tried.
+        self.problem = problem
 
 
 def makeService(options: Options) -> MultiService:

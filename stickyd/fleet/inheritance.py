@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import OperatorError
-from stickyd.settings.options import INHERIT
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from stickyd.settings import Settings
+
+#: In the environment of a program that goes on with a former one's work: the descriptor of
+#: what that has left.
+INHERIT = "STICKYD_INHERIT"
 
 #: Has a process check everything as if it were to start, and exit: JSON, see
 #: :class:`Preflight`.

@@ -32,10 +32,9 @@ from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
 from stickyd.fleet.command_line import LOGFILE, NO_PID_FILE, command_line
-from stickyd.fleet.inheritance import VERSION
+from stickyd.fleet.inheritance import INHERIT, VERSION
 from stickyd.fleet.operations import STOPS
 from stickyd.fleet.upgrade_trial import UpgradeTrial
-from stickyd.settings.options import INHERIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

@@ -4,7 +4,6 @@ The command line of ``twistd stickyd``: options and a configuration file become 
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import textwrap
@@ -23,10 +22,6 @@ from stickyd.settings.settings import Settings, read_some, rules
 from stickyd.settings.table import KINDS
 from stickyd.settings.toml import read_file
 from stickyd.settings.values import port_endpoint, spelt
-
-#: In the environment of a program that goes on with a former one's work: the descriptor of
-#: what that has left.
-INHERIT = "STICKYD_INHERIT"
 
 #: How the help shows a default of 0 that stands for something else.
 _NULL = {"workers": "auto", "limit-concurrency": "no limit"}
@@ -71,7 +66,6 @@ class Options(usage.Options):
     What ``twistd stickyd`` understands.
 
     :ivar settings: the outcome.
-    :ivar problem: why there is none, in a process that goes on with another program's work.
     """
 
     synopsis = "[options]"
@@ -98,7 +92,6 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.settings = Settings()
-        self.problem = ""
         self._listen: list[str] = []
         self._tls: list[str] = []
         self._trust: list[str] = []
@@ -173,13 +166,17 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as problem:
             said = self._explain(str(problem))
-            raise SystemExit(f"stickyd: {said} (see: {self.help_command})") from None
+            self.refuse(said)
         except OperatorError as problem:
-            if INHERIT in os.environ:
-                # This process has clients: it goes on with what was tried before it became us.
-                self.problem = str(problem)
-                return
-            raise SystemExit(f"stickyd: {problem} (see: {self.help_command})") from None
+            self.refuse(str(problem))
+
+    def refuse(self, problem: str) -> None:
+        """
+        End the process with one line.
+
+        :param problem: what is wrong.
+        """
+        raise SystemExit(f"stickyd: {problem} (see: {self.help_command})") from None
 
     def _explain(self, problem: str) -> str:
         """

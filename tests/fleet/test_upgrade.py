@@ -18,6 +18,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.errors import OperatorError
 from stickyd.fleet.inheritance import (
+    INHERIT,
     PREFLIGHT,
     VERSION,
     Preflight,
@@ -27,7 +28,6 @@ from stickyd.fleet.inheritance import (
 )
 from stickyd.fleet.upgrade import LONGEST_SECONDS, PAUSE_SECONDS, Upgrade
 from stickyd.settings import Settings
-from stickyd.settings.options import INHERIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
