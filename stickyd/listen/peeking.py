@@ -28,6 +28,7 @@ from stickyd.affinity.peek.need import Need
 from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, announced, parse_header
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.listen.pending import Connection, PendingConnections, Readable
+from stickyd.net.throttle import Throttle
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 #: Seconds between two lines in the log about the same thing.
-QUIET = 10.0
+QUIET_SECONDS = 10.0
 
 # The constants of the socket module are flags, whose union takes half a microsecond to make.
 _PEEK = int(MSG_PEEK | MSG_DONTWAIT)
@@ -115,7 +116,7 @@ class Peeker:
         )
         # A PROXY header or a ClientHello may stand there instead of a request.
         self._others_first = proxied or resolver.needs_hello
-        self._told = -QUIET
+        self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
         self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -271,9 +272,7 @@ class Peeker:
 
     def _refuse(self, conn: Connection, why: str) -> None:
         self.counts["refused"] += 1
-        now = self._clock.seconds()
-        if now - self._told >= QUIET:
-            self._told = now
+        if self._throttle.due():
             self._log.warn(
                 "Connection of {host} closed: {why}; {count} so far",
                 host=conn.peer or "a UNIX socket",

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IRefusal
 from stickyd.net.descriptors import REFUSED_SHARE, share_of
+from stickyd.net.throttle import Throttle
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -29,7 +30,7 @@ LINGER = 1.0
 MOST_LINGERING = 256
 
 #: Seconds between two lines in the log about the same thing.
-QUIET = 1.0
+QUIET_SECONDS = 1.0
 
 #: RFC 9110, section 15.6.4.  The one answer that the primary can give, as it is the same
 #: whatever was asked.
@@ -67,13 +68,11 @@ class Refusal:
         self.answer = answer
         self.counts: Counter[str] = Counter()
         self._lingering: deque[tuple[float, int]] = deque()
-        self._told: dict[str, float] = {}
+        self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
 
     def refuse(self, handoff: Handoff, why: str) -> None:
         self.counts[why] += 1
-        now = self._clock.seconds()
-        if now - self._told.get(why, -QUIET) >= QUIET:
-            self._told[why] = now
+        if self._throttle.due(why):
             self._log.warn(
                 "Connection of {host} refused ({answer}): {why}; {count} so far",
                 host=handoff.host,

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from stickyd.affinity.key_counts import MOST_KEYS
 from stickyd.handoff.frame import BY_KEY
 from stickyd.interfaces import IDestination
+from stickyd.net.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ EVERY: Final = 16
 One connection in so many, about, is in the sample.
 """
 
-QUIET: Final = 600.0
+QUIET_SECONDS: Final = 600.0
 """
 Seconds between two lines in the log.
 """
@@ -70,7 +71,7 @@ class SkewWatch:
         self._slots = slots
         self._until_look = 1
         self._ends = 0.0
-        self._told = -QUIET
+        self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
         self._total = 0
         self._lag = 0
         self._counts: Counter[bytes] = Counter()
@@ -88,42 +89,40 @@ class SkewWatch:
         """
         Called with what a worker has accepted by itself.
         """
-        now = self._begin_window()
+        self._begin_window()
         self._total += report.total
         # One worker's report may be here before those of the others for the same time.
         self._lag = max(self._lag, report.total)
         for key, host, count in report.busiest:
-            self._count(key, count, host, now, _OF_KERNEL)
+            self._count(key, count, host, _OF_KERNEL)
 
-    def _begin_window(self) -> float:
+    def _begin_window(self) -> None:
         now = self._clock.seconds()
         if now >= self._ends:
             self._ends = now + WINDOW
             self._total = self._lag = 0
             self._counts.clear()
-        return now
 
     def _look(self, handoff: Handoff) -> None:
-        now = self._begin_window()
+        self._begin_window()
         self._total += 1
         # Not always the same distance, or clients who take turns would fool us.
         self._until_look = 1 if self._total < ENOUGH else EVERY // 2 + self._total * 7 % EVERY
         if handoff.key and handoff.slot == BY_KEY:  # else it is not its key that decides
-            self._count(handoff.key, 1, handoff.host, now, "")
+            self._count(handoff.key, 1, handoff.host, "")
 
-    def _count(self, key: bytes, count: int, host: str, now: float, more: str) -> None:
+    def _count(self, key: bytes, count: int, host: str, more: str) -> None:
         counts = self._counts
         if key in counts or len(counts) < MOST_KEYS:
             counts[key] += count
             surplus = 2 * counts[key] - self._total - self._lag
             # By two standard deviations of a fair coin: two clients alone are no skew.
             if self._total >= ENOUGH and surplus > 2 * self._total**0.5:
-                self._warn(host, counts[key] / self._total, now, more)
+                self._warn(host, counts[key] / self._total, more)
 
-    def _warn(self, host: str, share: float, now: float, more: str) -> None:
-        if now - self._told < QUIET or self._slots() < 2:
+    def _warn(self, host: str, share: float, more: str) -> None:
+        if self._slots() < 2 or not self._throttle.due():
             return
-        self._told = now
         self._log.warn(
             "{share:.0%} of the new connections have the affinity key of {host}, so one worker"
             " serves them. If that is a proxy, name it by --trust, so that the address that it"

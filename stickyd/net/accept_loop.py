@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from stickyd.net.throttle import Throttle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +30,7 @@ OVERLOADS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE = 0.1
 
 #: Seconds between two lines in the log about overloads.
-QUIET = 10.0
+QUIET_SECONDS = 10.0
 
 
 class AcceptLoop:
@@ -63,7 +65,7 @@ class AcceptLoop:
         self._has_ports = sock.family in (socket.AF_INET, socket.AF_INET6)
         self._pause: IDelayedCall | None = None
         self._stopped = False
-        self._told = -QUIET
+        self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
         #: How often it had to pause.
         self.overloads = 0
 
@@ -137,9 +139,7 @@ class AcceptLoop:
 
     def _overloaded(self, problem: OSError) -> None:
         self.overloads += 1
-        now = self._clock.seconds()
-        if now - self._told >= QUIET:
-            self._told = now
+        if self._throttle.due():
             self._log.warn(
                 "Accepting pauses for {pause:g} s at a time: {problem}. Raise the limit of"
                 " open files (ulimit -n, LimitNOFILE=) if this stays",

@@ -42,3 +42,9 @@ class Allowance:
                 return False
         self._left -= count
         return True
+
+    def give(self, count: int = 1) -> None:
+        """
+        Allow so many more, up to what is allowed at once.
+        """
+        self._left = min(self._burst, self._left + count)

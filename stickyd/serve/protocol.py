@@ -15,6 +15,7 @@ from zope.interface import implementer
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.net.lingering_close import hang_up
 from stickyd.net.twisted_transport import SocketTransport
+from stickyd.net.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class ProtocolHost:
         self._readiness = readiness
         self._clock = clock
         self._transports: set[CountedTransport] = set()
-        self._drained: list[Deferred[None]] = []
+        self._drained = Waiters()
         self.requests = 0
 
     @property
@@ -179,8 +180,7 @@ class ProtocolHost:
         """
         for transport in self._idle():
             self._close(transport)
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
+        drained = self._drained.wait()
         self._look()
         return drained
 
@@ -209,6 +209,4 @@ class ProtocolHost:
 
     def _look(self) -> None:
         if not self._transports:
-            drained, self._drained = self._drained, []
-            for waiting in drained:
-                waiting.callback(None)
+            self._drained.fire()

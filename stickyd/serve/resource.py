@@ -14,6 +14,7 @@ from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.twisted_transport import SocketTransport
+from stickyd.net.waiters import Waiters
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.context import Shared
 from stickyd.serve.http.site import HTTPSite
@@ -102,7 +103,7 @@ class ResourceHost:
         self._tls = tls
         self._channels: set[Connection] = set()
         self._tunnels = 0  # which take two descriptors each
-        self._drained: list[Deferred[None]] = []
+        self._drained = Waiters()
         self._quiet: list[tuple[set[Connection], Deferred[None]]] = []
 
     @property
@@ -265,8 +266,7 @@ class ResourceHost:
         """
         for channel in list(self._channels):
             channel.drain()
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
+        drained = self._drained.wait()
         self._look()
         return drained
 
@@ -311,6 +311,4 @@ class ResourceHost:
 
     def _look(self) -> None:
         if not self._channels:
-            drained, self._drained = self._drained, []
-            for waiting in drained:
-                waiting.callback(None)
+            self._drained.fire()

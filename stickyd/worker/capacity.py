@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from stickyd.net.throttle import Throttle
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,7 +48,7 @@ class Capacity:
         self._watchers: list[Callable[[], None]] = []
         self._starved = self._closed = False
         self._waiting = False
-        self._told = -QUIET_SECONDS
+        self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
 
     def count_own(self) -> None:
         """
@@ -97,9 +99,7 @@ class Capacity:
         if self._waiting:
             return
         self._waiting = True
-        now = self._clock.seconds()
-        if now - self._told >= QUIET_SECONDS:
-            self._told = now
+        if self._throttle.due():
             self._log.warn(
                 "No more connections for now: {connections} are open, with {descriptors}"
                 " descriptors, and the limit of open files is near; raise it (ulimit -n,"

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Handoff, Purpose
+from stickyd.net.waiters import Waiters
 
 if TYPE_CHECKING:
     from socket import socket
@@ -33,7 +34,7 @@ class Outbox:
         self._waiting: deque[Handoff] = deque()
         # Those that will be sent as soon as something else is done.
         self._expected = 0
-        self._emptied: list[Deferred[None]] = []
+        self._emptied = Waiters()
 
     def open(self, channel: ICourier) -> None:
         """
@@ -118,23 +119,18 @@ class Outbox:
             self._waiting.popleft()
         under_way = self._expected or self._waiting or channel.in_flight
         if self._emptied and not under_way:
-            emptied, self._emptied = self._emptied, []
-            for waiting in emptied:
-                waiting.callback(None)
+            self._emptied.fire()
 
     def give_up(self) -> None:
         """
         Called when the primary is dead: nobody will take what waits.
         """
-        emptied, self._emptied = self._emptied, []
-        for waiting in emptied:
-            waiting.callback(None)
+        self._emptied.fire()
 
     def when_empty(self) -> Deferred[None]:
         """
         Wait until the primary has everything.
         """
-        emptied: Deferred[None] = Deferred()
-        self._emptied.append(emptied)
+        emptied = self._emptied.wait()
         self.room()
         return emptied

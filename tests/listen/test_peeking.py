@@ -22,7 +22,7 @@ from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IDestination
-from stickyd.listen.peeking import QUIET, Bounds, Peeker
+from stickyd.listen.peeking import QUIET_SECONDS, Bounds, Peeker
 from stickyd.listen.pending import COARSE, LONGEST_RETRY_SECONDS, RETRY_SECONDS
 from stickyd.testing import FakeReadiness
 from tests.channels import open_sockets
@@ -495,7 +495,7 @@ def test_proxy_header_is_a_matter_of_trust(rigs: Rigs, source: str, data: bytes)
     with capturedLogs() as logs:
         for _ in range(3):
             assert is_closed(rig.client(data, source))
-        rig.clock.advance(QUIET)
+        rig.clock.advance(QUIET_SECONDS)
         assert is_closed(rig.client(data, source))
     lines = [formatEvent(event) for event in logs]
     assert len(lines) == 2

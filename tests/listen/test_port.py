@@ -21,7 +21,7 @@ from twisted.protocols.policies import WrappingFactory
 
 from stickyd.affinity.address import UNIX_KEY, parse_ip_key
 from stickyd.listen.port import StickyFactory, plain_socket
-from stickyd.net.accept_loop import BATCH, OVERLOADS, PAUSE, QUIET, AcceptLoop
+from stickyd.net.accept_loop import BATCH, OVERLOADS, PAUSE, QUIET_SECONDS, AcceptLoop
 from stickyd.net.readiness import readiness_of
 from stickyd.testing import FakeDestination, FakeReadiness
 from tests.channels import no_descriptor_free
@@ -400,10 +400,10 @@ def test_real_want_of_descriptors(rig: Rig) -> None:
 
 def test_overload_is_told_once_in_a_while(odd: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    However often it pauses, the log has one line for each QUIET seconds, which says what
+    However often it pauses, the log has one line for each QUIET_SECONDS seconds, which says what
     to raise.
     """
-    pauses = int(2 * QUIET / PAUSE)
+    pauses = int(2 * QUIET_SECONDS / PAUSE)
     monkeypatch.setattr(odd.listener, "_accept", failing(odd, *[errno.EMFILE] * pauses))
     odd.connect()
     with capturedLogs() as events:

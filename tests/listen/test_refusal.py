@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.listen import refusal as overflow
-from stickyd.listen.refusal import ANSWERS, LINGER, QUIET, UNAVAILABLE, Refusal
+from stickyd.listen.refusal import ANSWERS, LINGER, QUIET_SECONDS, UNAVAILABLE, Refusal
 from stickyd.settings.settings import rules
 from tests.channels import connection
 
@@ -238,7 +238,7 @@ def test_log_has_one_line_for_each_reason_and_time() -> None:
         for _ in range(3):
             refuse("full")
         refuse("failed")
-        clock.advance(QUIET)
+        clock.advance(QUIET_SECONDS)
         refuse("full")
     assert [formatEvent(event) for event in events] == [
         "Connection of 192.0.2.7 refused (close): full; 1 so far",

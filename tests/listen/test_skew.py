@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from stickyd.affinity.key_counts import MOST_KEYS, KeyCounts, Report
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
-from stickyd.listen.skew import ENOUGH, EVERY, QUIET, WINDOW, SkewWatch
+from stickyd.listen.skew import ENOUGH, EVERY, QUIET_SECONDS, WINDOW, SkewWatch
 from stickyd.testing import FakeDestination
 
 
@@ -108,7 +108,7 @@ def test_it_is_told_once_in_a_while() -> None:
     assert len(rig.come([7] * 200)) == 1
     rig.clock.advance(WINDOW)
     assert rig.come([7] * 200) == []
-    rig.clock.advance(QUIET)
+    rig.clock.advance(QUIET_SECONDS)
     assert len(rig.come([7] * 200)) == 1
 
 

@@ -17,6 +17,8 @@ from stickyd.handoff.admission import admit_from_worker
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.frame import MAX_WINDOW, Flag, Purpose
 from stickyd.interfaces import IHandoffReceiver
+from stickyd.net.throttle import Throttle
+from stickyd.net.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 STARVED_SECONDS = 0.05
 
 #: Seconds between two lines in the log about that.
-QUIET = 10.0
+QUIET_SECONDS = 10.0
 
 
 @implementer(IHandoffReceiver)
@@ -64,9 +66,9 @@ class WorkerCourier:
         self._worker = worker
         self.channel: HandoffChannel | None = None
         self._entrusted: deque[Handoff] = deque()
-        self._waiting: list[Deferred[None]] = []
+        self._waiting = Waiters()
         self._starved = False
-        self._told_starved = -QUIET
+        self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
 
     def connect(self, sock: socket) -> HandoffChannel:
         """
@@ -133,8 +135,7 @@ class WorkerCourier:
 
         :return: fires then; fails with :exc:`WorkerError` at :meth:`end`.
         """
-        taken: Deferred[None] = Deferred()
-        self._waiting.append(taken)
+        taken = self._waiting.wait()
         self.room()
         return taken
 
@@ -142,17 +143,13 @@ class WorkerCourier:
         """
         Go on as if everything were taken.
         """
-        waiting, self._waiting = self._waiting, []
-        for taken in waiting:
-            taken.callback(None)
+        self._waiting.fire()
 
     def end(self) -> None:
         """
         Called when the process has ended.
         """
-        waiting, self._waiting = self._waiting, []
-        for taken in waiting:
-            taken.errback(WorkerError("the worker ended"))
+        self._waiting.fail(WorkerError("the worker ended"))
 
     def reclaim(self) -> list[Handoff]:
         """
@@ -203,9 +200,7 @@ class WorkerCourier:
         if self._starved:
             return
         self._close_window()
-        now = self._clock.seconds()
-        if now - self._told_starved >= QUIET:
-            self._told_starved = now
+        if self._throttle.due():
             self._log.warn(
                 "No descriptor free to take a connection back from worker {pid}: raise the"
                 " limit of open files (ulimit -n, LimitNOFILE=)",

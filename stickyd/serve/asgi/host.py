@@ -23,6 +23,7 @@ from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.net.twisted_transport import SocketTransport
+from stickyd.net.waiters import Waiters
 from stickyd.serve.asgi.access import LoggedApplication
 from stickyd.serve.asgi.config import AsgiOptions, configure
 from stickyd.serve.asgi.connections import OpenConnections
@@ -104,9 +105,9 @@ class AsgiHost:
         self._context = AsgiContext(
             self._config, self._state, self._lifespan.state, loop, options.limits, route
         )
-        self._drained: list[Deferred[None]] = []
+        self._drained = Waiters()
         self._departing: set[HttpProtocol] = set()
-        self._released: list[Deferred[None]] = []
+        self._released = Waiters()
         self._draining = False
         self._bidden: WeakSet[Any] = WeakSet()  # WebSockets that were told to close
         self._given_up = False
@@ -218,16 +219,13 @@ class AsgiHost:
                     # On TLS, whose state cannot go along: it is closed instead.
                     self._departing.discard(connection)
                     connection.shutdown()
-        released: Deferred[None] = Deferred()
-        self._released.append(released)
+        released = self._released.wait()
         self._look_departing()
         return released
 
     def _look_departing(self) -> None:
         if not any(connection.undecided for connection in self._departing):
-            released, self._released = self._released, []
-            for waiting in released:
-                waiting.callback(None)
+            self._released.fire()
 
     def drain(self) -> Deferred[None]:
         """
@@ -243,8 +241,7 @@ class AsgiHost:
                 connection.shutdown()
         for handshake in self._handshakes:
             handshake.transport.shorten_deadline()
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
+        drained = self._drained.wait()
         self._look()
         return drained
 
@@ -327,6 +324,4 @@ class AsgiHost:
             # One after the other; no more can come, as there is no connection.
             running[0].add_done_callback(lambda _: self._look())
             return
-        drained, self._drained = self._drained, []
-        for waiting in drained:
-            waiting.callback(None)
+        self._drained.fire()

@@ -39,8 +39,8 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.affinity.peek.http2 import head_of
+from stickyd.net.allowance import Allowance
 from stickyd.serve.http.head import RequestError
-from stickyd.serve.http2.allowance import Allowance
 from stickyd.serve.http2.context import ConnectionContext
 from stickyd.serve.http2.objection import objection_to
 from stickyd.serve.http2.output import HTTP2Output
@@ -123,9 +123,9 @@ class HTTP2Connection(Protocol):
         self._conn = StrictConnection(shared.limits) if begun is None else begun.conn
         self._state = _State.OPEN
         self._input_over = False  # the client has shut its sending side down
-        now = shared.clock.seconds()
-        self._resets = Allowance(RESETS, RESETS_A_SECOND, now)
-        self._idle_frames = Allowance(IDLE_FRAMES, IDLE_FRAMES_A_SECOND, now)
+        now = shared.clock.seconds
+        self._resets = Allowance(now, RESETS_A_SECOND, RESETS)
+        self._idle_frames = Allowance(now, IDLE_FRAMES_A_SECOND, IDLE_FRAMES)
         self._stalls = StallWatch()
 
     # IProtocol
@@ -360,7 +360,7 @@ class HTTP2Connection(Protocol):
             self._lose(
                 stream, Failure(ConnectionLost(f"the stream was reset with {event.error_code}"))
             )
-        if not self._resets.take(self.shared.clock.seconds()):
+        if not self._resets.take():
             # Whoever makes requests to reset them, or has us do so, wants our time only
             # (CVE-2023-44487, CVE-2025-8671).
             self._calm_down("too many streams were reset")
@@ -379,7 +379,7 @@ class HTTP2Connection(Protocol):
         """
         Count a frame that does nothing by itself.
         """
-        if not self._idle_frames.take(self.shared.clock.seconds()):
+        if not self._idle_frames.take():
             self._calm_down("too many frames that do nothing")
 
     def _ping_acknowledged(self, event: PingAckReceived) -> None:

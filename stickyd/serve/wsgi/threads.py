@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from stickyd.net.waiters import Waiters
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -119,7 +121,7 @@ class ApplicationThreads:
         self._ticking = False
         self._step = 1  # how many threads the next tick wakes, if the queue does not move
         self._stopping = False
-        self._stopped: list[Deferred[None]] = []
+        self._stopped = Waiters()
 
     @property
     def seats(self) -> list[Seat]:
@@ -265,8 +267,7 @@ class ApplicationThreads:
         :return: fires when each has finished what it does, and all that waits is done.
         """
         self._stopping = True
-        stopped: Deferred[None] = Deferred()
-        self._stopped.append(stopped)
+        stopped = self._stopped.wait()
         while self._wake():
             pass
         self._look_for_end()
@@ -274,9 +275,7 @@ class ApplicationThreads:
 
     def _look_for_end(self) -> None:
         if self._stopping and not self._seats:
-            stopped, self._stopped = self._stopped, []
-            for waiting in stopped:
-                waiting.callback(None)
+            self._stopped.fire()
 
     # In the threads.
 

@@ -43,7 +43,7 @@ from stickyd.control.commands import (
 from stickyd.errors import StartFailed
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.interfaces import IWorker
-from stickyd.fleet.process.handoff_link import QUIET, STARVED_SECONDS
+from stickyd.fleet.process.handoff_link import QUIET_SECONDS, STARVED_SECONDS
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS, WorkerProcess
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, worker_command
@@ -1041,7 +1041,7 @@ def test_starved_primary_is_told_of_once_in_a_while(rig: Rig) -> None:
             rig.worker.courier.starved()
             rig.reactor.advance(STARVED_SECONDS)
         assert len(events) == 1
-        rig.reactor.advance(QUIET)
+        rig.reactor.advance(QUIET_SECONDS)
         rig.worker.courier.starved()
     assert len(events) == 2
 
