@@ -37,6 +37,9 @@ REST_SECONDS = 30.0
 #: How often it is looked whether the queue moves, while there is one.
 TICK_SECONDS = 0.002
 
+#: The same while nobody could help: all threads that there may be are at work.
+FULL_TICK_SECONDS = 0.02
+
 #: How long the loop waits for a thread that it has woken.
 WAIT_SECONDS = 0.0005
 
@@ -94,12 +97,14 @@ class ApplicationThreads:
         most: int,
         queue_limit: int,
         responses: ResponseQueue,
+        rest_seconds: float = REST_SECONDS,
     ) -> None:
         """
         :param readiness: the loop; for :meth:`submit` and :meth:`stop`.
         :param call_from_thread: has something called in the loop.
         :param queue_limit: how many jobs may wait for a thread.
         :param responses: what the jobs put something into for the loop.
+        :param rest_seconds: how long a thread rests until it ends.
         """
         self.most = most
         self._readiness = readiness
@@ -111,6 +116,7 @@ class ApplicationThreads:
         self._counting = threading.Lock()  # held for changes of the two below
         self._count = 0
         self._responses = responses
+        self._rest_seconds = rest_seconds
         self._flushing = False
         # What the loop waits for while a thread serves; and the same if it waits just now.
         self._served = threading.Lock()
@@ -120,6 +126,7 @@ class ApplicationThreads:
         self._skips = 0  # how many more turns
         self._ticking = False
         self._step = 1  # how many threads the next tick wakes, if the queue does not move
+        self._made = 0
         self._stopping = False
         self._stopped = Waiters()
 
@@ -223,7 +230,9 @@ class ApplicationThreads:
             self._add_hands()
         else:
             self._step = 1
-        self._readiness.call_later(TICK_SECONDS, self._tick, newest)
+        full = self._count >= self.most and not self._resting
+        seconds = FULL_TICK_SECONDS if full else TICK_SECONDS
+        self._readiness.call_later(seconds, self._tick, newest)
 
     def _add_hands(self) -> None:
         for _ in range(min(self._step, len(self._jobs))):
@@ -246,8 +255,9 @@ class ApplicationThreads:
         with self._counting:
             self._count += 1
             self._seats.add(seat)
+        self._made += 1
         seat.thread = threading.Thread(
-            target=self._work, args=(seat,), name=f"wsgi-{len(self._seats)}", daemon=True
+            target=self._work, args=(seat,), name=f"wsgi-{self._made}", daemon=True
         )
         try:
             seat.thread.start()
@@ -274,7 +284,7 @@ class ApplicationThreads:
         return stopped
 
     def _look_for_end(self) -> None:
-        if self._stopping and not self._seats:
+        if self._stopping and not self._seats and not self._jobs:
             self._stopped.fire()
 
     # In the threads.
@@ -295,7 +305,10 @@ class ApplicationThreads:
                 continue
             seat.since = monotonic()
             seat.job = job
-            job.run(seat)
+            try:
+                job.run(seat)
+            except BaseException:  # noqa: BLE001 - ours, then; the thread goes on
+                self._log.failure("A request could not be finished.")
             seat.job = None
             # What it refers to must not live until the next one comes.
             del job
@@ -320,7 +333,7 @@ class ApplicationThreads:
                 pass  # we are being woken
             else:
                 return bool(self._jobs) or not self._stopping
-        if seat.wake.acquire(timeout=REST_SECONDS):
+        if seat.wake.acquire(timeout=self._rest_seconds):
             return bool(self._jobs) or not self._stopping
         try:
             resting.remove(seat)
