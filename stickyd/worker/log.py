@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -16,6 +17,7 @@ from twisted.logger import (
     formatEvent,
     globalLogBeginner,
 )
+from typing_extensions import override
 from zope.interface import implementer
 
 if TYPE_CHECKING:
@@ -43,10 +45,21 @@ def marked(event: LogEvent) -> str:
     return "".join(f"{mark}{line}\n" for line in text.splitlines())
 
 
+#: Handlers that leave nothing where somebody looks for what goes on: Django's only one for
+#: errors, unless it debugs, sends mail.
+_ELSEWHERE = frozenset({"NullHandler", "SMTPHandler", "AdminEmailHandler"})
+
+
 class _MarkingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # subscriptable from 3.11 on
     """
     The same marks for the standard library's logging, which asyncio libraries use.
+
+    It is the root logger's, and takes what no handler of the application has written.
     """
+
+    @override
+    def handle(self, record: logging.LogRecord) -> bool:
+        return not _is_written(record) and bool(super().handle(record))
 
     def format(self, record: logging.LogRecord) -> str:
         level = record.levelno
@@ -60,6 +73,21 @@ def write_lines_at_once() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _is_written(record: logging.LogRecord) -> bool:
+    """
+    Whether another handler than the root logger's takes a record.
+    """
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        for handler in logger.handlers:
+            if type(handler).__name__ in _ELSEWHERE or record.levelno < handler.level:
+                continue
+            if handler.filter(record):
+                return True
+        logger = logger.parent
+    return False
 
 
 class _OurLevel(int):
@@ -93,20 +121,30 @@ def begin_logging() -> None:
 
 def _begin_standard_logging(handler: logging.Handler) -> None:
     """
-    Handle what nobody else handles, and step back when the application configures logging.
+    Have a handler take what nobody else does, until the application configures logging.
 
-    A handler of the root logger would have ``logging.basicConfig`` do nothing, and say twice
-    what another logger's handler has said.
+    It does so by putting a handler on the root logger, by ``logging.basicConfig`` for
+    instance, which would do nothing where there is one.
     """
-    logging.lastResort = handler
     root = logging.getLogger()
-    ours = _OurLevel(logging.INFO)
-    root.setLevel(ours)
+    level = _OurLevel(logging.INFO)
+    root.setLevel(level)
+    root.addHandler(handler)
+    basic_config = logging.basicConfig
+
+    def step_back() -> None:
+        root.removeHandler(handler)
+        if root.level is level:
+            root.setLevel(logging.WARNING)  # as in a fresh interpreter
 
     def add_handler(added: logging.Handler) -> None:
-        del root.addHandler
-        if root.level is ours:
-            root.setLevel(logging.WARNING)  # as in a fresh interpreter
-        root.addHandler(added)
+        step_back()
+        logging.Logger.addHandler(root, added)
+
+    @wraps(basic_config)
+    def configure(**options: Any) -> None:
+        step_back()
+        basic_config(**options)
 
     root.addHandler = add_handler  # type: ignore[assignment, method-assign]
+    logging.basicConfig = configure

@@ -272,6 +272,8 @@ def launched(*arguments: str, **surroundings: str) -> subprocess.Popen[str]:
         cwd=ROOT,
         text=True,
         start_new_session=True,
+        # What a shell starts in the background ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

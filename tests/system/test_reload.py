@@ -225,7 +225,7 @@ def test_settings(start: Start, tmp_path: Path) -> None:
         config.write_text('resource = "tests.system.apps:site"\nplacement = "modulo"\n')
         server.allow("placement cannot change at a reload")
         server.reload()
-        server.log.wait_for("placement cannot change at a reload; restart to change it")
+        server.log.wait_for("placement cannot change at a reload; upgrade to change it")
         assert client.ask("/visits").status == 404
         fresh = server.worker(0)
         assert client.ask("/mirror").told["pid"] == fresh != old

@@ -161,6 +161,10 @@ def test_print_is_written_when_it_is_made() -> None:
          ["info", "warn"]),
         ("h = logging.StreamHandler(); log.addHandler(h)", ["info", "warn"]),
         ("logging.getLogger().addHandler(logging.StreamHandler())", ["warn"]),
+        ("log.addHandler(logging.NullHandler())", ["<6>app: info", "<4>app: warn"]),
+        ("h = logging.StreamHandler(); h.setLevel('ERROR'); log.addHandler(h)",
+         ["<6>app: info", "<4>app: warn"]),
+        ("from logging import basicConfig; basicConfig(format='%(message)s')", ["warn"]),
         ("logging.getLogger().setLevel('ERROR')", []),
         ("logging.getLogger().setLevel('INFO')", ["<6>app: info", "<4>app: warn"]),
         ("", ["<6>app: info", "<4>app: warn"]),
@@ -181,6 +185,21 @@ def test_fault_27_application_configures_logging(configure: str, said: list[str]
         "log.debug('detail'); log.info('info'); log.warning('warn')\n"
     )
     assert ran.stderr.splitlines() == said
+
+
+def test_fault_27_errors_that_would_only_be_mailed() -> None:
+    """
+    Fault 27: Django's own configuration leaves errors to mail alone; the log has them.
+    """
+    ran = run(
+        "begin_logging()\n"
+        "import logging\n"
+        "from django.conf import settings\n"
+        "settings.configure()\n"
+        "import django; django.setup()\n"
+        "logging.getLogger('django.request').error('boom')\n"
+    )
+    assert ran.stderr == "<3>django.request: boom\n"
 
 
 def test_fault_27_configuring_again() -> None:
