@@ -291,7 +291,7 @@ class Child(PrimaryLink):
         not acknowledged, and those on their way back that the primary has not read.
         """
         channel: Any = None if self.serving is None else self.serving._outbox._channel
-        theirs = self.process.courier.channel
+        theirs = self.process.link.channel
         if channel is None or theirs is None:
             return set()
         returning = [h for h in channel.in_flight if h.sequence > theirs._taken]

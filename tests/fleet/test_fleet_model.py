@@ -604,7 +604,7 @@ class FleetModel(RuleBasedStateMachine):
             expected += sum(len(member.slot.queue) for member in members)
             expected += len(self.fleet._held or ())
             for process in self.primary.births:
-                channel = process.courier.channel
+                channel = process.link.channel
                 if channel is not None and channel._open:
                     expected += 1 + len(channel.in_flight)
         assert len(open_sockets()) - len(self.before) == expected
@@ -702,8 +702,8 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.children:
             child.die(KILLED)
         for process in self.primary.births:
-            if process.courier.channel is not None:
-                process.courier.channel._socket.close()
+            if process.link.channel is not None:
+                process.link.channel._socket.close()
         for client in self.clients:
             client.end.close()
         for descriptor in open_sockets() - self.before:

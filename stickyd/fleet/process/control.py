@@ -35,15 +35,15 @@ from stickyd.net.allowance import Allowance
 from stickyd.settings.table import MOST_WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.protocols.amp import Command
     from twisted.python.failure import Failure
 
     from stickyd.fleet.interfaces import IFleet
-    from stickyd.fleet.process.process import WorkerProcess
     from stickyd.fleet.process.spec import WorkerSpec
+    from stickyd.fleet.process.termination import Termination
     from stickyd.settings import Settings
 
 
@@ -89,18 +89,35 @@ class WorkerControl(ControlProtocol):
     """
 
     def __init__(
-        self, worker: WorkerProcess, fleet: IFleet, clock: IReactorTime, settings: Settings
+        self,
+        fleet: IFleet,
+        clock: IReactorTime,
+        settings: Settings,
+        slot: int,
+        termination: Termination,
+        beats: Callable[[dict[str, float], Report | None], object],
+        wants_to_leave: Callable[[], object],
     ) -> None:
         """
         :param settings: what the worker runs with.
+        :param slot: the one that it occupies; -1 for a spare.
+        :param termination: ends it if it breaks the protocol.
+        :param beats: told the figures of each heartbeat, and what that says of connections
+            that the worker has accepted by itself.
+        :param wants_to_leave: called when somebody has sent the worker SIGTERM.
         """
         super().__init__()
-        self._worker = worker
+        self._slot = slot
+        self._termination = termination
+        self._beats = beats
+        self._wants_to_leave = wants_to_leave
         self._fleet = fleet
         self._clock = clock
         self._answer_seconds = settings.hang_timeout
         self._learns = any(isinstance(key, LearnKey) for key in settings.keys.keys)
-        self._beats = Allowance(clock.seconds, _BEATS_FOR_ONE / settings.heartbeat, _BEATS_AT_ONCE)
+        self._beats_left = Allowance(
+            clock.seconds, _BEATS_FOR_ONE / settings.heartbeat, _BEATS_AT_ONCE
+        )
         self._leaves = Allowance(clock.seconds, _LEAVES_PER_SECOND, _LEAVES_AT_ONCE)
         self._claims = Allowance(clock.seconds, _CLAIMS_PER_SECOND, _CLAIMS_AT_ONCE)
         self._chunks = 0
@@ -111,17 +128,17 @@ class WorkerControl(ControlProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
         self.closed.callback(None)
-        self._worker.ending.control_lost()
+        self._termination.control_lost()
 
     @override
     def breach(self, problem: str) -> None:
-        self._worker.ending.breach("control channel", problem)
+        self._termination.breach("control channel", problem)
 
     # what the worker says
 
     @Beat.responder
     def beat(self, figures: str, accepted: str | None = None) -> dict[str, object]:
-        if not self._beats.take():
+        if not self._beats_left.take():
             self.stop_listening("heartbeats without end")
             return {}
         try:
@@ -132,29 +149,27 @@ class WorkerControl(ControlProtocol):
         except ValueError as problem:
             self.stop_listening(f"a report of what it has accepted with {problem}")
         else:
-            self._worker.accepted = report
-            self._worker.beat(told)
+            self._beats(told, report)
         return {}
 
     @Leave.responder
     def leave(self) -> dict[str, object]:
         if self._leaves.take():
-            self._worker.wants_to_leave()
+            self._wants_to_leave()
         else:
             self.stop_listening("requests to be relieved without end")
         return {}
 
     @Claim.responder
     def claim(self, identifiers: list[bytes]) -> dict[str, object]:
-        slot = self._worker.slot
         if identifiers and not self._learns:
             self.stop_listening("a claim, where no entry of --affinity learns ids")
         elif any(len(identifier) != LEARNED_ID_BYTES for identifier in identifiers):
             self.stop_listening(f"a claim of an id that is not {LEARNED_ID_BYTES} bytes long")
         elif not self._claims.take(len(identifiers)):
             self.stop_listening("claims without end")
-        elif slot is not None:  # a spare has no clients
-            self._fleet.claim(slot.index, identifiers)
+        elif self._slot >= 0:  # a spare has no clients
+            self._fleet.claim(self._slot, identifiers)
         return {}
 
     @Sessions.responder
@@ -167,13 +182,12 @@ class WorkerControl(ControlProtocol):
         return self._fleet.adopt_sessions(slot, chunk).addCallbacks(self._taken, self._not_taken)
 
     def _objection_to_sessions(self, slot: int) -> str:
-        own = self._worker.slot
         if not 0 <= slot < MOST_WORKERS:
             return f"sessions for slot {slot}, where there are {MOST_WORKERS} at most"
-        if self.gives is Gives.NOTHING or own is None:
+        if self.gives is Gives.NOTHING or self._slot < 0:
             return f"sessions for slot {slot}, where it was to keep its own"
-        if self.gives is Gives.OWN_SLOT and slot != own.index:
-            return f"sessions for slot {slot}, where they go to its successor in slot {own.index}"
+        if self.gives is Gives.OWN_SLOT and slot != self._slot:
+            return f"sessions for slot {slot}, where they go to its successor in slot {self._slot}"
         if self._chunks >= _MOST_CHUNKS:
             return f"more than {_MOST_CHUNKS} messages of sessions at a time"
         return ""
@@ -210,17 +224,16 @@ class WorkerControl(ControlProtocol):
         answer: Deferred[Any] = self.callRemote(command, **arguments)
         return answer.addBoth(answered)
 
-    def serve(self, birth: WorkerSpec, slot: int) -> Deferred[object]:
+    def serve(self, birth: WorkerSpec) -> Deferred[object]:
         """
         Ask it to serve.
 
-        :param slot: the one that it occupies; -1 for a spare.
         :return: as :class:`Serve` says.
         """
         answer: Deferred[object] = self.callRemote(
             Serve,
             settings=birth.settings.to_json(),
-            slot=slot,
+            slot=self._slot,
             path=[entry for entry in sys.path if entry],
             secrets=list(birth.secrets),
         )
@@ -265,6 +278,7 @@ class WorkerControl(ControlProtocol):
         """
         Give it a slot.
         """
+        self._slot = slot
         self._ask(Occupy, slot=slot).addErrback(lambda _: None)
 
     def accept(self) -> None:
@@ -279,13 +293,13 @@ class WorkerControl(ControlProtocol):
         """
         self._tell(Stop, patience=patience)
 
-    def give_sessions(self, slot: int, chunk: bytes) -> Deferred[None]:
+    def give_sessions(self, chunk: bytes) -> Deferred[None]:
         """
         Have it take over sessions.
 
         :return: fires when it has; fails if it dies first.
         """
-        return self._ask(Sessions, slot=slot, chunk=chunk).addCallback(lambda _: None)
+        return self._ask(Sessions, slot=self._slot, chunk=chunk).addCallback(lambda _: None)
 
     def _tell(self, command: type[Command], **arguments: Any) -> None:
         # Its death is what an error here would mean, and is told anyway.

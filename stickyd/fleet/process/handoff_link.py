@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.fleet.interfaces import IFleet
-    from stickyd.fleet.process.process import WorkerProcess
+    from stickyd.fleet.process.label import WorkerLabel
+    from stickyd.fleet.process.termination import Termination
+    from stickyd.fleet.slot import Slot
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
 
@@ -39,7 +41,7 @@ QUIET_SECONDS = 10.0
 
 
 @implementer(IHandoffReceiver)
-class WorkerCourier:
+class HandoffLink:
     """
     The primary's end of a worker's handoff channel, with whoever waits there.
 
@@ -54,16 +56,22 @@ class WorkerCourier:
         readiness: IReadiness,
         window: int,
         fleet: IFleet,
-        worker: WorkerProcess,
+        slot: Slot | None,
+        label: WorkerLabel,
+        termination: Termination,
     ) -> None:
         """
         :param window: how many connections may be on their way back to us.
+        :param slot: the one that the worker occupies, if it is no spare.
+        :param termination: ends the worker if it breaks the protocol.
         """
         self._clock = clock
         self._readiness = readiness
         self._most = window
         self._fleet = fleet
-        self._worker = worker
+        self._slot = slot
+        self._label = label
+        self._termination = termination
         self.channel: HandoffChannel | None = None
         self._entrusted: deque[Handoff] = deque()
         self._waiting = Waiters()
@@ -87,8 +95,14 @@ class WorkerCourier:
         )
         return self.channel
 
+    def occupy(self, slot: Slot) -> None:
+        """
+        Called when the worker, a spare until now, is given a slot.
+        """
+        self._slot = slot
+
     def _window(self) -> int:
-        slot = self._worker.slot
+        slot = self._slot
         if self._fleet.pressed or (slot is not None and slot.pressed):
             self._close_window()
         return 0 if self._starved else self._most
@@ -174,7 +188,7 @@ class WorkerCourier:
             self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:
-        slot = self._worker.slot
+        slot = self._slot
         if handoff.purpose == Purpose.LISTENER:
             # Not at once: a worker that refuses again would keep us busy.
             self._entrusted.append(handoff)
@@ -190,7 +204,7 @@ class WorkerCourier:
         channel = self.channel
         while self._entrusted and channel is not None and channel.send(self._entrusted[0]):
             self._entrusted.popleft()
-        slot = self._worker.slot
+        slot = self._slot
         if slot is not None:
             slot.room()
 
@@ -204,7 +218,7 @@ class WorkerCourier:
             self._log.warn(
                 "No descriptor free to take a connection back from worker {pid}: raise the"
                 " limit of open files (ulimit -n, LimitNOFILE=)",
-                pid=self._worker.pid,
+                pid=self._label.pid,
             )
 
     def _fed(self) -> None:
@@ -213,7 +227,7 @@ class WorkerCourier:
             self.channel.announce()
 
     def lost(self) -> None:
-        self._worker.ending.channel_lost()
+        self._termination.channel_lost()
 
     def broken(self, problem: str) -> None:
-        self._worker.ending.breach("handoff channel", problem)
+        self._termination.breach("handoff channel", problem)

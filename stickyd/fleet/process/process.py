@@ -20,7 +20,8 @@ from stickyd.control.commands import adopt_control
 from stickyd.errors import StartFailed
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.process.control import Gives, WorkerControl
-from stickyd.fleet.process.handoff_link import WorkerCourier
+from stickyd.fleet.process.handoff_link import HandoffLink
+from stickyd.fleet.process.label import WorkerLabel
 from stickyd.fleet.process.output import OutputRelay
 from stickyd.fleet.process.reattach import InheritedProcess
 from stickyd.fleet.process.termination import Termination
@@ -54,9 +55,8 @@ class WorkerProcess(ProcessProtocol):
     :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
     :ivar figures: what its last heartbeat said.
     :ivar accepted: what that said of connections that it had accepted by itself.
-    :ivar ended: whether the process is gone.
-    :ivar courier: its connections.
-    :ivar ending: its signals and deadlines.
+    :ivar link: its connections.
+    :ivar termination: its signals and deadlines.
     """
 
     _log = Logger()
@@ -83,30 +83,48 @@ class WorkerProcess(ProcessProtocol):
         self._serves = False
         self._also: Sequence[bytes] = ()  # what it is to verify tokens with beside its own
         self._is_ready = False
-        self.ended = False
-        self.pid = 0
         self.figures: dict[str, float] = {}
         self.accepted: Report | None = None
         # What was sent by the time of those figures.
         self._sent_before = 0
         self._output = OutputRelay(reactor, share, self._read_output)
-        self.ending = Termination(reactor, birth.settings.hang_timeout, self)
+        self.label = WorkerLabel(_place_of(slot))
+        self.termination = Termination(reactor, birth.settings.hang_timeout, self.label)
         self._readiness = readiness
-        self.courier = WorkerCourier(reactor, readiness, birth.settings.window, fleet, self)
+        self.link = HandoffLink(
+            reactor,
+            readiness,
+            birth.settings.window,
+            fleet,
+            slot,
+            self.label,
+            self.termination,
+        )
         #: Set to the channel's own: a step in between would be taken for every connection.
         self.send: Callable[[Handoff], bool] = lambda handoff: False
-        self._control = WorkerControl(self, fleet, reactor, birth.settings)
+        self._control = WorkerControl(
+            fleet,
+            reactor,
+            birth.settings,
+            -1 if slot is None else slot.index,
+            self.termination,
+            self.beat,
+            self.wants_to_leave,
+        )
 
     @property
-    def place(self) -> str:
+    def pid(self) -> int:
         """
-        Where it stands, for the log.
+        Its process id; 0 if it could not be started.
         """
-        return "spare" if self.slot is None else f"slot {self.slot.index}"
+        return self.label.pid
 
     @property
-    def _index(self) -> int:
-        return -1 if self.slot is None else self.slot.index
+    def ended(self) -> bool:
+        """
+        Whether the process is gone.
+        """
+        return self.termination.has_ended
 
     # birth
 
@@ -120,31 +138,31 @@ class WorkerProcess(ProcessProtocol):
         try:
             self._spawn()
         except OSError as problem:
-            verdict = self.ending.verdict = f"could not be started: {problem}"
-            if self.ending.process is None:
+            verdict = self.termination.verdict = f"could not be started: {problem}"
+            if self.termination.process is None:
                 self._reactor.callLater(0, self._events.died, self, verdict)
             else:
                 # There is a process, so its end is what will be told.
                 self.kill(signal.SIGKILL)
             return
-        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.place)
-        self.ending.allow(birth.settings.start_timeout)
-        self._control.serve(birth, self._index).addCallbacks(self._serving, self._refused)
+        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.label.place)
+        self.termination.allow(birth.settings.start_timeout)
+        self._control.serve(birth).addCallbacks(self._serving, self._refused)
 
     def _spawn(self) -> None:
         with ExitStack() as ends:
             ours, handoffs = channel_pair()
             ends.enter_context(handoffs)
             self._connect(ours).open()
-            process, control = self._birth.start(self._reactor, self, self.place, handoffs)
+            process, control = self._birth.start(self._reactor, self, self.label.place, handoffs)
             ends.enter_context(control)
-            self.ending.process = process
-            self.pid = process.pid
-            self._output.name = f"worker {self.pid} {self.place}"
+            self.termination.process = process
+            self.label.pid = process.pid
+            self._output.name = f"worker {self.pid} {self.label.place}"
             adopt_control(self._reactor, control.fileno(), self._control)
 
     def _connect(self, sock: socket.socket) -> HandoffChannel:
-        channel = self.courier.connect(sock)
+        channel = self.link.connect(sock)
         self.send = channel.send
         return channel
 
@@ -155,22 +173,22 @@ class WorkerProcess(ProcessProtocol):
         """
         Whether its state can be written down now.
         """
-        return self.courier.quiet and self._control.quiet
+        return self.link.quiet and self._control.quiet
 
     def dump_state(self) -> dict[str, Any]:
         """
         The worker as JSON can carry it: descriptors by number.  Nothing is closed.
         """
-        channel = self.courier.channel
+        channel = self.link.channel
         assert channel is not None
         transport: Any = self._control.transport
-        process: Any = self.ending.process
+        process: Any = self.termination.process
         return {
             "pid": self.pid,
             "control": transport.fileno(),
             "gives": self._control.gives,
             "unheard": self._output.dump_state(),
-            "seconds_left": self.ending.seconds_left,
+            "seconds_left": self.termination.seconds_left,
             "channel": channel.dump_state(),
             "output": {
                 number: pipe if isinstance(pipe, int) else pipe.fileno()
@@ -185,12 +203,12 @@ class WorkerProcess(ProcessProtocol):
 
         :param plain: what its :meth:`dump_state` gave.
         """
-        self.pid = plain["pid"]
-        self._output.name = f"worker {self.pid} {self.place}"
+        self.label.pid = plain["pid"]
+        self._output.name = f"worker {self.pid} {self.label.place}"
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
         sock.setblocking(False)
         self._connect(sock).resume(plain["channel"])
-        self._sent_before = self.courier.sent
+        self._sent_before = self.link.sent
         control = plain["control"]
         os.set_blocking(control, False)
         adopt_control(self._reactor, control, self._control)
@@ -198,9 +216,9 @@ class WorkerProcess(ProcessProtocol):
         # A primary of before that was written down knew no bound.
         self._control.gives = Gives(plain.get("gives", Gives.ANY_SLOT))
         self._serves = self._is_ready = True
-        self.ending.watchdog.start()
-        self.ending.go_on(plain.get("seconds_left"))
-        self.ending.process = InheritedProcess(
+        self.termination.watchdog.start()
+        self.termination.go_on(plain.get("seconds_left"))
+        self.termination.process = InheritedProcess(
             self._reactor,
             self._readiness,
             self.pid,
@@ -215,7 +233,7 @@ class WorkerProcess(ProcessProtocol):
         """
         Read what the worker writes to a descriptor, or let it wait.
         """
-        process: Any = self.ending.process
+        process: Any = self.termination.process
         pipe = process.pipes.get(stream)
         if isinstance(pipe, int):
             process.read(stream, reads)
@@ -234,15 +252,15 @@ class WorkerProcess(ProcessProtocol):
 
     def _knows(self, _: object) -> None:
         if not self.ended:
-            self.ending.forget_deadline()
+            self.termination.forget_deadline()
             self._is_ready = True
-            self.ending.watchdog.start()
+            self.termination.watchdog.start()
             self._log.info("Worker {pid} online", pid=self.pid)
             self._events.ready(self)
 
     def _refused(self, failure: Failure) -> None:
         if failure.check(StartFailed) is not None:
-            self.ending.verdict = f"could not start: {failure.getErrorMessage()}"
+            self.termination.verdict = f"could not start: {failure.getErrorMessage()}"
         # Whatever else went wrong, the end of the process follows and tells.
 
     def assign(self, slot: Slot, events: IWorkerEvents) -> None:
@@ -250,8 +268,10 @@ class WorkerProcess(ProcessProtocol):
         Give a spare worker a slot; from now on ``events`` is told.
         """
         self.slot, self._events = slot, events
-        self._output.name = f"worker {self.pid} {self.place}"
-        self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.place)
+        self.label.place = _place_of(slot)
+        self.link.occupy(slot)
+        self._output.name = f"worker {self.pid} {self.label.place}"
+        self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.label.place)
         self.tell_places(*self._fleet.places())
         self._control.occupy(slot.index)
 
@@ -267,10 +287,10 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def in_flight(self) -> Sized:
-        return self.courier.in_flight
+        return self.link.in_flight
 
     def entrust(self, listener: Handoff) -> None:
-        self.courier.entrust(listener)
+        self.link.entrust(listener)
 
     def accept(self) -> None:
         self._control.accept()
@@ -278,17 +298,17 @@ class WorkerProcess(ProcessProtocol):
     @property
     def load(self) -> int:
         # What is on its way was mostly sent since the figures, so it is not added to that.
-        coming = max(self.courier.sent - self._sent_before, len(self.in_flight))
+        coming = max(self.link.sent - self._sent_before, len(self.in_flight))
         return int(self.figures.get("connections", 0)) + coming
 
     def reclaim(self) -> list[Handoff]:
-        return self.courier.reclaim()
+        return self.link.reclaim()
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         slots, standing = placement or (0, ())
         # What is still on its way to the worker must be there before it gives away.
         return (
-            self.courier.when_taken()
+            self.link.when_taken()
             .addCallback(lambda _: self._control.release(slots, standing))
             .addCallback(lambda _: None)
         )
@@ -298,7 +318,7 @@ class WorkerProcess(ProcessProtocol):
 
     def tell_places(self, slots: int, standing: Sequence[int]) -> None:
         if self._serves and not self.ended:
-            self.courier.wait_no_more()
+            self.link.wait_no_more()
             told = self._control.tell_places(slots, standing)
             told.addErrback(lambda _: None)  # its death is told elsewhere
 
@@ -309,29 +329,29 @@ class WorkerProcess(ProcessProtocol):
         return self._control.verify_also(secrets).addBoth(lambda _: None)
 
     def stay(self) -> None:
-        self.courier.wait_no_more()
+        self.link.wait_no_more()
         self._control.stay()
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
-        return self._control.give_sessions(self._index, chunk)
+        return self._control.give_sessions(chunk)
 
     def stop(self, patience: float) -> None:
-        if self.ending.process is None:
+        if self.termination.process is None:
             return  # it could not be started, which is about to be told
         if self._is_ready:
-            self.courier.wait_no_more()
+            self.link.wait_no_more()
             self._control.stop(patience)
         else:
             # It holds no connection yet, and may be in the middle of a long import.
             self.kill(signal.SIGKILL)
             patience = 0.0
-        self.ending.stop_by(patience)
+        self.termination.stop_by(patience)
 
     def kill(self, signum: int) -> None:
         """
         Send a signal, if the process is still there.
         """
-        self.ending.kill(signum)
+        self.termination.kill(signum)
 
     def wants_to_leave(self) -> None:
         """
@@ -339,16 +359,18 @@ class WorkerProcess(ProcessProtocol):
         """
         if self.ended:
             return  # it has said so before it died, which was heard sooner
-        self._log.info("Worker {pid} ({place}) was told to end", pid=self.pid, place=self.place)
+        self._log.info("Worker {worker} was told to end", worker=self.label)
         self._events.leaving(self)
 
-    def beat(self, figures: dict[str, float]) -> None:
+    def beat(self, figures: dict[str, float], accepted: Report | None = None) -> None:
         """
         Called with each heartbeat.
+
+        :param accepted: what it says of connections that it has accepted by itself.
         """
-        self.figures = figures
-        self._sent_before = self.courier.sent
-        self.ending.watchdog.beat()
+        self.figures, self.accepted = figures, accepted
+        self._sent_before = self.link.sent
+        self.termination.watchdog.beat()
         self._events.beat(self)
 
     # ProcessProtocol
@@ -361,8 +383,8 @@ class WorkerProcess(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         # Not processEnded: that one waits for the pipes, which a child of the
         # application may hold open for as long as it likes.
-        self.ended = True
-        if self.ending.process is None:
+        self.termination.has_ended = True
+        if self.termination.process is None:
             # It has ended before spawnProcess() could return, and so before whoever starts
             # us knows that it has a worker: that is told a turn later.
             self._reactor.callLater(0, self._exited, reason)
@@ -370,9 +392,9 @@ class WorkerProcess(ProcessProtocol):
             self._exited(reason)
 
     def _exited(self, reason: Failure) -> None:
-        self.ending.relent()
+        self.termination.relent()
         signum = getattr(reason.value, "signal", None)
-        if self._is_ready or self.ending.verdict or signum is not None:
+        if self._is_ready or self.termination.verdict or signum is not None:
             self._tell_end(reason)
         else:
             # It has ended by itself before it was ready: why may still be in the channel.
@@ -380,15 +402,19 @@ class WorkerProcess(ProcessProtocol):
             heard.addErrback(lambda _: None).addCallback(lambda _: self._tell_end(reason))
 
     def _tell_end(self, reason: Failure) -> None:
-        self.ending.relent()  # it may have been told to stop meanwhile
-        cause = self.ending.cause(reason)
+        self.termination.relent()  # it may have been told to stop meanwhile
+        cause = self.termination.cause(reason)
         self._output.flush()
         self._events.died(self, cause)
         # Last: who waits for what it was to give away goes on at once, and must not take a
         # dead worker for one that is still to be told to stop.
-        self.courier.end()
+        self.link.end()
 
     @override
     def processEnded(self, reason: Failure) -> None:
         # Its last words may have been in the pipes still when it exited.
         self._output.flush()
+
+
+def _place_of(slot: Slot | None) -> str:
+    return "spare" if slot is None else f"slot {slot.index}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
     from twisted.python.failure import Failure
 
-    from stickyd.fleet.process.process import WorkerProcess
+    from stickyd.fleet.process.label import WorkerLabel
     from stickyd.fleet.process.reattach import InheritedProcess
 
 #: Seconds between a worker's deadline and its SIGKILL.  ``--stop-timeout`` is for requests;
@@ -36,18 +36,23 @@ class Termination:
     Ends one process, if it does not end by itself in time.
 
     :ivar process: what signals go to, once there is one.
+    :ivar has_ended: whether the process is gone.
     :ivar verdict: why it ends, if that is known before its exit code; for the log.
     :ivar watchdog: ends it when it hangs.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, hang_timeout: float, worker: WorkerProcess) -> None:
+    def __init__(self, clock: IReactorTime, hang_timeout: float, label: WorkerLabel) -> None:
+        """
+        :param hang_timeout: seconds without a heartbeat after which the worker hangs.
+        """
         self._clock = clock
-        self._worker = worker
+        self._label = label
+        self.has_ended = False
         self.process: IProcessTransport | InheritedProcess | None = None
         self.verdict = ""
-        self.watchdog = Watchdog(clock, hang_timeout, worker)
+        self.watchdog = Watchdog(clock, hang_timeout, label, self.kill)
         self._deadline: IDelayedCall | None = None
         self._channelless: IDelayedCall | None = None
         self._breached = False
@@ -99,9 +104,8 @@ class Termination:
     def _overdue(self) -> None:
         self._deadline = None
         self._log.warn(
-            "Worker {pid} ({place}) did not stop in time; killing it",
-            pid=self._worker.pid,
-            place=self._worker.place,
+            "Worker {worker} did not stop in time; killing it",
+            worker=self._label,
         )
         self.kill(signal.SIGKILL)
 
@@ -137,7 +141,7 @@ class Termination:
             self.verdict = self.verdict or verdict
             self.kill(signal.SIGKILL)
 
-        if self._channelless is None and not self._worker.ended:
+        if self._channelless is None and not self.has_ended:
             self._channelless = self._clock.callLater(seconds, kill)
 
     def breach(self, channel: str, problem: str) -> None:
@@ -150,10 +154,8 @@ class Termination:
             return
         self._breached = True
         self._log.error(
-            "Worker {pid} ({place}) broke the protocol of its {channel}: it sent {problem}. It is"
-            " ended",
-            pid=self._worker.pid,
-            place=self._worker.place,
+            "Worker {worker} broke the protocol of its {channel}: it sent {problem}. It is ended",
+            worker=self._label,
             channel=channel,
             problem=problem,
         )

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-    from stickyd.fleet.process.process import WorkerProcess
+    from stickyd.fleet.process.label import WorkerLabel
+
 
 #: Has a worker write the stacks of all its threads to standard error (faulthandler), which
 #: works however stuck the interpreter is.
@@ -36,13 +39,21 @@ class Watchdog:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, timeout: float, worker: WorkerProcess) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        timeout: float,
+        label: WorkerLabel,
+        kill: Callable[[int], object],
+    ) -> None:
         """
         :param timeout: seconds without a heartbeat after which the worker hangs.
+        :param kill: sends it a signal.
         """
         self._clock = clock
         self._timeout = timeout
-        self._worker = worker
+        self._label = label
+        self._kill = kill
         self._last = 0.0
         self._next: IDelayedCall | None = None
         self.verdict = ""
@@ -80,28 +91,26 @@ class Watchdog:
             return
         self.verdict = f"hung: no heartbeat for {self._timeout:g} s"
         self._log.error(
-            "Worker {pid} ({place}) hangs: no heartbeat for {timeout:g} s. Its stacks follow;"
+            "Worker {worker} hangs: no heartbeat for {timeout:g} s. Its stacks follow;"
             " then it is replaced",
-            pid=self._worker.pid,
-            place=self._worker.place,
+            worker=self._label,
             timeout=self._timeout,
         )
-        self._worker.kill(DUMP_SIGNAL)
+        self._kill(DUMP_SIGNAL)
         self._next = self._clock.callLater(STEP, self._terminate)
 
     def _terminate(self) -> None:
         if self._clock.seconds() - self._last <= STEP:
             self._log.info(
-                "Worker {pid} ({place}) is back, and stays",
-                pid=self._worker.pid,
-                place=self._worker.place,
+                "Worker {worker} is back, and stays",
+                worker=self._label,
             )
             self.verdict = ""
             self._look()
             return
-        self._worker.kill(signal.SIGTERM)
-        self._next = self._clock.callLater(STEP, self._kill)
+        self._kill(signal.SIGTERM)
+        self._next = self._clock.callLater(STEP, self._end)
 
-    def _kill(self) -> None:
+    def _end(self) -> None:
         self._next = None
-        self._worker.kill(signal.SIGKILL)
+        self._kill(signal.SIGKILL)

@@ -297,7 +297,7 @@ def test_worker_keeps_to_its_interfaces(rig: Rig) -> None:
     """
     assert verifyObject(ISpawner, rig.spawner)
     assert verifyObject(IWorker, rig.worker)
-    assert verifyObject(IHandoffReceiver, rig.worker.courier)
+    assert verifyObject(IHandoffReceiver, rig.worker.link)
     assert rig.worker.pid == 4711
 
 
@@ -780,7 +780,7 @@ def test_returned_connection_goes_back_to_its_slot(rig: Rig) -> None:
     One that the worker could not receive waits in the slot again.
     """
     handoff = Handoff(0, "192.0.2.1", 1, b"key")
-    rig.worker.courier.returned(handoff)
+    rig.worker.link.returned(handoff)
     assert list(rig.slot.queue) == [handoff]
     rig.slot.release()
 
@@ -835,7 +835,7 @@ def test_listening_socket_that_could_not_be_received_is_sent_again(rig: Rig) -> 
     """
     end = rig.reactor.handoffs
     assert end is not None
-    rig.worker.courier.returned(listener())
+    rig.worker.link.returned(listener())
     assert not rig.slot.queue
     end.channel.open()
     rig.turn()
@@ -874,7 +874,7 @@ def test_starved_primary_says_what_to_raise(rig: Rig) -> None:
     A connection that the primary cannot take back for want of descriptors is told.
     """
     with capturedLogs() as events:
-        rig.worker.courier.starved()
+        rig.worker.link.starved()
     (line,) = [formatEvent(event) for event in events]
     assert "from worker 4711: raise the limit" in line
 
@@ -1038,11 +1038,11 @@ def test_starved_primary_is_told_of_once_in_a_while(rig: Rig) -> None:
     """
     with capturedLogs() as events:
         for _ in range(3):
-            rig.worker.courier.starved()
+            rig.worker.link.starved()
             rig.reactor.advance(STARVED_SECONDS)
         assert len(events) == 1
         rig.reactor.advance(QUIET_SECONDS)
-        rig.worker.courier.starved()
+        rig.worker.link.starved()
     assert len(events) == 2
 
 
@@ -1051,7 +1051,7 @@ def test_starved_window_of_a_worker_that_has_ended(rig: Rig) -> None:
     The moment may be over when the channel is closed already.
     """
     taking(rig)
-    rig.worker.courier.starved()
+    rig.worker.link.starved()
     rig.die()
     rig.worker.reclaim()
     rig.reactor.advance(STARVED_SECONDS)
