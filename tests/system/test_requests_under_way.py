@@ -319,3 +319,21 @@ def test_fault_10_many_at_once(start: Start) -> None:
             assert visitor.counted(client)[1] == 2
         for visitor in visitors:
             assert visitor.ask(visitor.connect(), "/visits")[1] == 3
+
+
+def test_fault_10_body_that_comes_after_an_upgrade(start: Start) -> None:
+    """
+    Fault 10, where the primary replaces itself and then its workers.
+    """
+    server = start(*SITE, workers=2)
+    with ExitStack() as stack:
+        visitor = Visitor(server, stack)
+        busy, idle = visitor.connect(), visitor.connect()
+        home = server.worker(0)
+        assert visitor.ask(busy, "/visits") == (home, 1)
+        visitor.begin_body(busy, "/visits")
+        assert visitor.ask(idle, "/visits") == (home, 2)
+        server.upgrade()
+        assert visitor.end_body(busy) == (home, 3)
+        counts = [visitor.ask(client, "/visits") for client in (visitor.connect(), busy, idle)]
+        assert [count for _, count in counts] == [4, 5, 6]
