@@ -10,7 +10,7 @@ from stickyd.fleet.slot_machine import new_lifecycle
 
 if TYPE_CHECKING:
     from stickyd.fleet.slot import Slot
-    from stickyd.fleet.slot_machine import SlotMachine
+    from stickyd.fleet.slot_inputs import SlotMachine
     from stickyd.fleet.slot_workers import SlotWorkers
 
 

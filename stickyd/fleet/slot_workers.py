@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.backoff import Backoff
     from stickyd.fleet.interfaces import IWorker
     from stickyd.fleet.slot import Slot
-    from stickyd.fleet.slot_machine import SlotMachine
+    from stickyd.fleet.slot_inputs import SlotMachine
     from stickyd.fleet.slot_services import ISpawner
     from stickyd.fleet.worker_limits import WorkerLimits
 
