@@ -152,20 +152,6 @@ class Affinity:
     keys: tuple[Key, ...]
     warnings: tuple[str, ...] = ()
 
-    @property
-    def needs_head(self) -> bool:
-        """
-        Whether a key stands in the request, so that its head must be seen.
-        """
-        return any(isinstance(key, HeadKey) for key in self.keys)
-
-    @property
-    def needs_hello(self) -> bool:
-        """
-        Whether a key stands in the TLS handshake, so that its ClientHello must be seen.
-        """
-        return any(isinstance(key, SniKey) for key in self.keys)
-
     def __str__(self) -> str:
         return ",".join(str(key).replace(",", "\\,") for key in self.keys)
 

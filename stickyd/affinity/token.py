@@ -105,20 +105,17 @@ class Signer:
                     found[token] = None
         return list(found)[:MOST_STRANGERS]
 
-    def slot_of(self, value: bytes, slots: int = 1 << 16) -> int | None:
+    def slot_of(self, value: bytes) -> int | None:
         """
         Read the value of a sticky cookie.
 
-        :param slots: how many slots there are; by default more than there can be, as
-            whether one stands is asked elsewhere.
-        :return: the slot; None if the value is forged, was signed with a secret that is
-            no longer known, or names a slot that is no longer there.
+        :return: the slot, whether there is such a one or not; None if the value is forged, or
+            was signed with a secret that is no longer known.
         """
         try:
-            slot = self._read_cookie(value)
+            return self._read_cookie(value)
         except itsdangerous.BadSignature:
             return None
-        return slot if slot < slots else None
 
     def _parse_cookie(self, value: bytes) -> int:
         for token in value.split(_SEPARATOR)[: MOST_STRANGERS + 1]:

@@ -75,16 +75,6 @@ def test_modulo_hashes_the_text() -> None:
     assert parse_affinity("cookie:a,ip/24", parse_text_key).keys[1] == TextKey(24)
 
 
-def test_what_must_be_seen() -> None:
-    """
-    The list says whether a request's head or a ClientHello must be waited for.
-    """
-    for entry, key in KEYS.items():
-        affinity = Affinity((key, IpKey()))
-        assert affinity.needs_hello == (entry == "sni")
-        assert affinity.needs_head == (not entry.startswith(("ip", "sni")))
-
-
 def test_minted_ids_are_read_from_their_source() -> None:
     """
     A stamped and a learned id are read where the list says.

@@ -154,7 +154,7 @@ def test_forged_cookies_count_for_nothing(kind: str, start: Start, tmp_path: Pat
                 with client.response() as response:
                     slots.append(json.loads(response.read())["slot"])
                 value = set_cookies(response)["stickyd"].partition(";")[0]
-                assert good.slot_of(value.encode(), WORKERS) == slots[-1]
+                assert good.slot_of(value.encode()) == slots[-1]
                 # It is as good as any.
                 client.socket.sendall(request(f"Cookie: stickyd={value}"))
                 with client.response() as response:

@@ -22,7 +22,6 @@ MOST_RECORDS = 32
 Over how many records a ClientHello can be spread.
 """
 
-_HANDSHAKE = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
 _HOST_NAME = 0

@@ -45,13 +45,10 @@ class HeadError(PeekError):
 class OtherProtocolError(PeekError):
     """
     The connection does not speak HTTP/1, so it has no keys that stand in a request.
-
-    :ivar protocol: what it speaks instead.
     """
 
     def __init__(self, protocol: Protocol) -> None:
         super().__init__(f"the connection speaks {protocol.value}, not HTTP/1")
-        self.protocol = protocol
 
 
 class Head(NamedTuple):
