@@ -23,7 +23,7 @@ from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.operations import Changes
 from stickyd.fleet.orders import Orders
-from stickyd.fleet.placing import ClaimLimits, remember_clients
+from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
@@ -39,6 +39,7 @@ from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import keep_steady
 from stickyd.placement.choose import LEAST, PLACEMENTS
+from stickyd.placement.least import LeastLoaded
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import identity
 from stickyd.system.secrets import Secrets
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from stickyd.explain import Client, Explanation
     from stickyd.fleet.slot import Slot
     from stickyd.listen.port import StickyFactory
-    from stickyd.placement.least import LeastLoaded
     from stickyd.settings import Settings
 
 
@@ -105,7 +105,16 @@ class StickyService(Service):
         self.fleet = self._make_fleet(settings)
         self.stick: LeastLoaded | None = None
         if settings.placement == LEAST:
-            self.stick = remember_clients(self.fleet, settings, self._count)
+            self.stick = LeastLoaded(
+                self._count,
+                self.fleet.loads,
+                reactor.seconds,
+                self.fleet.stands,
+                settings.stick_limit,
+                settings.stick_timeout,
+            )
+            # The table asks the fleet, and the fleet places by the table.
+            self.fleet.place = self.stick.place
         changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
         self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
         skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)

@@ -406,7 +406,9 @@ class Fleet:
         """
         self.running = False
         if self._closing is None or self._closing.over:
-            self._closing = Shutdown(self, self._refusal)
+            self._closing = Shutdown(
+                self.clock, self._refusal, lambda: self.members, lambda: self.leaving
+            )
             return self._closing.begin(patience)
         return self._closing.again()
 

@@ -12,14 +12,12 @@ from stickyd.affinity.peek.first_bytes import FirstBytes
 from stickyd.affinity.peek.http2 import FirstRequest
 from stickyd.affinity.peek.need import Need, PeekError
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Purpose
-from stickyd.placement.least import MOST_KEYS, LeastLoaded
+from stickyd.placement.least import MOST_KEYS
 
 if TYPE_CHECKING:
     from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.resolve import Resolver
-    from stickyd.fleet.fleet import Fleet
     from stickyd.handoff.frame import Handoff
-    from stickyd.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -33,25 +31,6 @@ class ClaimLimits:
 
     most: int = MOST_KEYS
     seconds: float = 86400.0
-
-
-def remember_clients(fleet: Fleet, settings: Settings, slots: int) -> LeastLoaded:
-    """
-    Have a fleet place by the ``least`` placement.
-
-    :param slots: how many there will be at the start.
-    :return: its table.
-    """
-    table = LeastLoaded(
-        slots,
-        fleet.loads,
-        fleet.clock.seconds,
-        fleet.stands,
-        settings.stick_limit,
-        settings.stick_timeout,
-    )
-    fleet.place = table.place
-    return table
 
 
 def place_by_request(handoff: Handoff, resolver: Resolver) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IDelayedCall
+    from collections.abc import Callable, Sequence
 
-    from stickyd.fleet.fleet import Fleet
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
     from stickyd.fleet.member import Member
     from stickyd.fleet.slot import Slot
     from stickyd.interfaces import IRefusal
@@ -24,8 +25,21 @@ class Shutdown:
     :ivar over: whether no worker is left.
     """
 
-    def __init__(self, fleet: Fleet, refusal: IRefusal) -> None:
-        self._fleet = fleet
+    def __init__(
+        self,
+        clock: IReactorTime,
+        refusal: IRefusal,
+        members: Callable[[], Sequence[Member]],
+        leaving: Callable[[], Sequence[Member]],
+    ) -> None:
+        """
+        :param members: gives the slots.
+        :param leaving: gives those that a resize has taken away, and whose workers have not
+            ended.
+        """
+        self._clock = clock
+        self._members = members
+        self._leaving = leaving
         self._refusal = refusal
         self._closed: Deferred[None] = Deferred()
         self._overdue: IDelayedCall | None = None
@@ -38,18 +52,17 @@ class Shutdown:
         :param patience: seconds until what is still under way is cut off.
         :return: fires when no worker is left.
         """
-        fleet = self._fleet
-        deadline = fleet.clock.seconds() + patience
+        deadline = self._clock.seconds() + patience
 
         def finish(member: Member) -> None:
             if overdue.active():
-                member.lifecycle.stop(max(0.0, deadline - fleet.clock.seconds()))
+                member.lifecycle.stop(max(0.0, deadline - self._clock.seconds()))
 
-        for member in fleet.leaving:
+        for member in self._leaving():
             # They were given longer by the resize that took their slot away.
             member.life.shorten_deadline(patience)
-        overdue = self._overdue = fleet.clock.callLater(patience, self._cut_off)
-        for member in list(fleet.members):
+        overdue = self._overdue = self._clock.callLater(patience, self._cut_off)
+        for member in list(self._members()):
             if member.slot.courier is None and member.slot.successor is None:
                 self.refuse_all(member.slot)
             member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
@@ -68,7 +81,7 @@ class Shutdown:
         return again
 
     def _cut_off(self) -> None:
-        for member in self._fleet.members:
+        for member in self._members():
             self.refuse_all(member.slot)
             member.lifecycle.stop(0.0)
 
@@ -83,9 +96,8 @@ class Shutdown:
         """
         Called when a slot has become empty.
         """
-        fleet = self._fleet
-        running = any(not member.ended for member in fleet.members)
-        if self.over or running or fleet.leaving:
+        running = any(not member.ended for member in self._members())
+        if self.over or running or self._leaving():
             return
         if self._overdue is not None and self._overdue.active():
             self._overdue.cancel()
