@@ -430,6 +430,16 @@ class Stream(ABC):
             self._crash(error)
         self._uncork()
 
+    def call(self, function: Callable[[], object]) -> None:
+        """
+        Call something that writes, and ends the connection perhaps: that is done when it has
+        returned, and not in the next turn.
+        """
+        if self._corked or not self.connected:
+            function()
+        else:
+            self._call(function)
+
     def _call_once_a_turn(self, function: Callable[[], object]) -> None:
         """
         Call the protocol, corked until the next turn if it writes: one step of it per turn,

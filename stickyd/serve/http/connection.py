@@ -205,6 +205,19 @@ class HTTPChannel:
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
 
+    def answer(self, write: Callable[[], object]) -> None:
+        """
+        Have the whole response to the request under way written.
+
+        :param write: does that; when it has returned, the connection is closed at once if it
+            is to be.
+        """
+        call = getattr(self._link.transport, "call", None)
+        if call is None or self.persistent:
+            write()
+        else:
+            call(write)
+
     @property
     def takes_files(self) -> bool:
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
@@ -371,7 +372,10 @@ class WsgiRequest:
             if self._file is not None:
                 self._file.close()
         elif self._whole is not None:
-            self._answer_whole(*self._whole)
+            if self._block is None:
+                self._answer_whole(*self._whole)
+            else:
+                channel.answer(partial(self._answer_whole, *self._whole))
         elif self._messages is not None:
             self._deliver_pieces(self._messages)
 
