@@ -19,7 +19,7 @@ from stickyd.fleet.placing import ClaimLimits, place_by_request
 from stickyd.fleet.shutdown import Shutdown
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Fleet:
         self.resolver: Resolver | None = None
         self.running = False
         self.clock = clock
-        self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Standing, make_placement)
+        self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Failover, make_placement)
         self.steering: ISteering | None = None
         self._queue = queue
         self._refusal = refusal

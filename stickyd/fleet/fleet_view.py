@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stickyd.explain import Occupant
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class FleetView:
                 return remembered, f"remembered on slot {remembered}"
             slot = placement.next_slot()
             return slot, f"not remembered, so the least loaded slot, {slot} at the moment"
-        assert isinstance(placement, Standing)
+        assert isinstance(placement, Failover)
         slot, usual = placement.slot_of(key), placement.usual(key)
         how = f"{self._placement} over {self.slots} slots gives {usual}"
         if slot != usual:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.least import Staying
 from stickyd.placement.modulo import Modulo
 from stickyd.placement.rendezvous import Rendezvous
@@ -32,4 +32,4 @@ def placement_in_worker(name: str, slots: int, standing: Sequence[int], own: int
     """
     if name == LEAST:
         return Staying(slots, standing, own)
-    return Standing(PLACEMENTS[name], slots, standing)
+    return Failover(PLACEMENTS[name], slots, standing)

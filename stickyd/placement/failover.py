@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @implementer(IPlacement)
-class Standing:
+class Failover:
     """
     A placement over all slots that never chooses one which does not stand.
 

@@ -19,7 +19,7 @@ from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeSteering, FakeWorker
 
@@ -239,7 +239,7 @@ def test_real_placement_of_the_standing_slots() -> None:
     for worker in spawner.workers[1:]:
         worker.window = 1000
         worker.ready()
-    stand_in = Standing(Rendezvous, 3, [1, 2]).slot_of
+    stand_in = Failover(Rendezvous, 3, [1, 2]).slot_of
     keys = [b"k" + bytes([number]) for number in range(60)]
     for number, key in enumerate(keys):
         fleet.deliver(Handoff(number, "192.0.2.1", 1, key))

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from stickyd.explain import Client, Occupant, explain_by
 from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.operations import Changes
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 from stickyd.settings import Settings
 from stickyd.testing import FakePlacement
@@ -91,7 +91,7 @@ def test_stand_in_is_told_with_the_reason() -> None:
     assert known.home_of(b"\2") == (2, "rendezvous over 3 slots gives 2")
     rig.fail(2)
     slot, how = known.home_of(b"\2")
-    assert slot == Standing(FakePlacement, 3, [0, 1]).slot_of(b"\2")
+    assert slot == Failover(FakePlacement, 3, [0, 1]).slot_of(b"\2")
     assert how == (
         "rendezvous over 3 slots gives 2, which does not stand (no worker, failed), so"
         f" {slot} stands in for it"

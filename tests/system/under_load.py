@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import Self
 
 from benchmarks.generator import Load, Outcome
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.rendezvous import Rendezvous
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def placement(slots: int, standing: Iterable[int] = ()) -> Callable[[str], int]:
 
     :param standing: the slots that are not drained; all by default.
     """
-    slot_of = Standing(Rendezvous, slots, list(standing) or range(slots)).slot_of
+    slot_of = Failover(Rendezvous, slots, list(standing) or range(slots)).slot_of
     return lambda source: slot_of(ipaddress.ip_address(source).packed)
 
 

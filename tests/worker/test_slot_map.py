@@ -5,7 +5,7 @@ What a worker knows of the slots.
 from __future__ import annotations
 
 from stickyd.affinity.client_identity import pinned
-from stickyd.placement.failover import Standing
+from stickyd.placement.failover import Failover
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.worker.slot_map import SlotMap
 
@@ -18,7 +18,7 @@ def test_keys_are_placed_as_the_primary_does() -> None:
     """
     places = SlotMap(1, "rendezvous")
     places.update(4, [0, 1, 3])
-    primary = Standing(Rendezvous, 4, [0, 1, 3])
+    primary = Failover(Rendezvous, 4, [0, 1, 3])
     assert [places.slot_of(key) for key in KEYS] == [primary.slot_of(key) for key in KEYS]
     assert [places.stands(slot) for slot in range(5)] == [True, True, False, True, False]
     assert places.home_of(pinned(3, b"k")) == 3
