@@ -4,11 +4,15 @@ What all connections of an ASGI application share.
 
 from __future__ import annotations
 
+import logging
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from stickyd.serve.http.head import FieldBlocks
+from uvicorn.protocols.http.flow_control import service_unavailable
+
+from stickyd.serve.http.head import HTTP_1_1, FieldBlocks
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,8 +21,26 @@ if TYPE_CHECKING:
     import uvicorn
     from uvicorn.server import ServerState
 
+    from stickyd.serve.asgi.cycle import Cycle
     from stickyd.serve.http.context import Route
     from stickyd.serve.http.limits import HTTPLimits
+
+    #: The server's and the client's host and port, if they have such, and the scheme.
+    Party = tuple[tuple[str, int | None] | None, tuple[str, int] | None, str]
+
+#: uvicorn's own, which its protocols log to.
+logger = logging.getLogger("uvicorn.error")
+
+#: For what the reason phrase says that goes with a refusal.
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    505: b"HTTP Version Not Supported",
+}
 
 
 @dataclass
@@ -52,3 +74,68 @@ class AsgiContext:
         Make what is made of the limits.
         """
         self.blocks = FieldBlocks(self.limits)
+
+    def scope_of(
+        self,
+        party: Party,
+        line: tuple[bytes, bytes, bytes],
+        target: bytes,
+        pairs: list[tuple[bytes, bytes]],
+    ) -> Any:
+        """
+        Tell an application of a request.
+
+        :param line: method, target and version of its head.
+        :param target: the target in origin form, or ``*``.
+        :param pairs: the fields.
+        """
+        method, _, version = line
+        server, client, scheme = party
+        path, _, query = target.partition(b"#")[0].partition(b"?")
+        text = path.decode("ascii")
+        root = self.config.root_path
+        return {
+            "type": "http",
+            "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1" if version is HTTP_1_1 else "1.0",
+            "server": server,
+            "client": client,
+            "scheme": scheme,
+            "root_path": root,
+            # A list of its own, as the application may change it.
+            "headers": list(pairs),
+            "state": self.app_state.copy(),
+            "method": method.decode("ascii"),
+            "path": root + (unquote(text) if "%" in text else text),
+            "raw_path": root.encode("ascii") + path,
+            "query_string": query,
+        }
+
+    def run(self, cycle: Cycle) -> None:
+        """
+        Have the application called, or say that there is too much to do.
+        """
+        state, limit = self.state, self.config.limit_concurrency
+        application: Any = self.config.loaded_app
+        if limit is not None and (len(state.connections) >= limit or len(state.tasks) >= limit):
+            application = service_unavailable
+            logger.warning("Exceeded concurrency limit.")
+        task = self.variables.run(self.loop.create_task, cycle.run_asgi(application))
+        cycle.task = task
+        state.tasks.add(task)
+        task.add_done_callback(state.tasks.discard)
+
+    def refusal(self, status: int) -> bytes:
+        """
+        Make the whole response to a request that is not even one.
+        """
+        reason = _REASONS[status]
+        lines = [b"HTTP/1.1 %d %b" % (status, reason)]
+        lines += [b"%b: %b" % pair for pair in self.state.default_headers]
+        text = b"%d %b\n" % (status, reason)
+        lines += [
+            b"connection: close",
+            b"content-type: text/plain",
+            b"content-length: %d" % len(text),
+        ]
+        return b"\r\n".join([*lines, b"", text])

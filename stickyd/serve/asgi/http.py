@@ -27,17 +27,16 @@ that every protocol adds itself to ``ServerState.connections`` and takes itself 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, service_unavailable
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from zope.interface import implementer
 
 from stickyd.handoff.frame import say_secure
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
+from stickyd.serve.asgi.context import logger
 from stickyd.serve.asgi.cycle import Cycle
 from stickyd.serve.asgi.deadline import Deadline
 from stickyd.serve.asgi.flow import Flow
@@ -56,19 +55,6 @@ if TYPE_CHECKING:
 #: Seconds until a connection that shall be given away is looked at again, while the client
 #: has not taken all of its answer.
 UNSENT_SECONDS = 0.1
-
-#: For what the reason phrase says that goes with a refusal.
-_REASONS = {
-    400: b"Bad Request",
-    408: b"Request Timeout",
-    413: b"Content Too Large",
-    414: b"URI Too Long",
-    431: b"Request Header Fields Too Large",
-    501: b"Not Implemented",
-    505: b"HTTP Version Not Supported",
-}
-
-_logger = logging.getLogger("uvicorn.error")
 
 
 @implementer(IDetachable)
@@ -118,9 +104,8 @@ class HttpProtocol(asyncio.Protocol):
         self.transport = transport
         ours: asyncio.Transport = self.transport
         self.flow = Flow(ours)
-        self._server = get_local_addr(ours)
-        self._client = get_remote_addr(ours)
-        self._scheme = "https" if is_ssl(ours) else "http"
+        scheme = "https" if is_ssl(ours) else "http"
+        self._party = get_local_addr(ours), get_remote_addr(ours), scheme
         if not isinstance(transport, LoopTransport):
             self.await_first_request()
 
@@ -274,33 +259,14 @@ class HttpProtocol(asyncio.Protocol):
         Have the application called.
         """
         reader, context = self._reader, self._context
-        method, _, version = reader.line
-        modern = version is HTTP_1_1
-        path, _, query = target.partition(b"#")[0].partition(b"?")
-        text = path.decode("ascii")
-        root = context.config.root_path
+        modern = reader.line[2] is HTTP_1_1
         first = self.cycle is None
         self.cycle = cycle = Cycle(
-            scope={
-                "type": "http",
-                "asgi": {"version": context.config.asgi_version, "spec_version": "2.3"},
-                "http_version": "1.1" if modern else "1.0",
-                "server": self._server,
-                "client": self._client,
-                "scheme": self._scheme,
-                "root_path": root,
-                # A list of its own, as the application may change it.
-                "headers": list(pairs),
-                "state": context.app_state.copy(),
-                "method": method.decode("ascii"),
-                "path": root + (unquote(text) if "%" in text else text),
-                "raw_path": root.encode("ascii") + path,
-                "query_string": query,
-            },
+            scope=context.scope_of(self._party, reader.line, target, pairs),
             transport=self.transport,
             flow=self.flow,
-            logger=_logger,
-            access_logger=_logger,
+            logger=logger,
+            access_logger=logger,
             access_log=False,
             default_headers=context.state.default_headers,
             message_event=asyncio.Event(),
@@ -313,25 +279,12 @@ class HttpProtocol(asyncio.Protocol):
         else:
             cycle.more_body = False
             cycle.message_event.set()
-        self._run(cycle)
+        context.run(cycle)
         if first:
             # An application that answers at once and a client that asks once never touch
             # epoll so.
             self.flow.pause_reading()
             context.loop.call_soon(self._watch_client)
-
-    def _run(self, cycle: Cycle) -> None:
-        state, limit = self._context.state, self._context.config.limit_concurrency
-        application: Any = self._context.config.loaded_app
-        if limit is not None and (len(state.connections) >= limit or len(state.tasks) >= limit):
-            application = service_unavailable
-            _logger.warning("Exceeded concurrency limit.")
-        task = self._context.variables.run(
-            self._context.loop.create_task, cycle.run_asgi(application)
-        )
-        cycle.task = task
-        state.tasks.add(task)
-        task.add_done_callback(state.tasks.discard)
 
     def _watch_client(self) -> None:
         # Else uvicorn has reasons of its own to pause, and resumes by itself.
@@ -458,20 +411,9 @@ class HttpProtocol(asyncio.Protocol):
             cycle.disconnected = True
             cycle.message_event.set()
         if cycle is None or not cycle.more_body or not cycle.response_started:
-            self._say(error.status)
+            self.transport.write(self._context.refusal(error.status))
         self.transport.close()
         self._await_taking()
-
-    def _say(self, status: int) -> None:
-        lines = [b"HTTP/1.1 %d %b" % (status, _REASONS[status])]
-        lines += [b"%b: %b" % pair for pair in self._context.state.default_headers]
-        text = b"%d %b\n" % (status, _REASONS[status])
-        lines += [
-            b"connection: close",
-            b"content-type: text/plain",
-            b"content-length: %d" % len(text),
-        ]
-        self.transport.write(b"\r\n".join([*lines, b"", text]))
 
     # Leaving.
 
@@ -583,7 +525,7 @@ class HttpProtocol(asyncio.Protocol):
             self.cycle.keep_alive = False
         elif self._reader.waiting_bytes:
             return  # A head has begun to come: it is answered, as the last.
-        elif self._scheme == "https":
+        elif self._party[2] == "https":
             # Unlike a plain one it is drained at a reload too, and the next request may be on
             # its way: it is answered, and the answer says that it is the last.
             self._deadline.expect(self._context.limits.first)

@@ -491,6 +491,9 @@ def test_fault_43_refused_client_gets_its_answer(scene: Scene, chunked: bool) ->
             await client.send(b"186a0\r\n" + bytes(100_000) + b"\r\n")
         assert (await client.response()).status == 413
         assert await client.rest() == b""
+        # Which is what the server waits for, to close its side too.
+        client.close()
+        await some_turns()
 
     run(scene.loop, go())
 
