@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import FrameError
-from stickyd.handoff.fd_passing import SHORTAGES, receive_rights, send_rights
+from stickyd.handoff.fd_passing import receive_rights, send_rights
 from stickyd.handoff.frame import (
     MAX_FRAME_BYTES,
     Handoff,
@@ -34,6 +34,7 @@ from stickyd.handoff.frame import (
 )
 from stickyd.interfaces import ICourier
 from stickyd.net.allowance import Allowance
+from stickyd.net.descriptors import SHORTAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,12 +10,8 @@ receiver's ``RLIMIT_NOFILE`` makes every later client be served as its predecess
 
 from __future__ import annotations
 
-import errno
 import socket
 from struct import Struct
-
-#: What sendmsg(2) and unix(7) name as passing shortages, which no writability event ends.
-SHORTAGES = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
 _INT = Struct("@i")
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
@@ -44,7 +40,8 @@ def send_rights(sock: socket.socket, message: bytes, descriptor: int) -> None:
     The caller keeps its copy of the descriptor.
 
     :raises BlockingIOError: if the socket is full; about 278 descriptors fit.
-    :raises OSError: see sendmsg(2); the errnos in :data:`SHORTAGES` pass by themselves.
+    :raises OSError: see sendmsg(2); the errnos in
+        :data:`stickyd.net.descriptors.SHORTAGES` pass by themselves.
     """
     sock.sendmsg((message,), ((*_RIGHTS, _INT.pack(descriptor)),))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from stickyd.net.descriptors import OVERLOADS
 from stickyd.net.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 #: How many connections one wake-up accepts, so that a flood leaves room for other work.
 BATCH = 64
-
-#: accept(2): want of descriptors or memory.  The connection stays in the kernel's queue.
-OVERLOADS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 #: Seconds without accepting after such an overload.
 PAUSE = 0.1

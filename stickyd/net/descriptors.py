@@ -4,6 +4,7 @@ The descriptors of this process: which of them its children get, and how many th
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from contextlib import suppress
@@ -21,6 +22,12 @@ _STANDARD = 3
 QUEUED_SHARE = 1 / 3
 PEEKED_SHARE = 1 / 3
 REFUSED_SHARE = 1 / 8
+
+#: accept(2): want of descriptors or memory.  The connection stays in the kernel's queue.
+OVERLOADS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+#: What sendmsg(2) and unix(7) name as passing shortages, which no writability event ends.
+SHORTAGES = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
 #: What a process may have for which there is no limit.
 _NO_LIMIT = 1 << 20

@@ -21,7 +21,8 @@ from twisted.protocols.policies import WrappingFactory
 
 from stickyd.affinity.address import UNIX_KEY, parse_ip_key
 from stickyd.listen.port import StickyFactory, plain_socket
-from stickyd.net.accept_loop import BATCH, OVERLOADS, PAUSE, QUIET_SECONDS, AcceptLoop
+from stickyd.net.accept_loop import BATCH, PAUSE, QUIET_SECONDS, AcceptLoop
+from stickyd.net.descriptors import OVERLOADS
 from stickyd.net.readiness import readiness_of
 from stickyd.testing import FakeDestination, FakeReadiness
 from tests.channels import no_descriptor_free
