@@ -21,13 +21,13 @@ from stickyd.explain import explain_by
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.fleet_view import FleetView
-from stickyd.fleet.operations import Changes
-from stickyd.fleet.orders import Orders
+from stickyd.fleet.operations import Operations
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
 from stickyd.fleet.slot import QueueLimits
+from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.trials import Trials
 from stickyd.fleet.upgrade_state import UpgradeState
@@ -64,6 +64,7 @@ class StickyService(Service):
     ``startService`` and ``stopService`` yourself.
 
     :ivar fleet: the slots.
+    :ivar operations: what an operator may do while it runs.
     :ivar stick: the table of the ``least`` placement, if that places.
     :ivar succession: the state, for a successor in the same process.
     """
@@ -99,7 +100,6 @@ class StickyService(Service):
         self._count = settings.workers or usable_cpus()
         self._limits = WorkerLimits.of(settings)
         self._refusal = Refusal(reactor, settings.refusal)
-        self._trials = Trials(reactor)
         keeper = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets_of(keeper, settings)
         self.fleet = self._make_fleet(settings)
@@ -115,7 +115,9 @@ class StickyService(Service):
             )
             # The table asks the fleet, and the fleet places by the table.
             self.fleet.place = self.stick.place
-        changes = Changes(self.fleet, lambda: self.settings.drain_timeout)
+        changes = SlotChanges(self.fleet, lambda: self.settings.drain_timeout)
+        # Changes move clients in the fleet, which asks for one when a slot stands again.
+        self.fleet.recovered = changes.recovered
         self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
         skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)
         self._spawner = self._make_spawner(settings, secrets, changes, skew)
@@ -126,17 +128,15 @@ class StickyService(Service):
             settings.networks,
             self.fleet.newcomers.known,
         )
-        self._orders = Orders(
+        self.operations = Operations(
             reactor,
             settings,
             self.fleet,
             changes,
             keeper,
             self._spawner,
-            self._trials,
-            self._limits,
-            self._refusal,
-            self._is_running,
+            Trials(reactor),
+            self._apply,
         )
         self._entrance = Listeners(
             reactor,
@@ -148,18 +148,12 @@ class StickyService(Service):
             held if inherited is None else inherited["ports"],
         )
         self.succession = UpgradeState(
-            reactor,
-            self._readiness,
-            self._entrance,
-            self.fleet,
-            self._spawner,
-            self._trials,
-            changes,
-            self._orders,
-            keeper,
-            self.stick,
-            self._is_running,
+            self._entrance, self.fleet, self._spawner, self.operations, keeper, self.stick
         )
+
+    def _apply(self, settings: Settings) -> None:
+        self._limits.follow(settings)
+        self._refusal.answer = settings.refusal
 
     def _secrets_of(self, keeper: Secrets, settings: Settings) -> tuple[bytes, ...]:
         try:
@@ -192,7 +186,7 @@ class StickyService(Service):
             self._gave_up()
 
     def _make_spawner(
-        self, settings: Settings, secrets: tuple[bytes, ...], changes: Changes, skew: SkewWatch
+        self, settings: Settings, secrets: tuple[bytes, ...], changes: SlotChanges, skew: SkewWatch
     ) -> Spawner:
         # Not a secret: jitter only has to differ between slots.
         recycling = Recycling(
@@ -222,9 +216,6 @@ class StickyService(Service):
             self.fleet.ended,
         )
 
-    def _is_running(self) -> bool:
-        return bool(self.running)
-
     # what it is
 
     @property
@@ -232,7 +223,7 @@ class StickyService(Service):
         """
         What it runs with.
         """
-        return self._orders.settings
+        return self.operations.settings
 
     @property
     def factory(self) -> StickyFactory:
@@ -292,7 +283,7 @@ class StickyService(Service):
         else:
             self.succession.resume(inherited, self._life)
             # The file may have changed since they were told.
-            self._orders.announce(self._spawner.birth.secrets)
+            self.operations.announce(self._spawner.birth.secrets)
         self._entrance.accept()
 
     def _run_as(self, settings: Settings) -> None:
@@ -312,7 +303,7 @@ class StickyService(Service):
             ``settings.stop_timeout``.
         """
         super().stopService()
-        self._trials.cancel()
+        self.operations.stop()
         self._log.info("Stopping: requests under way may finish")
         waits = self._entrance.close()
         waits.append(self._spawner.stop())
@@ -331,7 +322,7 @@ class StickyService(Service):
             :data:`stickyd.settings.FIXED` stay as they are, which the log says.
         :return: fires with a line for each thing that was not done.
         """
-        return self._orders.reload(settings)
+        return self.operations.reload(settings)
 
     def call_when_reloading(
         self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
@@ -339,7 +330,7 @@ class StickyService(Service):
         """
         Have ``call`` follow each reload: it is given the outcome, and gives it on.
         """
-        self._orders.follow = call
+        self.operations.call_when_reloading(call)
 
     def resize(self, count: int) -> Deferred[str]:
         """
@@ -348,7 +339,7 @@ class StickyService(Service):
         :param count: 1 to 256.
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._orders.resize(count)
+        return self.operations.resize(count)
 
     def resize_by(self, difference: int) -> Deferred[str]:
         """
@@ -357,7 +348,7 @@ class StickyService(Service):
 
         :return: as :meth:`resize`.
         """
-        return self._orders.resize_by(difference)
+        return self.operations.resize_by(difference)
 
     def drain(self, slot: int) -> Deferred[str]:
         """
@@ -365,7 +356,7 @@ class StickyService(Service):
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._orders.drain(slot)
+        return self.operations.drain(slot)
 
     def undrain(self, slot: int) -> Deferred[str]:
         """
@@ -373,7 +364,7 @@ class StickyService(Service):
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._orders.undrain(slot)
+        return self.operations.undrain(slot)
 
     def explain(self, client: Client) -> Explanation:
         """

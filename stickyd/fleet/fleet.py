@@ -88,7 +88,7 @@ class Fleet:
         self._closing: Shutdown | None = None
         self.leaving: list[Member] = []
         #: Called when a slot that had failed stands again, to have its clients come back.
-        self.mended: Callable[[], None] = self.place_again
+        self.recovered: Callable[[], None] = self.place_again
 
     @property
     def slots(self) -> list[Slot]:
@@ -300,7 +300,7 @@ class Fleet:
         Called by a slot that has failed, or stands again.
         """
         if slot.stands and self._slot_of is not None:
-            self.mended()
+            self.recovered()
             return
         if self._held is None:
             self.place_again()

@@ -1,47 +1,95 @@
 """
-Changing the fleet while it serves: reload, resize, drain.
-
-Each is a sequence of steps over slots, and one goes on at a time.
+What an operator orders of a primary that runs, and what the log says of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import DeferredList, maybeDeferred, succeed
 from twisted.logger import Logger
 
-from stickyd.fleet.slot_workers import FLIP_SECONDS
+from stickyd.affinity.token import Signer, merged
+from stickyd.errors import OperatorError
+from stickyd.fleet.newest_waits import NewestWaits
+from stickyd.fleet.preflight import Trial
+from stickyd.fleet.process.spawner import spec_of
+from stickyd.fleet.slot_changes import STOPS
+from stickyd.settings.reload import changed, fixed
+from stickyd.settings.table import MOST_WORKERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
     from stickyd.fleet.fleet import Fleet
-    from stickyd.fleet.interfaces import IWorker
-    from stickyd.fleet.member import Member
-    from stickyd.fleet.slot import Slot
-
-T = TypeVar("T")
-
-#: Why nothing is changed any more: nobody's fault.
-STOPS = "the server stops"
+    from stickyd.fleet.process.spawner import Spawner
+    from stickyd.fleet.process.spec import WorkerSpec
+    from stickyd.fleet.slot_changes import SlotChanges
+    from stickyd.fleet.trials import ITrial, Trials
+    from stickyd.settings import Settings
+    from stickyd.system.secrets import Secrets
 
 
-class Changes:
+#: Seconds that a reload waits for workers to learn what tokens are going to be signed with.
+ANNOUNCE_SECONDS = 10.0
+
+
+class Operations:
     """
-    What an operator may do to a fleet that serves.
+    What an operator may do to a primary that runs: reload, resize, drain, undrain.  One goes
+    on at a time (:class:`stickyd.fleet.slot_changes.SlotChanges`).
+
+    :ivar settings: what the primary runs with.
+    :ivar wanted: how many slots there will be when the changes under way are done; 0
+        before any.
     """
 
     _log = Logger()
 
-    def __init__(self, fleet: Fleet, patience: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        fleet: Fleet,
+        changes: SlotChanges,
+        secrets: Secrets,
+        spawner: Spawner,
+        trials: Trials,
+        apply: Callable[[Settings], object],
+    ) -> None:
         """
-        :param patience: seconds that a worker may take for what it cannot hand over.
+        :param apply: has what the primary's parts share follow the settings of a reload.
         """
+        self.settings = settings
+        self.wanted = 0
+        self._follow: Callable[[Deferred[list[str]]], Deferred[list[str]]] = lambda done: done
+        self._reactor = reactor
         self._fleet = fleet
-        self._patience = patience
-        self._turn = DeferredLock()
-        fleet.mended = self._mended
+        self._changes = changes
+        self._secrets = secrets
+        self._spawner = spawner
+        self._trials = trials
+        self._apply = apply
+        self._reloads: NewestWaits[Settings, list[str]] = NewestWaits(self._reload_followed)
+
+    def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
+        """
+        See :meth:`stickyd.service.StickyService.reload`.
+        """
+        if self._reloads.is_busy:
+            self._log.info("A reload is under way; the newest of those that wait follows it")
+        return self._reloads.ask(settings)
+
+    def call_when_reloading(
+        self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
+    ) -> None:
+        """
+        See :meth:`stickyd.service.StickyService.call_when_reloading`.
+        """
+        self._follow = call
 
     def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
@@ -49,187 +97,162 @@ class Changes:
 
         :return: fires, or fails, as that does.
         """
-        return self._turn.run(act)
+        return self._changes.exclusively(act)
 
-    def _in_turn(self, change: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
-        # Begun no sooner: a coroutine that is never run is a warning at the exit.
-        return self._turn.run(lambda: Deferred.fromCoroutine(change()))
-
-    # reload
-
-    def reload(self, indices: Sequence[int] | None = None) -> Deferred[list[str]]:
+    def try_out(self, trial: ITrial) -> Deferred[None]:
         """
-        Replace workers by fresh ones, slot by slot; a successor is ready first.
+        Try something beside the reactor, until the primary stops.
 
-        :param indices: the slots; all by default.
-        :return: fires with a line for each slot that kept its old worker, saying why.
+        :return: fires, or fails, as the trial does.
         """
-        return self._in_turn(lambda: self._reload(indices))
+        return self._trials.run(trial)
 
-    async def _reload(self, indices: Sequence[int] | None) -> list[str]:
-        kept = []
-        for member in list(self._fleet.members):
-            index = member.slot.index
-            if indices is not None and index not in indices:
-                continue
-            outcome: Deferred[str] = Deferred()
-            member.lifecycle.reload(outcome.callback)
-            reason = await outcome
-            if reason:
-                kept.append(f"slot {index}: {reason}")
-        return kept
+    def stop(self) -> None:
+        """
+        End what is being tried: the primary stops.
+        """
+        self._trials.cancel()
 
-    # resize
+    def _reload_followed(self, settings: Settings | None) -> Deferred[list[str]]:
+        if not self._fleet.running:
+            return succeed([STOPS])
+        return self._follow(self._reload(settings or self.settings))
+
+    def _reload(self, wanted: Settings) -> Deferred[list[str]]:
+        return (
+            maybeDeferred(self._keep_fixed, wanted)
+            .addCallback(self._try)
+            .addCallback(self._announced)
+            .addCallbacks(self._reload_checked, self._not_reloaded)
+            .addCallback(self._reloaded)
+        )
+
+    def _keep_fixed(self, wanted: Settings) -> Settings:
+        """
+        Name what a reload cannot change, and leave it as it is.
+
+        :raises SettingError: if the rest means nothing then.
+        """
+        stays = fixed(self.settings, wanted)
+        for name in sorted(changed(self.settings, wanted) & stays.keys()):
+            self._log.warn(
+                "{name} cannot change at a reload; {remedy} to change it",
+                name=name,
+                remedy=stays[name],
+            )
+        return wanted.keeping(self.settings, stays)
+
+    def _try(self, wanted: Settings) -> Deferred[WorkerSpec]:
+        self._log.info("Reloading")
+        tried = self._trials.run(Trial(wanted, self._say))
+        return tried.addCallback(lambda _: spec_of(wanted, self._secrets.of(wanted)))
+
+    def _announced(self, spec: WorkerSpec) -> Deferred[WorkerSpec]:
+        return self.announce(spec.secrets).addCallback(lambda _: spec)
+
+    def _say(self, line: str) -> None:
+        """
+        Called, in the thread of the trial, with what the application writes there.
+        """
+        self._reactor.callFromThread(self._log.info, "[trial] {line}", line=line)
+
+    def announce(self, secrets: tuple[bytes, ...]) -> Deferred[None]:
+        """
+        Have the primary and every worker verify tokens with these secrets too: before anybody
+        signs with them, as a client may reach whomever next.
+
+        :return: fires when all do, or after :data:`ANNOUNCE_SECONDS`: a worker that does not
+            answer for so long is about to be ended for it.
+        """
+        resolver = self._fleet.resolver
+        if not secrets or resolver is None:
+            return succeed(None)
+        resolver.signer = Signer(merged(self._spawner.birth.secrets, secrets))
+        told = [*self._spawner.verify_also(secrets), *self._fleet.verify_also(secrets)]
+        all_told: Deferred[Any] = DeferredList(told)
+        all_told.addTimeout(ANNOUNCE_SECONDS, self._reactor)
+        return all_told.addBoth(lambda _: None)
+
+    def _reload_checked(self, spec: WorkerSpec) -> Deferred[list[str]] | list[str]:
+        if not self._fleet.running:
+            return [STOPS]
+        settings = self.settings = spec.settings
+        self._apply(settings)
+        self._spawner.renew(spec)
+        return self._changes.reload().addCallback(self._forget_secrets, spec.secrets)
+
+    def _forget_secrets(self, problems: list[str], secrets: tuple[bytes, ...]) -> list[str]:
+        """
+        Take no token for good any more whose secret is gone, unless a worker still signs with it.
+        """
+        resolver = self._fleet.resolver
+        if secrets and not problems and resolver is not None:
+            resolver.signer = Signer(secrets)
+        return problems
+
+    def _not_reloaded(self, failure: Failure) -> list[str]:
+        failure.trap(OperatorError)
+        return [failure.getErrorMessage()]
+
+    def _reloaded(self, problems: list[str]) -> list[str]:
+        if not self._fleet.running:
+            return problems
+        for problem in problems:
+            self._log.error("Not reloaded: {problem}", problem=problem)
+        if not problems:
+            self._log.info("Reloaded: every worker is fresh")
+        return problems
 
     def resize(self, count: int) -> Deferred[str]:
         """
-        Add slots at the tail, or take them away there.
-
-        Only the keys that the placement moves are moved, with their sessions and idle
-        connections.
-
-        :param count: how many slots there shall be, at least 1.
-        :return: fires with an empty text, or with the reason why it was not done.
+        See :meth:`stickyd.service.StickyService.resize`.
         """
-        return self._in_turn(lambda: self._resize(count))
+        bounded = min(max(count, 1), MOST_WORKERS)
+        self.wanted = bounded
+        if count != bounded:
+            reason = f"{count} is no number of workers from 1 to {MOST_WORKERS}"
+            return succeed(self._say_why_not(reason, "resized"))
+        return self._changes.resize(count).addCallback(self._resized)
 
-    async def _resize(self, count: int) -> str:
-        fleet = self._fleet
-        if not fleet.running:
-            return STOPS
-        before = len(fleet.members)
-        reason = fleet.steering.prepare(count) if fleet.steering is not None else ""
+    def resize_by(self, difference: int) -> Deferred[str]:
+        """
+        See :meth:`stickyd.service.StickyService.resize_by`.
+        """
+        self.wanted = (self.wanted or self._fleet.placed) + difference
+        return self.resize(self.wanted)
+
+    def resize_as_before(self, wanted: int, workers: int) -> None:
+        """
+        Have as many slots as a former self of this process: what the operator has done by
+        signals stays, unless he has changed the setting.
+
+        :param wanted: its own :attr:`wanted`.
+        :param workers: its setting.
+        """
+        wanted = self.wanted or wanted
+        if self.settings.workers != workers:
+            wanted = self.settings.workers
+        if wanted and wanted != self._fleet.placed:
+            self.resize(wanted)
+
+    def _resized(self, reason: str) -> str:
         if reason:
-            return reason
-        if count > before:
-            reason = await self._grow(count)
-            if reason:
-                return reason
-        elif count < before:
-            stay = [index for index in fleet.standing() if index < count]
-            if not stay:
-                return "none of the slots that would stay stands"
-            await self._move(count, stay, fleet.members)
-            while len(fleet.members) > count:
-                fleet.remove(self._patience())
-        self._log.info("Resized from {before} to {count} slots", before=before, count=count)
-        return ""
+            self.wanted = self._fleet.placed
+        return self._say_why_not(reason, "resized")
 
-    async def _grow(self, count: int) -> str:
-        fleet = self._fleet
-        old = list(fleet.members)
-        added = [fleet.add() for _ in range(count - len(old))]
-        ready = [self._ready(member) for member in added]
-        for member in added:
-            member.lifecycle.start()
-        outcomes = [await waiting for waiting in ready]
-        if not fleet.running:
-            return STOPS
-        if not all(outcomes):
-            while len(fleet.members) > len(old):
-                fleet.remove(0.0)
-            return "a new worker could not start; the number of slots stays"
-        await self._move(count, [*fleet.standing(), *range(len(old), count)], old)
-        return ""
-
-    def _ready(self, member: Member) -> Deferred[bool]:
-        waiting: Deferred[bool] = Deferred()
-        member.life.first_outcome = waiting.callback
-        return waiting
-
-    # drain
-
-    def drain(self, index: int) -> Deferred[str]:
+    def drain(self, slot: int) -> Deferred[str]:
         """
-        Keep clients away from a slot: its sessions and idle connections go to the
-        others, as do its clients from now on; requests under way are finished.
-
-        :return: fires with an empty text, or with the reason why it was not done.
+        See :meth:`stickyd.service.StickyService.drain`.
         """
-        return self._in_turn(lambda: self._drain(index))
+        return self._changes.drain(slot).addCallback(self._say_why_not, "drained")
 
-    async def _drain(self, index: int) -> str:
-        fleet = self._fleet
-        if not fleet.running:
-            return STOPS
-        if not 0 <= index < len(fleet.members):
-            return f"there is no slot {index}: they are 0 to {len(fleet.members) - 1}"
-        remaining = [standing for standing in fleet.standing() if standing != index]
-        if not remaining:
-            return "it is the last slot that stands; stop the server instead"
-        slot = fleet.members[index].slot
-        slot.drained = True
-        # All of them: who stands in for a slot that was drained before may change too.
-        await self._move(fleet.placed, remaining, fleet.members)
-        fleet.give_up_waiting(slot)
-        return ""
-
-    def undrain(self, index: int) -> Deferred[str]:
+    def undrain(self, slot: int) -> Deferred[str]:
         """
-        Let clients come back to a drained slot.
-
-        :return: fires with an empty text, or with the reason why it was not done.
+        See :meth:`stickyd.service.StickyService.undrain`.
         """
-        return self._in_turn(lambda: self._undrain(index))
+        return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
 
-    async def _undrain(self, index: int) -> str:
-        fleet = self._fleet
-        if not fleet.running:
-            return STOPS
-        if not 0 <= index < len(fleet.members) or not fleet.members[index].slot.drained:
-            return f"slot {index} is not drained"
-        fleet.members[index].slot.drained = False
-        await self._move(fleet.placed, fleet.standing(), fleet.members)
-        return ""
-
-    def _mended(self) -> None:
-        """
-        Called when a slot serves again that had failed: its clients come back from those
-        that stood in for it, with their sessions.
-        """
-        self._in_turn(
-            lambda: self._move(self._fleet.placed, self._fleet.standing(), self._fleet.members)
-        )
-
-    async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
-        """
-        Have workers give away what does not belong to them by the new placement, while
-        newcomers wait; then place by it.
-        """
-        fleet = self._fleet
-        fleet.hold()
-        giving: dict[Slot, IWorker] = {}
-        # Again while others begin to serve meanwhile: they would keep what they got.
-        while begun := {m.slot: m.slot.courier for m in members if m.slot.courier is not None}:
-            giving.update(begun)
-            releases = []
-            for slot, worker in begun.items():
-                # What waits may not be its own any more, so nothing goes to it meanwhile.
-                slot.hold(worker)
-                releases.append(self._within_reason(worker.release((placed, standing))))
-            await DeferredList(releases)
-        for member in members:
-            slot = member.slot
-            # Whoever waits for a worker that is not there yet may belong elsewhere too.
-            fleet.hold_first(slot.release())
-            if slot in giving and slot.successor is giving[slot]:
-                slot.occupy(giving[slot])
-        fleet.place_again(placed)
-
-    def _within_reason(self, released: Deferred[None]) -> Deferred[None]:
-        """
-        :return: fires when ``released`` has fired or failed, or after a while; it is not
-            cancelled then, so a worker that is late still hears of it.
-        """
-        waiting: Deferred[None] = Deferred()
-
-        def go_on(_: object = None) -> None:
-            if not waiting.called:
-                waiting.callback(None)
-
-        overdue = self._fleet.clock.callLater(FLIP_SECONDS, go_on)
-        released.addErrback(
-            lambda _: self._log.info("A worker ended while it gave away what it had")
-        ).addCallback(go_on)
-        waiting.addCallback(lambda _: overdue.cancel() if overdue.active() else None)
-        return waiting
+    def _say_why_not(self, reason: str, done: str) -> str:
+        if reason:
+            self._log.error("Not {done}: {reason}", done=done, reason=reason)
+        return reason

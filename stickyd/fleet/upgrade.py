@@ -33,7 +33,7 @@ from twisted.logger import Logger
 from stickyd.errors import OperatorError
 from stickyd.fleet.command_line import LOGFILE, NO_PID_FILE, command_line
 from stickyd.fleet.inheritance import INHERIT, VERSION
-from stickyd.fleet.operations import STOPS
+from stickyd.fleet.slot_changes import STOPS
 from stickyd.fleet.upgrade_trial import UpgradeTrial
 
 if TYPE_CHECKING:

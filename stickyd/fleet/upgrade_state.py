@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.fleet.process.reattach import reap
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IReactorTime
 
     from stickyd.fleet.fleet import Fleet
-    from stickyd.fleet.operations import Changes
-    from stickyd.fleet.orders import Orders
+    from stickyd.fleet.operations import Operations
     from stickyd.fleet.process.spawner import Spawner
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_workers import SlotWorkers
-    from stickyd.fleet.trials import ITrial, Trials
-    from stickyd.interfaces import IReadiness
+    from stickyd.fleet.trials import ITrial
     from stickyd.listen.listeners import Listeners
     from stickyd.placement.least import LeastLoaded
     from stickyd.system.secrets import Secrets
@@ -37,40 +32,29 @@ class UpgradeState:
 
     def __init__(
         self,
-        clock: IReactorTime,
-        readiness: IReadiness,
         entrance: Listeners,
         fleet: Fleet,
         spawner: Spawner,
-        trials: Trials,
-        changes: Changes,
-        orders: Orders,
+        operations: Operations,
         secrets: Secrets,
         stick: LeastLoaded | None,
-        is_running: Callable[[], bool],
     ) -> None:
         """
         :param stick: the table of the ``least`` placement, if that places.
-        :param is_running: whether the primary runs.
         """
-        self._clock = clock
-        self._readiness = readiness
         self._entrance = entrance
         self._fleet = fleet
         self._spawner = spawner
-        self._trials = trials
-        self._changes = changes
-        self._orders = orders
+        self._operations = operations
         self._secrets = secrets
         self._stick = stick
-        self._is_running = is_running
 
     @property
     def running(self) -> bool:
         """
         Whether the primary runs, and does not stop.
         """
-        return self._is_running()
+        return self._fleet.running
 
     @property
     def descriptions(self) -> list[str]:
@@ -84,7 +68,7 @@ class UpgradeState:
         Act when no reload, resize or drain is under way; none begins until what it
         returns has fired.
         """
-        return self._changes.exclusively(act)
+        return self._operations.exclusively(act)
 
     def pause(self) -> None:
         """
@@ -110,7 +94,7 @@ class UpgradeState:
         """
         How long the application may take to import.
         """
-        return self._orders.settings.start_timeout
+        return self._operations.settings.start_timeout
 
     def try_out(self, trial: ITrial) -> Deferred[None]:
         """
@@ -118,7 +102,7 @@ class UpgradeState:
 
         :return: fires, or fails, as the trial does.
         """
-        return self._trials.run(trial)
+        return self._operations.try_out(trial)
 
     def dump_state(self) -> dict[str, Any]:
         """
@@ -130,13 +114,13 @@ class UpgradeState:
         fleet = self._fleet.dump_state()
         return {
             **entrance,
-            "workers": self._orders.settings.workers,
-            "wanted": self._orders.wanted,
+            "workers": self._operations.settings.workers,
+            "wanted": self._operations.wanted,
             "stick": None if self._stick is None else self._stick.snapshot(),
             "fleet": fleet,
             "secret": self._secrets.own.hex(),
             "secrets": [secret.hex() for secret in self._spawner.birth.secrets],
-            "former": self._orders.settings.to_json(),
+            "former": self._operations.settings.to_json(),
             "unready": [
                 *self._spawner.unplaced,
                 *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),
@@ -150,13 +134,13 @@ class UpgradeState:
         :param inherited: what its :meth:`dump_state` gave.
         :param make_life: equips a slot.
         """
-        reap(self._clock, self._readiness, inherited["unready"])
+        self._spawner.reap(inherited["unready"])
         if self._stick is not None and inherited["stick"] is not None:
             slots = len(inherited["fleet"]["slots"])
             self._stick.place(slots, range(slots)).restore(inherited["stick"])
         self._fleet.resume(inherited["fleet"], make_life)
         # The workers run the former code.
-        self._orders.reload().addCallback(
-            lambda _: self._orders.resize_as_before(inherited["wanted"], inherited["workers"])
+        self._operations.reload().addCallback(
+            lambda _: self._operations.resize_as_before(inherited["wanted"], inherited["workers"])
         )
         self._entrance.resume(inherited)

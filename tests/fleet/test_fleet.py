@@ -13,8 +13,8 @@ from zope.interface.verify import verifyObject
 
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
-from stickyd.fleet.operations import Changes
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
@@ -284,7 +284,7 @@ def test_steering_has_a_say_before_a_resize() -> None:
     rig.fleet.steering = steering = FakeSteering()
     steering.refusal = "no more sockets"
     outcomes: list[str] = []
-    Changes(rig.fleet, lambda: 1.0).resize(3).addCallback(outcomes.append)
+    SlotChanges(rig.fleet, lambda: 1.0).resize(3).addCallback(outcomes.append)
     assert outcomes == ["no more sockets"]
     assert steering.prepared == [3]
     assert len(rig.fleet.members) == 2
@@ -298,7 +298,7 @@ def test_slot_that_is_added_again_does_not_inherit_the_end_of_the_former() -> No
     rig = Rig(count=2)
     rig.ready(0, 1)
     former = rig.worker(1)
-    changes = Changes(rig.fleet, lambda: 1.0)
+    changes = SlotChanges(rig.fleet, lambda: 1.0)
     outcomes: list[str] = []
     changes.resize(1).addCallback(outcomes.append)
     for worker in rig.spawner.workers:

@@ -33,11 +33,11 @@ from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
-from stickyd.fleet.operations import Changes
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Flag, Handoff
@@ -203,7 +203,8 @@ class FleetModel(RuleBasedStateMachine):
             }
         )
         self.fleet = Fleet(self.primary, Rendezvous, QueueLimits(LENGTH, PATIENCE), Refusal(self))
-        self.changes = Changes(self.fleet, lambda: 300.0)
+        self.changes = SlotChanges(self.fleet, lambda: 300.0)
+        self.fleet.recovered = self.changes.recovered
         self.spawner = Spawner(
             self.primary,  # type: ignore[arg-type] # as much of a reactor as it uses
             self.primary.readiness,

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from stickyd.explain import Client, Occupant, explain_by
 from stickyd.fleet.fleet_view import FleetView
-from stickyd.fleet.operations import Changes
+from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 from stickyd.settings import Settings
@@ -52,7 +52,7 @@ def test_reload_in_words() -> None:
     rig = Rig(1)
     known = knowledge_of(rig)
     rig.ready(0)
-    Changes(rig.fleet, lambda: 300.0).reload()
+    SlotChanges(rig.fleet, lambda: 300.0).reload()
     assert known.occupant_of(0) == Occupant(1001, "serving")
     rig.ready(0)
     assert known.occupant_of(0) == Occupant(1002, "restarting")
@@ -170,7 +170,7 @@ def test_move_in_between() -> None:
     rig = Rig(2)
     rig.ready(0, 1)
     known = knowledge_of(rig)
-    resized: Deferred[str] = Changes(rig.fleet, lambda: 300.0).resize(3)
+    resized: Deferred[str] = SlotChanges(rig.fleet, lambda: 300.0).resize(3)
     rig.ready(2)
     assert known.slots == 2
     assert known.home_of(b"\2")[0] == 0

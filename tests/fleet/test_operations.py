@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyd.fleet.operations import STOPS, Changes
+from stickyd.fleet.slot_changes import STOPS, SlotChanges
 from stickyd.fleet.slot_workers import FLIP_SECONDS
 from tests.fleet.test_fleet import Rig as FleetRig
 
@@ -25,7 +25,8 @@ class Rig(FleetRig):
 
     def __init__(self, count: int = 3, most_crashes: int = 1) -> None:
         super().__init__(count, most_crashes)
-        self.changes = Changes(self.fleet, lambda: 7.0)
+        self.changes = SlotChanges(self.fleet, lambda: 7.0)
+        self.fleet.recovered = self.changes.recovered
         self.ready(*range(count))
 
     def given(self, worker: FakeWorker, which: int = -1) -> object:

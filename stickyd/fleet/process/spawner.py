@@ -17,6 +17,7 @@ from stickyd.affinity.token import merged
 from stickyd.fleet.interfaces import IWorkerEvents
 from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import WorkerProcess
+from stickyd.fleet.process.reattach import reap
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot_services import ISpawner
 from stickyd.system.run_as import identity
@@ -185,6 +186,12 @@ class Spawner:
         worker = self._make(events, slot)
         worker.resume(plain)
         return worker
+
+    def reap(self, pids: Sequence[int]) -> None:
+        """
+        End the workers that had no clients yet when this process replaced its code.
+        """
+        reap(self._reactor, self._readiness, pids)
 
     # spares
 

@@ -1,0 +1,234 @@
+"""
+Changing the fleet while it serves: reload, resize, drain.
+
+Each is a sequence of steps over slots, and one goes on at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
+from twisted.logger import Logger
+
+from stickyd.fleet.slot_workers import FLIP_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.member import Member
+    from stickyd.fleet.slot import Slot
+
+T = TypeVar("T")
+
+#: Why nothing is changed any more: nobody's fault.
+STOPS = "the server stops"
+
+
+class SlotChanges:
+    """
+    What an operator may do to a fleet that serves.
+    """
+
+    _log = Logger()
+
+    def __init__(self, fleet: Fleet, patience: Callable[[], float]) -> None:
+        """
+        :param patience: seconds that a worker may take for what it cannot hand over.
+        """
+        self._fleet = fleet
+        self._patience = patience
+        self._turn = DeferredLock()
+
+    def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
+        """
+        Act when no change is under way.  None begins until what ``act`` returns has fired.
+
+        :return: fires, or fails, as that does.
+        """
+        return self._turn.run(act)
+
+    def _in_turn(self, change: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+        # Begun no sooner: a coroutine that is never run is a warning at the exit.
+        return self._turn.run(lambda: Deferred.fromCoroutine(change()))
+
+    # reload
+
+    def reload(self, indices: Sequence[int] | None = None) -> Deferred[list[str]]:
+        """
+        Replace workers by fresh ones, slot by slot; a successor is ready first.
+
+        :param indices: the slots; all by default.
+        :return: fires with a line for each slot that kept its old worker, saying why.
+        """
+        return self._in_turn(lambda: self._reload(indices))
+
+    async def _reload(self, indices: Sequence[int] | None) -> list[str]:
+        kept = []
+        for member in list(self._fleet.members):
+            index = member.slot.index
+            if indices is not None and index not in indices:
+                continue
+            outcome: Deferred[str] = Deferred()
+            member.lifecycle.reload(outcome.callback)
+            reason = await outcome
+            if reason:
+                kept.append(f"slot {index}: {reason}")
+        return kept
+
+    # resize
+
+    def resize(self, count: int) -> Deferred[str]:
+        """
+        Add slots at the tail, or take them away there.
+
+        Only the keys that the placement moves are moved, with their sessions and idle
+        connections.
+
+        :param count: how many slots there shall be, at least 1.
+        :return: fires with an empty text, or with the reason why it was not done.
+        """
+        return self._in_turn(lambda: self._resize(count))
+
+    async def _resize(self, count: int) -> str:
+        fleet = self._fleet
+        if not fleet.running:
+            return STOPS
+        before = len(fleet.members)
+        reason = fleet.steering.prepare(count) if fleet.steering is not None else ""
+        if reason:
+            return reason
+        if count > before:
+            reason = await self._grow(count)
+            if reason:
+                return reason
+        elif count < before:
+            stay = [index for index in fleet.standing() if index < count]
+            if not stay:
+                return "none of the slots that would stay stands"
+            await self._move(count, stay, fleet.members)
+            while len(fleet.members) > count:
+                fleet.remove(self._patience())
+        self._log.info("Resized from {before} to {count} slots", before=before, count=count)
+        return ""
+
+    async def _grow(self, count: int) -> str:
+        fleet = self._fleet
+        old = list(fleet.members)
+        added = [fleet.add() for _ in range(count - len(old))]
+        ready = [self._ready(member) for member in added]
+        for member in added:
+            member.lifecycle.start()
+        outcomes = [await waiting for waiting in ready]
+        if not fleet.running:
+            return STOPS
+        if not all(outcomes):
+            while len(fleet.members) > len(old):
+                fleet.remove(0.0)
+            return "a new worker could not start; the number of slots stays"
+        await self._move(count, [*fleet.standing(), *range(len(old), count)], old)
+        return ""
+
+    def _ready(self, member: Member) -> Deferred[bool]:
+        waiting: Deferred[bool] = Deferred()
+        member.life.first_outcome = waiting.callback
+        return waiting
+
+    # drain
+
+    def drain(self, index: int) -> Deferred[str]:
+        """
+        Keep clients away from a slot: its sessions and idle connections go to the
+        others, as do its clients from now on; requests under way are finished.
+
+        :return: fires with an empty text, or with the reason why it was not done.
+        """
+        return self._in_turn(lambda: self._drain(index))
+
+    async def _drain(self, index: int) -> str:
+        fleet = self._fleet
+        if not fleet.running:
+            return STOPS
+        if not 0 <= index < len(fleet.members):
+            return f"there is no slot {index}: they are 0 to {len(fleet.members) - 1}"
+        remaining = [standing for standing in fleet.standing() if standing != index]
+        if not remaining:
+            return "it is the last slot that stands; stop the server instead"
+        slot = fleet.members[index].slot
+        slot.drained = True
+        # All of them: who stands in for a slot that was drained before may change too.
+        await self._move(fleet.placed, remaining, fleet.members)
+        fleet.give_up_waiting(slot)
+        return ""
+
+    def undrain(self, index: int) -> Deferred[str]:
+        """
+        Let clients come back to a drained slot.
+
+        :return: fires with an empty text, or with the reason why it was not done.
+        """
+        return self._in_turn(lambda: self._undrain(index))
+
+    async def _undrain(self, index: int) -> str:
+        fleet = self._fleet
+        if not fleet.running:
+            return STOPS
+        if not 0 <= index < len(fleet.members) or not fleet.members[index].slot.drained:
+            return f"slot {index} is not drained"
+        fleet.members[index].slot.drained = False
+        await self._move(fleet.placed, fleet.standing(), fleet.members)
+        return ""
+
+    def recovered(self) -> None:
+        """
+        Called when a slot serves again that had failed: its clients come back from those
+        that stood in for it, with their sessions.
+        """
+        self._in_turn(
+            lambda: self._move(self._fleet.placed, self._fleet.standing(), self._fleet.members)
+        )
+
+    async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
+        """
+        Have workers give away what does not belong to them by the new placement, while
+        newcomers wait; then place by it.
+        """
+        fleet = self._fleet
+        fleet.hold()
+        giving: dict[Slot, IWorker] = {}
+        # Again while others begin to serve meanwhile: they would keep what they got.
+        while begun := {m.slot: m.slot.courier for m in members if m.slot.courier is not None}:
+            giving.update(begun)
+            releases = []
+            for slot, worker in begun.items():
+                # What waits may not be its own any more, so nothing goes to it meanwhile.
+                slot.hold(worker)
+                releases.append(self._within_reason(worker.release((placed, standing))))
+            await DeferredList(releases)
+        for member in members:
+            slot = member.slot
+            # Whoever waits for a worker that is not there yet may belong elsewhere too.
+            fleet.hold_first(slot.release())
+            if slot in giving and slot.successor is giving[slot]:
+                slot.occupy(giving[slot])
+        fleet.place_again(placed)
+
+    def _within_reason(self, released: Deferred[None]) -> Deferred[None]:
+        """
+        :return: fires when ``released`` has fired or failed, or after a while; it is not
+            cancelled then, so a worker that is late still hears of it.
+        """
+        waiting: Deferred[None] = Deferred()
+
+        def go_on(_: object = None) -> None:
+            if not waiting.called:
+                waiting.callback(None)
+
+        overdue = self._fleet.clock.callLater(FLIP_SECONDS, go_on)
+        released.addErrback(
+            lambda _: self._log.info("A worker ended while it gave away what it had")
+        ).addCallback(go_on)
+        waiting.addCallback(lambda _: overdue.cancel() if overdue.active() else None)
+        return waiting
