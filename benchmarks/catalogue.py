@@ -34,6 +34,11 @@ REHOMING = ("nginx-stickyd", "nginx-stickyd-cookie", "nginx-hash", "nginx-nginx-
 What :mod:`benchmarks.rehoming` measures.
 """
 
+WSGI = ("stickyd-wsgi", "gunicorn-threads", "granian-wsgi", "stickyd")
+"""
+What :mod:`benchmarks.wsgi` measures.
+"""
+
 Role = Literal["primary", "proxy", "worker"]
 """
 ``primary``: the process is the front, what descends from it are workers.  ``proxy``: all of
@@ -242,6 +247,10 @@ _GRANIAN = (
     "{peers}/bin/granian --interface asgi --workers {workers} --loop uvloop --no-access-log"
     " --host 127.0.0.1 --port {port} benchmarks.systems.asgi_counter:app"
 )
+_GRANIAN_WSGI = (
+    "{peers}/bin/granian --interface wsgi --workers {workers} --no-ws --no-access-log"
+    " --host 127.0.0.1 --port {port} benchmarks.systems.wsgi_counter:app"
+)
 _GUNICORN = (
     "{peers}/bin/gunicorn --workers {workers} --bind 127.0.0.1:{port} --no-control-socket"
     " --worker-tmp-dir /dev/shm benchmarks.systems.wsgi_counter:app"
@@ -272,6 +281,11 @@ def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
         command_system("uvicorn", _UVICORN, from_peers=True),
         command_system("granian", _GRANIAN, from_peers=True),
         command_system("gunicorn", _GUNICORN, from_peers=True),
+        command_system("stickyd-wsgi", f"{stickyd} --wsgi benchmarks.systems.wsgi_counter:app"),
+        command_system(
+            "gunicorn-threads", f"{_GUNICORN} --threads 16 --keep-alive 75", from_peers=True
+        ),
+        command_system("granian-wsgi", _GRANIAN_WSGI, from_peers=True),
         System("floor", _floor),
         System("nginx-stickyd", _rehoming(f"{stickyd} {trusting}"), ("nginx",)),
         System(

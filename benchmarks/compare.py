@@ -15,7 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.catalogue import REHOMING, STEERING, STICKYD, System, catalogue, command_system
+from benchmarks.catalogue import (
+    REHOMING,
+    STEERING,
+    STICKYD,
+    WSGI,
+    System,
+    catalogue,
+    command_system,
+)
 from benchmarks.measuring import Slice
 from benchmarks.rounds import Fleet, Schedule, exit_on_sigterm, take_turns
 from benchmarks.tables import comparison, undisturbed
@@ -23,7 +31,7 @@ from benchmarks.tables import comparison, undisturbed
 MODES = ("close", "keepalive")
 SMOKE = {"names": ["stickyd", "node-sticky"], "rounds": 2, "seconds": 1.0, "warmup": 0.5}
 BRIEF = {"rounds": 1, "seconds": 0.2, "warmup": 0.1}
-SPECIAL = {*STEERING, *REHOMING} - {"stickyd", "node-sticky"}
+SPECIAL = {*STEERING, *REHOMING, *WSGI} - {"stickyd", "node-sticky"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
