@@ -42,7 +42,7 @@ class Farewell:
         """
         Cut everything off in so many seconds.
         """
-        self._cut = self._clock.callLater(seconds, self._host.abort)
+        self._cut = self._clock.callLater(seconds, self._cut_off)
         self._end = self._clock.callLater(self._seconds_for_streams(seconds), self._end_streams)
 
     def shorten(self, seconds: float) -> None:
@@ -68,6 +68,11 @@ class Farewell:
     def _seconds_for_streams(self, seconds: float) -> float:
         more = max(0.0, seconds - self._stop_seconds)
         return min(seconds, self._stream_seconds + more)
+
+    def _cut_off(self) -> None:
+        # Streams are told by that, too, and would not stand to be told twice.
+        self.stop()
+        self._host.abort()
 
     def _end_streams(self) -> None:
         self._host.end_streams()

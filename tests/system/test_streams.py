@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +18,7 @@ from tests.system.streams import ANSWER, EVENT
 from tests.tls_harness import client_context, write_certificate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.system.conftest import Start
@@ -134,3 +134,52 @@ def test_fault_44_stop_does_not_wait_for_streams(
         assert (read + read_to_end(sock)).endswith(b"\r\n0\r\n\r\n")
         assert server.wait_until_gone() == 0
     server.check_nothing_left()
+
+
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_fault_37_answer_over_tls(
+    start: Start, gate: Gate, tmp_path: Path, application: tuple[str, str]
+) -> None:
+    """
+    Fault 37: the same for a client that says close_notify and shuts its side.
+    """
+    server = start(
+        *application,
+        *("--tls", write_certificate(tmp_path, "a", "a.test"), "--http2", "off")[
+            : 2 if application[0] == "--asgi" else 4
+        ],
+        variables=gate.variables,
+    )
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context().wrap_bio(incoming, outgoing)
+    with connected(server) as sock:
+
+        def act(step: Callable[[], object]) -> object:
+            while True:
+                try:
+                    result = step()
+                except ssl.SSLWantReadError:
+                    if outgoing.pending:
+                        sock.sendall(outgoing.read())
+                    data = sock.recv(65536)
+                    if data:
+                        incoming.write(data)
+                    else:
+                        incoming.write_eof()
+                else:
+                    return result
+
+        act(tls.do_handshake)
+        tls.write(GET % b"/held")
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        sock.sendall(outgoing.read())
+        sock.shutdown(socket.SHUT_WR)
+        gate.wait_for_arrival()
+        gate.open()
+        answer = bytearray()
+        with suppress(ssl.SSLZeroReturnError):
+            while data := act(lambda: tls.read(65536)):
+                answer += data  # type: ignore[arg-type]  # bytes
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert len(answer) > len(ANSWER)

@@ -256,11 +256,13 @@ class AsgiHost:
                 ended = connection.end_streams()
                 if ended is not None:
                     self._loop.call_later(HEARING_SECONDS, ended.cancel)
-            elif connection not in self._bidden:
-                self._bidden.add(connection)
+            else:
                 self._bid_farewell(connection)
 
     def _bid_farewell(self, websocket: Any) -> None:
+        if websocket in self._bidden:
+            return
+        self._bidden.add(websocket)
         try:
             websocket.shutdown()
         except Exception:  # noqa: BLE001 - one connection's state is not the others'

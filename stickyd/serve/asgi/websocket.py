@@ -10,6 +10,7 @@ from typing_extensions import override
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
 from websockets.frames import Opcode
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             max_size=self.config.ws_max_size,
             logger=self.conn.logger,
         )
+
+    @override
+    def shutdown(self) -> None:
+        said = self.conn.state in (State.CLOSING, State.CLOSED)
+        if self.handshake_complete and said and not getattr(self, "close_sent", False):
+            # Who is closing already cannot say why once more.
+            self.transport.close()
+        else:
+            super().shutdown()
 
     def begin(
         self, transport: asyncio.Transport, target: bytes, pairs: Iterable[tuple[bytes, bytes]]
