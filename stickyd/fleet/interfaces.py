@@ -1,12 +1,12 @@
 """
-The seams of the fleet: a worker, what is heard of it, and all slots as a worker knows them.
+The seams of the fleet: a worker, and all slots as a worker knows them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute
 
 from stickyd.interfaces import ICourier, IDestination
 
@@ -105,33 +105,6 @@ class IWorker(ICourier):
         """
         Have it finish what is under way and exit; kill it if it has not exited soon
         after ``patience`` seconds.
-        """
-
-
-class IWorkerEvents(Interface):
-    """
-    Told what happens to a worker.
-    """
-
-    def ready(worker: IWorker) -> None:
-        """
-        It can take connections.
-        """
-
-    def died(worker: IWorker, cause: str) -> None:
-        """
-        Its process has ended, or could not be started; ``cause`` says how, for the log.
-        Called once, after which nothing else is.
-        """
-
-    def leaving(worker: IWorker) -> None:
-        """
-        Somebody wants it to end: a successor should take over.
-        """
-
-    def beat(worker: IWorker) -> None:
-        """
-        It has sent a heartbeat.
         """
 
 

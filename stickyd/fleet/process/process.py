@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import succeed
 from twisted.internet.protocol import ProcessProtocol
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.affinity.key_counts import Report
-    from stickyd.fleet.interfaces import IFleet, IWorkerEvents
+    from stickyd.fleet.interfaces import IFleet
     from stickyd.fleet.process.output_share import OutputShare
     from stickyd.fleet.process.spec import IWorkerReactor, WorkerSpec
     from stickyd.fleet.slot import Slot
@@ -45,6 +45,33 @@ if TYPE_CHECKING:
 #: Seconds that the control channel of a worker that has exited may take to end.  A child of
 #: the application may hold it open.
 LAST_WORDS_SECONDS = 1.0
+
+
+class WorkerEvents(Protocol):
+    """
+    Told what happens to a worker.
+    """
+
+    def ready(self, worker: WorkerProcess) -> None:
+        """
+        It can take connections.
+        """
+
+    def died(self, worker: WorkerProcess, cause: str) -> None:
+        """
+        Its process has ended, or could not be started; ``cause`` says how, for the log.
+        Called once, after which nothing else is.
+        """
+
+    def leaving(self, worker: WorkerProcess) -> None:
+        """
+        Somebody wants it to end: a successor should take over.
+        """
+
+    def beat(self, worker: WorkerProcess) -> None:
+        """
+        It has sent a heartbeat.
+        """
 
 
 @implementer(IWorker)
@@ -67,7 +94,7 @@ class WorkerProcess(ProcessProtocol):
         readiness: IReadiness,
         birth: WorkerSpec,
         fleet: IFleet,
-        events: IWorkerEvents,
+        events: WorkerEvents,
         slot: Slot | None,
         share: OutputShare,
     ) -> None:
@@ -263,7 +290,7 @@ class WorkerProcess(ProcessProtocol):
             self.termination.verdict = f"could not start: {failure.getErrorMessage()}"
         # Whatever else went wrong, the end of the process follows and tells.
 
-    def assign(self, slot: Slot, events: IWorkerEvents) -> None:
+    def assign(self, slot: Slot, events: WorkerEvents) -> None:
         """
         Give a spare worker a slot; from now on ``events`` is told.
         """

@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.token import merged
-from stickyd.fleet.interfaces import IWorkerEvents
 from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import WorkerProcess
 from stickyd.fleet.process.reattach import reap
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.key_counts import Report
     from stickyd.fleet.backoff import Backoff
-    from stickyd.fleet.interfaces import IFleet, IWorker
+    from stickyd.fleet.interfaces import IFleet
+    from stickyd.fleet.process.process import WorkerEvents
     from stickyd.fleet.process.recycle import Recycling
     from stickyd.fleet.process.spec import IWorkerReactor
     from stickyd.fleet.slot import Slot
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
-@implementer(IWorkerEvents)
 class _SlotEvents:
     """
     What happens to the worker of a slot, for that slot's lifecycle.
@@ -55,25 +54,23 @@ class _SlotEvents:
         self._recycling = recycling
         self._accepted = accepted
 
-    def ready(self, worker: IWorker) -> None:
+    def ready(self, worker: WorkerProcess) -> None:
         self._ready()
 
-    def died(self, worker: IWorker, cause: str) -> None:
+    def died(self, worker: WorkerProcess, cause: str) -> None:
         self._recycling.forget(worker.pid)
         self._died(cause)
 
-    def leaving(self, worker: IWorker) -> None:
-        assert isinstance(worker, WorkerProcess)
+    def leaving(self, worker: WorkerProcess) -> None:
         self._recycling.recycle(worker, "it was told to end")
 
-    def beat(self, worker: IWorker) -> None:
-        assert isinstance(worker, WorkerProcess)
+    def beat(self, worker: WorkerProcess) -> None:
         self._recycling.seen(worker)
         if worker.accepted is not None:
             self._accepted(worker.accepted)
 
 
-@implementer(ISpawner, IWorkerEvents)
+@implementer(ISpawner)
 class Spawner:
     """
     Starts workers as ``python -m stickyd.worker``, and keeps spares.
@@ -165,7 +162,7 @@ class Spawner:
         if not worker.ended:
             ready()
 
-    def _make(self, events: IWorkerEvents, slot: Slot | None) -> WorkerProcess:
+    def _make(self, events: WorkerEvents, slot: Slot | None) -> WorkerProcess:
         return WorkerProcess(
             *(self._reactor, self._readiness, self.birth, self._fleet, events, slot, self._share)
         )
@@ -253,10 +250,9 @@ class Spawner:
         if self._stopped is not None and not self._ending and not self._stopped.called:
             self._stopped.callback(None)
 
-    # IWorkerEvents, of spares
+    # WorkerEvents, of spares
 
-    def ready(self, worker: IWorker) -> None:
-        assert isinstance(worker, WorkerProcess)
+    def ready(self, worker: WorkerProcess) -> None:
         if worker in self._starting:
             self._failures = 0
             self._starting.remove(worker)
@@ -264,8 +260,7 @@ class Spawner:
             while self._wanting and not self._wanting.popleft()():
                 pass
 
-    def died(self, worker: IWorker, cause: str) -> None:
-        assert isinstance(worker, WorkerProcess)
+    def died(self, worker: WorkerProcess, cause: str) -> None:
         worker.reclaim()
         if worker in self._ending:
             self._ending.remove(worker)
@@ -289,11 +284,10 @@ class Spawner:
         self._retry = None
         self.replenish()
 
-    def leaving(self, worker: IWorker) -> None:
-        assert isinstance(worker, WorkerProcess)
+    def leaving(self, worker: WorkerProcess) -> None:
         worker.stop(0.0)
 
-    def beat(self, worker: IWorker) -> None:
+    def beat(self, worker: WorkerProcess) -> None:
         """
         A spare serves nobody, so its figures say nothing.
         """
