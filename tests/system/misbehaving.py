@@ -143,7 +143,7 @@ def _in_channel() -> dict[str, Any]:
 
 
 def _in_control() -> dict[str, Any]:
-    worker: Any = _the("Worker")
+    worker: Any = _the("PrimaryLink")
 
     def beat(figures: str, accepted: str | None = None) -> None:
         worker.callRemote(Beat, figures=figures, accepted=accepted)
