@@ -188,7 +188,7 @@ class IHost(Interface):
             the socket; its descriptor is ``sock``'s.
         """
 
-    def release(
+    def give_away(
         goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """

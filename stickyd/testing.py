@@ -240,14 +240,14 @@ class FakeHost:
     Keeps the connections that it adopts; reads nothing and answers nothing.
 
     :ivar adopted: socket, peer and handoff of each; :meth:`close` closes the sockets.
-    :ivar released: the two callables of each :meth:`release`.
+    :ivar given_away: the two callables of each :meth:`give_away`.
     :ivar drained: fires the Deferred of :meth:`drain`; the test calls it.
     """
 
     def __init__(self) -> None:
         self.connections = 0  # each of which takes one descriptor
         self.requests = 0
-        self.released: list[tuple[Goes, Give]] = []
+        self.given_away: list[tuple[Goes, Give]] = []
         self.adopted: list[tuple[socket, IAddress, Handoff]] = []
         self.drained: Deferred[None] = Deferred()
         self.streams_ended = 0  # how often
@@ -265,8 +265,8 @@ class FakeHost:
         self.connections += 1
         self.adopted.append((sock, peer, handoff))
 
-    def release(self, goes: Goes, give: Give) -> Deferred[None]:
-        self.released.append((goes, give))
+    def give_away(self, goes: Goes, give: Give) -> Deferred[None]:
+        self.given_away.append((goes, give))
         return succeed(None)
 
     def end_streams(self) -> None:

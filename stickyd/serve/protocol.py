@@ -15,7 +15,8 @@ from zope.interface import implementer
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.net.lingering_close import hang_up
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.net.waiters import Waiters
+from stickyd.serve.open_connections import OpenConnections
+from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,23 +27,48 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.http.context import Take
     from stickyd.serve.tls.server import ServerTls
 
 
-@implementer(ITLSTransport)
-class CountedTransport(SocketTransport):
+@implementer(ITLSTransport, IServedConnection)
+class ServedTransport(SocketTransport):
     """
-    A transport that tells when its connection is over, whichever protocol it has by then, and
-    on which a protocol may start TLS.
+    The transport of any protocol: a connection of which nothing is known unless its protocol
+    provides :class:`IDetachable`, and on which a protocol may start TLS.
 
     :ivar TLS: whether one has, as Twisted's transports call it.
     """
 
     TLS = False
-    clock: IReactorTime
-    ended: Callable[[CountedTransport], object]
-    came: Handoff
-    served: Any  # the factory's protocol, which on TLS is not this transport's own
+    descriptors = 1
+    busy = False  # as far as is known
+    unanswered: tuple[Any, ...] = ()
+    ended: Callable[[ServedTransport], object] | None = None
+
+    def __init__(
+        self,
+        readiness: IReadiness,
+        sock: socket,
+        peer: IAddress,
+        came: Handoff,
+        served: Any,
+        clock: IReactorTime,
+        encrypted: bool = False,
+    ) -> None:
+        """
+        Take over a socket, as :class:`SocketTransport` does.
+
+        :param came: the handoff that brought the connection.
+        :param served: the factory's protocol, which on TLS is not this transport's own.
+        :param clock: times the handshakes of protocols that start TLS.
+        :param encrypted: it is on TLS from the beginning.
+        """
+        super().__init__(readiness, sock, peer, came.unread)
+        self.came = came
+        self._served = served
+        self._clock = clock
+        self._encrypted = encrypted
 
     def startTLS(self, contextFactory: object, normal: bool = True) -> None:  # noqa: N802, N803 - Twisted's names
         """
@@ -51,7 +77,7 @@ class CountedTransport(SocketTransport):
         """
         from stickyd.serve.tls.start_tls import start_tls  # which needs packages of its own
 
-        start_tls(self, contextFactory, normal, self.clock)
+        start_tls(self, contextFactory, normal, self._clock)
         self.TLS = True
 
     @override
@@ -63,7 +89,54 @@ class CountedTransport(SocketTransport):
                 from stickyd.serve.tls.start_tls import forget_tls
 
                 forget_tls(self)
-            self.ended(self)
+            self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended(self)
+
+    # For the host.
+
+    @property
+    def _idle(self) -> bool:
+        return IDetachable.providedBy(self._served) and bool(self._served.idle)
+
+    def give_away(self, goes: object, take: Take) -> None:
+        """
+        Give the connection away if it is known to be idle; it is closed instead if it is on
+        TLS.
+        """
+        if not self._idle:
+            return
+        if self._encrypted or self.TLS:
+            self._finish()
+        else:
+            sock, unread = self._served.detach()
+            self._tell_ended()
+            take(sock, unread)
+
+    def drain(self) -> None:
+        """
+        Close the connection if it is known to be idle.
+        """
+        if self._idle:
+            self._finish()
+
+    def _finish(self) -> None:
+        # On TLS in good order too, which is an exchange above the transport.
+        (self.protocol if self._encrypted else self).loseConnection()
+
+    def say_goodbye(self, code: int) -> bool:
+        """
+        What to say, only its protocol knows.
+        """
+        return False
+
+    def end_streams(self) -> None:
+        """
+        Whether it ends by itself, only its protocol knows.
+        """
 
 
 @implementer(IHost)
@@ -95,8 +168,7 @@ class ProtocolHost:
         self._tls = tls
         self._readiness = readiness
         self._clock = clock
-        self._transports: set[CountedTransport] = set()
-        self._drained = Waiters()
+        self._open = OpenConnections(readiness.call_later)
         self.requests = 0
 
     @property
@@ -104,14 +176,14 @@ class ProtocolHost:
         """
         How many connections are open.
         """
-        return len(self._transports)
+        return len(self._open)
 
     @property
     def descriptors(self) -> int:
         """
         How many descriptors they take.
         """
-        return len(self._transports)
+        return self._open.descriptors
 
     def start(self) -> Deferred[None]:
         """
@@ -135,54 +207,33 @@ class ProtocolHost:
             sock.close()
             return
         self.requests += 1
-        transport = CountedTransport(self._readiness, sock, peer, handoff.unread)
-        transport.clock = self._clock
-        transport.came = handoff
-        transport.served = protocol
-        transport.ended = self._end
-        self._transports.add(transport)
+        transport = self._open.add(
+            ServedTransport(
+                self._readiness,
+                sock,
+                peer,
+                handoff,
+                protocol,
+                self._clock,
+                self._tls is not None,
+            )
+        )
         transport.start(protocol if self._tls is None else self._tls.accept(lambda _: protocol))
 
-    def release(
+    def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """
         Give away the connections that are known to be idle; the others cannot be.  One on TLS
         cannot be either, and is closed if it is idle.
         """
-        for transport in self._idle():
-            if not goes(transport.came):
-                continue
-            if self._tls is not None or transport.TLS:
-                self._close(transport)
-            else:
-                # Before: it tells nobody that its connection has gone.
-                self._transports.discard(transport)
-                sock, unread = transport.served.detach()
-                give(sock, unread, transport.came)
-        self._look()
-        return succeed(None)
-
-    def _idle(self) -> list[CountedTransport]:
-        return [
-            transport
-            for transport in self._transports
-            if IDetachable.providedBy(transport.served) and transport.served.idle
-        ]
-
-    def _close(self, transport: CountedTransport) -> None:
-        # On TLS in good order too, which is an exchange above the transport.
-        (transport if self._tls is None else transport.protocol).loseConnection()
+        return self._open.give_away(goes, give)
 
     def drain(self) -> Deferred[None]:
         """
         Close the connections that are known to be idle, and wait for the others.
         """
-        for transport in self._idle():
-            self._close(transport)
-        drained = self._drained.wait()
-        self._look()
-        return drained
+        return self._open.drain()
 
     def end_streams(self) -> None:
         """
@@ -193,8 +244,7 @@ class ProtocolHost:
         """
         Reset every connection.
         """
-        for transport in list(self._transports):
-            transport.abortConnection()
+        self._open.abort()
 
     def stop(self) -> Deferred[None]:
         """
@@ -202,11 +252,3 @@ class ProtocolHost:
         """
         self._factory.doStop()
         return succeed(None)
-
-    def _end(self, transport: CountedTransport) -> None:
-        self._transports.discard(transport)
-        self._look()
-
-    def _look(self) -> None:
-        if not self._transports:
-            self._drained.fire()

@@ -4,7 +4,8 @@ The host for a tree of twisted.web resources.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -14,17 +15,17 @@ from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.net.waiters import Waiters
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.context import Shared
 from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http.sticky import StickySite
+from stickyd.serve.open_connections import OpenConnections
 from stickyd.serve.tls.handshake import Handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
-    from typing import TextIO
+    from typing import Any, TextIO, TypeVar
 
     from twisted.internet.interfaces import IAddress, IReactorTime
     from twisted.web.resource import IResource
@@ -39,19 +40,9 @@ if TYPE_CHECKING:
     from stickyd.serve.http2.connection import HTTP2Connection
     from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls, TlsTransport
-    from stickyd.serve.tls.tunnel import Tunnel
-    from stickyd.serve.wsgi.websockets import LentConnection
     from stickyd.sessions.registry import SessionRegistry
 
-    Connection = HTTPChannel | HTTP2Connection | HTTP2Arrival | Handshake | Tunnel | LentConnection
-    C = TypeVar("C", HTTPChannel, HTTP2Connection, HTTP2Arrival, Handshake, Tunnel)
-
-
-#: The code with which WebSockets end that a stop cuts off.
-SERVICE_RESTART = 1012
-
-#: Seconds that their clients get to take it.
-FAREWELL_SECONDS = 0.25
+    C = TypeVar("C", bound=Any)
 
 
 @implementer(IHost)
@@ -101,24 +92,21 @@ class ResourceHost:
             sessions.call_before_export(self._hold_sessions)
         self._readiness = readiness
         self._tls = tls
-        self._channels: set[Connection] = set()
-        self._tunnels = 0  # which take two descriptors each
-        self._drained = Waiters()
-        self._quiet: list[tuple[set[Connection], Deferred[None]]] = []
+        self._open = OpenConnections(readiness.call_later)
 
     @property
     def connections(self) -> int:
         """
         How many connections are open.
         """
-        return len(self._channels)
+        return len(self._open)
 
     @property
     def descriptors(self) -> int:
         """
         How many descriptors they take, with the bodies of requests that lie in files.
         """
-        return len(self._channels) + self._tunnels + self.site.shared.spool.files
+        return self._open.descriptors + self.site.shared.spool.files
 
     def start(self) -> Deferred[None]:
         """
@@ -149,8 +137,7 @@ class ResourceHost:
             channel.came = handoff
             transport.start(channel)
         else:
-            handshake = self._counted(Handshake(self._receive))
-            handshake.came = handoff
+            handshake = self._open.add(Handshake(handoff, partial(self._receive, handoff)))
             transport.start(self._tls.accept(lambda _: handshake, self._open_tunnel))
 
     def _go_on(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
@@ -172,43 +159,37 @@ class ResourceHost:
             )
             sock.close()
             return
-        channel = self._make_http2_channel(begun)
-        channel.came = handoff
         transport = SocketTransport(self._readiness, sock, peer, host=local_address(handoff.local))
-        transport.start(channel)
+        transport.start(self._make_http2_connection(handoff, begun))
 
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        tunnel = self._counted(Tunnel(self._readiness, tls))
-        tunnel.ended = self._end_tunnel
-        self._tunnels += 1
-        return tunnel.open()
+        return self._open.add(Tunnel(self._readiness, tls)).open()
 
-    def _end_tunnel(self, tunnel: Tunnel) -> None:
-        self._tunnels -= 1
-        self._end(tunnel)
-
-    def _receive(self, protocol: bytes | None) -> Connection:
+    def _receive(
+        self, handoff: Handoff, protocol: bytes | None
+    ) -> HTTPChannel | HTTP2Connection | HTTP2Arrival:
         """
         Make what a connection begins with after a handshake.
         """
         if protocol != b"h2":
-            return self.make_channel()
+            channel = self.make_channel()
+            channel.came = handoff
+            return channel
         if self.site.shared.route is None:
-            return self._make_http2_channel()
+            return self._make_http2_connection(handoff, None)
         from stickyd.serve.http2.arrival import HTTP2Arrival
 
-        return self._counted(HTTP2Arrival(self.site.shared, self._make_http2_channel))
+        make = partial(self._make_http2_connection, handoff)
+        return self._open.add(HTTP2Arrival(self.site.shared, handoff, make))
 
-    def _make_http2_channel(self, begun: Begun | None = None) -> HTTP2Connection:
-        from stickyd.serve.http2.connection import (
-            HTTP2Connection,
-        )  # which needs packages of its own
+    def _make_http2_connection(self, handoff: Handoff, begun: Begun | None) -> HTTP2Connection:
+        from stickyd.serve.http2.connection import HTTP2Connection  # it needs a package of its own
 
-        return self._counted(HTTP2Connection(self.site, begun))
+        return self._open.add(HTTP2Connection(self.site, handoff, begun))
 
-    def release(
+    def give_away(
         self,
         goes: Callable[[Handoff], bool],
         give: Callable[[socket, bytes, Handoff], None],
@@ -216,82 +197,47 @@ class ResourceHost:
         """
         Give connections away; see :class:`IHost`.
         """
-        going = [c for c in self._channels if c.came is not None and goes(c.came)]
-        for channel in going:
-            came = channel.came
-            assert came is not None
-            channel.release(lambda sock, unread, came=came: give(sock, unread, came))  # type: ignore[misc]
-        busy = {c for c in going if c in self._channels and c.busy}
-        quiet: Deferred[None] = Deferred()
-        self._quiet.append((busy, quiet))
-        self._look_for_quiet()
-        return quiet
+        return self._open.give_away(goes, give)
 
     def _hold_sessions(self) -> None:
         """
         Keep the sessions here that requests under way may still ask for.
         """
-        for channel in self._channels:
-            if channel.busy:
-                for request in channel.unanswered:
-                    request.hold_sessions()
-
-    def _look_for_quiet(self) -> None:
-        for entry in [entry for entry in self._quiet if not entry[0]]:
-            self._quiet.remove(entry)
-            entry[1].callback(None)
+        for connection in self._open:
+            for request in connection.unanswered:
+                request.hold_sessions()
 
     def make_channel(self) -> HTTPChannel:
         """
         Make a channel, and count it until its connection is over or given away.
         """
-        return self._counted(self.site.make_channel())
+        return self._open.add(self.site.make_channel())
 
-    def count(self, connection: Connection) -> None:
+    def count(self, connection: C) -> C:
         """
         Count a connection of another kind, until it is over.
         """
-        connection.ended = self._end
-        self._channels.add(connection)
-
-    def _counted(self, channel: C) -> C:
-        channel.ended = self._end
-        self._channels.add(channel)
-        return channel
+        return self._open.add(connection)
 
     def drain(self) -> Deferred[None]:
         """
         Close idle connections, and the others after the response under way.  Upgraded
         connections end when their protocol or the client ends them.
         """
-        for channel in list(self._channels):
-            channel.drain()
-        drained = self._drained.wait()
-        self._look()
-        return drained
+        return self._open.drain()
 
     def end_streams(self) -> None:
         """
         End event streams, and WebSockets with the code of :meth:`abort`; see :class:`IHost`.
         """
-        for channel in list(self._channels):
-            if not channel.say_goodbye(SERVICE_RESTART) and hasattr(channel, "end_streams"):
-                channel.end_streams()
+        self._open.end_streams()
 
     def abort(self) -> None:
         """
         Reset every connection, but tell WebSockets before: 1012, *service restart* (RFC
         6455, 7.4, and its registry).
         """
-        polite = [channel for channel in self._channels if channel.say_goodbye(SERVICE_RESTART)]
-        for channel in self._channels.difference(polite):
-            channel.abortConnection()
-        if polite:
-            self._readiness.call_later(FAREWELL_SECONDS, self._cut_off)
-
-    def _cut_off(self) -> None:
-        for channel in list(self._channels):
-            channel.abortConnection()
+        self._open.abort()
 
     def stop(self) -> Deferred[None]:
         """
@@ -299,16 +245,3 @@ class ResourceHost:
         """
         self.site.stopFactory()
         return succeed(None)
-
-    def _end(self, channel: Connection) -> None:
-        self._channels.discard(channel)
-        if self._quiet:
-            for busy, _ in self._quiet:
-                busy.discard(channel)
-            self._look_for_quiet()
-        if self._drained:
-            self._look()
-
-    def _look(self) -> None:
-        if not self._channels:
-            self._drained.fire()

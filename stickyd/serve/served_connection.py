@@ -19,15 +19,24 @@ if TYPE_CHECKING:
 
 class IServedConnection(Interface):
     """
-    A connection that is served here, until it is over or given away.
+    A connection that is served here, until it is over, was given away, or another one has taken
+    its place, as an HTTP connection takes that of a handshake.
+
+    What a host does with all of them together is in
+    :class:`stickyd.serve.open_connections.OpenConnections`.
     """
 
-    came: Handoff | None = Attribute("The handoff that brought it, if one did.")
+    came: Handoff | None = Attribute(
+        "The handoff that brought it; None if it cannot be given away, whatever it is doing."
+    )
 
     ended: Callable[[Any], object] | None = Attribute(
-        "Called once with the connection when it is over or was given away, and whoever is"
-        " concerned has heard of it: a host whose last connection is over lets the worker exit."
+        "Called once with the connection when it is served here no longer, and whoever is"
+        " concerned has heard of it: a host whose last connection has ended lets the worker exit."
+        "  Whoever counts the connection sets it."
     )
+
+    descriptors: int = Attribute("How many descriptors it takes.  It never changes.")
 
     busy: bool = Attribute(
         "Whether a request is under way whose response has not begun: what it does to its"
@@ -36,12 +45,14 @@ class IServedConnection(Interface):
 
     unanswered: list[Any] = Attribute("The requests under way whose responses have not begun.")
 
-    def release(take: Take) -> None:
+    def give_away(goes: Callable[[Handoff], bool], take: Take) -> None:
         """
-        Give the connection away: now if it is between two requests, else when the response
-        under way is written.  One whose TLS lives here is drained; what it asks meanwhile
-        goes the same way, through a tunnel, as its session has gone it before.
+        Have the connection served by somebody else: now if it is between two requests, else
+        when the response under way is written.  One whose TLS lives here is drained; what it
+        asks meanwhile goes the same way, through a tunnel, as its session has gone it before.
 
+        :param goes: tells by the handoff whether the connection goes; it does now.  One that
+            has to wait asks again, as it may stay after all.
         :param take: gets the socket, which it closes from then on, and what was read and not
             consumed.
         """
@@ -62,11 +73,11 @@ class IServedConnection(Interface):
 
     def end_streams() -> None:
         """
-        End the response under way if it is an event stream: its application is told that the
-        client is gone, the client that the stream is over.
+        End the responses under way that are event streams: their applications are told that
+        the client is gone, the client that the streams are over.
         """
 
     def abortConnection() -> None:  # noqa: N802 - Twisted's name
         """
-        End the connection now.
+        End the connection now, whatever it is doing.
         """

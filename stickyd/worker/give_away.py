@@ -86,7 +86,7 @@ class Retirement:
         if slots:
             self._places.update(slots, standing)
             self.target_of = self._places.home_of
-        quiet = self._host.release(lambda came: self._goes(came.identity), self._give)
+        quiet = self._host.give_away(lambda came: self._goes(came.identity), self._give)
         waiting: Deferred[None] = Deferred()
 
         def answered(_: object) -> None:

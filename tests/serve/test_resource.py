@@ -159,7 +159,7 @@ def test_release() -> None:
         given.append((unread, came))
 
     fired: list[object] = []
-    host.release(lambda came: came is going, give).addCallback(fired.append)
+    host.give_away(lambda came: came is going, give).addCallback(fired.append)
     assert given == [(b"", going)]
     assert fired == []
     requests[0].finish()

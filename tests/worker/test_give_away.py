@@ -79,7 +79,7 @@ class Rig:
 
         :return: what the primary gets, or :obj:`None` if it stays.
         """
-        goes, give = self.host.released[-1]
+        goes, give = self.host.given_away[-1]
         sock, came = self.adopted(key, flags)
         if not goes(came):
             sock.close()

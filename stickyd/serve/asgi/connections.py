@@ -1,5 +1,5 @@
 """
-The connections of an ASGI host.
+The connections of an ASGI host, as uvicorn's protocols count them.
 """
 
 from __future__ import annotations
@@ -8,28 +8,44 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from stickyd.serve.asgi.served_websocket import ServedWebSocket
+from stickyd.serve.served_connection import IServedConnection
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from stickyd.serve.open_connections import OpenConnections
 
 
-class OpenConnections(set[Any]):
+class UvicornConnections(set[Any]):
     """
-    The connections that uvicorn's protocols count, which tells when it may have become
-    empty.  A WebSocket leaves it as HTTP and enters it anew: look again a turn later.
+    What uvicorn's protocols add themselves to, and take themselves out of.
+
+    Each is a connection of the host too; those that are not ours, WebSockets, are given the
+    shape of one.
     """
 
-    def __init__(self, emptied: Callable[[], object]) -> None:
+    def __init__(self, open_connections: OpenConnections) -> None:
         super().__init__()
-        self._emptied = emptied
+        self._open = open_connections
+        self._served: dict[Any, Any] = {}
 
     @override
-    def discard(self, connection: Any) -> None:
-        super().discard(connection)
-        if not self:
-            self._emptied()
+    def add(self, protocol: Any) -> None:
+        super().add(protocol)
+        if not IServedConnection.providedBy(protocol):
+            self._served[protocol] = served = ServedWebSocket(protocol)
+            self._open.add(served)
+        else:
+            self._open.add(protocol)
 
     @override
-    def remove(self, connection: Any) -> None:
-        super().remove(connection)
-        if not self:
-            self._emptied()
+    def discard(self, protocol: Any) -> None:
+        if protocol in self:
+            self.remove(protocol)
+
+    @override
+    def remove(self, protocol: Any) -> None:
+        super().remove(protocol)
+        served = self._served.pop(protocol, protocol)
+        ended, served.ended = served.ended, None
+        if ended is not None:
+            ended(served)

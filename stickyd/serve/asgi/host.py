@@ -11,7 +11,6 @@ import asyncio
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,14 +22,14 @@ from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.net.waiters import Waiters
 from stickyd.serve.asgi.access import LoggedApplication
 from stickyd.serve.asgi.config import AsgiOptions, configure
-from stickyd.serve.asgi.connections import OpenConnections
+from stickyd.serve.asgi.connections import UvicornConnections
 from stickyd.serve.asgi.context import AsgiContext
 from stickyd.serve.asgi.http import HttpProtocol
 from stickyd.serve.asgi.lifespan import Lifespan
 from stickyd.serve.asgi.stickiness import receiving
+from stickyd.serve.open_connections import FAREWELL_SECONDS, OpenConnections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,16 +43,7 @@ if TYPE_CHECKING:
     from stickyd.serve.asgi.lifespan import AsgiApplication
     from stickyd.serve.http.context import Route
     from stickyd.serve.stickiness import Stickiness
-    from stickyd.serve.tls.loop_transport import TlsLoopProtocol
     from stickyd.serve.tls.server import ServerTls, TlsTransport
-    from stickyd.serve.tls.tunnel import Tunnel
-
-#: Seconds that clients get to take the WebSocket close frame, and applications to notice
-#: that their clients are gone, before they are cut off.
-FAREWELL_SECONDS = 0.25
-
-#: Seconds that an application gets to end a response that we have ended for the client.
-HEARING_SECONDS = 1.0
 
 #: What uvicorn asks a transport for, to see whether the client speaks TLS.
 _SECURE = {"sslcontext": True}
@@ -97,19 +87,13 @@ class AsgiHost:
             application = receiving(application, reception)
         self._config = configure(application, options)
         self._tls = tls
-        self._handshakes: set[TlsLoopProtocol] = set()
-        self._tunnels: set[Tunnel] = set()
-        self._connections = OpenConnections(self._emptied)
+        self._open = OpenConnections(loop.call_later)
         self._state = ServerState()
-        self._state.connections = self._connections
+        self._state.connections = UvicornConnections(self._open)
         self._context = AsgiContext(
             self._config, self._state, self._lifespan.state, loop, options.limits, route
         )
-        self._drained = Waiters()
-        self._departing: set[HttpProtocol] = set()
-        self._released = Waiters()
         self._draining = False
-        self._bidden: WeakSet[Any] = WeakSet()  # WebSockets that were told to close
         self._given_up = False
         self._clock: asyncio.TimerHandle | None = None
 
@@ -118,14 +102,14 @@ class AsgiHost:
         """
         How many connections are open.
         """
-        return len(self._connections) + len(self._handshakes) + len(self._tunnels)
+        return len(self._open)
 
     @property
     def descriptors(self) -> int:
         """
-        How many descriptors they take; tunnels have a second one.
+        How many descriptors they take.
         """
-        return self.connections + len(self._tunnels)
+        return self._open.descriptors
 
     @property
     def requests(self) -> int:
@@ -151,10 +135,9 @@ class AsgiHost:
             # Not asked for what it imports unless there is TLS.
             from stickyd.serve.tls.loop_transport import TlsLoopProtocol
 
-            handshake = TlsLoopProtocol(
-                lambda: self._make_protocol(handoff), self._handshake_settled
+            handshake = self._open.add(
+                TlsLoopProtocol(lambda: self._make_protocol(handoff), handoff)
             )
-            self._handshakes.add(handshake)
             tls = self._tls.accept(
                 lambda _: handshake, None if self._context.route is None else self._open_tunnel
             )
@@ -184,48 +167,15 @@ class AsgiHost:
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        tunnel = Tunnel(cast("IReadiness", self._loop), tls)
-        tunnel.ended = self._tunnel_ended
-        self._tunnels.add(tunnel)
-        return tunnel.open()
+        return self._open.add(Tunnel(cast("IReadiness", self._loop), tls)).open()
 
-    def _tunnel_ended(self, tunnel: Tunnel) -> None:
-        self._tunnels.discard(tunnel)
-        self._emptied()
-
-    def _handshake_settled(self, handshake: TlsLoopProtocol) -> None:
-        self._handshakes.discard(handshake)
-        self._emptied()
-
-    def release(
+    def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:
         """
         Give connections away between two requests; see :class:`IHost`.
         """
-
-        def depart(connection: HttpProtocol) -> None:
-            self._departing.discard(connection)
-            if connection.idle and goes(connection.came):
-                give(*connection.detach(), connection.came)
-            elif self._draining:
-                connection.shutdown()
-            self._look_departing()
-
-        for connection in list(self._connections):
-            if isinstance(connection, HttpProtocol) and goes(connection.came):
-                self._departing.add(connection)
-                if not connection.when_idle(depart):
-                    # On TLS, whose state cannot go along: it is closed instead.
-                    self._departing.discard(connection)
-                    connection.shutdown()
-        released = self._released.wait()
-        self._look_departing()
-        return released
-
-    def _look_departing(self) -> None:
-        if not any(connection.undecided for connection in self._departing):
-            self._released.fire()
+        return self._open.give_away(goes, give)
 
     def drain(self) -> Deferred[None]:
         """
@@ -236,38 +186,16 @@ class AsgiHost:
             still to finish for one that is gone.
         """
         self._draining = True
-        for connection in list(self._connections):
-            if isinstance(connection, HttpProtocol):
-                connection.shutdown()
-        for handshake in self._handshakes:
-            handshake.transport.shorten_deadline()
-        drained = self._drained.wait()
-        self._look()
+        drained: Deferred[None] = Deferred()
+        self._open.drain().addCallback(lambda _: self._finish_tasks(drained))
         return drained
 
     def end_streams(self) -> None:
         """
         End event streams, and WebSockets as :meth:`abort` does; see :class:`IHost`.  The
-        application gets ``http.disconnect`` or ``websocket.disconnect``, and a call that has
-        not ended a moment after ``http.disconnect`` is cancelled.
+        application gets ``http.disconnect`` or ``websocket.disconnect``.
         """
-        for connection in list(self._connections):
-            if isinstance(connection, HttpProtocol):
-                ended = connection.end_streams()
-                if ended is not None:
-                    self._loop.call_later(HEARING_SECONDS, ended.cancel)
-            else:
-                self._bid_farewell(connection)
-
-    def _bid_farewell(self, websocket: Any) -> None:
-        if websocket in self._bidden:
-            return
-        self._bidden.add(websocket)
-        try:
-            websocket.shutdown()
-        except Exception:  # noqa: BLE001 - one connection's state is not the others'
-            self._log.failure("A WebSocket could not be closed in good order.")
-            websocket.transport.abort()
+        self._open.end_streams()
 
     def abort(self) -> None:
         """
@@ -275,24 +203,23 @@ class AsgiHost:
         7.4, and its registry).  What is not over a moment later is cut off, and what the
         application still does is cancelled.
         """
-        for handshake in list(self._handshakes):
-            handshake.transport.abortConnection()
-        for tunnel in list(self._tunnels):
-            tunnel.abortConnection()
-        for connection in list(self._connections):
-            if isinstance(connection, HttpProtocol):
-                connection.transport.abort()
-            else:
-                self._bid_farewell(connection)
-        self._loop.call_later(FAREWELL_SECONDS, self._cut_off)
+        self._open.abort()
+        self._loop.call_later(FAREWELL_SECONDS, self._give_up)
 
-    def _cut_off(self) -> None:
-        for connection in list(self._connections):
-            connection.transport.abort()
+    def _give_up(self) -> None:
+        self._given_up = True
         for task in list(self._state.tasks):
             task.cancel()
-        self._given_up = True
-        self._look()
+
+    def _finish_tasks(self, finished: Deferred[None]) -> None:
+        """
+        Wait for what the application does for connections that are over; no more can come.
+        """
+        running = [task for task in self._state.tasks if not task.done()]
+        if not running or self._given_up:
+            finished.callback(None)
+        else:
+            running[0].add_done_callback(lambda _: self._finish_tasks(finished))
 
     def stop(self) -> Deferred[None]:
         """
@@ -313,17 +240,3 @@ class AsgiHost:
         date = (b"date", formatdate(now, usegmt=True).encode())
         self._state.default_headers = [date, *self._config.encoded_headers]
         self._clock = self._loop.call_later(1.0 - now % 1.0, self._renew_date)
-
-    def _emptied(self) -> None:
-        if self._drained:
-            self._loop.call_soon(self._look)
-
-    def _look(self) -> None:
-        if self.connections:
-            return
-        running = [task for task in self._state.tasks if not task.done()]
-        if running and not self._given_up:
-            # One after the other; no more can come, as there is no connection.
-            running[0].add_done_callback(lambda _: self._look())
-            return
-        self._drained.fire()

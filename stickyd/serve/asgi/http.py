@@ -43,6 +43,7 @@ from stickyd.serve.asgi.flow import Flow
 from stickyd.serve.http.half_close import HalfClosed
 from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve
 from stickyd.serve.http.reader import Reader
+from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +57,11 @@ if TYPE_CHECKING:
 #: has not taken all of its answer.
 UNSENT_SECONDS = 0.1
 
+#: Seconds that an application gets to end a response that we have ended for the client.
+HEARING_SECONDS = 1.0
 
-@implementer(IDetachable)
+
+@implementer(IDetachable, IServedConnection)
 class HttpProtocol(asyncio.Protocol):
     """
     One HTTP connection.
@@ -71,6 +75,9 @@ class HttpProtocol(asyncio.Protocol):
     :ivar cycle: uvicorn's, of the last request; :obj:`None` before the first.
     """
 
+    descriptors = 1
+    unanswered: tuple[Any, ...] = ()  # which would hold sessions, and have none
+    ended: Callable[[Any], object] | None = None
     transport: Any
     flow: Flow
     cycle: Cycle | None = None
@@ -82,7 +89,7 @@ class HttpProtocol(asyncio.Protocol):
     _over = False  # the connection has ended, was given away or is a WebSocket
     _half_closed: HalfClosed | None = None  # the client has shut its side while it waits
     _settling = False  # _settle() will be called
-    _departure: Callable[[HttpProtocol], object] | None = None
+    _leave: tuple[Callable[[Handoff], bool], Take] | None = None  # whether it goes, and to whom
     _take: Take | None = None
 
     def __init__(self, context: AsgiContext, handoff: Handoff) -> None:
@@ -172,11 +179,13 @@ class HttpProtocol(asyncio.Protocol):
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()
-        self._depart()
 
     def _leave_context(self) -> None:
-        self._over = True
+        self._stop()
         self._context.state.connections.discard(self)
+
+    def _stop(self) -> None:
+        self._over = True
         self._deadline.stop()
         if self._half_closed is not None:
             self._half_closed.stop()
@@ -189,7 +198,7 @@ class HttpProtocol(asyncio.Protocol):
 
     @property
     def _leaving(self) -> bool:
-        return self._departure is not None or self._take is not None
+        return self._leave is not None or self._take is not None
 
     def _advance(self) -> None:
         """
@@ -338,13 +347,22 @@ class HttpProtocol(asyncio.Protocol):
         """
         Give the connection's bytes to a WebSocket from now on.
         """
-        self._leave_context()
+        self._stop()
         context = self._context
         make: Any = context.config.ws_protocol_class
         websocket = make(
             config=context.config, server_state=context.state, app_state=context.app_state
         )
         self.transport.set_protocol(websocket)
+        try:
+            self._begin_websocket(websocket, target, pairs)
+        finally:
+            # Only now, when the host has counted the other one.
+            context.state.connections.discard(self)
+
+    def _begin_websocket(
+        self, websocket: Any, target: bytes, pairs: list[tuple[bytes, bytes]]
+    ) -> None:
         begin = getattr(websocket, "begin", None)
         if begin is not None:
             begin(self.transport, target, pairs)
@@ -355,7 +373,6 @@ class HttpProtocol(asyncio.Protocol):
         rest = self._reader.take_rest()
         if rest and not self.transport.is_closing():
             websocket.data_received(rest)
-        self._depart()
 
     # What is not good enough, or not in time.
 
@@ -432,7 +449,7 @@ class HttpProtocol(asyncio.Protocol):
         )
 
     @property
-    def undecided(self) -> bool:
+    def busy(self) -> bool:
         """
         Whether a request is under way that the application has not begun to answer.
         """
@@ -450,18 +467,16 @@ class HttpProtocol(asyncio.Protocol):
         self._leave_context()
         return sock, self._reader.take_rest() + rest
 
-    def when_idle(self, departure: Callable[[HttpProtocol], object]) -> bool:
+    def give_away(self, goes: Callable[[Handoff], bool], take: Take) -> None:
         """
-        Have a function called with us, once: as soon as we are idle, or over, or a
-        WebSocket.
-
-        :return: whether we can ever be idle; if not, nothing is called.
+        Have somebody else serve the connection, as soon as it is idle.  One on TLS, whose
+        state cannot go along, is closed instead.
         """
         if not isinstance(self.transport, LoopTransport) or self.transport.is_closing():
-            return False
-        self._departure = departure
+            self.drain()
+            return
+        self._leave = goes, take
         self._settle()
-        return True
 
     def _settle_soon(self) -> None:
         if not self._settling:
@@ -478,7 +493,6 @@ class HttpProtocol(asyncio.Protocol):
         if self._take is not None and getattr(self.transport, "can_divert", False):
             self._divert(self._take)
         elif self.idle:
-            self._depart()
             self._go_or_stay()
         elif isinstance(self.transport, LoopTransport) and not self.transport.is_closing():
             # The client has not taken its answer yet.
@@ -487,12 +501,15 @@ class HttpProtocol(asyncio.Protocol):
 
     def _go_or_stay(self) -> None:
         """
-        Go to whom the route named; else whoever waited for us has let us stay.
+        Go to whom the route named, or to who waits for us if we still go there.
         """
-        if self._over or self.transport.is_closing():
-            return
+        leave, self._leave = self._leave, None
         if self._take is not None:
             self._take(*self.detach())
+        elif leave is not None and leave[0](self.came):
+            leave[1](*self.detach())
+        elif self._finishing:
+            self.drain()
         else:
             self.flow.unhold()
             self._advance()
@@ -507,12 +524,7 @@ class HttpProtocol(asyncio.Protocol):
         self._leave_context()
         take(sock, self._reader.take_rest())
 
-    def _depart(self) -> None:
-        departure, self._departure = self._departure, None
-        if departure is not None:
-            departure(self)
-
-    def shutdown(self) -> None:
+    def drain(self) -> None:
         """
         Close the connection now if nothing is under way, or after a moment if it is TLS;
         else after the response, which says ``Connection: close`` if its head is not written
@@ -532,17 +544,27 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def end_streams(self) -> Cycle | None:
+    def say_goodbye(self, code: int) -> bool:
         """
-        End the response under way if it is an event stream, whose client comes again.
+        A WebSocket is another connection.
+        """
+        return False
 
-        :return: whose application is told so.
+    def end_streams(self) -> None:
+        """
+        End the response under way if it is an event stream, whose client comes again.  A call
+        of the application that has not ended a moment later is cancelled.
         """
         cycle = self.cycle
-        if cycle is None or not self._answering or not cycle.streams_events:
-            return None
-        cycle.end()
-        return cycle
+        if cycle is not None and self._answering and cycle.streams_events:
+            cycle.end()
+            self._context.loop.call_later(HEARING_SECONDS, cycle.cancel)
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Cut the connection off.
+        """
+        self.transport.abort()
 
     def finish_soon(self) -> None:
         """

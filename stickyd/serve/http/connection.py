@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
     from twisted.web.http_headers import Headers
 
+    from stickyd.affinity.peek.http1 import Head
     from stickyd.handoff.frame import Handoff
     from stickyd.net.file_chunk import FileChunk
     from stickyd.serve.http.context import Route, Shared, Take
@@ -79,6 +80,7 @@ class HTTPChannel:
     site: Any = None
     factory: Any = None
     requestFactory: Callable[..., Any] = Request
+    descriptors = 1
     came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     persistent = True
@@ -96,7 +98,9 @@ class HTTPChannel:
     _draining = False
     _route: Route | None = None
     _take: Take | None = None  # gets the connection that is LEAVING
-    _leave: Take | None = None  # gets it as soon as it is between two requests
+    # Whether it still goes, and who gets it, as soon as it is between two requests.
+    _leave: tuple[Callable[[Handoff], bool], Take] | None = None
+    _drain_else = False  # to be drained if it does not go after all
     _upgrade: Upgrade | None = None
 
     # The request.
@@ -684,22 +688,37 @@ class HTTPChannel:
         take(sock, unread)
         self._tell_ended()
 
-    def release(self, take: Take) -> None:
+    def give_away(self, goes: Callable[[Handoff], bool], take: Take) -> None:
+        route = self._route
+
+        def leave(head: Head, came: Handoff) -> Take | None:
+            if goes(came):
+                return take
+            return None if route is None else route(head, came)
+
         if not self._link.can_detach:
             if self.came is not None and self._link.can_divert:
                 self.came.flags |= Flag.LAST
-                self._route = lambda head, came: take
+                self._route = leave
             self.drain()
             return
-        self._route = lambda head, came: take
-        self._leave = take
+        self._route = leave
+        self._leave = goes, take
         self._leave_if_idle()
 
     def _leave_if_idle(self) -> None:
-        if self._state == HEAD and not self._output.serving and not self._backlog:
+        if self._state != HEAD or self._output.serving or self._backlog:
+            return
+        assert self._leave is not None
+        goes, take = self._leave
+        if self.came is None or goes(self.came):
             self._state = LEAVING
-            self._take = self._leave
+            self._take = take
             self._try_leave()
+            return
+        self._leave = None
+        if self._drain_else:
+            self.drain()
 
     def _try_leave(self) -> None:
         """
@@ -719,6 +738,7 @@ class HTTPChannel:
     def drain(self) -> None:
         if self._leave is not None:
             # It is given away as soon as it can be, which is better than closed.
+            self._drain_else = True
             return
         self._draining = True
         self.persistent = False

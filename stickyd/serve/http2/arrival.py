@@ -14,12 +14,14 @@ from h2.exceptions import ProtocolError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from typing_extensions import override
+from zope.interface import implementer
 
 from stickyd.affinity.peek.http2 import head_of
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, say_secure
 from stickyd.serve.http2.begun import Begun
 from stickyd.serve.http2.objection import objection_to
 from stickyd.serve.http2.strict import StrictConnection
+from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,26 +34,23 @@ if TYPE_CHECKING:
     from stickyd.serve.http2.connection import HTTP2Connection
 
 
+@implementer(IServedConnection)
 class HTTP2Arrival(Protocol):
     """
-    Holds the place of the channel until the head of the first request is here; then the
+    Holds the place of an HTTP/2 connection until the head of the first request is here; then the
     connection stays, or goes to its owner through a tunnel, with the bytes that have come.
 
     Until then it is served as any other: settings and PINGs are acknowledged, and the client's
-    mistakes told.  The channel goes on from there, here with the state of the connection, or
-    in its owner with a copy of it, made of the same bytes (:meth:`Begun.elsewhere`).
-
-    It is for its host what the channels are.
-
-    :ivar came: the handoff that brought the connection.
-    :ivar ended: called with this when there is a channel, or the connection is over or gone.
+    mistakes told.  The one that takes its place goes on from there, here with the state of the
+    connection, or in its owner with a copy of it, made of the same bytes
+    (:meth:`Begun.elsewhere`).
     """
 
     _log = Logger()
 
+    descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
-    came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated
     deadline = inf
@@ -60,12 +59,20 @@ class HTTP2Arrival(Protocol):
     _draining = False
     _closing = False
 
-    def __init__(self, shared: Shared, make_channel: Callable[[Begun], HTTP2Connection]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        came: Handoff,
+        make_connection: Callable[[Begun], HTTP2Connection],
+    ) -> None:
         """
         :param shared: with a route.
+        :param came: the handoff that brought the connection.
+        :param make_connection: makes the one that takes its place, and counts it.
         """
+        self.came = came
         self._shared = shared
-        self._make_channel = make_channel
+        self._make_connection = make_connection
         self._conn = StrictConnection(shared.limits)
         self._events: list[Event] = []
         self._seen = b""
@@ -108,13 +115,12 @@ class HTTP2Arrival(Protocol):
         take = None
         if (
             route is not None
-            and came is not None
             and self.transport.can_divert
             and not objection_to(headers, self._shared.limits)
         ):
             # A route reads no more of a head than there is in this one.
             take = route(head_of(headers), came)
-        if take is None or came is None:
+        if take is None:
             self._stay()
         elif len(self._seen) > MAX_UNREAD_BYTES:
             self._log.warn(
@@ -130,14 +136,13 @@ class HTTP2Arrival(Protocol):
 
     def _stay(self) -> None:
         self._forget()
-        channel = self._make_channel(Begun(self._conn, self._events))
-        channel.came = self.came
+        connection = self._make_connection(Begun(self._conn, self._events))
         # From now on it gets all that the transport has to tell.
-        self.transport.wrappedProtocol = channel
+        self.transport.wrappedProtocol = connection
         self._end()
-        channel.makeConnection(self.transport)
+        connection.makeConnection(self.transport)
         if self._draining:
-            channel.drain()
+            connection.drain()
 
     def _leave(self, take: Take, came: Handoff) -> None:
         host: Any = self.transport.getHost()
@@ -195,7 +200,12 @@ class HTTP2Arrival(Protocol):
         """
         return False
 
-    def release(self, take: object) -> None:
+    def end_streams(self) -> None:
+        """
+        There is none.
+        """
+
+    def give_away(self, goes: object, take: object) -> None:
         """
         The TLS lives here, so the connection cannot be given away.
         """

@@ -47,6 +47,7 @@ from stickyd.serve.http2.output import HTTP2Output
 from stickyd.serve.http2.stall import StallWatch
 from stickyd.serve.http2.stream import HTTP2Stream
 from stickyd.serve.http2.strict import StrictConnection
+from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,13 +93,11 @@ class _State(IntEnum):
     CLOSING = 3
 
 
-@implementer(IPushProducer, IHalfCloseableProtocol)
+@implementer(IServedConnection, IPushProducer, IHalfCloseableProtocol)
 class HTTP2Connection(Protocol):
     """
     Serves one connection.
 
-    :ivar came: the handoff that brought the connection, if one did.
-    :ivar ended: called with this when its connection is over.
     :ivar deadline: for the sweep.
     :ivar bucket: for the sweep.
     :ivar streams: those under way, by number.
@@ -106,14 +105,18 @@ class HTTP2Connection(Protocol):
 
     _log = Logger()
 
+    descriptors = 1
     transport: Any  # TlsTransport, whose methods are not annotated
 
-    def __init__(self, site: HTTPSite, begun: Begun | None = None) -> None:
+    def __init__(
+        self, site: HTTPSite, came: Handoff | None = None, begun: Begun | None = None
+    ) -> None:
         """
+        :param came: the handoff that brought the connection, if one did.
         :param begun: what the client has said already; :obj:`None` for a new connection.
         """
         self.shared = shared = site.shared
-        self.came: Handoff | None = None
+        self.came = came
         self.ended: Callable[[HTTP2Connection], object] | None = None
         self.deadline = inf
         self.bucket = 0
@@ -586,7 +589,7 @@ class HTTP2Connection(Protocol):
             if getattr(stream.request, "streams_events", False):
                 stream.finish_early(Failure(ConnectionDone("The server stops.")))
 
-    def release(self, take: object) -> None:
+    def give_away(self, goes: object, take: object) -> None:
         """
         The TLS lives here, so the connection cannot be given away.
         """

@@ -11,6 +11,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from typing_extensions import override
 from zope.interface import implementer
 
+from stickyd.serve.served_connection import IServedConnection
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,32 +22,29 @@ if TYPE_CHECKING:
     from stickyd.serve.http.context import Take
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IServedConnection)
 class Handshake(Protocol):
     """
-    Holds the place of an HTTP channel until it is known which one it shall be.
-
-    It is for its host what the channels are.
-
-    :ivar came: the handoff that brought the connection, which the channel gets.
-    :ivar ended: called with this when a channel has taken the place, or there is none to
-        be taken any more.
+    Holds the place of an HTTP connection until it is known what it speaks.
     """
 
+    descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
-    came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated
 
     _draining = False
-    _take: Take | None = None
+    _leave: Callable[[Any], object] | None = None  # has the connection given away
 
-    def __init__(self, make_channel: Callable[[bytes | None], Any]) -> None:
+    def __init__(self, came: Handoff, make_connection: Callable[[bytes | None], Any]) -> None:
         """
-        :param make_channel: makes the channel for the protocol that was agreed on.
+        :param came: the handoff that brought the connection.
+        :param make_connection: makes the one that takes its place, for the protocol that was
+            agreed on, and counts it.
         """
-        self._make_channel = make_channel
+        self.came = came
+        self._make_connection = make_connection
 
     def say_goodbye(self, code: int) -> bool:
         """
@@ -55,18 +54,17 @@ class Handshake(Protocol):
 
     def handshakeCompleted(self) -> None:  # noqa: N802 - Twisted's name
         """
-        Make way for the channel.
+        Make way for the connection.
         """
-        channel = self._make_channel(self.transport.negotiatedProtocol)
-        channel.came = self.came
+        connection = self._make_connection(self.transport.negotiatedProtocol)
         # From now on it gets all that the transport has to tell.
-        self.transport.wrappedProtocol = channel
+        self.transport.wrappedProtocol = connection
         self._end()
-        channel.makeConnection(self.transport)
-        if self._take is not None:
-            channel.release(self._take)
+        connection.makeConnection(self.transport)
+        if self._leave is not None:
+            self._leave(connection)
         elif self._draining:
-            channel.drain()
+            connection.drain()
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -77,11 +75,16 @@ class Handshake(Protocol):
         if ended is not None:
             ended(self)
 
-    def release(self, take: Take) -> None:
+    def end_streams(self) -> None:
+        """
+        There is none.
+        """
+
+    def give_away(self, goes: Callable[[Handoff], bool], take: Take) -> None:
         """
         Let the client have one request answered, by whoever takes it.
         """
-        self._take = take
+        self._leave = lambda connection: connection.give_away(goes, take)
         self.drain()
 
     def drain(self) -> None:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.addresses import SocketView, name_of
+from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from stickyd.handoff.frame import Handoff
 
-@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer)
+
+@implementer(IHandshakeListener, IHalfCloseableProtocol, IPushProducer, IServedConnection)
 class TlsLoopProtocol(Protocol):
     """
     Connects an asyncio protocol once the handshake is done.
@@ -35,21 +38,23 @@ class TlsLoopProtocol(Protocol):
     Not before, so that it can ask at once what was negotiated.
     """
 
+    descriptors = 1
+    busy = False  # no request is under way
+    unanswered: tuple[Any, ...] = ()
+    ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated
 
     def __init__(
-        self,
-        make_protocol: Callable[[], asyncio.Protocol],
-        settled: Callable[[TlsLoopProtocol], object] = lambda _: None,
+        self, make_protocol: Callable[[], asyncio.Protocol], came: Handoff | None = None
     ) -> None:
         """
         Serve one connection.
 
         :param make_protocol: makes the asyncio protocol.
-        :param settled: called once: when there is one, or never will be.
+        :param came: the handoff that brought the connection.
         """
+        self.came = came
         self._make_protocol = make_protocol
-        self._settled = settled
         self._loop_transport: TlsLoopTransport | None = None
 
     def handshakeCompleted(self) -> None:
@@ -58,7 +63,15 @@ class TlsLoopProtocol(Protocol):
             self._loop_transport = TlsLoopTransport(self.transport, protocol)
             self.transport.registerProducer(self, True)
             protocol.connection_made(self._loop_transport)
-            self._settled(self)
+            self._end()
+
+    def _end(self) -> None:
+        """
+        Count as a connection no longer: the asyncio protocol does, or there is none.
+        """
+        ended, self.ended = self.ended, None
+        if ended is not None:
+            ended(self)
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -83,7 +96,7 @@ class TlsLoopProtocol(Protocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._loop_transport is None:
-            self._settled(self)
+            self._end()
         else:
             error: Any = reason.value
             self._loop_transport.closing = True
@@ -103,6 +116,36 @@ class TlsLoopProtocol(Protocol):
         """
         The connection is over; :meth:`connectionLost` tells the protocol.
         """
+
+    # For the host, until the handshake is done.
+
+    def give_away(self, goes: object, take: object) -> None:
+        """
+        The client's first request says where it goes.
+        """
+
+    def drain(self) -> None:
+        """
+        Let the client have one request answered: whoever shakes hands has one to make.
+        """
+        self.transport.shorten_deadline()
+
+    def say_goodbye(self, code: int) -> bool:
+        """
+        Nobody has said anything yet.
+        """
+        return False
+
+    def end_streams(self) -> None:
+        """
+        There is none.
+        """
+
+    def abortConnection(self) -> None:
+        """
+        Close the connection now.
+        """
+        self.transport.abortConnection()
 
 
 class TlsLoopTransport(asyncio.Transport):

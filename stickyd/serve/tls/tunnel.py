@@ -19,6 +19,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,18 +69,17 @@ class _Side(Protocol):
         self._lost()
 
 
+@implementer(IServedConnection)
 class Tunnel:
     """
-    Joins a client's TLS with a socket pair.
+    Joins a client's TLS with a socket pair, until the client or the owner ends it.
 
-    For a host it is what its connections are, until the client or the owner ends it.
-
-    :ivar came: nothing: it does not go with a release, as its TLS cannot.
-    :ivar ended: called with this when it is over.
+    :ivar came: nothing: it cannot be given away, as its TLS cannot.
     :ivar tls: the client's side.
     :ivar plain: our end of the pair.
     """
 
+    descriptors = 2
     busy = False  # requests are under way elsewhere
     unanswered: tuple[Any, ...] = ()
     came: Handoff | None = None
@@ -143,7 +143,12 @@ class Tunnel:
         """
         return False
 
-    def release(self, take: object) -> None:
+    def end_streams(self) -> None:
+        """
+        They are the owner's.
+        """
+
+    def give_away(self, goes: object, take: object) -> None:
         """
         It cannot be given away.
         """

@@ -77,16 +77,18 @@ class LentConnection:
     """
     One connection that an application's thread has.
 
-    :ivar came: the handoff that brought it; it goes nowhere from here.
-    :ivar ended: called with this when it is over.
+    :ivar came: nothing: it goes nowhere from here.
     :ivar closed: called with this when its socket is closed.
     """
 
+    descriptors = 1
     busy = False
-    unanswered: list[Any] = []  # noqa: RUF012 - none, for ever
+    unanswered: tuple[Any, ...] = ()
     came: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     closed: Callable[[LentConnection], object] | None = None
+
+    _bidden = False  # farewell was said
 
     def __init__(self, readiness: IReadiness, sock: socket.socket, lent: LentSocket) -> None:
         """
@@ -124,7 +126,7 @@ class LentConnection:
 
     # As a host's connections.
 
-    def release(self, take: object) -> None:
+    def give_away(self, goes: object, take: object) -> None:
         """
         It cannot be given away.
         """
@@ -140,8 +142,9 @@ class LentConnection:
 
         :param code: as of RFC 6455, section 7.4.
         """
-        if not self._lent.sending.acquire(timeout=GOODBYE_SECONDS):
+        if self._bidden or not self._lent.sending.acquire(timeout=GOODBYE_SECONDS):
             return False
+        self._bidden = True
         try:
             self._socket.send(b"\x88\x02" + struct.pack("!H", code), socket.MSG_DONTWAIT)
         except OSError:

@@ -236,7 +236,7 @@ def test_fault_37_client_that_has_left_is_noticed(path: str) -> None:
             await client.head()
             await client.taken(10)
         client.socket.shutdown(socket.SHUT_WR)
-        await until(lambda: scene.host._connections)
+        await until(lambda: scene.host._state.connections)
         client.close()
         await until(lambda: not scene.host.connections)
         if path == "/polls":

@@ -168,7 +168,8 @@ class Scene:
         """
         The one connection's.
         """
-        (protocol,) = self.host._connections
+        connections: Any = self.host._state.connections
+        (protocol,) = connections
         assert isinstance(protocol, HttpProtocol)
         return protocol
 
@@ -640,7 +641,7 @@ def test_abort_waits_for_no_client(scene: Scene) -> None:
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
         )  # fmt: skip
         await client.head()
-        (protocol,) = scene.host._connections
+        (protocol,) = scene.host._state.connections
         protocol.transport.write(bytes(16_000_000))
         drained = scene.host.drain()
         scene.host.abort()
@@ -835,7 +836,7 @@ def test_release_gives_idle_connections_at_once(scene: Scene) -> None:
         goes, stays = scene.visit(key=b"goes"), scene.visit(key=b"stays")
         await goes.ask()
         taken = Taken()
-        released = scene.host.release(lambda came: came.key == b"goes", taken)
+        released = scene.host.give_away(lambda came: came.key == b"goes", taken)
         assert released.called
         ((sock, unread, came),) = taken.connections
         assert (unread, came) == (b"", goes.handoff)
@@ -863,7 +864,7 @@ def test_release_waits_for_requests_under_way(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.events)
         taken = Taken()
-        released = scene.host.release(lambda came: True, taken)
+        released = scene.host.give_away(lambda came: True, taken)
         drained = scene.host.drain()
         assert not released.called
         assert not taken.connections
@@ -895,7 +896,7 @@ def test_release_does_not_wait_for_answers_under_way(scene: Scene) -> None:
         await client.request("/long")
         await until(lambda: scene.application.scopes)
         taken = Taken()
-        released = scene.host.release(lambda came: True, taken)
+        released = scene.host.give_away(lambda came: True, taken)
         await fired(released)
         assert not taken.connections
         assert (await client.response()).body == body
@@ -919,7 +920,7 @@ def test_release_does_not_wait_for_those_who_leave(scene: Scene) -> None:
         await begins.send("GET /ws HTTP/1.1\r\n")
         await some_turns()
         taken = Taken()
-        released = scene.host.release(lambda came: True, taken)
+        released = scene.host.give_away(lambda came: True, taken)
         ((sock, unread, came),) = taken.connections
         assert (unread, came) == (b"GET /ws HTTP/1.1\r\n", begins.handoff)
         sock.close()
@@ -941,7 +942,7 @@ def test_release_forgets_those_who_need_not_go_any_more(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.events)
         going, taken = [True], Taken()
-        released = scene.host.release(lambda came: going[0], taken)
+        released = scene.host.give_away(lambda came: going[0], taken)
         going[0] = False
         scene.application.gate.set()
         await client.response()
@@ -962,7 +963,7 @@ def test_release_and_drain_close_who_need_not_go_any_more(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.events)
         going = [True]
-        scene.host.release(lambda came: going[0], Taken())
+        scene.host.give_away(lambda came: going[0], Taken())
         drained = scene.host.drain()
         going[0] = False
         scene.application.gate.set()

@@ -287,7 +287,7 @@ def test_part_of_a_head_goes_along_with_a_release(
             sock.close()
             given.append(unread)
 
-        await fired(host.release(lambda _: True, give))
+        await fired(host.give_away(lambda _: True, give))
         assert given == [b"GET /b HT"]
 
     run(loop, go())

@@ -651,7 +651,7 @@ def test_release_of_an_idle_connection() -> None:
     wire = Wire()
     wire.feed(GET + b"GET /x HT")
     wire.transport.unread = b"TP"
-    wire.channel.release(router.take)
+    wire.channel.give_away(lambda _: True, router.take)
     assert [unread for _, unread in router.taken] == [b"GET /x HTTP"]
 
 
@@ -665,7 +665,7 @@ def test_release_after_the_response(unsent: int) -> None:
     later = Later()
     wire = Wire(later)
     wire.feed(GET)
-    wire.channel.release(router.take)
+    wire.channel.give_away(lambda _: True, router.take)
     wire.channel.drain()
     assert wire.channel.busy
     wire.transport.unsent = unsent
@@ -690,7 +690,7 @@ def test_release_in_a_body() -> None:
     router = Router()
     wire = Wire()
     wire.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na")
-    wire.channel.release(router.take)
+    wire.channel.give_away(lambda _: True, router.take)
     assert router.taken == []
     wire.feed(b"bc")
     assert bodies(wire.output()) == [(200, b"POST / abc")]
@@ -705,7 +705,7 @@ def test_release_takes_pipelined_requests_along() -> None:
     later = Later()
     wire = Wire(later)
     wire.feed(GET + _AWAY)
-    wire.channel.release(router.take)
+    wire.channel.give_away(lambda _: True, router.take)
     later.answer()
     assert bodies(wire.output()) == [(200, b"late")]
     assert [unread for _, unread in router.taken] == [_AWAY]
@@ -717,7 +717,7 @@ def test_release_of_what_cannot_leave() -> None:
     """
     transport = StringTransport()
     wire = Wire(transport=transport)
-    wire.channel.release(Router().take)
+    wire.channel.give_away(lambda _: True, Router().take)
     assert transport.disconnecting
 
 

@@ -65,8 +65,6 @@ class Channel:
     Stands for the channel that serves the connection.
     """
 
-    came: Handoff | None = None
-
     def __init__(self, begun: Begun) -> None:
         self.begun = begun
         self.transport: Any = None
@@ -102,9 +100,10 @@ class Rig:
             return (lambda sock, unread: self.taken.append((sock, unread))) if away else None
 
         self.shared = Shared(self.clock, HTTPLimits(**limits), route)
-        self.arrival = HTTP2Arrival(self.shared, cast("Any", self._make_channel))
+        self.came = Handoff(-1, "192.0.2.1", 7, b"key")
+        make = cast("Any", self._make_channel)
+        self.arrival = HTTP2Arrival(self.shared, self.came, make)
         self.heard: list[Any] = []
-        self.came = self.arrival.came = Handoff(-1, "192.0.2.1", 7, b"key")
         self.arrival.ended = self.ended.append
         self.transport = Diverting()
         self.transport.protocol = self.arrival
@@ -194,7 +193,6 @@ def test_connection_stays(size: int) -> None:
     (channel,) = rig.channels
     assert [type(event) for event in channel.begun.events].count(RequestReceived) == 1
     assert channel.begun.conn is rig.arrival._conn
-    assert channel.came is rig.came
     assert rig.transport.wrappedProtocol is channel
     assert rig.ended == [rig.arrival]
     assert rig.heads[0].target == b"/"
@@ -305,7 +303,7 @@ def test_drain_grants_one_request() -> None:
     Whoever has just come is answered once, if that is soon; and the channel finishes then.
     """
     rig = Rig(away=False)
-    rig.arrival.release(None)
+    rig.arrival.give_away(None, None)
     rig.exchange(rig.request())
     assert rig.channels[0].drained
     late = Rig(away=False)

@@ -122,8 +122,7 @@ class Wire:
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
         self.ended: list[Any] = []
-        self.channel = HTTP2Connection(self.site)
-        self.channel.came = Handoff(-1, "127.0.0.1", 1, b"key")
+        self.channel = HTTP2Connection(self.site, Handoff(-1, "127.0.0.1", 1, b"key"))
         self.channel.ended = self.ended.append
         self.transport = SecureTransport()
         self.client = H2Connection(H2Configuration(header_encoding="utf-8"))
@@ -647,7 +646,7 @@ def test_idle_connection_drains_at_once() -> None:
     say so for too long.
     """
     wire = begun()
-    wire.channel.release(None)
+    wire.channel.give_away(None, None)
     assert not wire.transport.disconnecting
     wire.feed(b"\x00\x00\x08\x06\x01\x00\x00\x00\x00farewell")
     assert wire.closed

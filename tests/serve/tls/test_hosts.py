@@ -20,6 +20,7 @@ from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IDetachable
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.tls.handshake import Handshake
+from stickyd.serve.tls.loop_transport import TlsLoopProtocol
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.settings import Settings
@@ -208,9 +209,7 @@ class Scene:
         How many handshakes are under way.
         """
         host: Any = self.host
-        if hasattr(host, "site"):
-            return sum(isinstance(channel, Handshake) for channel in host._channels)
-        return len(host._handshakes)
+        return sum(isinstance(each, (Handshake, TlsLoopProtocol)) for each in host._open)
 
     def run(self, test: Callable[[], Coroutine[Any, Any, None]]) -> None:
         run(self.loop, test())
@@ -339,7 +338,7 @@ def test_idle_connections_are_closed_at_a_release(scene: Scene) -> None:
             client.ask()
             await client.answer()
         leaves = going._socket.getsockname()[1]
-        await fired(scene.host.release(lambda handoff: handoff.port == leaves, never))
+        await fired(scene.host.give_away(lambda handoff: handoff.port == leaves, never))
         assert await going.at_end()
         staying.ask()
         assert (await staying.answer())[1] == b"secure"
@@ -359,7 +358,7 @@ def test_request_under_way_is_finished(scene: Scene) -> None:
         await client.shake_hands()
         client.ask("/wait")
         await until(lambda: waiting)
-        scene.host.release(lambda handoff: True, never)
+        scene.host.give_away(lambda handoff: True, never)
         drained = scene.host.drain()
         await some_turns()
         assert not drained.called
@@ -419,7 +418,7 @@ def test_last_request_goes_where_the_session_went(scene: Scene, shaken: bool) ->
             await client.shake_hands()
             client.ask()
             await client.answer()
-        await fired(scene.host.release(lambda handoff: True, give))
+        await fired(scene.host.give_away(lambda handoff: True, give))
         if not shaken:
             await client.shake_hands()
         assert not given

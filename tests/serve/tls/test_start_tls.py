@@ -16,7 +16,7 @@ from twisted.internet.interfaces import ISSLTransport, ITLSTransport
 from zope.interface.verify import verifyObject
 
 from stickyd.handoff.frame import Handoff
-from stickyd.serve.protocol import CountedTransport
+from stickyd.serve.protocol import ServedTransport
 from stickyd.serve.tls.server import ServerTls
 from tests.channels import open_sockets
 from tests.tls_harness import TlsClient, client_context, write_certificate
@@ -47,13 +47,11 @@ class Scene:
     def __init__(self, drive: Drive, reactor: Any, certificate: str) -> None:
         self.drive = drive
         self._context = ServerTls(reactor, [certificate], ())
-        self.ended: list[CountedTransport] = []
+        self.ended: list[ServedTransport] = []
         self.protocol = Recorder(self._hear)
         sock, self.client, peer = socket_pair()
-        self.transport = CountedTransport(drive.readiness, sock, peer)
-        self.transport.clock = reactor
-        self.transport.came = Handoff(-1, "192.0.2.1", 1, b"k")
-        self.transport.served = self.protocol
+        came = Handoff(-1, "192.0.2.1", 1, b"k")
+        self.transport = ServedTransport(drive.readiness, sock, peer, came, self.protocol, reactor)
         self.transport.ended = self.ended.append
         self.transport.start(self.protocol)
 

@@ -49,9 +49,9 @@ class Browser:
         self.fields: dict[int, dict[str, str]] = {}
         self.ended: dict[int, str] = {}
         peer = IPv4Address("TCP", "192.0.2.1", 1234)
-        channel = scene.host._make_http2_channel()
-        channel.came = Handoff(theirs.fileno(), peer.host, peer.port, b"k", b"", Flag.SECURE)
-        SocketTransport(scene.host._readiness, theirs, peer).start(channel)
+        came = Handoff(theirs.fileno(), peer.host, peer.port, b"k", b"", Flag.SECURE)
+        connection = scene.host._make_http2_connection(came, None)
+        SocketTransport(scene.host._readiness, theirs, peer).start(connection)
 
     async def flush(self) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, self.h2.data_to_send())

@@ -1,0 +1,75 @@
+"""
+A WebSocket of an ASGI application, as its host sees it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.serve.served_connection import IServedConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@implementer(IServedConnection)
+class ServedWebSocket:
+    """
+    One of uvicorn's, whichever of its protocols speaks it.
+
+    :ivar came: nothing: nobody else could go on with it.
+    """
+
+    _log = Logger()
+
+    descriptors = 1
+    came = None
+    busy = False
+    unanswered: tuple[Any, ...] = ()
+    ended: Callable[[Any], object] | None = None
+
+    _bidden = False  # farewell was said
+
+    def __init__(self, protocol: Any) -> None:
+        """
+        :param protocol: uvicorn's.
+        """
+        self._protocol = protocol
+
+    def give_away(self, goes: object, take: object) -> None:
+        """
+        It cannot be given away.
+        """
+
+    def drain(self) -> None:
+        """
+        It goes on until one side ends it.
+        """
+
+    def say_goodbye(self, code: int) -> bool:
+        """
+        Close it with a reason: uvicorn's, which is 1012, *service restart*.
+        """
+        if self._bidden:
+            return False
+        self._bidden = True
+        try:
+            self._protocol.shutdown()
+        except Exception:  # noqa: BLE001 - one connection's state is not the others'
+            self._log.failure("A WebSocket could not be closed in good order.")
+            return False
+        return True
+
+    def end_streams(self) -> None:
+        """
+        It was told, and has a moment to end.
+        """
+
+    def abortConnection(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        Cut it off.
+        """
+        self._protocol.transport.abort()

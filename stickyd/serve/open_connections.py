@@ -1,0 +1,149 @@
+"""
+The connections that a host has open, and what happens to all of them together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+
+from stickyd.net.waiters import Waiters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from socket import socket
+
+    from stickyd.handoff.frame import Handoff
+
+    #: Whatever provides :class:`stickyd.serve.served_connection.IServedConnection`.
+    C = TypeVar("C", bound=Any)
+
+#: The code with which WebSockets end that a stop cuts off.
+SERVICE_RESTART = 1012
+
+#: Seconds that clients get to take it before they are cut off.
+FAREWELL_SECONDS = 0.25
+
+
+class OpenConnections:
+    """
+    Counts connections from when they come until they are over or given away.
+
+    :ivar descriptors: how many descriptors they take.
+    """
+
+    def __init__(self, call_later: Callable[[float, Callable[[], object]], object]) -> None:
+        """
+        :param call_later: calls a function in so many seconds.
+        """
+        self._call_later = call_later
+        self._open: set[Any] = set()
+        self._emptied = Waiters()
+        self._quiet: list[tuple[set[Any], Deferred[None]]] = []
+        self.descriptors = 0
+
+    def __len__(self) -> int:
+        """
+        How many are open.
+        """
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Any]:
+        """
+        Those that are open now, whatever becomes of them meanwhile.
+        """
+        return iter(list(self._open))
+
+    def add(self, connection: C) -> C:
+        """
+        Count a connection until it says that it has ended.
+
+        One that takes the place of another is added before that ends.
+        """
+        connection.ended = self._remove
+        self._open.add(connection)
+        self.descriptors += connection.descriptors
+        return connection
+
+    def _remove(self, connection: Any) -> None:
+        self._open.remove(connection)
+        self.descriptors -= connection.descriptors
+        if self._quiet:
+            for busy, _ in self._quiet:
+                busy.discard(connection)
+            self._tell_quiet()
+        if self._emptied and not self._open:
+            self._emptied.fire()
+
+    def give_away(
+        self,
+        goes: Callable[[Handoff], bool],
+        give: Callable[[socket, bytes, Handoff], None],
+    ) -> Deferred[None]:
+        """
+        Give connections away; see :class:`stickyd.interfaces.IHost`.
+        """
+        going = [each for each in self if each.came is not None and goes(each.came)]
+        busy: set[Any] = set()
+
+        def give_one(connection: Any) -> None:
+            came = connection.came
+
+            def still_goes(came: Handoff) -> bool:
+                if goes(came):
+                    return True
+                busy.discard(connection)
+                self._tell_quiet()
+                return False
+
+            connection.give_away(still_goes, lambda sock, unread: give(sock, unread, came))
+
+        for each in going:
+            give_one(each)
+        busy.update(each for each in going if each in self._open and each.busy)
+        quiet: Deferred[None] = Deferred()
+        self._quiet.append((busy, quiet))
+        self._tell_quiet()
+        return quiet
+
+    def _tell_quiet(self) -> None:
+        for entry in [entry for entry in self._quiet if not entry[0]]:
+            self._quiet.remove(entry)
+            entry[1].callback(None)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Have all of them finish.
+
+        :return: fires when none is left.
+        """
+        for each in self:
+            each.drain()
+        return self._emptied.wait() if self._open else succeed(None)
+
+    def end_streams(self) -> None:
+        """
+        End those that do not end by themselves; see :class:`stickyd.interfaces.IHost`.
+        """
+        for each in self:
+            if not each.say_goodbye(SERVICE_RESTART):
+                each.end_streams()
+
+    def abort(self) -> None:
+        """
+        End all of them now; but tell WebSockets why (RFC 6455, 7.4, and its registry), and cut
+        them off a moment later.
+        """
+        told = False
+        for each in self:
+            if each.say_goodbye(SERVICE_RESTART):
+                told = True
+            else:
+                each.abortConnection()
+        if told:
+            self._call_later(FAREWELL_SECONDS, self._cut_off)
+
+    def _cut_off(self) -> None:
+        for each in self:
+            each.abortConnection()
