@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 #: How many frames of data are sent in one turn; most hold 16 KiB.
 _FRAMES = 4
 
+#: The largest of them, even if the client takes larger ones: others shall have their turns.
+_FRAME_BYTES = 65536
+
 
 class HTTP2Output:
     """
@@ -197,7 +200,7 @@ class HTTP2Output:
         conn = self._conn
         queue = self._queues[number]
         window = max(0, conn.local_flow_control_window(number))
-        data = queue.take(min(conn.max_outbound_frame_size, window))
+        data = queue.take(min(conn.max_outbound_frame_size, window, _FRAME_BYTES))
         last = queue.ended and not queue.size
         self.sent += 1
         if data:

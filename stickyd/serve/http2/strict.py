@@ -4,9 +4,9 @@
 The state of an HTTP/2 connection: h2's, mended at its edge.
 
 What of h2's internals this module stands on: that ``H2Connection`` has all frames that it sends
-pass ``_prepare_for_sending``, sends its own GOAWAY by ``_terminate_connection``, and takes one by
-``_receive_goaway_frame``; and that ``incoming_buffer._data`` is what is not yet a frame.  The
-tests hold them.
+pass ``_prepare_for_sending``, sends its own GOAWAY by ``_terminate_connection``, takes one by
+``_receive_goaway_frame``, and heeds settings in ``_acknowledge_settings``; and that
+``incoming_buffer._data`` is what is not yet a frame.  The tests hold them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ _FIELD_OVERHEAD = 32
 
 _LAST_STREAM = 2**31 - 1
 
+#: What we remember of the heads of responses, to compress those that follow.  A client may
+#: allow four gigabytes, each of which is searched for each field (RFC 7541, 4.2: we need not).
+_TABLE_BYTES = 4096
+
 #: Of the length at the head of a frame.
 _LENGTH_BYTES = 3
 
@@ -50,8 +54,9 @@ class StrictConnection(H2Connection):
     h2 sends no GOAWAY for a bad preface, and not the right one for a broken header block
     and for an acknowledgement of settings with a payload; it takes a GOAWAY of the
     client as the end of all its streams; it does not tell of each stream that it has
-    reset for a mistake of the client's; and it waits for all of a frame, be it of 16 MB,
-    before it says that it is too large.
+    reset for a mistake of the client's; it waits for all of a frame, be it of 16 MB,
+    before it says that it is too large; and it remembers of the heads of its responses as
+    much as the client likes.
     """
 
     _log = Logger()
@@ -118,6 +123,13 @@ class StrictConnection(H2Connection):
             if isinstance(frame, RstStreamFrame)
         ]
         super()._prepare_for_sending(frames)
+
+    @override
+    def _acknowledge_settings(self) -> list[Frame]:
+        frames: list[Frame] = super()._acknowledge_settings()
+        if self.encoder.header_table_size > _TABLE_BYTES:
+            self.encoder.header_table_size = _TABLE_BYTES
+        return frames
 
     @override
     def _terminate_connection(self, error_code: ErrorCodes) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, StreamReset
+from h2.settings import SettingCodes
 from twisted.logger import capturedLogs
 from twisted.web.server import NOT_DONE_YET
 
@@ -263,3 +264,31 @@ def test_producer_is_told_that_its_client_is_gone(streaming: bool, how: str) -> 
     else:
         wire.channel.connectionLost()
     assert producer.stopped == 1
+
+
+def test_client_that_has_us_remember_much() -> None:
+    """
+    However much it allows, of the heads of responses little is remembered; they are understood.
+    """
+    wire = begun(lambda request: request.setHeader(b"x", b"%d" % len(wire.requests) * 100) or b"")
+    wire.client.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**31})
+    wire.exchange()
+    for _ in range(30):
+        assert wire.status(wire.ask()) == "200"
+    table = wire.channel._conn.encoder.header_table
+    assert table.maxsize == 4096
+    assert sum(len(name) + len(value) + 32 for name, value in table.dynamic_entries) <= 4096
+
+
+def test_frames_have_a_bound_of_ours() -> None:
+    """
+    A client that takes frames of 16 MB gets smaller ones, between which others have theirs.
+    """
+    wire = begun(lambda request: b"x" * 200_000)
+    wire.client.update_settings({SettingCodes.MAX_FRAME_SIZE: 2**24 - 1})
+    wire.client.increment_flow_control_window(1_000_000)
+    wire.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1_000_000})
+    wire.exchange()
+    stream = wire.ask()
+    assert len(wire.body(stream)) == 200_000
+    assert max(len(event.data) for event in wire.told(DataReceived)) == 65536
