@@ -273,6 +273,12 @@ class FleetModel(RuleBasedStateMachine):
         who are on their way back already.
         """
         held = {inode(descriptor) for descriptor in child.descriptors} - child.spared()
+        members = (*self.fleet.members, *self.fleet.leaving)
+        if any(child.pid in member.life.cut_short for member in members):
+            # What it could not give away has no more time, though nobody killed it.
+            for client in self.clients:
+                if client.inode in held:
+                    client.may_end = client.may_end or f"too many besides {child.pid} were relieved"
         for client in self.clients:
             if client.inode in held and child.how is KILLED:
                 client.died_with = child
