@@ -65,6 +65,9 @@ LAYERS = (
 #: The three that build: no one else may touch the global reactor, nor import them.
 ROOTS = ("service", "worker.__main__", "plugin")
 
+#: A longer module is cut by collaborators.
+MOST_LINES = 600
+
 UNCLEAN = ("twisted.internet", "socket", "os")
 
 
@@ -74,43 +77,47 @@ class Module:
     A module and what it imports.
 
     :ivar name: its dotted name.
-    :ivar imports: what it imports when it runs, in functions too, by dotted name.
+    :ivar lines: how long it is.
+    :ivar known: all that it names, for the type checker alone too, by dotted name.
+    :ivar imports: what of that it imports when it runs, in functions too.
     :ivar at_import: those of them that are imported as soon as the module is.
     """
 
     name: str
+    lines: int = 0
+    known: set[str] = field(default_factory=set)
     imports: set[str] = field(default_factory=set)
     at_import: set[str] = field(default_factory=set)
 
 
 def read(name: str, source: str, package: str = "") -> Module:
     """
-    Find the imports of a module; those below ``if TYPE_CHECKING`` do not count.
+    Find the imports of a module, those below ``if TYPE_CHECKING`` included: who names the
+    type of another knows it.
 
     :param package: what relative imports start from: the one that the module is in,
         unless it says otherwise.
     """
-    module = Module(name)
+    module = Module(name, source.count("\n"))
     package = package or name.rpartition(".")[0]
 
-    def visit(node: ast.AST, inside_function: bool) -> None:
+    def visit(node: ast.AST, into: tuple[set[str], ...]) -> None:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for statement in node.body:
+                visit(statement, (module.known,))
             for statement in node.orelse:
-                visit(statement, inside_function)
+                visit(statement, into)
             return
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found = set(imported(node, package))
-            module.imports |= found
-            if not inside_function:
-                module.at_import |= found
+            for names in into:
+                names |= found
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            into = tuple(names for names in into if names is not module.at_import)
         for child in ast.iter_child_nodes(node):
-            visit(
-                child,
-                inside_function
-                or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)),
-            )
+            visit(child, into)
 
-    visit(ast.parse(source), False)
+    visit(ast.parse(source), (module.known, module.imports, module.at_import))
     return module
 
 
@@ -147,9 +154,9 @@ def ours(names: Iterable[str]) -> tuple[str, ...]:
 
 def within(module: Module, modules: Mapping[str, Module]) -> set[str]:
     """
-    The modules of stickyd that a module imports.
+    The modules of stickyd that a module knows.
     """
-    return {name for name in module.imports if name in modules and name != module.name}
+    return {name for name in module.known if name in modules and name != module.name}
 
 
 def broken_rules(modules: Mapping[str, Module]) -> list[str]:
@@ -171,6 +178,11 @@ def broken_rules(modules: Mapping[str, Module]) -> list[str]:
             for name in sorted(within(module, modules))
             if not may_know(module.name, name)
         ]
+    found += [
+        f"{module.name} has {module.lines} lines, more than {MOST_LINES}"
+        for module in modules.values()
+        if module.lines > MOST_LINES
+    ]
     return found + [f"import cycle: {' -> '.join(cycle)}" for cycle in cycles(modules)]
 
 
@@ -315,18 +327,34 @@ def test_sound_package_passes() -> None:
     assert problems_with("stickyd.errors", "") == []
 
 
-def test_imports_for_types_only_pass() -> None:
+def test_imports_for_types_count() -> None:
     """
-    What is imported for the type checker alone counts for nothing, its ``else`` for all.
+    Who names the type of another knows it; but to name a type makes no pure module unclean.
     """
-    for_types = "if TYPE_CHECKING:\n    from stickyd.worker.handoffs import Adoption\n"
-    assert problems_with("stickyd.fleet.process.spawner", for_types) == []
-    assert (
-        problems_with(
-            "stickyd.fleet.process.spawner", f"{for_types}else:\n    import stickyd.service"
-        )
-        != []
-    )
+    ours = "if TYPE_CHECKING:\n    from stickyd.worker.handoffs import Adoption\n"
+    complaint = "stickyd.fleet.process.spawner must not know stickyd.worker.handoffs"
+    assert problems_with("stickyd.fleet.process.spawner", ours) == [complaint]
+    theirs = "if TYPE_CHECKING:\n    from twisted.internet.defer import Deferred\n"
+    assert problems_with("stickyd.fleet.slot", theirs) == []
+    assert problems_with("stickyd.fleet.slot", f"{theirs}else:\n    import socket") != []
+
+
+def test_circle_of_types_is_caught() -> None:
+    """
+    Two modules that only name each other's types are a circle all the same.
+    """
+    back = "if TYPE_CHECKING:\n    from stickyd.worker.__main__ import Worker\n"
+    circle = "import cycle: stickyd.worker.__main__ -> stickyd.worker.handoffs"
+    found = problems_with("stickyd.worker.handoffs", back)
+    assert any(problem.startswith(circle) for problem in found), found
+
+
+def test_long_module_is_caught() -> None:
+    """
+    A module above the ceiling is one complaint.
+    """
+    (complaint,) = problems_with("stickyd.handoff.channel", "\n" * MOST_LINES)
+    assert "more than 600" in complaint
 
 
 @pytest.mark.parametrize(
