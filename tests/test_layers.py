@@ -33,7 +33,7 @@ PURE = (
     "sessions.interfaces",
     "sessions.record",
 )
-FOUNDATION = (*PURE, "interfaces", "errors", "settings.options")
+FOUNDATION = (*PURE, "interfaces", "fleet.interfaces", "errors", "settings.options")
 CHANNELS = ("handoff", "control")
 PRIMARY = ("listen", "fleet", "system")
 WORKER = ("worker", "serve", "sessions")
@@ -67,6 +67,9 @@ ROOTS = ("service", "worker.__main__", "plugin")
 
 #: A longer module is cut by collaborators.
 MOST_LINES = 600
+
+#: What is longer still waits to be cut, and must not grow.
+LONGER = {"stickyd.serve.http.connection": 800, "stickyd.serve.http2.connection": 640}
 
 UNCLEAN = ("twisted.internet", "socket", "os")
 
@@ -181,7 +184,7 @@ def broken_rules(modules: Mapping[str, Module]) -> list[str]:
     found += [
         f"{module.name} has {module.lines} lines, more than {MOST_LINES}"
         for module in modules.values()
-        if module.lines > MOST_LINES
+        if module.lines > LONGER.get(module.name, MOST_LINES)
     ]
     return found + [f"import cycle: {' -> '.join(cycle)}" for cycle in cycles(modules)]
 
