@@ -96,7 +96,8 @@ class Visitor:
         assert (told["X-Client"], told["X-Nonce"]) == (self.name, nonce)
         assert told["X-Received"] == hashlib.sha256(content).hexdigest(), (nonce, sent)
         assert answer == content_of(nonce, size), (nonce, size, len(answer))
-        assert ("Transfer-Encoding" in told) == chunked, told
+        # Of nothing a WSGI application has no way to say that it comes in chunks.
+        assert ("Transfer-Encoding" in told) == chunked or not size, told
         self.slots[int(told["X-Slot"])] += 1
         for line in told.get_all("Set-Cookie") or ():
             name, _, value = line.partition(";")[0].partition("=")

@@ -124,5 +124,10 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     content, chunked = wanted(environ["QUERY_STRING"], nonce)
     if not chunked:
         headers.append(("Content-Length", str(len(content))))
-    start_response("200 OK", headers)
-    return pieces_of(content)
+    write = start_response("200 OK", headers)
+    if not chunked:
+        return pieces_of(content)
+    # What is returned and small is sent with its length; what is written leaves at once.
+    for piece in pieces_of(content):
+        write(piece)
+    return []
