@@ -346,7 +346,8 @@ class HTTPChannel:
     @property
     def unanswered(self) -> list[Any]:
         request = self._request
-        return [] if request is None or request.startedWriting else [request]
+        answered = request is None or request.startedWriting or self._upgrade is not None
+        return [] if answered else [request]
 
     @property
     def message(self) -> tuple[bytes, bytes, bytes]:
@@ -612,6 +613,8 @@ class HTTPChannel:
         self._link.unwatch()
         self._state = PASSING
         self._upgrade = Upgrade(protocol, self._link.transport)
+        if isinstance(self._request, Request):
+            self._request.upgraded()
         if not self._output.serving:
             # Not at once: the caller has yet to write its answer.
             self.shared.clock.callLater(0, self._pass_on)

@@ -173,6 +173,11 @@ class LeanRequest(Request):
         self.path = path if mark < 0 else path[:mark]
         self.process()
 
+    def upgraded(self) -> None:
+        """
+        Called when another protocol has the connection: that was the answer.
+        """
+
     @override
     def connectionLost(self, reason: Failure) -> None:
         self._disconnected = True

@@ -170,9 +170,19 @@ class SessionRequestMixin(_Base):
         else:
             self._output_ends = True
 
+    def upgraded(self) -> None:
+        """
+        Called when another protocol has the connection, perhaps for hours: the sessions are
+        saved and let go of, as when a response begins.
+        """
+        self._settle_unheard()
+
     @override
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)
+        self._settle_unheard()
+
+    def _settle_unheard(self) -> None:
         if self._sessions_held:
             # The application has done what it has done, even if nobody hears of it.
             self._sessions_held.settle().addErrback(self._log_unsaved)
