@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import OperatorError
+from stickyd.net.descriptors import keep_from_children
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -44,6 +45,8 @@ def take_inherited(environment: MutableMapping[str, str]) -> dict[str, Any] | No
     number = environment.pop(INHERIT, None)
     if number is None:
         return None
+    # The exec has left them open for us; nobody whom we start shall have them.
+    keep_from_children()
     with os.fdopen(int(number)) as file:
         file.seek(0)
         state: dict[str, Any] = json.load(file)
