@@ -702,7 +702,8 @@ class HTTPChannel:
         if not self._link.can_detach:
             if self.came is not None and self._link.can_divert:
                 self.came.flags |= Flag.LAST
-                self._route = leave
+                # Even if its client comes back to us: the primary knows when its session has.
+                self._route = lambda head, came: take
             self.drain()
             return
         self._route = leave
