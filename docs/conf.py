@@ -14,6 +14,9 @@ author = "the stickyd authors"
 copyright = f"2026, {author}"
 release = version = __version__
 
+# HAProxy has no lexer in Pygments; its blocks are plain.
+suppress_warnings = ["misc.highlighting_failure"]
+
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",

@@ -282,6 +282,8 @@ def test_fault_10_other_requests_of_the_client_wait(event: str, start: Start) ->
     reaches the fresh one, waits for their session.
     """
     server = start(*SITE, embedded=True, workers=2)
+    # A connection that is still on its way when the test is over.
+    server.allow("refused \\(503\\): the server stops")
     with ExitStack() as stack:
         visitor = Visitor(server, stack)
         busy = visitor.connect()
