@@ -40,12 +40,15 @@ def main() -> None:
     reactor = install_reactor(settings.worker_reactor)
     # Imported here, as the reactor must be installed before anything imports it.
     from stickyd.net.readiness import readiness_of
+    from stickyd.serve.stickiness import Stickiness
     from stickyd.worker.build_host import build_host
     from stickyd.worker.capacity import Capacity
     from stickyd.worker.handoffs import adopt
     from stickyd.worker.server import session_registry
 
-    host = build_host(settings, reactor, session_registry(settings, reactor))
+    told = Stickiness(settings.keys, None, lambda: 0, lambda *_: None, settings.networks)
+    sessions = session_registry(settings, reactor)
+    host = build_host(settings, reactor, sessions, reception=told if told.needed else None)
     capacity = Capacity(reactor, host, settings.window)
 
     def accepted(descriptor: int, name: str, client_port: int) -> None:
