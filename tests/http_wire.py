@@ -155,7 +155,7 @@ class Wire:
         self.site = HTTPSite(root, shared)
         self.channel: HTTPChannel = self.site.buildProtocol(None)
         self.transport: Any = WireTransport() if transport is None else transport
-        self.channel.came = Handoff(-1, "192.0.2.1", 1, b"key")
+        self.channel.handoff = Handoff(-1, "192.0.2.1", 1, b"key")
         self.channel.makeConnection(self.transport)
 
     def feed(self, data: bytes) -> None:

@@ -76,8 +76,8 @@ class Counter(Resource):
         uid = _uid_of(client)
         live = self._sessions.find(uid)
         if live is None:
-            came = request.channel.came
-            live = self._sessions.create(b"" if came is None else came.identity, uid=uid)
+            handoff = request.channel.handoff
+            live = self._sessions.create(b"" if handoff is None else handoff.identity, uid=uid)
             # So that it is there when sessions are carried.
             live.save()
             if self._sessions.forwards:

@@ -84,20 +84,20 @@ class OpenConnections:
         """
         Give connections away; see :class:`stickyd.interfaces.IHost`.
         """
-        going = [each for each in self if each.came is not None and goes(each.came)]
+        going = [each for each in self if each.handoff is not None and goes(each.handoff)]
         busy: set[Any] = set()
 
         def give_one(connection: Any) -> None:
-            came = connection.came
+            handoff = connection.handoff
 
-            def still_goes(came: Handoff) -> bool:
-                if goes(came):
+            def still_goes(handoff: Handoff) -> bool:
+                if goes(handoff):
                     return True
                 busy.discard(connection)
                 self._tell_quiet()
                 return False
 
-            connection.give_away(still_goes, lambda sock, unread: give(sock, unread, came))
+            connection.give_away(still_goes, lambda sock, unread: give(sock, unread, handoff))
 
         for each in going:
             give_one(each)

@@ -51,7 +51,7 @@ class ServedTransport(SocketTransport):
         readiness: IReadiness,
         sock: socket,
         peer: IAddress,
-        came: Handoff,
+        handoff: Handoff,
         served: Any,
         clock: IReactorTime,
         encrypted: bool = False,
@@ -59,13 +59,13 @@ class ServedTransport(SocketTransport):
         """
         Take over a socket, as :class:`SocketTransport` does.
 
-        :param came: the handoff that brought the connection.
+        :param handoff: the handoff that brought the connection.
         :param served: the factory's protocol, which on TLS is not this transport's own.
         :param clock: times the handshakes of protocols that start TLS.
         :param encrypted: it is on TLS from the beginning.
         """
-        super().__init__(readiness, sock, peer, came.unread)
-        self.came = came
+        super().__init__(readiness, sock, peer, handoff.unread)
+        self.handoff = handoff
         self._served = served
         self._clock = clock
         self._encrypted = encrypted

@@ -134,7 +134,7 @@ class ResourceHost:
         transport.stall_seconds = self.site.shared.limits.stall
         if self._tls is None or handoff.flags & Flag.SECURE:
             channel = self.make_channel()
-            channel.came = handoff
+            channel.handoff = handoff
             transport.start(channel)
         else:
             handshake = self._open.add(Handshake(handoff, partial(self._receive, handoff)))
@@ -175,7 +175,7 @@ class ResourceHost:
         """
         if protocol != b"h2":
             channel = self.make_channel()
-            channel.came = handoff
+            channel.handoff = handoff
             return channel
         if self.site.shared.route is None:
             return self._make_http2_connection(handoff, None)

@@ -26,7 +26,7 @@ class IServedConnection(Interface):
     :class:`stickyd.serve.open_connections.OpenConnections`.
     """
 
-    came: Handoff | None = Attribute(
+    handoff: Handoff | None = Attribute(
         "The handoff that brought it; None if it cannot be given away, whatever it is doing."
     )
 

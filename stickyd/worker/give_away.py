@@ -86,7 +86,7 @@ class Retirement:
         if slots:
             self._places.update(slots, standing)
             self.target_of = self._places.home_of
-        quiet = self._host.give_away(lambda came: self._goes(came.identity), self._give)
+        quiet = self._host.give_away(lambda handoff: self._goes(handoff.identity), self._give)
         waiting: Deferred[None] = Deferred()
 
         def answered(_: object) -> None:
@@ -147,18 +147,18 @@ class Retirement:
 
     # connections
 
-    def _give(self, sock: socket, unread: bytes, came: Handoff) -> None:
-        slot, flags = came.slot, 0
+    def _give(self, sock: socket, unread: bytes, handoff: Handoff) -> None:
+        slot, flags = handoff.slot, 0
         if self._everything:
             # The slot has but another worker, so what was said of the next request holds.
-            flags = came.flags & Flag.PLACED
+            flags = handoff.flags & Flag.PLACED
         elif slot != BY_KEY:
             # Its slot does not stand any more: it follows its session.
-            slot = self.target_of(came.identity)
-        handoff = self._outbox.pack(sock, unread, came, slot, came.key, flags)
-        if handoff is not None:
+            slot = self.target_of(handoff.identity)
+        packed = self._outbox.pack(sock, unread, handoff, slot, handoff.key, flags)
+        if packed is not None:
             # The session that its last request used must be there before it is.
-            self._outbox.send_after(self._moves.carry_all(), handoff)
+            self._outbox.send_after(self._moves.carry_all(), packed)
 
     def settled(self) -> Deferred[None]:
         """

@@ -48,7 +48,7 @@ class Outbox:
         self,
         sock: socket,
         unread: bytes,
-        came: Handoff,
+        handoff: Handoff,
         slot: int,
         key: bytes,
         flags: int = 0,
@@ -58,7 +58,7 @@ class Outbox:
         Make the handoff of a connection that is given away.
 
         :param unread: what was read from it and not consumed.
-        :param came: the handoff that brought it.
+        :param handoff: the handoff that brought it.
         :param flags: what is to be said of it beside what stays true.
         :return: :obj:`None` if it cannot be passed on; it is closed then.
         """
@@ -66,21 +66,21 @@ class Outbox:
             self._log.warn(
                 "A connection of {host} is closed: {size} bytes of it wait to be read, more"
                 " than can be handed over",
-                host=came.host,
+                host=handoff.host,
                 size=len(unread),
             )
             sock.close()
             return None
         return Handoff(
             sock.detach(),
-            came.host,
-            came.port,
+            handoff.host,
+            handoff.port,
             key,
             unread,
             slot,
             purpose,
-            came.flags & _LASTING | flags,
-            came.local,
+            handoff.flags & _LASTING | flags,
+            handoff.local,
         )
 
     def send(self, handoff: Handoff) -> None:

@@ -80,44 +80,44 @@ class Rehoming:
         """
         self._resolver.signer = signer
 
-    def route(self, head: Head, came: Handoff) -> Take | None:
+    def route(self, head: Head, handoff: Handoff) -> Take | None:
         """
         Say who shall have the connection.
 
         :param head: the head of the request that has come.
-        :param came: the handoff that brought the connection; it is told whom the request
+        :param handoff: the handoff that brought the connection; it is told whom the request
             belongs to, so that sessions and a later release know.
         :return: what takes the socket and the bytes from the start of the head;
             :obj:`None` to have the request served here.
         """
-        seen = came.seen
+        seen = handoff.seen
         if seen is not None and seen[0] is head.headers and seen[1] == self._places.changes:
             return None
-        placed = came.flags & Flag.PLACED
-        came.flags &= ~Flag.PLACED
+        placed = handoff.flags & Flag.PLACED
+        handoff.flags &= ~Flag.PLACED
         if self._paused or not self._places.slots:
             return None
-        verdict = self._resolver.resolve(came.host, head)
+        verdict = self._resolver.resolve(handoff.host, head)
         if verdict.learned is not None:
-            return self._route_learned(verdict.learned, head, came, bool(placed))
+            return self._route_learned(verdict.learned, head, handoff, bool(placed))
         if verdict.newcomer:
-            return self._route_newcomer(head, came, bool(placed))
-        came.newcomer = came.seen = None
-        if self._is_of_connection(verdict, came):
+            return self._route_newcomer(head, handoff, bool(placed))
+        handoff.newcomer = handoff.seen = None
+        if self._is_of_connection(verdict, handoff):
             return None
-        return self._route_known(verdict, head, came, bool(placed))
+        return self._route_known(verdict, head, handoff, bool(placed))
 
-    def _is_of_connection(self, verdict: Verdict, came: Handoff) -> bool:
+    def _is_of_connection(self, verdict: Verdict, handoff: Handoff) -> bool:
         """
         Whether a verdict rests on what the primary knew better: it saw the ClientHello.
         """
         if isinstance(verdict.entry, SniKey):
             return True
         by_address = isinstance(verdict.entry, (IpKey, TextKey))
-        return by_address and self._resolver.needs_hello and came.host not in self._trust
+        return by_address and self._resolver.needs_hello and handoff.host not in self._trust
 
     def _route_known(
-        self, verdict: Verdict, head: Head, came: Handoff, placed: bool
+        self, verdict: Verdict, head: Head, handoff: Handoff, placed: bool
     ) -> Take | None:
         if verdict.slot is None:
             assert verdict.key is not None
@@ -126,53 +126,55 @@ class Rehoming:
                 if placed:
                     self._own_keys.add(key)
                 elif key not in self._own_keys:
-                    return partial(self._ask, came)
+                    return partial(self._ask, handoff)
             target = self._places.slot_of(key)
         else:
             target = slot = verdict.slot
-            key = self._resolver.address_key(came.host, head)
+            key = self._resolver.address_key(handoff.host, head)
         if target == self._places.slot:
-            came.slot, came.key = slot, key
+            handoff.slot, handoff.key = slot, key
             if self._fields_say_all:
                 # The same fields are the same object, as long as somebody holds it.
-                came.seen = head.headers, self._places.changes
+                handoff.seen = head.headers, self._places.changes
             return None
         if placed:
             # Somebody who knows the slots better, or later, than we do.
             return None
-        return partial(self._give, came, slot, key)
+        return partial(self._give, handoff, slot, key)
 
     def _route_learned(
-        self, identifier: bytes, head: Head, came: Handoff, placed: bool
+        self, identifier: bytes, head: Head, handoff: Handoff, placed: bool
     ) -> Take | None:
         if placed:
             self._own_ids.add(identifier)
         if identifier not in self._own_ids:
-            return partial(self._ask, came)
+            return partial(self._ask, handoff)
         self._own_ids.used(identifier)
-        came.newcomer = came.seen = None
-        came.slot = self._places.slot
-        came.key = self._resolver.address_key(came.host, head)
+        handoff.newcomer = handoff.seen = None
+        handoff.slot = self._places.slot
+        handoff.key = self._resolver.address_key(handoff.host, head)
         return None
 
-    def _route_newcomer(self, head: Head, came: Handoff, placed: bool) -> Take | None:
+    def _route_newcomer(self, head: Head, handoff: Handoff, placed: bool) -> Take | None:
         # A client's own connection stays where it is, but a proxy's brings others, and
         # nothing but the last request of somebody else has led it here.
         client = ""
-        if came.host in self._trust:
-            client = origin_of(came.host, head.headers, self._trust).client or ""
-            if not placed and (not client or client != came.newcomer):
-                return partial(self._ask, came)
-        came.newcomer, came.seen = client, None
-        came.slot, came.key = self._places.slot, b""
+        if handoff.host in self._trust:
+            client = origin_of(handoff.host, head.headers, self._trust).client or ""
+            if not placed and (not client or client != handoff.newcomer):
+                return partial(self._ask, handoff)
+        handoff.newcomer, handoff.seen = client, None
+        handoff.slot, handoff.key = self._places.slot, b""
         return None
 
-    def _give(self, came: Handoff, slot: int, key: bytes, sock: socket, unread: bytes) -> None:
-        handoff = self._outbox.pack(sock, unread, came, slot, key, Flag.PLACED)
-        if handoff is not None:
-            self._outbox.send(handoff)
+    def _give(self, handoff: Handoff, slot: int, key: bytes, sock: socket, unread: bytes) -> None:
+        packed = self._outbox.pack(sock, unread, handoff, slot, key, Flag.PLACED)
+        if packed is not None:
+            self._outbox.send(packed)
 
-    def _ask(self, came: Handoff, sock: socket, unread: bytes) -> None:
-        handoff = self._outbox.pack(sock, unread, came, BY_KEY, came.key, purpose=Purpose.RESOLVE)
-        if handoff is not None:
-            self._outbox.send(handoff)
+    def _ask(self, handoff: Handoff, sock: socket, unread: bytes) -> None:
+        packed = self._outbox.pack(
+            sock, unread, handoff, BY_KEY, handoff.key, purpose=Purpose.RESOLVE
+        )
+        if packed is not None:
+            self._outbox.send(packed)

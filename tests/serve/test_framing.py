@@ -170,7 +170,7 @@ def by_asgi(loop: Any, pieces: list[bytes], executed: Executed, route: Any = Non
         wire = AsgiWire(loop)
         options = AsgiOptions(lifespan="off", limits=HTTPLimits())
         host = AsgiHost(executed.asgi, loop, options=options, route=route)
-        wire.protocol = host._make_protocol(wire.protocol.came)
+        wire.protocol = host._make_protocol(wire.protocol.handoff)
         wire.protocol.connection_made(wire.transport)
         for piece in pieces:
             if not wire.transport.closed:
@@ -191,7 +191,7 @@ def by_routed_asgi(loop: Any, pieces: list[bytes], executed: Executed) -> bytes:
     """
     targets: list[bytes] = []
 
-    def route(head: Any, came: object) -> None:
+    def route(head: Any, handoff: object) -> None:
         targets.append(head.target)
 
     output = by_asgi(loop, pieces, executed, route)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def came(port: int = 1) -> Handoff:
+def handoff(port: int = 1) -> Handoff:
     """
     A handoff.
     """
@@ -49,11 +49,11 @@ def kinds() -> dict[str, Callable[[], Any]]:
     nothing: Any = None
     return {
         "http/1": lambda: HTTPChannel(site.shared),
-        "http/2": lambda: HTTP2Connection(site, came()),
-        "http/2, before its first request": lambda: HTTP2Arrival(site.shared, came(), nothing),
-        "handshake": lambda: Handshake(came(), nothing),
+        "http/2": lambda: HTTP2Connection(site, handoff()),
+        "http/2, before its first request": lambda: HTTP2Arrival(site.shared, handoff(), nothing),
+        "handshake": lambda: Handshake(handoff(), nothing),
         "tunnel": lambda: Tunnel(nothing, nothing),
-        "handshake of asyncio": lambda: TlsLoopProtocol(nothing, came()),
+        "handshake of asyncio": lambda: TlsLoopProtocol(nothing, handoff()),
         "websocket": lambda: ServedWebSocket(None),
         "websocket in a thread": lambda: LentConnection(nothing, nothing, nothing),
     }
@@ -80,7 +80,7 @@ def test_transport_of_a_protocol_is_one() -> None:
     ours, theirs = socketpair()
     peer: Any = None
     clock: Any = Clock()
-    transport = ServedTransport(readiness_of(reactor), ours, peer, came(), None, clock)
+    transport = ServedTransport(readiness_of(reactor), ours, peer, handoff(), None, clock)
     assert verifyObject(IServedConnection, transport)
     ours.close()
     theirs.close()
@@ -97,7 +97,7 @@ class Served:
     ended: Any = None
 
     def __init__(self, port: int, busy: bool = False, websocket: bool = False) -> None:
-        self.came = came(port)
+        self.handoff = handoff(port)
         self.busy = busy
         self.told: list[Any] = []
         self.goes: Any = None
@@ -178,16 +178,16 @@ def test_giving_away() -> None:
     given: list[Any] = []
     quiet = scene.open.give_away(lambda h: h.port in going, lambda *what: given.append(what))
     assert other.take is None
-    assert idle.goes(idle.came)
+    assert idle.goes(idle.handoff)
     idle.take("socket", b"unread")
     idle.ended(idle)
-    assert given == [("socket", b"unread", idle.came)]
+    assert given == [("socket", b"unread", idle.handoff)]
     heard: list[None] = []
     quiet.addCallback(heard.append)
     busy.ended(busy)
     assert heard == []
     going.remove(3)
-    assert not staying.goes(staying.came)
+    assert not staying.goes(staying.handoff)
     assert heard == [None]
     assert len(scene.open) == 2
     assert scene.open.give_away(lambda h: False, lambda *what: None).called

@@ -211,7 +211,7 @@ def test_drain_closes_the_idle_and_waits_for_the_others(scene: Scene) -> None:
         unknown = scene.visit()
         scene.factory.makes = Quiet
         idle, busy = scene.visit(), scene.visit()
-        next(t for t in scene.host._open if t.came is busy.handoff).protocol.idle = False
+        next(t for t in scene.host._open if t.handoff is busy.handoff).protocol.idle = False
         drained = scene.host.drain()
         assert await idle.rest() == b""
         await some_turns()
@@ -255,11 +255,11 @@ def test_release_gives_the_idle_ones_that_go(scene: Scene) -> None:
         taken = []
         await fired(
             scene.host.give_away(
-                lambda came: came.key == b"goes", lambda *given: taken.append(given)
+                lambda handoff: handoff.key == b"goes", lambda *given: taken.append(given)
             )
         )
-        ((sock, unread, came),) = taken
-        assert (unread, came) == (b"", goes.handoff)
+        ((sock, unread, handoff),) = taken
+        assert (unread, handoff) == (b"", goes.handoff)
         assert scene.factory.lost == []
         assert scene.host.connections == 2
         for client in (unknown, stays):

@@ -121,7 +121,7 @@ def test_limits_and_route_are_used() -> None:
     heads = []
     host, clock = _host(limits=HTTPLimits(idle=5), route=lambda head, _: heads.append(head))
     channel, transport = _connect(host)
-    channel.came = Handoff(-1, "192.0.2.1", 1, b"key")
+    channel.handoff = Handoff(-1, "192.0.2.1", 1, b"key")
     channel.dataReceived(GET)
     assert [head.target for head in heads] == [b"/"]
     clock.pump([1] * 8)
@@ -148,18 +148,18 @@ def test_release() -> None:
     host, _ = _host(hold(requests))
     going, staying = object(), object()
     channels = [_connect(host)[0] for _ in range(3)]
-    for channel, came in zip(channels, (going, going, staying), strict=True):
-        channel.came = came
+    for channel, handoff in zip(channels, (going, going, staying), strict=True):
+        channel.handoff = handoff
     channels[1].dataReceived(GET)
     channels[2].dataReceived(GET)
     given: list[object] = []
 
-    def give(sock: Any, unread: bytes, came: object) -> None:
+    def give(sock: Any, unread: bytes, handoff: object) -> None:
         sock.close()
-        given.append((unread, came))
+        given.append((unread, handoff))
 
     fired: list[object] = []
-    host.give_away(lambda came: came is going, give).addCallback(fired.append)
+    host.give_away(lambda handoff: handoff is going, give).addCallback(fired.append)
     assert given == [(b"", going)]
     assert fired == []
     requests[0].finish()

@@ -80,14 +80,14 @@ class Rig:
         :return: what the primary gets, or :obj:`None` if it stays.
         """
         goes, give = self.host.given_away[-1]
-        sock, came = self.adopted(key, flags)
-        if not goes(came):
+        sock, handoff = self.adopted(key, flags)
+        if not goes(handoff):
             sock.close()
             return None
-        give(sock, b"unread", came)
-        handoff = self.primary.sent[-1]
-        os.close(handoff.descriptor)
-        return handoff
+        give(sock, b"unread", handoff)
+        given = self.primary.sent[-1]
+        os.close(given.descriptor)
+        return given
 
 
 def test_everything_goes_to_the_successor() -> None:

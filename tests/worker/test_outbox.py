@@ -103,11 +103,11 @@ def test_what_lasts_goes_along() -> None:
     """
     Of what was said of a connection, that lasts which is true wherever it goes.
     """
-    came = Handoff(0, "192.0.2.7", 4711, b"old", slot=2, local=("192.0.2.1", 443))
-    came.flags = Flag.SECURE | Flag.CLAIMED | Flag.PLACED
+    handoff = Handoff(0, "192.0.2.7", 4711, b"old", slot=2, local=("192.0.2.1", 443))
+    handoff.flags = Flag.SECURE | Flag.CLAIMED | Flag.PLACED
     sock, client = socket.socketpair()
     with client:
-        packed = Outbox().pack(sock, b"GET", came, BY_KEY, b"new", purpose=Purpose.RESOLVE)
+        packed = Outbox().pack(sock, b"GET", handoff, BY_KEY, b"new", purpose=Purpose.RESOLVE)
         assert packed is not None
         os.close(packed.descriptor)
     assert (packed.host, packed.port, packed.local) == ("192.0.2.7", 4711, ("192.0.2.1", 443))
@@ -121,6 +121,6 @@ def test_too_much_unread_is_a_close() -> None:
     """
     sock, client = socket.socketpair()
     with client:
-        came = Handoff(0, "192.0.2.7", 4711, b"k")
-        assert Outbox().pack(sock, b"x" * (MAX_UNREAD_BYTES + 1), came, 0, b"k") is None
+        handoff = Handoff(0, "192.0.2.7", 4711, b"k")
+        assert Outbox().pack(sock, b"x" * (MAX_UNREAD_BYTES + 1), handoff, 0, b"k") is None
         assert client.recv(1) == b""

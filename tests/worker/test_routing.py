@@ -60,13 +60,13 @@ class Rig:
             resolver, self.places, self.ids, OwnKeys(clock), self.outbox, trust
         )
 
-    def came(self, host: str = CLIENT, flags: int = 0, slot: int = BY_KEY) -> Handoff:
+    def handoff(self, host: str = CLIENT, flags: int = 0, slot: int = BY_KEY) -> Handoff:
         """
         A connection that was handed over.
         """
         return Handoff(0, host, 4711, b"as it came", slot=slot, flags=flags)
 
-    def ask(self, came: Handoff, **fields: bytes) -> Handoff | None:
+    def ask(self, handoff: Handoff, **fields: bytes) -> Handoff | None:
         """
         Have a request come on a connection.
 
@@ -75,7 +75,7 @@ class Rig:
         head = Head(
             b"GET", b"/", [(name.replace("_", "-").encode(), v) for name, v in fields.items()]
         )
-        take = self.rehoming.route(head, came)
+        take = self.rehoming.route(head, handoff)
         if take is None:
             return None
         sock, client = socket.socketpair()
@@ -101,9 +101,9 @@ def test_key_of_another_slot_leaves() -> None:
     A request goes by its key, with the mark that it was looked at.
     """
     rig = Rig("header:X-User,ip")
-    gone = rig.ask(rig.came(), x_user=OTHERS)
+    gone = rig.ask(rig.handoff(), x_user=OTHERS)
     assert said(gone) == (BY_KEY, OTHERS, Purpose.CONNECTION, Flag.PLACED)
-    assert rig.ask(rig.came(), x_user=MINE) is None
+    assert rig.ask(rig.handoff(), x_user=MINE) is None
 
 
 def test_connection_knows_whose_request_came_last() -> None:
@@ -111,13 +111,13 @@ def test_connection_knows_whose_request_came_last() -> None:
     Sessions and a release go by the client of the last request that is served here.
     """
     rig = Rig("cookie:stickyd,header:X-User,ip")
-    came = rig.came()
-    rig.ask(came, x_user=MINE)
-    assert (came.slot, came.key) == (BY_KEY, MINE)
-    rig.ask(came, cookie=b"stickyd=" + SIGNER.mint(OWN).encode())
-    assert (came.slot, came.key) == (OWN, socket.inet_aton(CLIENT))
-    rig.ask(came, x_user=OTHERS)
-    assert (came.slot, came.key) == (OWN, socket.inet_aton(CLIENT))
+    handoff = rig.handoff()
+    rig.ask(handoff, x_user=MINE)
+    assert (handoff.slot, handoff.key) == (BY_KEY, MINE)
+    rig.ask(handoff, cookie=b"stickyd=" + SIGNER.mint(OWN).encode())
+    assert (handoff.slot, handoff.key) == (OWN, socket.inet_aton(CLIENT))
+    rig.ask(handoff, x_user=OTHERS)
+    assert (handoff.slot, handoff.key) == (OWN, socket.inet_aton(CLIENT))
 
 
 def test_same_fields_again_are_looked_at_when_something_has_changed() -> None:
@@ -126,17 +126,17 @@ def test_same_fields_again_are_looked_at_when_something_has_changed() -> None:
     was served on it.
     """
     rig = Rig("header:X-User,ip")
-    came = rig.came()
+    handoff = rig.handoff()
     head = Head(b"GET", b"/", [(b"x-user", MINE)])
     for _ in range(3):
-        assert rig.rehoming.route(head, came) is None
+        assert rig.rehoming.route(head, handoff) is None
     other = next(key for key in KEYS if key != MINE and rig.places.slot_of(key) == OWN)
-    rig.ask(came, x_user=other)
-    assert came.key == other
-    assert rig.rehoming.route(head, came) is None
-    assert came.key == MINE
+    rig.ask(handoff, x_user=other)
+    assert handoff.key == other
+    assert rig.rehoming.route(head, handoff) is None
+    assert handoff.key == MINE
     rig.places.update(SLOTS, [0, 2, 3])
-    assert rig.rehoming.route(head, came) is not None
+    assert rig.rehoming.route(head, handoff) is not None
 
 
 @pytest.mark.parametrize("entry", ["query:user", "path:/([^/]+)"])
@@ -145,10 +145,10 @@ def test_same_fields_say_nothing_of_the_target(entry: str) -> None:
     Where the target counts, requests with the same fields differ.
     """
     rig = Rig(f"{entry},ip")
-    came = rig.came()
+    handoff = rig.handoff()
     fields = [(b"host", b"h")]
     targets = [b"/%b?user=%b" % (key, key) for key in (MINE, OTHERS)]
-    first, second = (rig.rehoming.route(Head(b"GET", t, fields), came) for t in targets)
+    first, second = (rig.rehoming.route(Head(b"GET", t, fields), handoff) for t in targets)
     assert first is None
     assert second is not None
 
@@ -159,12 +159,12 @@ def test_token_of_another_slot_leaves() -> None:
     """
     rig = Rig("cookie:stickyd,ip")
     cookie = b"stickyd=" + SIGNER.mint(3).encode()
-    gone = rig.ask(rig.came(), cookie=cookie)
+    gone = rig.ask(rig.handoff(), cookie=cookie)
     assert said(gone) == (3, socket.inet_aton(CLIENT), Purpose.CONNECTION, Flag.PLACED)
     rig.places.update(SLOTS, [0, 1, 2])
     address = socket.inet_aton(CLIENT)
     assert rig.places.slot_of(address) != OWN
-    assert said(rig.ask(rig.came(), cookie=cookie))[:2] == (BY_KEY, address)
+    assert said(rig.ask(rig.handoff(), cookie=cookie))[:2] == (BY_KEY, address)
 
 
 def test_token_of_a_gone_slot_goes_where_its_sessions_went() -> None:
@@ -173,8 +173,8 @@ def test_token_of_a_gone_slot_goes_where_its_sessions_went() -> None:
     """
     rig = Rig("cookie:stickyd")
     rig.places.update(SLOTS, [0, 1, 2])
-    came = rig.came()
-    gone = rig.ask(came, cookie=b"stickyd=" + SIGNER.mint(3).encode())
+    handoff = rig.handoff()
+    gone = rig.ask(handoff, cookie=b"stickyd=" + SIGNER.mint(3).encode())
     home = rig.places.home_of(pinned(3, b""))
     assert said(gone) == (
         None if home == OWN else (BY_KEY, pinned(3, b""), Purpose.CONNECTION, Flag.PLACED)
@@ -187,11 +187,11 @@ def test_placed_request_is_served_whatever_we_think() -> None:
     looked at again.
     """
     rig = Rig("header:X-User,ip")
-    came = rig.came(flags=Flag.PLACED | Flag.SECURE)
-    assert rig.ask(came, x_user=OTHERS) is None
-    assert came.flags == Flag.SECURE
-    assert came.key == b"as it came"
-    gone = rig.ask(came, x_user=OTHERS)
+    handoff = rig.handoff(flags=Flag.PLACED | Flag.SECURE)
+    assert rig.ask(handoff, x_user=OTHERS) is None
+    assert handoff.flags == Flag.SECURE
+    assert handoff.key == b"as it came"
+    gone = rig.ask(handoff, x_user=OTHERS)
     assert said(gone) == (BY_KEY, OTHERS, Purpose.CONNECTION, Flag.PLACED | Flag.SECURE)
 
 
@@ -204,7 +204,7 @@ def test_everything_is_served_where_nothing_is_known(paused: bool) -> None:
     rig = Rig("header:X-User,ip", told=paused)
     if paused:
         rig.rehoming.pause()
-    assert rig.ask(rig.came(), x_user=OTHERS) is None
+    assert rig.ask(rig.handoff(), x_user=OTHERS) is None
 
 
 def test_learned_id_is_asked_for_once() -> None:
@@ -213,12 +213,12 @@ def test_learned_id_is_asked_for_once() -> None:
     here, it is ours from then on.
     """
     rig = Rig("learn:header:X-Id,ip")
-    came = rig.came(host=PROXY)
-    gone = rig.ask(came, x_id=b"id")
+    handoff = rig.handoff(host=PROXY)
+    gone = rig.ask(handoff, x_id=b"id")
     assert said(gone) == (BY_KEY, b"as it came", Purpose.RESOLVE, 0)
-    assert rig.ask(rig.came(host=PROXY, flags=Flag.PLACED), x_id=b"id") is None
-    assert rig.ask(came, x_id=b"id") is None
-    assert (came.slot, came.key) == (OWN, socket.inet_aton(PROXY))
+    assert rig.ask(rig.handoff(host=PROXY, flags=Flag.PLACED), x_id=b"id") is None
+    assert rig.ask(handoff, x_id=b"id") is None
+    assert (handoff.slot, handoff.key) == (OWN, socket.inet_aton(PROXY))
 
 
 def test_id_that_was_minted_here_is_served_here() -> None:
@@ -227,7 +227,7 @@ def test_id_that_was_minted_here_is_served_here() -> None:
     """
     rig = Rig("learn:header:X-Id,ip")
     rig.ids.claim([learned_id(HeaderKey("X-Id"), b"id")])
-    assert rig.ask(rig.came(), x_id=b"id") is None
+    assert rig.ask(rig.handoff(), x_id=b"id") is None
 
 
 def test_newcomer_on_his_own_connection_stays() -> None:
@@ -235,9 +235,9 @@ def test_newcomer_on_his_own_connection_stays() -> None:
     A client whom no entry knows stays where his connection is, and is pinned there.
     """
     rig = Rig("cookie:stickyd")
-    came = rig.came()
-    assert rig.ask(came) is None
-    assert (came.slot, came.key) == (OWN, b"")
+    handoff = rig.handoff()
+    assert rig.ask(handoff) is None
+    assert (handoff.slot, handoff.key) == (OWN, b"")
 
 
 def test_newcomer_on_a_proxys_connection_is_placed_anew() -> None:
@@ -246,17 +246,17 @@ def test_newcomer_on_a_proxys_connection_is_placed_anew() -> None:
     client before him has led the connection here.
     """
     rig = Rig("cookie:stickyd")
-    came = rig.came(host=PROXY, flags=Flag.PLACED)
-    assert rig.ask(came, x_forwarded_for=b"192.0.2.1") is None
-    assert rig.ask(came, x_forwarded_for=b"192.0.2.1") is None
-    gone = rig.ask(came, x_forwarded_for=b"192.0.2.2")
+    handoff = rig.handoff(host=PROXY, flags=Flag.PLACED)
+    assert rig.ask(handoff, x_forwarded_for=b"192.0.2.1") is None
+    assert rig.ask(handoff, x_forwarded_for=b"192.0.2.1") is None
+    gone = rig.ask(handoff, x_forwarded_for=b"192.0.2.2")
     assert gone is not None
     assert gone.purpose == Purpose.RESOLVE
     # Somebody who is known, in between.
-    assert rig.ask(came, cookie=b"stickyd=" + SIGNER.mint(OWN).encode()) is None
-    assert rig.ask(came, x_forwarded_for=b"192.0.2.1") is not None
+    assert rig.ask(handoff, cookie=b"stickyd=" + SIGNER.mint(OWN).encode()) is None
+    assert rig.ask(handoff, x_forwarded_for=b"192.0.2.1") is not None
     # A proxy that does not say who it is.
-    assert rig.ask(came) is not None
+    assert rig.ask(handoff) is not None
 
 
 def test_address_that_a_proxy_tells_counts() -> None:
@@ -264,12 +264,12 @@ def test_address_that_a_proxy_tells_counts() -> None:
     With the address as the key each request of a trusted proxy goes by what it tells.
     """
     rig = Rig("ip")
-    came = rig.came(host=PROXY)
+    handoff = rig.handoff(host=PROXY)
     slots = set()
     for number in range(20):
         address = f"192.0.2.{number}"
-        gone = rig.ask(came, x_forwarded_for=address.encode())
-        key = came.key if gone is None else gone.key
+        gone = rig.ask(handoff, x_forwarded_for=address.encode())
+        key = handoff.key if gone is None else gone.key
         assert key == socket.inet_aton(address)
         slots.add(OWN if gone is None else Rendezvous(SLOTS).slot_of(key))
     assert slots == set(range(SLOTS))
@@ -280,12 +280,12 @@ def test_handshake_that_the_primary_saw_counts() -> None:
     Where the server name places a connection, its address sends nobody away from there.
     """
     rig = Rig("header:X-User,sni,ip")
-    came = rig.came()
+    handoff = rig.handoff()
     hosts = [f"192.0.2.{number}" for number in range(20)]
-    for came in map(rig.came, hosts):
-        assert rig.ask(came) is None
-        assert came.key == b"as it came"
-    assert rig.ask(came, x_user=OTHERS) is not None
+    for handoff in map(rig.handoff, hosts):
+        assert rig.ask(handoff) is None
+        assert handoff.key == b"as it came"
+    assert rig.ask(handoff, x_user=OTHERS) is not None
 
 
 def test_least_leaves_keys_to_the_primary() -> None:
@@ -294,13 +294,13 @@ def test_least_leaves_keys_to_the_primary() -> None:
     about those that it has not sent here.
     """
     rig = Rig("header:X-User,ip", placement="least")
-    came = rig.came()
-    gone = rig.ask(came, x_user=OTHERS)
+    handoff = rig.handoff()
+    gone = rig.ask(handoff, x_user=OTHERS)
     assert gone is not None
     assert gone.purpose == Purpose.RESOLVE
-    assert rig.ask(rig.came(flags=Flag.PLACED), x_user=OTHERS) is None
-    assert rig.ask(came, x_user=OTHERS) is None
-    assert (came.slot, came.key) == (BY_KEY, OTHERS)
+    assert rig.ask(rig.handoff(flags=Flag.PLACED), x_user=OTHERS) is None
+    assert rig.ask(handoff, x_user=OTHERS) is None
+    assert (handoff.slot, handoff.key) == (BY_KEY, OTHERS)
 
 
 @pytest.mark.parametrize(

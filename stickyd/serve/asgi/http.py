@@ -69,7 +69,7 @@ class HttpProtocol(asyncio.Protocol):
     It is long because uvicorn asks for much of it by name, and because a connection that
     may leave at any time is one thing.
 
-    :ivar came: how it came to us.
+    :ivar handoff: what brought it.
     :ivar transport: a :class:`LoopTransport`, or what stands for it on TLS.
     :ivar flow: whether it is read and written.
     :ivar cycle: uvicorn's, of the last request; :obj:`None` before the first.
@@ -96,7 +96,7 @@ class HttpProtocol(asyncio.Protocol):
         """
         Serve a connection.
         """
-        self.came = handoff
+        self.handoff = handoff
         self._context = context
         self._reader = Reader(context.blocks)
         self._deadline = Deadline(context.loop, self._expire)
@@ -237,7 +237,7 @@ class HttpProtocol(asyncio.Protocol):
         reader, context = self._reader, self._context
         self._head_awaited = False
         if context.route is not None:
-            self._take = context.route(reader.head, self.came)
+            self._take = context.route(reader.head, self.handoff)
             if self._take is not None:
                 reader.put_back()
                 # What is read must fit into a handoff; nobody here wants it anyway.
@@ -506,7 +506,7 @@ class HttpProtocol(asyncio.Protocol):
         leave, self._leave = self._leave, None
         if self._take is not None:
             self._take(*self.detach())
-        elif leave is not None and leave[0](self.came):
+        elif leave is not None and leave[0](self.handoff):
             leave[1](*self.detach())
         elif self._finishing:
             self.drain()
@@ -519,7 +519,7 @@ class HttpProtocol(asyncio.Protocol):
         Leave, but for the TLS.  What is written and not sent yet stays with that.
         """
         name = self.transport.get_extra_info("sockname")
-        say_secure(self.came, name[:2] if isinstance(name, tuple) else None)
+        say_secure(self.handoff, name[:2] if isinstance(name, tuple) else None)
         sock = self.transport.divert()
         self._leave_context()
         take(sock, self._reader.take_rest())

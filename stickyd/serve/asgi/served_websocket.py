@@ -20,13 +20,13 @@ class ServedWebSocket:
     """
     One of uvicorn's, whichever of its protocols speaks it.
 
-    :ivar came: nothing: nobody else could go on with it.
+    :ivar handoff: nothing: nobody else could go on with it.
     """
 
     _log = Logger()
 
     descriptors = 1
-    came = None
+    handoff = None
     busy = False
     unanswered: tuple[Any, ...] = ()
     ended: Callable[[Any], object] | None = None

@@ -72,7 +72,7 @@ class HTTPChannel:
     connection.  Bytes are the reader's and the output's.
 
     :ivar requestFactory: makes a request for a channel.
-    :ivar came: without one, requests are not routed.
+    :ivar handoff: what brought it; without one, requests are not routed.
     :ivar connected: as of Twisted's protocols.
     :ivar deadline: for the sweep, and ``bucket`` too.
     """
@@ -81,7 +81,7 @@ class HTTPChannel:
     factory: Any = None
     requestFactory: Callable[..., Any] = Request
     descriptors = 1
-    came: Handoff | None = None
+    handoff: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     persistent = True
     connected = 0
@@ -130,7 +130,7 @@ class HTTPChannel:
         idle = shared.limits.idle
         self.deadline = inf if idle is None else shared.sweep.now + idle
         shared.sweep.add(self)
-        if self.came is not None and self.came.flags & Flag.LAST:
+        if self.handoff is not None and self.handoff.flags & Flag.LAST:
             self._draining = True
         if shared.route is not None and (self._link.can_detach or self._link.can_divert):
             self._route = shared.route
@@ -249,7 +249,7 @@ class HTTPChannel:
 
     def isSecure(self) -> bool:
         secure = self._visitor.secure
-        return self._link.is_secure(self.came) if secure is None else secure
+        return self._link.is_secure(self.handoff) if secure is None else secure
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._output.register(producer, streaming)
@@ -431,8 +431,8 @@ class HTTPChannel:
         """
         reader, shared = self._reader, self.shared
         self._head_begun = False
-        if self._route is not None and self.came is not None:
-            self._take = self._route(reader.head, self.came)
+        if self._route is not None and self.handoff is not None:
+            self._take = self._route(reader.head, self.handoff)
             if self._take is not None:
                 reader.put_back()
                 self._state = LEAVING
@@ -449,7 +449,7 @@ class HTTPChannel:
         shared.requests += 1
         if shared.reception is not None:
             host = getattr(self._link.transport.getPeer(), "host", "")
-            secure = self._link.is_secure(self.came)
+            secure = self._link.is_secure(self.handoff)
             if self._visitor is NOBODY:
                 self._visitor = Visitor()
             fields, self._visit = self._visitor.come(shared.reception, host, secure, fields)
@@ -671,7 +671,7 @@ class HTTPChannel:
     def detach(self) -> tuple[socket, bytes]:
         if not self.idle:
             raise RuntimeError("Only an idle connection can be detached.")
-        sock, rest = self._link.leave(self.came)
+        sock, rest = self._link.leave(self.handoff)
         unread = self._reader.take_rest() + rest
         self._forget()
         self._tell_ended()
@@ -685,7 +685,7 @@ class HTTPChannel:
             has said after the request.
         :raise RuntimeError: if not all is sent that was said before.
         """
-        sock, rest = self._link.leave(self.came)
+        sock, rest = self._link.leave(self.handoff)
         unread = self._reader.take_rest() + rest
         self._forget()
         take(sock, unread)
@@ -694,16 +694,16 @@ class HTTPChannel:
     def give_away(self, goes: Callable[[Handoff], bool], take: Take) -> None:
         route = self._route
 
-        def leave(head: Head, came: Handoff) -> Take | None:
-            if goes(came):
+        def leave(head: Head, handoff: Handoff) -> Take | None:
+            if goes(handoff):
                 return take
-            return None if route is None else route(head, came)
+            return None if route is None else route(head, handoff)
 
         if not self._link.can_detach:
-            if self.came is not None and self._link.can_divert:
-                self.came.flags |= Flag.LAST
+            if self.handoff is not None and self._link.can_divert:
+                self.handoff.flags |= Flag.LAST
                 # Even if its client comes back to us: the primary knows when its session has.
-                self._route = lambda head, came: take
+                self._route = lambda head, handoff: take
             self.drain()
             return
         self._route = leave
@@ -715,7 +715,7 @@ class HTTPChannel:
             return
         assert self._leave is not None
         goes, take = self._leave
-        if self.came is None or goes(self.came):
+        if self.handoff is None or goes(self.handoff):
             self._state = LEAVING
             self._take = take
             self._try_leave()
@@ -728,7 +728,7 @@ class HTTPChannel:
         """
         Give the connection to whom the route named, once all answers are sent.
         """
-        left = self._link.leave_or_wait(self.came, self)
+        left = self._link.leave_or_wait(self.handoff, self)
         if left is None:
             self._expect(self.shared.limits.stall)
             return

@@ -110,24 +110,24 @@ class Link:
         """
         return bool(getattr(self.transport, "can_divert", False))
 
-    def leave(self, came: Handoff | None) -> tuple[socket, bytes]:
+    def leave(self, handoff: Handoff | None) -> tuple[socket, bytes]:
         """
         Take the connection from the transport, which is dead then.
 
-        :param came: the handoff that brought it, which is told if its TLS stays here.
+        :param handoff: the handoff that brought it, which is told if its TLS stays here.
         :return: the socket, which the caller closes, and what was read and given to nobody.
         :raise RuntimeError: if not all is sent; nothing has changed then.
         """
         self.unwatch()
-        if came is None or not self.can_divert:
+        if handoff is None or not self.can_divert:
             detached: tuple[socket, bytes] = self.transport.detach()
             return detached
         sock: socket = self.transport.divert()
         host = self.transport.getHost()
-        say_secure(came, (host.host, host.port) if hasattr(host, "port") else None)
+        say_secure(handoff, (host.host, host.port) if hasattr(host, "port") else None)
         return sock, b""
 
-    def leave_or_wait(self, came: Handoff | None, producer: Any) -> tuple[socket, bytes] | None:
+    def leave_or_wait(self, handoff: Handoff | None, producer: Any) -> tuple[socket, bytes] | None:
         """
         Take the connection from the transport as :meth:`leave` does, if all is sent.
 
@@ -137,7 +137,7 @@ class Link:
         if self._waiting:
             return None
         try:
-            return self.leave(came)
+            return self.leave(handoff)
         except RuntimeError:
             # As a pull producer it is asked for more when all is sent; and at once, to no
             # purpose.
@@ -146,10 +146,10 @@ class Link:
             self._waiting = False
             return None
 
-    def is_secure(self, came: Handoff | None) -> bool:
+    def is_secure(self, handoff: Handoff | None) -> bool:
         """
         Tell whether the client speaks TLS, here or where it came from.
         """
-        if came is not None and came.flags & Flag.HTTPS:
+        if handoff is not None and handoff.flags & Flag.HTTPS:
             return True
         return ISSLTransport.providedBy(self.transport)

@@ -30,7 +30,7 @@ class IRequestChannel(ITransport, IConsumer):
 
     factory: Any = Attribute("Logs finished requests, unless it is None.")
 
-    came: Handoff | None = Attribute("The handoff that brought the connection, if one did.")
+    handoff: Handoff | None = Attribute("The handoff that brought the connection, if one did.")
 
     persistent: bool = Attribute("Whether another request may follow this one.")
 

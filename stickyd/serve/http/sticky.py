@@ -31,8 +31,8 @@ SessionRequest._plain = SessionRequest._answers = True
 
 
 def _key_of(request: Any) -> bytes:
-    came = request.channel.came
-    return b"" if came is None else came.identity
+    handoff = request.channel.handoff
+    return b"" if handoff is None else handoff.identity
 
 
 class StickySite(SessionSite, HTTPSite):

@@ -62,15 +62,15 @@ class HTTP2Arrival(Protocol):
     def __init__(
         self,
         shared: Shared,
-        came: Handoff,
+        handoff: Handoff,
         make_connection: Callable[[Begun], HTTP2Connection],
     ) -> None:
         """
         :param shared: with a route.
-        :param came: the handoff that brought the connection.
+        :param handoff: the handoff that brought the connection.
         :param make_connection: makes the one that takes its place, and counts it.
         """
-        self.came = came
+        self.handoff = handoff
         self._shared = shared
         self._make_connection = make_connection
         self._conn = StrictConnection(shared.limits)
@@ -111,7 +111,7 @@ class HTTP2Arrival(Protocol):
             self._stay()
 
     def _place(self, headers: list[tuple[bytes, bytes]]) -> None:
-        route, came = self._shared.route, self.came
+        route, handoff = self._shared.route, self.handoff
         take = None
         if (
             route is not None
@@ -119,20 +119,20 @@ class HTTP2Arrival(Protocol):
             and not objection_to(headers, self._shared.limits)
         ):
             # A route reads no more of a head than there is in this one.
-            take = route(head_of(headers), came)
+            take = route(head_of(headers), handoff)
         if take is None:
             self._stay()
         elif len(self._seen) > MAX_UNREAD_BYTES:
             self._log.warn(
                 "An HTTP/2 connection of {host} stays though it belongs elsewhere: {size} bytes"
                 " came with its first request, more than can be handed over",
-                host=came.host,
+                host=handoff.host,
                 size=len(self._seen),
             )
-            came.flags |= Flag.PLACED  # or the channel would refuse the request
+            handoff.flags |= Flag.PLACED  # or the channel would refuse the request
             self._stay()
         else:
-            self._leave(take, came)
+            self._leave(take, handoff)
 
     def _stay(self) -> None:
         self._forget()
@@ -144,12 +144,12 @@ class HTTP2Arrival(Protocol):
         if self._draining:
             connection.drain()
 
-    def _leave(self, take: Take, came: Handoff) -> None:
+    def _leave(self, take: Take, handoff: Handoff) -> None:
         host: Any = self.transport.getHost()
         self._forget()
         sock = self.transport.divert()
-        say_secure(came, (host.host, host.port) if hasattr(host, "port") else None)
-        came.flags |= Flag.HTTP2
+        say_secure(handoff, (host.host, host.port) if hasattr(host, "port") else None)
+        handoff.flags |= Flag.HTTP2
         take(sock, self._seen)
         self._end()
 

@@ -109,14 +109,14 @@ class HTTP2Connection(Protocol):
     transport: Any  # TlsTransport, whose methods are not annotated
 
     def __init__(
-        self, site: HTTPSite, came: Handoff | None = None, begun: Begun | None = None
+        self, site: HTTPSite, handoff: Handoff | None = None, begun: Begun | None = None
     ) -> None:
         """
-        :param came: the handoff that brought the connection, if one did.
+        :param handoff: the handoff that brought the connection, if one did.
         :param begun: what the client has said already; :obj:`None` for a new connection.
         """
         self.shared = shared = site.shared
-        self.came = came
+        self.handoff = handoff
         self.ended: Callable[[HTTP2Connection], object] | None = None
         self.deadline = inf
         self.bucket = 0
@@ -145,7 +145,7 @@ class HTTP2Connection(Protocol):
             self._data_sent,
             self._window_closed,
         )
-        self._context = ConnectionContext(self._site, self.came, self.transport, self._output)
+        self._context = ConnectionContext(self._site, self.handoff, self.transport, self._output)
         self.transport.registerProducer(self, True)
         self.shared.sweep.add(self)
         self._await_request()
@@ -308,11 +308,11 @@ class HTTP2Connection(Protocol):
         That of the first is not, as the connection came here by it; but the slots may have
         changed since, or the client is another one.
         """
-        route, came = self.shared.route, self.came
-        if route is None or came is None or route(head_of(headers), came) is None:
+        route, handoff = self.shared.route, self.handoff
+        if route is None or handoff is None or route(head_of(headers), handoff) is None:
             return False
         reception = self.shared.reception
-        if reception is None or came.host not in reception.trust:
+        if reception is None or handoff.host not in reception.trust:
             return True
         # A proxy's, which takes the refusal for an error of its client's.
         now = self.shared.clock.seconds()
@@ -322,7 +322,7 @@ class HTTP2Connection(Protocol):
                 "The proxy {host} sends requests of several clients down one HTTP/2 connection;"
                 " they are served by one worker, whosever they are: have it speak HTTP/1.1 with"
                 " stickyd (--http2 off)",
-                host=came.host,
+                host=handoff.host,
             )
         return False
 

@@ -150,7 +150,7 @@ class HTTP2Stream:
     factory = site
 
     @property
-    def came(self) -> Handoff | None:
+    def handoff(self) -> Handoff | None:
         """
         The handoff that brought the connection.
         """

@@ -37,13 +37,13 @@ class Handshake(Protocol):
     _draining = False
     _leave: Callable[[Any], object] | None = None  # has the connection given away
 
-    def __init__(self, came: Handoff, make_connection: Callable[[bytes | None], Any]) -> None:
+    def __init__(self, handoff: Handoff, make_connection: Callable[[bytes | None], Any]) -> None:
         """
-        :param came: the handoff that brought the connection.
+        :param handoff: the handoff that brought the connection.
         :param make_connection: makes the one that takes its place, for the protocol that was
             agreed on, and counts it.
         """
-        self.came = came
+        self.handoff = handoff
         self._make_connection = make_connection
 
     def say_goodbye(self, code: int) -> bool:

@@ -45,15 +45,15 @@ class TlsLoopProtocol(Protocol):
     transport: Any  # TlsTransport, whose methods are not annotated
 
     def __init__(
-        self, make_protocol: Callable[[], asyncio.Protocol], came: Handoff | None = None
+        self, make_protocol: Callable[[], asyncio.Protocol], handoff: Handoff | None = None
     ) -> None:
         """
         Serve one connection.
 
         :param make_protocol: makes the asyncio protocol.
-        :param came: the handoff that brought the connection.
+        :param handoff: the handoff that brought the connection.
         """
-        self.came = came
+        self.handoff = handoff
         self._make_protocol = make_protocol
         self._loop_transport: TlsLoopTransport | None = None
 

@@ -74,7 +74,7 @@ class Tunnel:
     """
     Joins a client's TLS with a socket pair, until the client or the owner ends it.
 
-    :ivar came: nothing: it cannot be given away, as its TLS cannot.
+    :ivar handoff: nothing: it cannot be given away, as its TLS cannot.
     :ivar tls: the client's side.
     :ivar plain: our end of the pair.
     """
@@ -82,7 +82,7 @@ class Tunnel:
     descriptors = 2
     busy = False  # requests are under way elsewhere
     unanswered: tuple[Any, ...] = ()
-    came: Handoff | None = None
+    handoff: Handoff | None = None
     ended: Callable[[Any], object] | None = None
 
     def __init__(self, readiness: IReadiness, tls: TlsTransport) -> None:

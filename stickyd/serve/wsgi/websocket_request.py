@@ -94,14 +94,14 @@ class WebSocketRequest:
         if channel is None:
             return
         fields = channel.respond([])
-        came = channel.came
+        handoff = channel.handoff
         self._request.lent = True
         self._log = self._prepare_log(channel)
 
         def take(sock: socket, unread: bytes) -> None:
             lines = b"".join(b"%b: %b\r\n" % pair for pair in fields)
             connection = LentConnection(self._backend.readiness, sock, self.socket)
-            connection.came = came
+            connection.handoff = handoff
             self._connection = connection
             self._backend.websockets.begin(connection)
             result.append(Lent(sock, unread, lines))

@@ -77,14 +77,14 @@ class LentConnection:
     """
     One connection that an application's thread has.
 
-    :ivar came: nothing: it goes nowhere from here.
+    :ivar handoff: nothing: it goes nowhere from here.
     :ivar closed: called with this when its socket is closed.
     """
 
     descriptors = 1
     busy = False
     unanswered: tuple[Any, ...] = ()
-    came: Handoff | None = None
+    handoff: Handoff | None = None
     ended: Callable[[Any], object] | None = None
     closed: Callable[[LentConnection], object] | None = None
 

@@ -823,8 +823,8 @@ class Taken:
     def __init__(self) -> None:
         self.connections: list[tuple[socket.socket, bytes, Handoff]] = []
 
-    def __call__(self, sock: socket.socket, unread: bytes, came: Handoff) -> None:
-        self.connections.append((sock, unread, came))
+    def __call__(self, sock: socket.socket, unread: bytes, handoff: Handoff) -> None:
+        self.connections.append((sock, unread, handoff))
 
 
 def test_release_gives_idle_connections_at_once(scene: Scene) -> None:
@@ -836,15 +836,15 @@ def test_release_gives_idle_connections_at_once(scene: Scene) -> None:
         goes, stays = scene.visit(key=b"goes"), scene.visit(key=b"stays")
         await goes.ask()
         taken = Taken()
-        released = scene.host.give_away(lambda came: came.key == b"goes", taken)
+        released = scene.host.give_away(lambda handoff: handoff.key == b"goes", taken)
         assert released.called
-        ((sock, unread, came),) = taken.connections
-        assert (unread, came) == (b"", goes.handoff)
+        ((sock, unread, handoff),) = taken.connections
+        assert (unread, handoff) == (b"", goes.handoff)
         assert scene.host.connections == 1
         assert (await stays.ask()).status == 200
         other = AsgiHost(scene.application, scene.loop, options=NO_LIFESPAN)
         await fired(other.start())
-        other.adopt(sock, IPv4Address("TCP", came.host, came.port), came)
+        other.adopt(sock, IPv4Address("TCP", handoff.host, handoff.port), handoff)
         assert (await goes.ask()).status == 200
         assert (other.connections, other.requests) == (1, 1)
         await fired(other.drain())
@@ -864,7 +864,7 @@ def test_release_waits_for_requests_under_way(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.events)
         taken = Taken()
-        released = scene.host.give_away(lambda came: True, taken)
+        released = scene.host.give_away(lambda handoff: True, taken)
         drained = scene.host.drain()
         assert not released.called
         assert not taken.connections
@@ -872,8 +872,8 @@ def test_release_waits_for_requests_under_way(scene: Scene) -> None:
         assert "connection" not in (await client.response()).fields
         await fired(released)
         await fired(drained)
-        ((sock, unread, came),) = taken.connections
-        assert (unread, came) == (b"", client.handoff)
+        ((sock, unread, handoff),) = taken.connections
+        assert (unread, handoff) == (b"", client.handoff)
         sock.close()
 
     run(scene.loop, go())
@@ -896,7 +896,7 @@ def test_release_does_not_wait_for_answers_under_way(scene: Scene) -> None:
         await client.request("/long")
         await until(lambda: scene.application.scopes)
         taken = Taken()
-        released = scene.host.give_away(lambda came: True, taken)
+        released = scene.host.give_away(lambda handoff: True, taken)
         await fired(released)
         assert not taken.connections
         assert (await client.response()).body == body
@@ -920,9 +920,9 @@ def test_release_does_not_wait_for_those_who_leave(scene: Scene) -> None:
         await begins.send("GET /ws HTTP/1.1\r\n")
         await some_turns()
         taken = Taken()
-        released = scene.host.give_away(lambda came: True, taken)
-        ((sock, unread, came),) = taken.connections
-        assert (unread, came) == (b"GET /ws HTTP/1.1\r\n", begins.handoff)
+        released = scene.host.give_away(lambda handoff: True, taken)
+        ((sock, unread, handoff),) = taken.connections
+        assert (unread, handoff) == (b"GET /ws HTTP/1.1\r\n", begins.handoff)
         sock.close()
         assert not released.called
         leaves.close()
@@ -942,7 +942,7 @@ def test_release_forgets_those_who_need_not_go_any_more(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.events)
         going, taken = [True], Taken()
-        released = scene.host.give_away(lambda came: going[0], taken)
+        released = scene.host.give_away(lambda handoff: going[0], taken)
         going[0] = False
         scene.application.gate.set()
         await client.response()
@@ -963,7 +963,7 @@ def test_release_and_drain_close_who_need_not_go_any_more(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.events)
         going = [True]
-        scene.host.give_away(lambda came: going[0], Taken())
+        scene.host.give_away(lambda handoff: going[0], Taken())
         drained = scene.host.drain()
         going[0] = False
         scene.application.gate.set()

@@ -63,7 +63,7 @@ class Router:
         self.targets: list[bytes] = []
         self.taken: list[bytes] = []
 
-    def __call__(self, head: Head, came: Handoff) -> Any:
+    def __call__(self, head: Head, handoff: Handoff) -> Any:
         self.targets.append(head.target)
         return self.take if head.target.startswith(b"/away") else None
 
@@ -219,7 +219,7 @@ def test_fault_3_much_behind_a_request_for_another_slot(
             while data := sock.recv(65536):
                 passed.append(data)
 
-    def route(head: Head, came: Handoff) -> Any:
+    def route(head: Head, handoff: Handoff) -> Any:
         return take if head.target == b"/away" else None
 
     async def go() -> None:
@@ -283,7 +283,7 @@ def test_part_of_a_head_goes_along_with_a_release(
         await some_turns()
         given: list[bytes] = []
 
-        def give(sock: socket.socket, unread: bytes, came: Handoff) -> None:
+        def give(sock: socket.socket, unread: bytes, handoff: Handoff) -> None:
             sock.close()
             given.append(unread)
 

@@ -481,7 +481,7 @@ class Router:
         self.heads: list[Head] = []
         self.taken: list[tuple[socket.socket, bytes]] = []
 
-    def __call__(self, head: Head, came: object) -> Any:
+    def __call__(self, head: Head, handoff: object) -> Any:
         """
         Look at a head.
         """

@@ -268,8 +268,8 @@ def test_plain_end_of_a_tunnel_is_secure() -> None:
 
     wire = Wire(answer)
     wire.feed(GET)
-    assert wire.channel.came is not None
-    wire.channel.came.flags |= Flag.SECURE
+    assert wire.channel.handoff is not None
+    wire.channel.handoff.flags |= Flag.SECURE
     wire.feed(GET)
     assert seen == [False, True]
 

@@ -95,14 +95,14 @@ class Rig:
         self.channels: list[Channel] = []
         self.ended: list[Any] = []
 
-        def route(head: Any, came: Handoff) -> Any:
+        def route(head: Any, handoff: Handoff) -> Any:
             self.heads.append(head)
             return (lambda sock, unread: self.taken.append((sock, unread))) if away else None
 
         self.shared = Shared(self.clock, HTTPLimits(**limits), route)
-        self.came = Handoff(-1, "192.0.2.1", 7, b"key")
+        self.handoff = Handoff(-1, "192.0.2.1", 7, b"key")
         make = cast("Any", self._make_channel)
-        self.arrival = HTTP2Arrival(self.shared, self.came, make)
+        self.arrival = HTTP2Arrival(self.shared, self.handoff, make)
         self.heard: list[Any] = []
         self.arrival.ended = self.ended.append
         self.transport = Diverting()
@@ -210,7 +210,7 @@ def test_connection_goes() -> None:
     assert not rig.taken
     rig.arrival.dataReceived(data[-3:])
     assert rig.taken[0][1] == data
-    assert rig.came.flags == Flag.SECURE | Flag.HTTP2
+    assert rig.handoff.flags == Flag.SECURE | Flag.HTTP2
     assert rig.ended == [rig.arrival]
     assert not rig.channels
     rig.close()
@@ -229,7 +229,7 @@ def test_too_much_to_be_handed_over_stays() -> None:
         rig.arrival.dataReceived(data)
     assert "belongs elsewhere" in str(formatEvent(events[-1]))
     assert [type(e) for e in rig.channels[0].begun.events].count(RequestReceived) == 1
-    assert rig.came.flags == Flag.PLACED
+    assert rig.handoff.flags == Flag.PLACED
     rig.shared.sweep.stop()
 
 

@@ -816,7 +816,7 @@ def route_of(*elsewhere: bytes) -> Any:
     """
     A route that gives requests for some targets away.
     """
-    return lambda head, came: (lambda sock, unread: None) if head.target in elsewhere else None
+    return lambda head, handoff: (lambda sock, unread: None) if head.target in elsewhere else None
 
 
 def test_request_of_another_client_is_refused_unbegun() -> None:

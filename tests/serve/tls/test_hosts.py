@@ -407,10 +407,12 @@ def test_last_request_goes_where_the_session_went(scene: Scene, shaken: bool) ->
     """
     given: list[Handoff] = []
 
-    def give(sock: socket, unread: bytes, came: Handoff) -> None:
-        given.append(came)
-        taken = Handoff(-1, came.host, came.port, b"", unread, flags=came.flags, local=came.local)
-        scene.host.adopt(sock, IPv4Address("TCP", came.host, came.port), taken)
+    def give(sock: socket, unread: bytes, handoff: Handoff) -> None:
+        given.append(handoff)
+        taken = Handoff(
+            -1, handoff.host, handoff.port, b"", unread, flags=handoff.flags, local=handoff.local
+        )
+        scene.host.adopt(sock, IPv4Address("TCP", handoff.host, handoff.port), taken)
 
     async def check() -> None:
         client = scene.visit()

@@ -50,8 +50,10 @@ class Scene:
         self.ended: list[ServedTransport] = []
         self.protocol = Recorder(self._hear)
         sock, self.client, peer = socket_pair()
-        came = Handoff(-1, "192.0.2.1", 1, b"k")
-        self.transport = ServedTransport(drive.readiness, sock, peer, came, self.protocol, reactor)
+        handoff = Handoff(-1, "192.0.2.1", 1, b"k")
+        self.transport = ServedTransport(
+            drive.readiness, sock, peer, handoff, self.protocol, reactor
+        )
         self.transport.ended = self.ended.append
         self.transport.start(self.protocol)
 

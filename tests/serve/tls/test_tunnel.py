@@ -257,7 +257,7 @@ def test_tunnel_is_a_connection_to_its_host(rig: Rig) -> None:
     tunnel = rig.tunnels[0]
     tunnel.give_away(lambda _: True, lambda *_: None)
     tunnel.drain()
-    assert (tunnel.busy, tunnel.came, tunnel.say_goodbye(1012)) == (False, None, False)
+    assert (tunnel.busy, tunnel.handoff, tunnel.say_goodbye(1012)) == (False, None, False)
     rig.client.send(b"still there")
     assert rig.heard(11) == b"still there"
 

@@ -49,8 +49,8 @@ class Browser:
         self.fields: dict[int, dict[str, str]] = {}
         self.ended: dict[int, str] = {}
         peer = IPv4Address("TCP", "192.0.2.1", 1234)
-        came = Handoff(theirs.fileno(), peer.host, peer.port, b"k", b"", Flag.SECURE)
-        connection = scene.host._make_http2_connection(came, None)
+        handoff = Handoff(theirs.fileno(), peer.host, peer.port, b"k", b"", Flag.SECURE)
+        connection = scene.host._make_http2_connection(handoff, None)
         SocketTransport(scene.host._readiness, theirs, peer).start(connection)
 
     async def flush(self) -> None:
