@@ -147,3 +147,16 @@ class OpenConnections:
     def _cut_off(self) -> None:
         for each in self:
             each.abortConnection()
+
+
+def tell_ended(connection: Any) -> None:
+    """
+    Tell whoever counts a connection, if anybody does, that it is served here no longer.
+
+    It may be called again: only the first call tells.
+
+    :param connection: an :class:`stickyd.serve.served_connection.IServedConnection`.
+    """
+    ended, connection.ended = connection.ended, None
+    if ended is not None:
+        ended(connection)

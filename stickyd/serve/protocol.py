@@ -15,7 +15,7 @@ from zope.interface import implementer
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.net.lingering_close import hang_up
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.serve.open_connections import OpenConnections
+from stickyd.serve.open_connections import OpenConnections, tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -89,12 +89,7 @@ class ServedTransport(SocketTransport):
                 from stickyd.serve.tls.start_tls import forget_tls
 
                 forget_tls(self)
-            self._tell_ended()
-
-    def _tell_ended(self) -> None:
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+            tell_ended(self)
 
     # For the host.
 
@@ -113,7 +108,7 @@ class ServedTransport(SocketTransport):
             self._finish()
         else:
             sock, unread = self._served.detach()
-            self._tell_ended()
+            tell_ended(self)
             take(sock, unread)
 
     def drain(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from stickyd.serve.asgi.served_websocket import ServedWebSocket
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -46,6 +47,4 @@ class UvicornConnections(set[Any]):
     def remove(self, protocol: Any) -> None:
         super().remove(protocol)
         served = self._served.pop(protocol, protocol)
-        ended, served.ended = served.ended, None
-        if ended is not None:
-            ended(served)
+        tell_ended(served)

@@ -21,6 +21,7 @@ from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, say_secure
 from stickyd.serve.http2.begun import Begun
 from stickyd.serve.http2.objection import objection_to
 from stickyd.serve.http2.strict import StrictConnection
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class HTTP2Arrival(Protocol):
         connection = self._make_connection(Begun(self._conn, self._events))
         # From now on it gets all that the transport has to tell.
         self.transport.wrappedProtocol = connection
-        self._end()
+        tell_ended(self)
         connection.makeConnection(self.transport)
         if self._draining:
             connection.drain()
@@ -151,7 +152,7 @@ class HTTP2Arrival(Protocol):
         say_secure(handoff, (host.host, host.port) if hasattr(host, "port") else None)
         handoff.flags |= Flag.HTTP2
         take(sock, self._seen)
-        self._end()
+        tell_ended(self)
 
     def _finish(self) -> None:
         """
@@ -178,12 +179,7 @@ class HTTP2Arrival(Protocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._forget()
-        self._end()
-
-    def _end(self) -> None:
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+        tell_ended(self)
 
     def expire(self) -> None:
         """

@@ -47,6 +47,7 @@ from stickyd.serve.http2.output import HTTP2Output
 from stickyd.serve.http2.stall import StallWatch
 from stickyd.serve.http2.stream import HTTP2Stream
 from stickyd.serve.http2.strict import StrictConnection
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -219,9 +220,7 @@ class HTTP2Connection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lose_streams(reason)
         self.shared.sweep.discard(self)
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+        tell_ended(self)
 
     # What the transport, whose producer this is, has to say.
 

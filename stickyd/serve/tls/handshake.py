@@ -11,6 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from typing_extensions import override
 from zope.interface import implementer
 
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Handshake(Protocol):
         connection = self._make_connection(self.transport.negotiatedProtocol)
         # From now on it gets all that the transport has to tell.
         self.transport.wrappedProtocol = connection
-        self._end()
+        tell_ended(self)
         connection.makeConnection(self.transport)
         if self._leave is not None:
             self._leave(connection)
@@ -68,12 +69,7 @@ class Handshake(Protocol):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+        tell_ended(self)
 
     def end_streams(self) -> None:
         """

@@ -19,6 +19,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.addresses import SocketView, name_of
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -63,15 +64,8 @@ class TlsLoopProtocol(Protocol):
             self._loop_transport = TlsLoopTransport(self.transport, protocol)
             self.transport.registerProducer(self, True)
             protocol.connection_made(self._loop_transport)
-            self._end()
-
-    def _end(self) -> None:
-        """
-        Count as a connection no longer: the asyncio protocol does, or there is none.
-        """
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+            # From now on the asyncio protocol counts as the connection.
+            tell_ended(self)
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -96,7 +90,7 @@ class TlsLoopProtocol(Protocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._loop_transport is None:
-            self._end()
+            tell_ended(self)
         else:
             error: Any = reason.value
             self._loop_transport.closing = True

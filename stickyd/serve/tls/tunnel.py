@@ -19,6 +19,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.twisted_transport import SocketTransport
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -131,9 +132,7 @@ class Tunnel:
         """
         self.plain.unregisterProducer()
         self.plain.loseConnection()
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+        tell_ended(self)
 
     # As a host's connections.
 

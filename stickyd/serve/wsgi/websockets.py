@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
+from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -117,12 +118,7 @@ class LentConnection:
         self._socket.close()
         if self.closed is not None:
             self.closed(self)
-        self._tell_ended()
-
-    def _tell_ended(self) -> None:
-        ended, self.ended = self.ended, None
-        if ended is not None:
-            ended(self)
+        tell_ended(self)
 
     # As a host's connections.
 
@@ -163,4 +159,4 @@ class LentConnection:
         Cut it off: the application's threads see the end of it.
         """
         self._shut()
-        self._tell_ended()
+        tell_ended(self)
