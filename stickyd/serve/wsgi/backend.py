@@ -13,10 +13,10 @@ from twisted.logger import Logger
 import stickyd
 from stickyd.serve.wsgi.aging import Aging
 from stickyd.serve.wsgi.body import Spills
+from stickyd.serve.wsgi.delivery_queue import DeliveryQueue
 from stickyd.serve.wsgi.environ import Environs
 from stickyd.serve.wsgi.error_stream import ErrorStream
 from stickyd.serve.wsgi.file_wrapper import FileWrapper
-from stickyd.serve.wsgi.response_queue import ResponseQueue
 from stickyd.serve.wsgi.threads import ApplicationThreads
 from stickyd.serve.wsgi.uploads import Uploads
 from stickyd.serve.wsgi.watch import ThreadWatch
@@ -96,7 +96,7 @@ class Backend:
         self.readiness = readiness
         self.call_from_thread = call_from_thread
         self.call_later: Callable[..., Any] = readiness.call_later
-        self.responses = ResponseQueue(call_from_thread)
+        self.responses = DeliveryQueue(call_from_thread)
         self.threads = ApplicationThreads(
             readiness, call_from_thread, options.threads, options.queue_limit, self.responses
         )

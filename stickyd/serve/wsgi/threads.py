@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.interfaces import IReadiness
-    from stickyd.serve.wsgi.response_queue import ResponseQueue
+    from stickyd.serve.wsgi.delivery_queue import DeliveryQueue
 
 #: How long a thread rests until it ends.
 REST_SECONDS = 30.0
@@ -96,7 +96,7 @@ class ApplicationThreads:
         call_from_thread: Callable[[Callable[[], object]], object],
         most: int,
         queue_limit: int,
-        responses: ResponseQueue,
+        responses: DeliveryQueue,
         rest_seconds: float = REST_SECONDS,
     ) -> None:
         """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stickyd.serve.wsgi.response_queue import ResponseQueue
+from stickyd.serve.wsgi.delivery_queue import DeliveryQueue
 from stickyd.serve.wsgi.threads import ApplicationThreads, Seat
 from tests.hosting import LOOPS, a_loop, fired, logged, run, until
 
@@ -54,7 +54,7 @@ class Scene:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, most: int, **how: Any) -> None:
         self.loop = loop
-        self.responses = ResponseQueue(loop.call_soon_threadsafe)
+        self.responses = DeliveryQueue(loop.call_soon_threadsafe)
         limit = how.pop("queue_limit", 1000)
         readiness: Any = loop
         self.threads = ApplicationThreads(

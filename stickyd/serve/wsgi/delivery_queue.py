@@ -24,7 +24,7 @@ class Deliverable(Protocol):
         """
 
 
-class ResponseQueue:
+class DeliveryQueue:
     """
     Collects what is for the loop, and wakes it once for all of it.
     """
