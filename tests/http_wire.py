@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 
 from stickyd.handoff.frame import Handoff
-from stickyd.serve.http import HTTPChannel, HTTPLimits, HTTPSite, Shared
+from stickyd.serve.http import HTTPChannel, HTTPContext, HTTPLimits, HTTPSite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -146,13 +146,15 @@ class Wire:
         clock: Clock | None = None,
         route: Any = None,
         transport: Any = None,
-        reception: Any = None,
+        stickiness: Any = None,
         **limits: Any,
     ) -> None:
         self.clock = Clock() if clock is None else clock
         root = answer if IResource.providedBy(answer) else Answer(answer)
-        shared = Shared(self.clock, HTTPLimits(**limits), route, lambda: DATE, b"test", reception)
-        self.site = HTTPSite(root, shared)
+        context = HTTPContext(
+            self.clock, HTTPLimits(**limits), route, lambda: DATE, b"test", stickiness
+        )
+        self.site = HTTPSite(root, context)
         self.channel: HTTPChannel = self.site.buildProtocol(None)
         self.transport: Any = WireTransport() if transport is None else transport
         self.channel.handoff = Handoff(-1, "192.0.2.1", 1, b"key")

@@ -48,7 +48,7 @@ def main() -> None:
 
     told = Stickiness(settings.keys, None, lambda: 0, lambda *_: None, settings.networks)
     sessions = session_registry(settings, reactor)
-    host = build_host(settings, reactor, sessions, reception=told if told.needed else None)
+    host = build_host(settings, reactor, sessions, stickiness=told if told.needed else None)
     capacity = Capacity(reactor, host, settings.window)
 
     def accepted(descriptor: int, name: str, client_port: int) -> None:

@@ -16,7 +16,7 @@ from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.access_log import AccessLog
-from stickyd.serve.http.context import Shared
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http.sticky import StickySite
 from stickyd.serve.open_connections import OpenConnections
@@ -65,7 +65,7 @@ class ResourceHost:
         limits: HTTPLimits | None = None,
         access_log: TextIO | None = None,
         route: Route | None = None,
-        reception: Stickiness | None = None,
+        stickiness: Stickiness | None = None,
         tls: ServerTls | None = None,
     ) -> None:
         """
@@ -77,16 +77,16 @@ class ResourceHost:
         :param limits: the bounds, or :obj:`None` for the defaults.
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
-        :param route: see :class:`stickyd.serve.http.context.Shared`.
-        :param reception: the same.
+        :param route: see :class:`stickyd.serve.http.context.HTTPContext`.
+        :param stickiness: the same.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         """
         log = None if access_log is None else AccessLog(access_log, clock)
-        shared = Shared(clock, limits, route, reception=reception)
+        context = HTTPContext(clock, limits, route, stickiness=stickiness)
         self.site = (
-            HTTPSite(root, shared, log)
+            HTTPSite(root, context, log)
             if sessions is None
-            else StickySite(root, shared, log, sessions)
+            else StickySite(root, context, log, sessions)
         )
         if sessions is not None:
             sessions.call_before_export(self._hold_sessions)
@@ -106,7 +106,7 @@ class ResourceHost:
         """
         How many descriptors they take, with the bodies of requests that lie in files.
         """
-        return self._open.descriptors + self.site.shared.spool.files
+        return self._open.descriptors + self.site.context.spool.files
 
     def start(self) -> Deferred[None]:
         """
@@ -119,7 +119,7 @@ class ResourceHost:
         """
         How many requests were begun.
         """
-        return self.site.shared.requests
+        return self.site.context.requests
 
     def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
@@ -131,7 +131,7 @@ class ResourceHost:
         transport = SocketTransport(
             self._readiness, sock, peer, handoff.unread, local_address(handoff.local)
         )
-        transport.stall_seconds = self.site.shared.limits.stall
+        transport.stall_seconds = self.site.context.limits.stall
         if self._tls is None or handoff.flags & Flag.SECURE:
             channel = self.make_channel()
             channel.handoff = handoff
@@ -149,7 +149,7 @@ class ResourceHost:
         from stickyd.serve.http2.begun import Begun
 
         try:
-            begun = Begun.elsewhere(self.site.shared.limits, handoff.unread)
+            begun = Begun.elsewhere(self.site.context.limits, handoff.unread)
         except ProtocolError as error:
             self._log.warn(
                 "An HTTP/2 connection of {host} is closed: the worker that has its TLS passed on"
@@ -177,12 +177,12 @@ class ResourceHost:
             channel = self.make_channel()
             channel.handoff = handoff
             return channel
-        if self.site.shared.route is None:
+        if self.site.context.route is None:
             return self._make_http2_connection(handoff, None)
         from stickyd.serve.http2.arrival import HTTP2Arrival
 
         make = partial(self._make_http2_connection, handoff)
-        return self._open.add(HTTP2Arrival(self.site.shared, handoff, make))
+        return self._open.add(HTTP2Arrival(self.site.context, handoff, make))
 
     def _make_http2_connection(self, handoff: Handoff, begun: Begun | None) -> HTTP2Connection:
         from stickyd.serve.http2.connection import HTTP2Connection  # it needs a package of its own

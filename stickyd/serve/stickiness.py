@@ -194,7 +194,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_reception",
+        "_stickiness",
         "_strangers",
         "_trusted",
         "_wants_cookie",
@@ -204,21 +204,21 @@ class Exchange:
         "secure",
     )
 
-    def __init__(self, reception: Stickiness, host: str, secure: bool, pairs: Pairs) -> None:
-        self._reception = reception
+    def __init__(self, stickiness: Stickiness, host: str, secure: bool, pairs: Pairs) -> None:
+        self._stickiness = stickiness
         self.pairs = pairs
         self.client: str | None = None
         self.secure = secure
         self.claiming: Deferred[None] | None = None
-        self._trusted = host in reception.trust
+        self._trusted = host in stickiness.trust
         if self._trusted:
-            origin = origin_of(host, pairs, reception.trust)
+            origin = origin_of(host, pairs, stickiness.trust)
             self.client = origin.client
             if origin.proto is not None:
                 self.secure = origin.proto in ("https", "wss")
         self._strangers: list[bytes] = []
-        self._wants_cookie = reception.sets_cookie and self._lacks_cookie()
-        if reception.stamped:
+        self._wants_cookie = stickiness.sets_cookie and self._lacks_cookie()
+        if stickiness.stamped:
             self._unstamp()
 
     @property
@@ -227,28 +227,28 @@ class Exchange:
         Whether there is nothing to do for this request, nor for any other with the same
         fields of the same peer.
         """
-        return not (self._wants_cookie or self._trusted or self._reception.watches_responses)
+        return not (self._wants_cookie or self._trusted or self._stickiness.watches_responses)
 
     def _lacks_cookie(self) -> bool:
         """
         Whether the client shall be given the cookie: it has none that names our slot, nor one
         that may be the application's.
         """
-        reception, signer = self._reception, self._reception.signer
-        assert reception.cookie is not None
-        values = reception.cookie.values_of(cast("Head", _Fields(self.pairs)))[:MOST_VALUES]
+        stickiness, signer = self._stickiness, self._stickiness.signer
+        assert stickiness.cookie is not None
+        values = stickiness.cookie.values_of(cast("Head", _Fields(self.pairs)))[:MOST_VALUES]
         if not values or signer is None:
             return True
-        if reception.own_slot() in map(signer.slot_of, values):
+        if stickiness.own_slot() in map(signer.slot_of, values):
             return False
-        if reception.shares_name and not all(map(is_cookie, values)):
+        if stickiness.shares_name and not all(map(is_cookie, values)):
             return False
         self._strangers = signer.strangers_in(values)
         return True
 
     def _unstamp(self) -> None:
-        signer = self._reception.signer
-        stamped = self._reception.stamped
+        signer = self._stickiness.signer
+        stamped = self._stickiness.stamped
         if signer is None or not any(name in stamped for name, _ in self.pairs):
             return
         pairs = []
@@ -263,24 +263,24 @@ class Exchange:
 
         :param pairs: the application's, names in any case.
         """
-        reception = self._reception
+        stickiness = self._stickiness
         fields = []
         minted: list[bytes] = []
         private = True
         for name, value in pairs:
             known = name.lower()
-            if known in reception.stamped and reception.signer is not None:
-                value = reception.signer.stamp(value, reception.own_slot())
-            elif known in reception.learned:
-                minted.append(learned_id(reception.learned[known], value))
+            if known in stickiness.stamped and stickiness.signer is not None:
+                value = stickiness.signer.stamp(value, stickiness.own_slot())
+            elif known in stickiness.learned:
+                minted.append(learned_id(stickiness.learned[known], value))
             elif known == b"set-cookie":
                 cookie, _, rest = value.partition(b"=")
                 cookie = cookie.strip(b" \t")
-                if reception.cookie is not None and cookie == reception.cookie_name:
+                if stickiness.cookie is not None and cookie == stickiness.cookie_name:
                     # It would overwrite ours, or ours the application's.
                     self._wants_cookie = False
-                    reception.yield_name()
-                source = reception.learned_cookies.get(cookie)
+                    stickiness.yield_name()
+                source = stickiness.learned_cookies.get(cookie)
                 if source is not None:
                     content = rest.partition(b";")[0].strip(b' \t"')
                     if content:
@@ -295,14 +295,14 @@ class Exchange:
             # response to set it on.
             self._add_cookie(fields)
         if minted:
-            self.claiming = reception.claim(minted)
+            self.claiming = stickiness.claim(minted)
         return fields
 
     def _add_cookie(self, fields: Pairs) -> None:
-        reception = self._reception
-        slot = reception.own_slot()
-        if reception.signer is None or slot < 0:
+        stickiness = self._stickiness
+        slot = stickiness.own_slot()
+        if stickiness.signer is None or slot < 0:
             return
-        token = reception.signer.mint(slot, self._strangers).encode("ascii")
-        line = b"%b=%b%b" % (reception.cookie_name, token, reception.cookie_tails[self.secure])
+        token = stickiness.signer.mint(slot, self._strangers).encode("ascii")
+        line = b"%b=%b%b" % (stickiness.cookie_name, token, stickiness.cookie_tails[self.secure])
         fields.append((b"Set-Cookie", line))

@@ -44,15 +44,15 @@ def build_host(
     sessions: SessionRegistry,
     access_log: TextIO | None = None,
     route: Route | None = None,
-    reception: Stickiness | None = None,
+    stickiness: Stickiness | None = None,
 ) -> IHost:
     """
     Make the host that the settings ask for.
 
     :param access_log: where to write about requests; remains the caller's.
     :param route: asked about every request of HTTP, see
-        :class:`stickyd.serve.http.context.Shared`.
-    :param reception: receives every request of HTTP.
+        :class:`stickyd.serve.http.context.HTTPContext`.
+    :param stickiness: receives every request of HTTP.
     :raises ApplicationError: if the application cannot be had.
     :raises SettingError: if a certificate cannot.
     """
@@ -60,7 +60,7 @@ def build_host(
     readiness = readiness_of(reactor)
     tls = server_tls(settings, reactor)
     if kind in ("asgi", "asgi-factory"):
-        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log, route, reception)
+        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log, route, stickiness)
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
@@ -71,7 +71,7 @@ def build_host(
         "access_log": access_log,
         "tls": tls,
         "route": route,
-        "reception": reception,
+        "stickiness": stickiness,
     }
     if kind in ("wsgi", "wsgi-factory"):
         from stickyd.serve.wsgi.host import WsgiHost
@@ -103,7 +103,7 @@ def _asgi_host(
     tls: ServerTls | None,
     access_log: TextIO | None,
     route: Route | None,
-    reception: Stickiness | None,
+    stickiness: Stickiness | None,
 ) -> IHost:
     try:
         from stickyd.serve.asgi.config import AsgiOptions
@@ -126,7 +126,7 @@ def _asgi_host(
     loop: Any = readiness_of(reactor)
     log = None if access_log is None else AccessLog(access_log, reactor)
     return AsgiHost(
-        load_asgi(option, name), loop, f"{option} {name}", options, tls, log, route, reception
+        load_asgi(option, name), loop, f"{option} {name}", options, tls, log, route, stickiness
     )
 
 

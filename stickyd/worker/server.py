@@ -84,7 +84,7 @@ class Serving:
         self._outbox = Outbox()
         self._secrets = secrets
         signer = Signer(secrets) if secrets else None
-        self._stickiness = self._reception(signer)
+        self._stickiness = self._make_stickiness(signer)
         self._rehoming = Rehoming(
             Resolver(settings.keys, signer, self.places.stands, settings.networks),
             self.places,
@@ -134,9 +134,9 @@ class Serving:
         self._capacity.watch(self._channel.announce)
         self._capacity.watch(self.listening.look)
 
-    def _reception(self, signer: Signer | None) -> Stickiness | None:
+    def _make_stickiness(self, signer: Signer | None) -> Stickiness | None:
         settings = self._settings
-        reception = Stickiness(
+        stickiness = Stickiness(
             settings.keys,
             signer,
             lambda: self.places.slot,
@@ -150,7 +150,7 @@ class Serving:
                 settings.cookie_max_age,
             ),
         )
-        return reception if reception.needed else None
+        return stickiness if stickiness.needed else None
 
     def open(self) -> None:
         """

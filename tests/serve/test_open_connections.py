@@ -17,7 +17,7 @@ from stickyd.handoff.frame import Handoff
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.asgi.served_websocket import ServedWebSocket
 from stickyd.serve.http import HTTPChannel
-from stickyd.serve.http.context import Shared
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http2.arrival import HTTP2Arrival
 from stickyd.serve.http2.connection import HTTP2Connection
@@ -45,12 +45,12 @@ def kinds() -> dict[str, Callable[[], Any]]:
     """
     Makers of each kind of connection.
     """
-    site = HTTPSite(Answer(lambda request: b""), Shared(Clock()))
+    site = HTTPSite(Answer(lambda request: b""), HTTPContext(Clock()))
     nothing: Any = None
     return {
-        "http/1": lambda: HTTPChannel(site.shared),
+        "http/1": lambda: HTTPChannel(site.context),
         "http/2": lambda: HTTP2Connection(site, handoff()),
-        "http/2, before its first request": lambda: HTTP2Arrival(site.shared, handoff(), nothing),
+        "http/2, before its first request": lambda: HTTP2Arrival(site.context, handoff(), nothing),
         "handshake": lambda: Handshake(handoff(), nothing),
         "tunnel": lambda: Tunnel(nothing, nothing),
         "handshake of asyncio": lambda: TlsLoopProtocol(nothing, handoff()),

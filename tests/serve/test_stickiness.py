@@ -26,14 +26,14 @@ CLIENT = "192.0.2.7"
 
 class Rig:
     """
-    The reception of the worker in slot 2.
+    The stickiness of the worker in slot 2.
     """
 
     def __init__(self, entries: str, cookie: CookieAttributes | None = None) -> None:
         self.slot = 2
         self.claimed: list[list[bytes]] = []
         self.answer: Deferred[None] = Deferred()
-        self.reception = Stickiness(
+        self.stickiness = Stickiness(
             parse_affinity(entries),
             SIGNER,
             lambda: self.slot,
@@ -50,7 +50,7 @@ class Rig:
         """
         Receive a request.
         """
-        return self.reception.begin(host, secure, list(pairs))
+        return self.stickiness.begin(host, secure, list(pairs))
 
 
 def cookie_of(signer: Signer, slot: int) -> tuple[bytes, bytes]:
@@ -176,8 +176,8 @@ def test_fault_4_the_cookie_that_verifies_counts(fields: list[bytes]) -> None:
     """
     Fault 4: of several cookies of our name, in one field or in several, as HTTP/2 sends them.
     """
-    visit = Rig("cookie:stickyd").begin(*((b"cookie", field) for field in fields))
-    assert set_by(visit.respond([])) == []
+    exchange = Rig("cookie:stickyd").begin(*((b"cookie", field) for field in fields))
+    assert set_by(exchange.respond([])) == []
 
 
 def test_fault_5_two_deployments_share_a_cookie() -> None:
@@ -186,7 +186,7 @@ def test_fault_5_two_deployments_share_a_cookie() -> None:
     what the others have put into it, so after one visit to each nothing changes any more.
     """
     ours, theirs = Rig("cookie:stickyd"), Rig("cookie:stickyd")
-    theirs.reception.signer, theirs.slot = OTHER, 5
+    theirs.stickiness.signer, theirs.slot = OTHER, 5
     jar: list[tuple[bytes, bytes]] = []
     given = []
     for rig in (ours, theirs) * 3:
@@ -239,8 +239,8 @@ def test_attributes_of_the_cookie(attributes: CookieAttributes, secure: bool, te
     """
     They are the operator's; ``Secure`` depends on the connection unless he says otherwise.
     """
-    visit = Rig("cookie:stickyd", attributes).begin(secure=secure)
-    (value,) = set_by(visit.respond([]))
+    exchange = Rig("cookie:stickyd", attributes).begin(secure=secure)
+    (value,) = set_by(exchange.respond([]))
     assert value.partition(b"; ")[2].decode() == text
 
 
@@ -287,17 +287,17 @@ def test_minted_ids_are_claimed() -> None:
     Ids in the headers and cookies of the entries are claimed, and the response is to wait.
     """
     rig = Rig("learn:header:X-Id,learn:cookie:sid,learn:query:q")
-    visit = rig.begin()
+    exchange = rig.begin()
     fields = [
         (b"x-id", b"abc"),
         (b"Set-Cookie", b'sid="def"; Path=/'),
         (b"set-cookie", b"other=ghi"),
     ]
-    assert visit.respond(fields) == fields
+    assert exchange.respond(fields) == fields
     assert rig.claimed == [
         [learned_id(HeaderKey("X-Id"), b"abc"), learned_id(CookieKey("sid"), b"def")]
     ]
-    assert visit.claiming is rig.answer
+    assert exchange.claiming is rig.answer
 
 
 def test_nothing_minted_waits_for_nothing() -> None:
@@ -305,9 +305,9 @@ def test_nothing_minted_waits_for_nothing() -> None:
     A response without ids, or with the removal of one, leaves at once.
     """
     rig = Rig("learn:header:X-Id,learn:cookie:sid")
-    visit = rig.begin()
-    visit.respond([(b"A", b"b"), (b"Set-Cookie", b"sid=; Max-Age=0")])
-    assert (rig.claimed, visit.claiming) == ([], None)
+    exchange = rig.begin()
+    exchange.respond([(b"A", b"b"), (b"Set-Cookie", b"sid=; Max-Age=0")])
+    assert (rig.claimed, exchange.claiming) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -329,8 +329,8 @@ def test_what_a_proxy_says(
     """
     A trusted peer tells who the client is and what he speaks; nobody else does.
     """
-    visit = Rig("ip").begin(*fields, host=host, secure=secure)
-    assert (visit.client, visit.secure) == (client, spoken)
+    exchange = Rig("ip").begin(*fields, host=host, secure=secure)
+    assert (exchange.client, exchange.secure) == (client, spoken)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_nothing_is_received_for_nothing(entries: str, trust: str, needed: bool)
     """
     Where nothing is to be done, it is not done to every request.
     """
-    reception = Stickiness(
+    stickiness = Stickiness(
         parse_affinity(entries), None, lambda: 0, lambda _: None, Networks.parse(trust)
     )
-    assert reception.needed == needed
+    assert stickiness.needed == needed

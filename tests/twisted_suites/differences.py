@@ -17,7 +17,7 @@ _PERSISTENCE = (
     "tests/serve/http/test_channel.py tests the outcome."
 )
 _FOLDING = "Obsolete line folding is refused, as RFC 9112 section 5.2 allows."
-_DATE = "It replaces the clock inside twisted.web; ours is given to Shared."
+_DATE = "It replaces the clock inside twisted.web; ours is given to HTTPContext."
 
 HTTP_CLASSES = (
     "HTTP1_0Tests",

@@ -29,15 +29,15 @@ from twisted.internet.task import Clock
 from twisted.web import http, server
 from typing_extensions import override
 
-from stickyd.serve.http import HTTPChannel, HTTPLimits, Request, Shared
-from stickyd.serve.http.lean import LeanRequest
+from stickyd.serve.http import HTTPChannel, HTTPContext, HTTPLimits, Request
+from stickyd.serve.http.lazy_request import LazyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from unittest import TestResult
 
 
-class SuiteShared(Shared):
+class SuiteContext(HTTPContext):
     """
     Refuses in the words that the suites expect.
     """
@@ -47,9 +47,9 @@ class SuiteShared(Shared):
         return b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
-class SuiteRequest(LeanRequest):
+class SuiteRequest(LazyRequest):
     """
-    The lean request for suites that test the request without a site.
+    The lazy request for suites that test the request without a site.
     """
 
 
@@ -69,7 +69,7 @@ class SuiteChannel(HTTPChannel):
     _optimisticEagerReadSize = 0x4000  # noqa: N815 - Twisted's name
 
     def __init__(self) -> None:
-        super().__init__(SuiteShared(Clock()))
+        super().__init__(SuiteContext(Clock()))
 
     @property
     def _requestProducer(self) -> Any:  # noqa: N802 - Twisted's name
@@ -79,7 +79,7 @@ class SuiteChannel(HTTPChannel):
     def connectionMade(self) -> None:
         clock = getattr(self.callLater, "__self__", None)
         if not isinstance(clock, Clock):
-            clock = self.shared.clock
+            clock = self.context.clock
         wait = self.timeOut
         limits = HTTPLimits(
             head_bytes=self.totalHeadersSize,
@@ -94,15 +94,15 @@ class SuiteChannel(HTTPChannel):
         )
         # The knobs were turned after it was made.
         transport = self._link.transport
-        super().__init__(SuiteShared(clock, limits))
+        super().__init__(SuiteContext(clock, limits))
         self.transport = transport
         super().connectionMade()
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        limits = self.shared.limits
+        limits = self.context.limits
         if limits.read_ahead_bytes != self._optimisticEagerReadSize:
-            self.shared.limits = replace(limits, read_ahead_bytes=self._optimisticEagerReadSize)
+            self.context.limits = replace(limits, read_ahead_bytes=self._optimisticEagerReadSize)
         super().dataReceived(data)
 
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web import http, server
 
 from stickyd.serve.http import HTTPChannel, Request
-from stickyd.serve.http.lean import LeanRequest
+from stickyd.serve.http.lazy_request import LazyRequest
 from tests.twisted_suites.substitution import collect, load, stock_forbidden
 
 
@@ -21,7 +21,7 @@ def test_suite_builds_on_ours() -> None:
     """
     suite = load("test_http")
     assert issubclass(suite.http.HTTPChannel, HTTPChannel)
-    assert issubclass(suite.DummyHTTPHandler, LeanRequest)
+    assert issubclass(suite.DummyHTTPHandler, LazyRequest)
     assert isinstance(suite.http.HTTPFactory().buildProtocol(None)._channel, HTTPChannel)
     web = load("test_web")
     channel = web.server.Site(web.SimpleResource()).buildProtocol(None)

@@ -54,7 +54,7 @@ class AsgiContext:
         copy.
     :ivar loop: the worker's.
     :ivar limits: the bounds.
-    :ivar route: see :class:`stickyd.serve.http.context.Shared`.
+    :ivar route: see :class:`stickyd.serve.http.context.HTTPContext`.
     :ivar blocks: how field blocks were parsed.
     :ivar variables: the context variables that requests begin with; nothing that another
         request has set is among them.

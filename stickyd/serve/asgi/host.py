@@ -28,7 +28,7 @@ from stickyd.serve.asgi.connections import UvicornConnections
 from stickyd.serve.asgi.context import AsgiContext
 from stickyd.serve.asgi.http import HttpProtocol
 from stickyd.serve.asgi.lifespan import Lifespan
-from stickyd.serve.asgi.stickiness import receiving
+from stickyd.serve.asgi.stickiness import sticky
 from stickyd.serve.open_connections import FAREWELL_SECONDS, OpenConnections
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ class AsgiHost:
         tls: ServerTls | None = None,
         access_log: AccessLog | None = None,
         route: Route | None = None,
-        reception: Stickiness | None = None,
+        stickiness: Stickiness | None = None,
     ) -> None:
         """
         :param loop: the worker's; it runs when connections come.
         :param name: the application, for errors.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         :param access_log: where to write about requests; closed by :meth:`stop`.
-        :param route: see :class:`stickyd.serve.http.context.Shared`.
-        :param reception: the same.
+        :param route: see :class:`stickyd.serve.http.context.HTTPContext`.
+        :param stickiness: the same.
         """
         options = AsgiOptions() if options is None else options
         self._loop = loop
@@ -82,9 +82,9 @@ class AsgiHost:
         self._access_log = access_log
         if access_log is not None:
             application = LoggedApplication(application, access_log)
-        if reception is not None:
+        if stickiness is not None:
             # Before the log, which so knows the client as the application does.
-            application = receiving(application, reception)
+            application = sticky(application, stickiness)
         self._config = configure(application, options)
         self._tls = tls
         self._open = OpenConnections(loop.call_later)

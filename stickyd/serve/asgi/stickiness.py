@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HEADS = frozenset(["http.response.start", "websocket.accept", "websocket.http.response.start"])
 
 
-def receiving(application: AsgiApplication, reception: Stickiness) -> AsgiApplication:
+def sticky(application: AsgiApplication, stickiness: Stickiness) -> AsgiApplication:
     """
     Stand before an application, and do to its requests and responses what a
     :class:`stickyd.serve.stickiness.Exchange` does.
@@ -32,38 +32,38 @@ def receiving(application: AsgiApplication, reception: Stickiness) -> AsgiApplic
         if scope["type"] in ("http", "websocket"):
             claims: list[Claimed] = []
             claims_of_response.set(claims)
-            send = _responding(_visit(scope, reception), claims, send)
+            send = _responding(_begin(scope, stickiness), claims, send)
         await application(scope, receive, send)
 
     return receive_first
 
 
-def _visit(scope: Any, reception: Stickiness) -> Exchange:
+def _begin(scope: Any, stickiness: Stickiness) -> Exchange:
     """
     Receive a request, and change its scope to what the application shall see.
     """
     client = scope["client"]
     scheme = scope["scheme"]
     websocket = scheme in ("ws", "wss")
-    visit = reception.begin(
+    exchange = stickiness.begin(
         client[0] if client else "", scheme in ("https", "wss"), scope["headers"]
     )
-    scope["headers"] = visit.pairs
-    if visit.client is not None:
-        scope["client"] = (visit.client, 0)
+    scope["headers"] = exchange.pairs
+    if exchange.client is not None:
+        scope["client"] = (exchange.client, 0)
     if websocket:
-        scope["scheme"] = "wss" if visit.secure else "ws"
+        scope["scheme"] = "wss" if exchange.secure else "ws"
     else:
-        scope["scheme"] = "https" if visit.secure else "http"
-    return visit
+        scope["scheme"] = "https" if exchange.secure else "http"
+    return exchange
 
 
-def _responding(visit: Exchange, claims: list[Claimed], send: Send) -> Send:
+def _responding(exchange: Exchange, claims: list[Claimed], send: Send) -> Send:
     async def respond(message: dict[str, Any]) -> None:
         if message["type"] in _HEADS:
-            message = {**message, "headers": visit.respond(message.get("headers", ()))}
-            if visit.claiming is not None:
-                await visit.claiming.asFuture(asyncio.get_running_loop())
+            message = {**message, "headers": exchange.respond(message.get("headers", ()))}
+            if exchange.claiming is not None:
+                await exchange.claiming.asFuture(asyncio.get_running_loop())
             for claimed in claims:
                 await claimed
         await send(message)

@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IDetachable
+from stickyd.serve.http.exchanges import NO_EXCHANGES, Exchanges
 from stickyd.serve.http.half_close import HalfClosed
 from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve
 from stickyd.serve.http.link import Link
@@ -37,7 +38,6 @@ from stickyd.serve.http.request_channel import IRequestChannel
 from stickyd.serve.http.response_head import write_stock_head
 from stickyd.serve.http.states import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
 from stickyd.serve.http.upgrade import Upgrade
-from stickyd.serve.http.visitor import NOBODY, Visitor
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.peek.http1 import Head
     from stickyd.handoff.frame import Handoff
     from stickyd.net.file_chunk import FileChunk
-    from stickyd.serve.http.context import Route, Shared, Take
+    from stickyd.serve.http.context import HTTPContext, Route, Take
     from stickyd.serve.stickiness import Exchange
 
 
@@ -74,7 +74,7 @@ class HTTPChannel:
     :ivar requestFactory: makes a request for a channel.
     :ivar handoff: what brought it; without one, requests are not routed.
     :ivar connected: as of Twisted's protocols.
-    :ivar deadline: for the sweep, and ``bucket`` too.
+    :ivar deadline: for the timer, and ``bucket`` too.
     """
 
     site: Any = None
@@ -105,17 +105,17 @@ class HTTPChannel:
 
     # The request.
     _request: Any = None
-    _visitor = NOBODY
+    _exchanges = NO_EXCHANGES
     _message: tuple[bytes, bytes, bytes] = (b"", b"", b"")
     _body_held = False  # it wants no more of its body for now
     _answered = False  # its response is whole, and held
-    _visit: Exchange | None = None  # until the response has a head
+    exchange: Exchange | None = None  # until the response has a head
 
-    def __init__(self, shared: Shared) -> None:
-        self.shared = shared
+    def __init__(self, context: HTTPContext) -> None:
+        self.context = context
         self._link = Link()
-        self._reader = Reader(shared.blocks)
-        self._output = output = Output(shared.clock)
+        self._reader = Reader(context.blocks)
+        self._output = output = Output(context.clock)
         self.write = output.write
 
     # IProtocol, and what the transport calls else.
@@ -126,14 +126,14 @@ class HTTPChannel:
         self.connectionMade()
 
     def connectionMade(self) -> None:
-        shared = self.shared
-        idle = shared.limits.idle
-        self.deadline = inf if idle is None else shared.sweep.now + idle
-        shared.sweep.add(self)
+        context = self.context
+        idle = context.limits.idle
+        self.deadline = inf if idle is None else context.deadlines.now + idle
+        context.deadlines.add(self)
         if self.handoff is not None and self.handoff.flags & Flag.LAST:
             self._draining = True
-        if shared.route is not None and (self._link.can_detach or self._link.can_divert):
-            self._route = shared.route
+        if context.route is not None and (self._link.can_detach or self._link.can_divert):
+            self._route = context.route
         self._link.watch(self, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -171,7 +171,7 @@ class HTTPChannel:
             return
         if self._state != BUSY:
             self._link.pause()
-        self._expect(self.shared.limits.stall)
+        self._expect(self.context.limits.stall)
 
     def resumeProducing(self) -> None:
         if self._state == LEAVING:
@@ -185,7 +185,7 @@ class HTTPChannel:
             self._go_on()
         elif self._state in (BODY, PASSING) and not self._body_held:
             self._link.resume()
-            self._expect(self.shared.limits.body)
+            self._expect(self.context.limits.body)
 
     def stopProducing(self) -> None:
         self._output.stop()
@@ -227,10 +227,10 @@ class HTTPChannel:
         """
         Whether :meth:`write_file` may be called for the request under way.
         """
-        reception = self.shared.reception
+        stickiness = self.context.stickiness
         # Nothing but the end of TLS is done to what is written, and it is not to be held.
         plain = self._link.can_detach and hasattr(self._link.transport, "send_file")
-        return plain and (self._visit is None or reception is None or not reception.learns)
+        return plain and (self.exchange is None or stickiness is None or not stickiness.learns)
 
     def write_file(self, chunk: FileChunk) -> None:
         """
@@ -240,7 +240,7 @@ class HTTPChannel:
         self._link.transport.send_file(chunk)
 
     def getPeer(self) -> IAddress:
-        address: IAddress = self._visitor.address or self._link.transport.getPeer()
+        address: IAddress = self._exchanges.address or self._link.transport.getPeer()
         return address
 
     def getHost(self) -> IAddress:
@@ -248,7 +248,7 @@ class HTTPChannel:
         return address
 
     def isSecure(self) -> bool:
-        secure = self._visitor.secure
+        secure = self._exchanges.secure
         return self._link.is_secure(self.handoff) if secure is None else secure
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
@@ -264,7 +264,7 @@ class HTTPChannel:
         self._output.flush()
         # Without a look into its buffer a transport is left to itself: a long response
         # to a slow client must not be cut off.
-        self._expect(self.shared.limits.stall if self._output.tells_unsent else None)
+        self._expect(self.context.limits.stall if self._output.tells_unsent else None)
         self._link.close()
 
     def abortConnection(self) -> None:
@@ -283,7 +283,7 @@ class HTTPChannel:
             return
         self._state = CLOSING
         self._output.flush()
-        limits = self.shared.limits
+        limits = self.context.limits
         self._expect(limits.stall if self._output.full else limits.linger)
         self._link.half_close()
 
@@ -293,7 +293,7 @@ class HTTPChannel:
         """
         Read ahead, but not without bound.
         """
-        if self._reader.waiting_bytes > self.shared.limits.read_ahead_bytes:
+        if self._reader.waiting_bytes > self.context.limits.read_ahead_bytes:
             self._link.pause()
 
     def _read_what_is_wanted(self) -> None:
@@ -306,7 +306,7 @@ class HTTPChannel:
             wanted = not self._body_held
         else:
             wanted = state < LEAVING
-            wanted = wanted and self._reader.waiting_bytes <= self.shared.limits.read_ahead_bytes
+            wanted = wanted and self._reader.waiting_bytes <= self.context.limits.read_ahead_bytes
         if wanted:
             self._link.resume()
 
@@ -319,7 +319,7 @@ class HTTPChannel:
         self._body_held = False
         if self._state == BODY and not self._output.full:
             self._link.resume()
-            self._expect(self.shared.limits.body)
+            self._expect(self.context.limits.body)
 
     def rest(self) -> bool:
         if getattr(self._link.transport, "watched", True):
@@ -373,13 +373,13 @@ class HTTPChannel:
         state = self._state
         if state == HEAD:
             if self._reader.dry and not output.full:
-                idle = self.shared.limits.idle
-                self.deadline = inf if idle is None else self.shared.sweep.now + idle
+                idle = self.context.limits.idle
+                self.deadline = inf if idle is None else self.context.deadlines.now + idle
             else:
                 self._await_room_or_head()
         elif state == BODY:
             if not self._body_held:
-                self._expect(self.shared.limits.body)
+                self._expect(self.context.limits.body)
         elif state == PASSING:
             self._pass_on()
         elif state == LEAVING:
@@ -392,7 +392,7 @@ class HTTPChannel:
             self._link.pause()
         elif not self._head_begun:
             self._head_begun = True
-            self._expect(self.shared.limits.head)
+            self._expect(self.context.limits.head)
 
     def _serve(self) -> None:
         reader, output = self._reader, self._output
@@ -429,7 +429,7 @@ class HTTPChannel:
 
         :return: whether it is served here.
         """
-        reader, shared = self._reader, self.shared
+        reader, context = self._reader, self.context
         self._head_begun = False
         if self._route is not None and self.handoff is not None:
             self._take = self._route(reader.head, self.handoff)
@@ -446,13 +446,13 @@ class HTTPChannel:
             target, fields = resolve(method, target, fields)
             self._message = (method, target, version)
         self.persistent = version is HTTP_1_1 and not fields.close and not self._draining
-        shared.requests += 1
-        if shared.reception is not None:
+        context.requests += 1
+        if context.stickiness is not None:
             host = getattr(self._link.transport.getPeer(), "host", "")
             secure = self._link.is_secure(self.handoff)
-            if self._visitor is NOBODY:
-                self._visitor = Visitor()
-            fields, self._visit = self._visitor.come(shared.reception, host, secure, fields)
+            if self._exchanges is NO_EXCHANGES:
+                self._exchanges = Exchanges()
+            fields, self.exchange = self._exchanges.begin(context.stickiness, host, secure, fields)
         factory: Any = self.requestFactory
         if getattr(factory, "_plain", False):
             self._request = request = factory(self)
@@ -502,7 +502,7 @@ class HTTPChannel:
         Go on with what was read, now that there is room for the answers.
         """
         self._backlog = self._head_begun = False
-        self._expect(self.shared.limits.idle)
+        self._expect(self.context.limits.idle)
         if not self._reader.dry:
             self._advance()
         if self._input_over:
@@ -523,7 +523,7 @@ class HTTPChannel:
             # Half a response is out: what follows would be taken for more of it.
             self.abortConnection()
             return
-        self.write(self.shared.refusal(error.status))
+        self.write(self.context.refusal(error.status))
         self._linger()
         request, self._request = self._request, None
         if request is not None:
@@ -541,12 +541,12 @@ class HTTPChannel:
         write_stock_head(self, version, code, reason, headers)
 
     def respond(self, fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        visit, self._visit = self._visit, None
-        if visit is None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
             return list(fields)
-        pairs = visit.respond(fields)
-        if visit.claiming is not None:
-            self._output.hold_until(visit.claiming, self._unheld)
+        pairs = exchange.respond(fields)
+        if exchange.claiming is not None:
+            self._output.hold_until(exchange.claiming, self._unheld)
         return pairs
 
     def _unheld(self) -> None:
@@ -594,7 +594,7 @@ class HTTPChannel:
         elif request.chunked and self._output.unsent_bytes == 0:
             self.write(b"0")  # the size of the next chunk may begin so
         self._half_closed = HalfClosed(
-            self.shared.clock.callLater, self._link.transport, self.abortConnection
+            self.context.clock.callLater, self._link.transport, self.abortConnection
         )
 
     def _write_rest(self, begun: int, data: bytes) -> None:
@@ -617,7 +617,7 @@ class HTTPChannel:
             self._request.upgraded()
         if not self._output.serving:
             # Not at once: the caller has yet to write its answer.
-            self.shared.clock.callLater(0, self._pass_on)
+            self.context.clock.callLater(0, self._pass_on)
 
     def _pass_on(self) -> None:
         """
@@ -730,7 +730,7 @@ class HTTPChannel:
         """
         left = self._link.leave_or_wait(self.handoff, self)
         if left is None:
-            self._expect(self.shared.limits.stall)
+            self._expect(self.context.limits.stall)
             return
         sock, rest = left
         unread = self._reader.take_rest() + rest
@@ -750,7 +750,7 @@ class HTTPChannel:
             if self.isSecure():
                 # Unlike a plain one it is drained at a reload too, and the next request may
                 # be on its way: it is answered, and the answer says that it is the last.
-                self._expect(self.shared.limits.first)
+                self._expect(self.context.limits.first)
             else:
                 self.loseConnection()
 
@@ -764,7 +764,7 @@ class HTTPChannel:
         if not self._reader.dry:
             self._reader.take_rest()
         self._output.discard()
-        self.shared.sweep.discard(self)
+        self.context.deadlines.discard(self)
         if self._half_closed is not None:
             self._half_closed.stop()
 
@@ -781,13 +781,13 @@ class HTTPChannel:
         """
         if self._state == GONE:
             return
-        sweep = self.shared.sweep
-        self.deadline = inf if seconds is None else sweep.now + seconds
-        sweep.hasten(self)
+        deadlines = self.context.deadlines
+        self.deadline = inf if seconds is None else deadlines.now + seconds
+        deadlines.hasten(self)
 
     def expire(self) -> None:
         """
-        Called by the sweep when the client has been too slow.  While the application is
+        Called by the timer when the client has been too slow.  While the application is
         at work, or the protocol of an upgrade, that is no matter.
         """
         state, output = self._state, self._output
@@ -795,7 +795,7 @@ class HTTPChannel:
             return
         if state in (CLOSING, LEAVING) or output.full:
             if output.is_taken():
-                self._expect(self.shared.limits.stall)
+                self._expect(self.context.limits.stall)
             else:
                 self.abortConnection()
         elif state == HEAD and self._reader.dry:

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     Route = Callable[[Head, Handoff], Take | None]
 
 
-class Shared:
+class HTTPContext:
     """
     Limits, the one timer, and the parts of response heads that are the same for a second.
 
     :ivar clock: for delayed calls.
     :ivar limits: the bounds.
-    :ivar sweep: the timer.
+    :ivar deadlines: the timer.
     :ivar requests: how many were begun.
     :ivar route: asked about every request before the application sees it, or
         :obj:`None`.  It is given the head and the handoff that brought the connection,
@@ -45,7 +45,7 @@ class Shared:
     :ivar spool: where the bodies of requests grow.
     :ivar blocks: parses the fields of heads, or remembers how.
     :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
-    :ivar reception: what is done to requests and responses so that clients find back to
+    :ivar stickiness: what is done to requests and responses so that clients find back to
         this worker, or :obj:`None`.
     """
 
@@ -56,16 +56,16 @@ class Shared:
         route: Route | None = None,
         wall_clock: Callable[[], float] = time.time,
         server: bytes = version,
-        reception: Stickiness | None = None,
+        stickiness: Stickiness | None = None,
     ) -> None:
         self.requests = 0
         self.quiet_until = float("-inf")
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock
-        self.sweep = Deadlines(clock)
+        self.deadlines = Deadlines(clock)
         self.spool = Spool()
         self.route = route
-        self.reception = reception
+        self.stickiness = stickiness
         self.server = server
         self._wall_clock = wall_clock
         self._second = -1

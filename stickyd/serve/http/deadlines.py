@@ -22,10 +22,10 @@ _LATER = 60
 
 class Expiring(Protocol):
     """
-    What can be swept.
+    What has a deadline.
 
     :ivar deadline: when it expires, in the clock's seconds; ``inf`` for never.
-    :ivar bucket: the sweep's own note.
+    :ivar bucket: the timer's own note.
     """
 
     deadline: float

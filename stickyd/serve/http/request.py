@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.lazy import Lazy
-from stickyd.serve.http.lean import LeanRequest
+from stickyd.serve.http.lazy_request import LazyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +64,7 @@ def _parses_forms(request: Request) -> bool:
     return parses
 
 
-class Request(LeanRequest, server.Request):
+class Request(LazyRequest, server.Request):
     """
     A :class:`twisted.web.server.Request` that does only the work that is asked for.
     """
@@ -205,7 +205,7 @@ class Request(LeanRequest, server.Request):
         if self._disconnected and reason.check(RequestError):
             # The client's fault, and answered: a form that it sent.
             return reason
-        ours = self._ours or hasattr(self._connection(), "shared")  # a stream of HTTP/2
+        ours = self._ours or hasattr(self._connection(), "context")  # a stream of HTTP/2
         if not ours or not (self.startedWriting or self.finished or self._disconnected):
             failure: Failure = super().processingFailed(reason)
             return failure

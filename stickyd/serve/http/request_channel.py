@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.context import Shared
+    from stickyd.serve.http.context import HTTPContext
     from stickyd.serve.http.head import RequestError
 
 
@@ -24,7 +24,7 @@ class IRequestChannel(ITransport, IConsumer):
     Where a request's response goes: what requests know as their ``channel``.
     """
 
-    shared: Shared = Attribute("What all connections of the worker share.")
+    context: HTTPContext = Attribute("What all connections of the worker share.")
 
     site: Any = Attribute("Finds the resource of a request.")
 

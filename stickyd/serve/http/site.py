@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from stickyd.serve.access_log import AccessLog
-    from stickyd.serve.http.context import Shared
+    from stickyd.serve.http.context import HTTPContext
 
 
 class HTTPSite(server.Site):
     """
     A factory for endpoints, and what requests know as their site.
 
-    :ivar shared: what all its channels share.
+    :ivar context: what all its channels share.
     :ivar access_log: where finished requests are logged, or :obj:`None`.
     """
 
@@ -34,19 +34,19 @@ class HTTPSite(server.Site):
     def __init__(
         self,
         resource: IResource,
-        shared: Shared,
+        context: HTTPContext,
         access_log: AccessLog | None = None,
         request_factory: Any = None,
     ) -> None:
-        super().__init__(resource, request_factory, reactor=shared.clock)
-        self.shared = shared
+        super().__init__(resource, request_factory, reactor=context.clock)
+        self.context = context
         self.access_log = access_log
 
     def make_channel(self) -> HTTPChannel:
         """
         Make the protocol for one connection.
         """
-        channel = HTTPChannel(self.shared)
+        channel = HTTPChannel(self.context)
         channel.site = channel.factory = self
         channel.requestFactory = self.requestFactory
         return channel
@@ -73,7 +73,7 @@ class HTTPSite(server.Site):
         """
         Release the timer, and write what of the access log waits.
         """
-        self.shared.sweep.stop()
+        self.context.deadlines.stop()
         if self.access_log is not None:
             self.access_log.close()
 

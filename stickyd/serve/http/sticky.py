@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from twisted.web.resource import IResource
 
     from stickyd.serve.access_log import AccessLog
-    from stickyd.serve.http.context import Shared
+    from stickyd.serve.http.context import HTTPContext
     from stickyd.sessions.registry import SessionRegistry
 
 
 class SessionRequest(SessionRequestMixin, Request):
     """
-    A lean request whose ``getSession()`` gives a session that can be carried.
+    A request whose ``getSession()`` gives a session that can be carried.
     """
 
 
@@ -45,13 +45,13 @@ class StickySite(SessionSite, HTTPSite):
     def __init__(
         self,
         resource: IResource,
-        shared: Shared,
+        context: HTTPContext,
         access_log: AccessLog | None,
         sessions: SessionRegistry,
     ) -> None:
         # Not by super(): the two have different parameters, and this is all that
         # SessionSite's would do.
-        HTTPSite.__init__(self, resource, shared, access_log, SessionRequest)
+        HTTPSite.__init__(self, resource, context, access_log, SessionRequest)
         self.session_registry = sessions
         self.session_cookie = SessionCookie()
         self.session_key = _key_of

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.context import Shared, Take
+    from stickyd.serve.http.context import HTTPContext, Take
     from stickyd.serve.http2.connection import HTTP2Connection
 
 
@@ -62,19 +62,19 @@ class HTTP2Arrival(Protocol):
 
     def __init__(
         self,
-        shared: Shared,
+        context: HTTPContext,
         handoff: Handoff,
         make_connection: Callable[[Begun], HTTP2Connection],
     ) -> None:
         """
-        :param shared: with a route.
+        :param context: with a route.
         :param handoff: the handoff that brought the connection.
         :param make_connection: makes the one that takes its place, and counts it.
         """
         self.handoff = handoff
-        self._shared = shared
+        self._context = context
         self._make_connection = make_connection
-        self._conn = StrictConnection(shared.limits)
+        self._conn = StrictConnection(context.limits)
         self._events: list[Event] = []
         self._seen = b""
 
@@ -82,9 +82,9 @@ class HTTP2Arrival(Protocol):
     def connectionMade(self) -> None:
         self._conn.initiate_connection()
         self._say()
-        idle = self._shared.limits.idle
-        self.deadline = inf if idle is None else self._shared.sweep.now + idle
-        self._shared.sweep.add(self)
+        idle = self._context.limits.idle
+        self.deadline = inf if idle is None else self._context.deadlines.now + idle
+        self._context.deadlines.add(self)
 
     def _say(self) -> None:
         self.transport.write(self._conn.data_to_send())
@@ -112,12 +112,12 @@ class HTTP2Arrival(Protocol):
             self._stay()
 
     def _place(self, headers: list[tuple[bytes, bytes]]) -> None:
-        route, handoff = self._shared.route, self.handoff
+        route, handoff = self._context.route, self.handoff
         take = None
         if (
             route is not None
             and self.transport.can_divert
-            and not objection_to(headers, self._shared.limits)
+            and not objection_to(headers, self._context.limits)
         ):
             # A route reads no more of a head than there is in this one.
             take = route(head_of(headers), handoff)
@@ -168,13 +168,13 @@ class HTTP2Arrival(Protocol):
         self._closing = True
         self._say()
         self.transport.loseConnection()
-        stall = self._shared.limits.stall
-        self.deadline = inf if stall is None else self._shared.sweep.now + stall
-        self._shared.sweep.hasten(self)
+        stall = self._context.limits.stall
+        self.deadline = inf if stall is None else self._context.deadlines.now + stall
+        self._context.deadlines.hasten(self)
 
     def _forget(self) -> None:
         self._closing = True
-        self._shared.sweep.discard(self)
+        self._context.deadlines.discard(self)
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -183,7 +183,7 @@ class HTTP2Arrival(Protocol):
 
     def expire(self) -> None:
         """
-        Called by the sweep: the client has nothing to ask, or does not take the end.
+        Called by the timer: the client has nothing to ask, or does not take the end.
         """
         if self._closing:
             self.transport.abortConnection()
@@ -212,9 +212,9 @@ class HTTP2Arrival(Protocol):
         Let the client have one request answered: whoever shakes hands has one to make.
         """
         self._draining = True
-        first = self._shared.limits.first
-        self.deadline = min(self.deadline, self._shared.sweep.now + first)
-        self._shared.sweep.hasten(self)
+        first = self._context.limits.first
+        self.deadline = min(self.deadline, self._context.deadlines.now + first)
+        self._context.deadlines.hasten(self)
 
     def abortConnection(self) -> None:  # noqa: N802 - as the channels'
         """

@@ -99,8 +99,8 @@ class HTTP2Connection(Protocol):
     """
     Serves one connection.
 
-    :ivar deadline: for the sweep.
-    :ivar bucket: for the sweep.
+    :ivar deadline: the timer's.
+    :ivar bucket: the timer's.
     :ivar streams: those under way, by number.
     """
 
@@ -116,7 +116,7 @@ class HTTP2Connection(Protocol):
         :param handoff: the handoff that brought the connection, if one did.
         :param begun: what the client has said already; :obj:`None` for a new connection.
         """
-        self.shared = shared = site.shared
+        self.context = context = site.context
         self.handoff = handoff
         self.ended: Callable[[HTTP2Connection], object] | None = None
         self.deadline = inf
@@ -124,10 +124,10 @@ class HTTP2Connection(Protocol):
         self.streams: dict[int, HTTP2Stream] = {}
         self._site = site
         self._begun = begun
-        self._conn = StrictConnection(shared.limits) if begun is None else begun.conn
+        self._conn = StrictConnection(context.limits) if begun is None else begun.conn
         self._state = _State.OPEN
         self._input_over = False  # the client has shut its sending side down
-        now = shared.clock.seconds
+        now = context.clock.seconds
         self._resets = Allowance(now, RESETS_A_SECOND, RESETS)
         self._idle_frames = Allowance(now, IDLE_FRAMES_A_SECOND, IDLE_FRAMES)
         self._stalls = StallWatch()
@@ -141,14 +141,16 @@ class HTTP2Connection(Protocol):
         self._output = HTTP2Output(
             self._conn,
             self.transport,
-            self.shared.clock,
+            self.context.clock,
             self._response_sent,
             self._data_sent,
             self._window_closed,
         )
-        self._context = ConnectionContext(self._site, self.handoff, self.transport, self._output)
+        self._stream_context = ConnectionContext(
+            self._site, self.handoff, self.transport, self._output
+        )
         self.transport.registerProducer(self, True)
-        self.shared.sweep.add(self)
+        self.context.deadlines.add(self)
         self._await_request()
         begun, self._begun = self._begun, None
         if begun is None:
@@ -219,7 +221,7 @@ class HTTP2Connection(Protocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lose_streams(reason)
-        self.shared.sweep.discard(self)
+        self.context.deadlines.discard(self)
         tell_ended(self)
 
     # What the transport, whose producer this is, has to say.
@@ -249,7 +251,7 @@ class HTTP2Connection(Protocol):
         if self._state >= _State.PARTING:
             self._conn.reset_stream(number, ErrorCodes.REFUSED_STREAM)
             return
-        status = objection_to(headers, self.shared.limits)
+        status = objection_to(headers, self.context.limits)
         if status:
             self._answer_shortly(number, status, event.stream_ended is not None)
         elif self._belongs_elsewhere(headers):
@@ -258,17 +260,19 @@ class HTTP2Connection(Protocol):
             self._begin(number, headers, event.stream_ended is None)
 
     def _begin(self, number: int, headers: Pairs, body: bool) -> None:
-        self.shared.requests += 1
+        self.context.requests += 1
         self._idle_frames.give(IDLE_FRAMES_A_REQUEST)
         if any(name == b":authority" for name, _ in headers):
             # The same, as HTTP/2 demands; once is enough.
             headers = [pair for pair in headers if pair[0] != b"host"]
         exchange = None
-        if self.shared.reception is not None:
+        if self.context.stickiness is not None:
             host = getattr(self.transport.getPeer(), "host", "")
-            exchange = self.shared.reception.begin(host, self._context.secure, headers)
+            exchange = self.context.stickiness.begin(host, self._stream_context.secure, headers)
             headers = exchange.pairs
-        stream = HTTP2Stream(number, headers, self._context, exchange, self._refuse, self._abort)
+        stream = HTTP2Stream(
+            number, headers, self._stream_context, exchange, self._refuse, self._abort
+        )
         if self._session_has_left(stream):
             self._output.forget(number)
             self._turn_away(number)
@@ -276,7 +280,7 @@ class HTTP2Connection(Protocol):
         if not self.streams:
             self._await_progress()
         self.streams[number] = stream
-        stream.begin(body, self.shared.sweep.now)
+        stream.begin(body, self.context.deadlines.now)
 
     def _turn_away(self, number: int) -> None:
         """
@@ -307,16 +311,16 @@ class HTTP2Connection(Protocol):
         That of the first is not, as the connection came here by it; but the slots may have
         changed since, or the client is another one.
         """
-        route, handoff = self.shared.route, self.handoff
+        route, handoff = self.context.route, self.handoff
         if route is None or handoff is None or route(head_of(headers), handoff) is None:
             return False
-        reception = self.shared.reception
-        if reception is None or handoff.host not in reception.trust:
+        stickiness = self.context.stickiness
+        if stickiness is None or handoff.host not in stickiness.trust:
             return True
         # A proxy's, which takes the refusal for an error of its client's.
-        now = self.shared.clock.seconds()
-        if now >= self.shared.quiet_until:
-            self.shared.quiet_until = now + QUIET_SECONDS
+        now = self.context.clock.seconds()
+        if now >= self.context.quiet_until:
+            self.context.quiet_until = now + QUIET_SECONDS
             self._log.warn(
                 "The proxy {host} sends requests of several clients down one HTTP/2 connection;"
                 " they are served by one worker, whosever they are: have it speak HTTP/1.1 with"
@@ -338,9 +342,9 @@ class HTTP2Connection(Protocol):
             # Answered already; what comes is dropped, but counts.
             self._output.acknowledge(event.stream_id, length)
             return
-        most = self.shared.limits.body_bytes
+        most = self.context.limits.body_bytes
         stream.size += len(event.data)
-        stream.heard = self.shared.sweep.now
+        stream.heard = self.context.deadlines.now
         if most is not None and stream.size > most:
             self._refuse(stream, 413)
             return
@@ -492,28 +496,28 @@ class HTTP2Connection(Protocol):
         # A registered producer may write more, so TLS would wait for it.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._expect(self.shared.limits.stall)
+        self._expect(self.context.limits.stall)
 
     # Times.
 
     def _expect(self, seconds: float | None) -> None:
-        sweep = self.shared.sweep
-        self.deadline = inf if seconds is None else sweep.now + seconds
-        sweep.hasten(self)
+        deadlines = self.context.deadlines
+        self.deadline = inf if seconds is None else deadlines.now + seconds
+        deadlines.hasten(self)
 
     def _await_request(self) -> None:
         if self._state == _State.OPEN:
-            self._expect(self.shared.limits.idle)
+            self._expect(self.context.limits.idle)
 
     def _await_progress(self) -> None:
-        limits = self.shared.limits
+        limits = self.context.limits
         times = [time for time in (limits.body, limits.stall) if time is not None]
         if self._state != _State.WARNED:
             self._expect(min(times) if times else None)
 
     def expire(self) -> None:
         """
-        Called by the sweep when a look is due.
+        Called by the timer when a look is due.
         """
         if self._closing:
             self.transport.abortConnection()
@@ -529,9 +533,9 @@ class HTTP2Connection(Protocol):
             self._await_progress()
 
     def _look_at_uploads(self) -> None:
-        limit = self.shared.limits.body
+        limit = self.context.limits.body
         if limit is not None:
-            since = self.shared.sweep.now - limit
+            since = self.context.deadlines.now - limit
             for stream in list(self.streams.values()):
                 if stream.waits_for_client and stream.heard <= since:
                     self._refuse(stream, 408)
@@ -541,10 +545,10 @@ class HTTP2Connection(Protocol):
         Cut off clients that take nothing of what they have asked for: all of the connection, or
         some of its streams.
         """
-        limit = self.shared.limits.stall
+        limit = self.context.limits.stall
         if limit is None:
             return
-        now, output = self.shared.sweep.now, self._output
+        now, output = self.context.deadlines.now, self._output
         if self._stalls.seconds(0, output.waits, output.sent, now) >= limit:
             self.transport.abortConnection()
             return
@@ -607,7 +611,7 @@ class HTTP2Connection(Protocol):
         self._conn.warn()
         self._conn.ping(_HEARD)
         self._output.flush()
-        self._expect(self.shared.limits.first)
+        self._expect(self.context.limits.first)
 
     def abortConnection(self) -> None:  # noqa: N802 - as the channels'
         """

@@ -13,7 +13,6 @@ from stickyd.handoff.frame import Flag
 
 if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.context import Shared
     from stickyd.serve.http.site import HTTPSite
     from stickyd.serve.http2.output import HTTP2Output
 
@@ -33,13 +32,6 @@ class ConnectionContext:
     handoff: Handoff | None
     transport: Any
     output: HTTP2Output
-
-    @property
-    def shared(self) -> Shared:
-        """
-        What all connections of the worker share.
-        """
-        return self.site.shared
 
     @property
     def secure(self) -> bool:

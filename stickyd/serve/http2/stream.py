@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.web.http_headers import Headers
 
     from stickyd.handoff.frame import Handoff
-    from stickyd.serve.http.context import Shared
+    from stickyd.serve.http.context import HTTPContext
     from stickyd.serve.http2.context import ConnectionContext
     from stickyd.serve.stickiness import Exchange
 
@@ -56,7 +56,7 @@ class HTTP2Stream:
         self,
         number: int,
         headers: Pairs,
-        context: ConnectionContext,
+        connection: ConnectionContext,
         exchange: Exchange | None,
         refuse: Callable[[HTTP2Stream, int], object],
         abort: Callable[[HTTP2Stream], object],
@@ -74,13 +74,13 @@ class HTTP2Stream:
         self.over = False
         self.size = 0
         self.heard = 0.0
-        self._context = context
-        self._output = context.output
+        self._connection = connection
+        self._output = connection.output
         self._exchange = exchange  # until the response has a head
         self._refuse = refuse
         self._abort = abort
         self._client: IAddress | None = None
-        self._secure = context.secure
+        self._secure = connection.secure
         if exchange is not None:
             self._secure = exchange.secure
             if exchange.client is not None:
@@ -94,7 +94,7 @@ class HTTP2Stream:
         self._producer_rests = False
         self._length: int | None = None
         self.message = (b"", b"", b"HTTP/2")
-        self.request: Any = context.site.requestFactory(self, queued=False)
+        self.request: Any = connection.site.requestFactory(self, queued=False)
         self.queue = self._output.open(number, priority_of(self._tell_head(headers)))
         self.queue.drained = self._drained
 
@@ -145,7 +145,7 @@ class HTTP2Stream:
         """
         The site, which is the factory too.
         """
-        return self._context.site
+        return self._connection.site
 
     factory = site
 
@@ -154,14 +154,14 @@ class HTTP2Stream:
         """
         The handoff that brought the connection.
         """
-        return self._context.handoff
+        return self._connection.handoff
 
     @property
-    def shared(self) -> Shared:
+    def context(self) -> HTTPContext:
         """
         What all connections of the worker share.
         """
-        return self._context.shared
+        return self._connection.site.context
 
     # The body of the request.
 
@@ -370,10 +370,10 @@ class HTTP2Stream:
     # What requests ask.
 
     def getPeer(self) -> Any:
-        return self._client or self._context.transport.getPeer()
+        return self._client or self._connection.transport.getPeer()
 
     def getHost(self) -> Any:
-        return self._context.transport.getHost()
+        return self._connection.transport.getHost()
 
     def isSecure(self) -> bool:
         """

@@ -464,11 +464,11 @@ class WsgiRequest:
                 version, b"%d" % head.status, head.reason, self._headers_of(head, whole)
             )
             return b""
-        common = channel.shared.common()
+        common = channel.context.common()
         if head.named:
             common = b"".join(b"%b: %b\r\n" % pair for pair in self._own_fields(head))
         lines = head.lines
-        if channel._visit is not None:
+        if channel.exchange is not None:
             lines = b"".join(b"%b: %b\r\n" % pair for pair in channel.respond(head.fields))
         end = b"\r\n"
         if head.length is None and not silent:
@@ -486,10 +486,10 @@ class WsgiRequest:
         return b"%b %d %b\r\n%b%b%b" % (version, head.status, head.reason, common, lines, end)
 
     def _own_fields(self, head: ResponseHead) -> list[tuple[bytes, bytes]]:
-        shared = self.channel.shared
-        own = [] if "server" in head.named else [(b"Server", shared.server)]
+        context = self.channel.context
+        own = [] if "server" in head.named else [(b"Server", context.server)]
         if "date" not in head.named:
-            own.append((b"Date", shared.date()))
+            own.append((b"Date", context.date()))
         return own
 
     def _headers_of(self, head: ResponseHead, whole: int | None) -> Headers:

@@ -68,7 +68,7 @@ class WebSocketRequest:
         self._call = call
         self._connection: LentConnection | None = None
         self._log: Callable[[], object] | None = None
-        self.socket = LentSocket(self._borrow, request.channel.shared.limits.stall)
+        self.socket = LentSocket(self._borrow, request.channel.context.limits.stall)
 
     def _borrow(self) -> Lent:
         """

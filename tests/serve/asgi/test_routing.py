@@ -423,7 +423,7 @@ def test_drain_lets_a_head_get_whole(loop: asyncio.AbstractEventLoop, visitors: 
     run(loop, go())
 
 
-# reception
+# stickiness
 
 
 def received(
@@ -432,14 +432,14 @@ def received(
     """
     Make a host whose requests are received, in slot 1.
     """
-    reception = Stickiness(
+    stickiness = Stickiness(
         parse_affinity(entries),
         SIGNER,
         lambda: 1,
         claims or (lambda _: None),
         Networks.parse("127.0.0.1"),
     )
-    return AsgiHost(application, loop, options=AsgiOptions(lifespan="off"), reception=reception)
+    return AsgiHost(application, loop, options=AsgiOptions(lifespan="off"), stickiness=stickiness)
 
 
 async def mirror(scope: Any, receive: Any, send: Any) -> None:

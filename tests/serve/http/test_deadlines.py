@@ -49,10 +49,10 @@ def test_never_early_and_soon(start: float, waits: list[float]) -> None:
     """
     clock = Clock()
     clock.advance(start)
-    sweep = Deadlines(clock)
-    items = [Item(clock, sweep.now + wait) for wait in waits]
+    deadlines = Deadlines(clock)
+    items = [Item(clock, deadlines.now + wait) for wait in waits]
     for item in items:
-        sweep.add(item)
+        deadlines.add(item)
     _run(clock, 30)
     for item in items:
         assert len(item.expired) == 1
@@ -66,12 +66,12 @@ def test_later_deadlines_are_found_without_a_word() -> None:
     A deadline may be moved away by assignment alone.
     """
     clock = Clock()
-    sweep = Deadlines(clock)
+    deadlines = Deadlines(clock)
     item = Item(clock, 5)
-    sweep.add(item)
+    deadlines.add(item)
     for _ in range(10):
         _run(clock, 3)
-        item.deadline = sweep.now + 5
+        item.deadline = deadlines.now + 5
     assert item.expired == []
     _run(clock, 10)
     assert len(item.expired) == 1
@@ -82,12 +82,12 @@ def test_sooner_deadlines_need_haste() -> None:
     A deadline that comes nearer is met after ``hasten``, also for those that had none.
     """
     clock = Clock()
-    sweep = Deadlines(clock)
+    deadlines = Deadlines(clock)
     items = [Item(clock, 50), Item(clock, inf)]
     for item in items:
-        sweep.add(item)
+        deadlines.add(item)
         item.deadline = 5
-        sweep.hasten(item)
+        deadlines.hasten(item)
     _run(clock, 8)
     assert [len(item.expired) for item in items] == [1, 1]
 
@@ -97,10 +97,10 @@ def test_discarded_items_do_not_expire() -> None:
     An item that was discarded never expires.
     """
     clock = Clock()
-    sweep = Deadlines(clock)
+    deadlines = Deadlines(clock)
     item = Item(clock, 5)
-    sweep.add(item)
-    sweep.discard(item)
+    deadlines.add(item)
+    deadlines.discard(item)
     _run(clock, 200)
     assert item.expired == []
 
@@ -110,19 +110,19 @@ def test_the_timer_rests() -> None:
     There is one delayed call for any number of items, and none when there are no items.
     """
     clock = Clock()
-    sweep = Deadlines(clock)
+    deadlines = Deadlines(clock)
     items = [Item(clock, 5 + n) for n in range(10)]
     for item in items:
-        sweep.add(item)
+        deadlines.add(item)
     assert len(clock.getDelayedCalls()) == 1
     for item in items:
-        sweep.discard(item)
+        deadlines.discard(item)
     _run(clock, 30)
     assert clock.getDelayedCalls() == []
-    sweep.add(Item(clock, sweep.now + 5))
+    deadlines.add(Item(clock, deadlines.now + 5))
     assert len(clock.getDelayedCalls()) == 1
-    sweep.stop()
-    sweep.stop()
+    deadlines.stop()
+    deadlines.stop()
     assert clock.getDelayedCalls() == []
 
 
@@ -131,15 +131,15 @@ def test_an_error_does_not_stop_the_timer() -> None:
     An item that raises keeps neither itself nor the others from being swept again.
     """
     clock = Clock()
-    sweep = Deadlines(clock)
+    deadlines = Deadlines(clock)
 
     class Bad(Item):
         def expire(self) -> None:
             raise ZeroDivisionError
 
-    sweep.add(Bad(clock, 2))
+    deadlines.add(Bad(clock, 2))
     item = Item(clock, 6)
-    sweep.add(item)
+    deadlines.add(item)
     with pytest.raises(ZeroDivisionError):
         _run(clock, 4)
     _run(clock, 6)

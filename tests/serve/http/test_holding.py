@@ -1,6 +1,6 @@
 """
 Responses that wait until the primary knows whose the ids in them are, and the rest of what
-reception does in the channel.
+stickiness does in the channel.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Claims:
         return self.answers[-1]
 
 
-def reception(entries: str, claims: Any = None, trust: str = "") -> Stickiness:
+def stickiness(entries: str, claims: Any = None, trust: str = "") -> Stickiness:
     """
-    The reception of slot 0.
+    The stickiness of slot 0.
     """
     return Stickiness(
         parse_affinity(entries), SIGNER, lambda: 0, claims or Claims(), Networks.parse(trust)
@@ -60,7 +60,7 @@ def test_response_waits_for_the_primary() -> None:
     What mints an id leaves when it is claimed, whole and once.
     """
     claims = Claims()
-    wire = Wire(mint, reception=reception("learn:header:X-Id", claims))
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(MINT)
     assert wire.output() == b""
     claims.answers[0].callback(None)
@@ -74,7 +74,7 @@ def test_order_is_kept_around_a_response_that_waits() -> None:
     Answers before it have left, and requests behind it are served after it.
     """
     claims = Claims()
-    wire = Wire(mint, reception=reception("learn:header:X-Id", claims))
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(GET + MINT + GET + MINT + GET)
     assert wire.output().endswith(b"</>")
     claims.answers[0].callback(None)
@@ -91,7 +91,7 @@ def test_late_answer_waits_too() -> None:
     It does not matter whether the application answers at once or later, in pieces.
     """
     claims, requests = Claims(), list[Any]()
-    wire = Wire(hold(requests), reception=reception("learn:header:X-Id", claims))
+    wire = Wire(hold(requests), stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(GET + GET)
     requests[0].setHeader(b"X-Id", b"abc")
     requests[0].write(b"one")
@@ -108,7 +108,7 @@ def test_long_response_waits_too() -> None:
     What waits is not sent for being much.
     """
     claims, requests = Claims(), list[Any]()
-    wire = Wire(hold(requests), reception=reception("learn:header:X-Id", claims))
+    wire = Wire(hold(requests), stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(GET)
     requests[0].setHeader(b"X-Id", b"abc")
     for _ in range(4):
@@ -123,7 +123,7 @@ def test_producer_waits_with_its_response() -> None:
     A producer is paused while the head waits, or it would fill the memory.
     """
     claims, requests = Claims(), list[Any]()
-    wire = Wire(hold(requests), reception=reception("learn:header:X-Id", claims))
+    wire = Wire(hold(requests), stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(GET)
 
     class Producer:
@@ -153,7 +153,7 @@ def test_connection_that_is_lost_meanwhile() -> None:
     When the client has gone before the primary answers, nothing is written any more.
     """
     claims = Claims()
-    wire = Wire(mint, reception=reception("learn:header:X-Id", claims))
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(MINT)
     wire.lose()
     claims.answers[0].callback(None)
@@ -165,7 +165,7 @@ def test_last_response_of_a_connection_waits() -> None:
     The connection is closed behind the response, not instead of it.
     """
     claims = Claims()
-    wire = Wire(mint, reception=reception("learn:header:X-Id", claims))
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(MINT.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
     assert not wire.closing
     claims.answers[0].callback(None)
@@ -179,7 +179,7 @@ def test_claim_that_is_answered_at_once_holds_nothing() -> None:
     """
     done: Deferred[None] = Deferred()
     done.callback(None)
-    wire = Wire(mint, reception=reception("learn:header:X-Id", lambda _: done))
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", lambda _: done))
     wire.feed(MINT + GET)
     assert wire.output().count(b"HTTP/1.1 200") == 2
 
@@ -189,7 +189,7 @@ def test_slow_primary_is_not_a_slow_client() -> None:
     A response that waits is not cut off by the client's deadlines.
     """
     claims = Claims()
-    wire = Wire(mint, reception=reception("learn:header:X-Id", claims), idle=2.0, stall=2.0)
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", claims), idle=2.0, stall=2.0)
     wire.feed(MINT)
     wire.clock.pump([1.0] * 8)
     assert not wire.closing
@@ -213,7 +213,7 @@ def test_cookie_in_both_kinds_of_heads() -> None:
         return b"x"
 
     for path in (b"/", b"/rich", b"/late"):
-        wire = Wire(answer, reception=reception("cookie:stickyd"))
+        wire = Wire(answer, stickiness=stickiness("cookie:stickyd"))
         wire.feed(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path)
         output = wire.output()
         assert output.count(b"\r\nSet-Cookie: stickyd=0.") == 1
@@ -225,7 +225,7 @@ def test_cookie_is_looked_for_in_each_request() -> None:
     A client that sends the cookie, even with the same bytes again and again, gets none;
     one behind him on the same connection does.
     """
-    wire = Wire(reception=reception("cookie:stickyd"))
+    wire = Wire(stickiness=stickiness("cookie:stickyd"))
     known = GET[:-2] + b"Cookie: stickyd=%b\r\n\r\n" % SIGNER.mint(0).encode()
     for _ in range(3):
         wire.feed(known)
@@ -249,7 +249,9 @@ def test_each_request_is_received_anew() -> None:
 
     transport = WireTransport()
     peer = transport.getPeer().host
-    wire = Wire(answer, reception=reception("stamp:X-Id", trust=f"{peer}/32"), transport=transport)
+    wire = Wire(
+        answer, stickiness=stickiness("stamp:X-Id", trust=f"{peer}/32"), transport=transport
+    )
     stamped = SIGNER.stamp(b"abc", 3)
     told = b"X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: https\r\nX-Id: %b\r\n\r\n" % stamped
     wire.feed(GET[:-2] + told + GET)
@@ -279,7 +281,7 @@ def test_fault_37_whole_response_waits_for_the_primary() -> None:
     Fault 37: a client that shuts its side while its answer is complete but held gets it.
     """
     claims = Claims()
-    wire = Wire(mint, reception=reception("learn:header:X-Id", claims))
+    wire = Wire(mint, stickiness=stickiness("learn:header:X-Id", claims))
     wire.feed(MINT)
     wire.channel.readConnectionLost()
     assert not wire.closing

@@ -1,5 +1,5 @@
 """
-Tests of the lean request: that it does what twisted.web's does, and no more than asked.
+Tests of the request: that it does what twisted.web's does, and no more than asked.
 """
 
 from __future__ import annotations
@@ -377,7 +377,7 @@ def _stock(root: Any, request: bytes) -> Any:
 def _ours(root: Any, request: bytes) -> Any:
     transport = _Addressed()
     wire = Wire(root, transport=transport)
-    wire.channel.shared.server = server.version
+    wire.channel.context.server = server.version
     wire.feed(request)
     return transport.value()
 

@@ -26,7 +26,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from twisted.web.websocket import WebSocketResource
 
-from stickyd.serve.http import HTTPLimits, HTTPSite, Shared
+from stickyd.serve.http import HTTPContext, HTTPLimits, HTTPSite
 from tests.http_wire import Answer, echo
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ async def _serving(root: Any, tls: bool = False, **limits: Any) -> AsyncIterator
     """
     Serve a resource, and give the port.
     """
-    site = HTTPSite(root, Shared(_loop, HTTPLimits(**limits)))
+    site = HTTPSite(root, HTTPContext(_loop, HTTPLimits(**limits)))
     if tls:
         options = PrivateCertificate.loadPEM(_PEM.read_bytes()).options()
         port = _loop.listenSSL(0, site, options, interface="127.0.0.1")
@@ -65,7 +65,7 @@ async def _serving(root: Any, tls: bool = False, **limits: Any) -> AsyncIterator
         yield port.getHost().port
     finally:
         await port.stopListening()
-        site.shared.sweep.stop()
+        site.context.deadlines.stop()
 
 
 def _talk(port: int, data: bytes, tls: bool = False) -> bytes:

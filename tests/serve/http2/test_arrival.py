@@ -26,7 +26,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, Handoff
-from stickyd.serve.http.context import Shared
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http2.arrival import HTTP2Arrival
 from stickyd.serve.http2.begun import Begun
@@ -99,10 +99,10 @@ class Rig:
             self.heads.append(head)
             return (lambda sock, unread: self.taken.append((sock, unread))) if away else None
 
-        self.shared = Shared(self.clock, HTTPLimits(**limits), route)
+        self.context = HTTPContext(self.clock, HTTPLimits(**limits), route)
         self.handoff = Handoff(-1, "192.0.2.1", 7, b"key")
         make = cast("Any", self._make_channel)
-        self.arrival = HTTP2Arrival(self.shared, self.handoff, make)
+        self.arrival = HTTP2Arrival(self.context, self.handoff, make)
         self.heard: list[Any] = []
         self.arrival.ended = self.ended.append
         self.transport = Diverting()
@@ -141,7 +141,7 @@ class Rig:
         self.transport.other.close()
         for sock, _ in self.taken:
             sock.close()
-        self.shared.sweep.stop()
+        self.context.deadlines.stop()
 
 
 def test_fault_12_client_is_answered_before_its_first_request() -> None:
@@ -155,7 +155,7 @@ def test_fault_12_client_is_answered_before_its_first_request() -> None:
     heard = [type(event) for event in rig.exchange()]
     assert heard == [RemoteSettingsChanged, SettingsAcknowledged, PingAckReceived]
     assert not rig.heads
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 def test_fault_12_nothing_is_answered_twice() -> None:
@@ -168,7 +168,7 @@ def test_fault_12_nothing_is_answered_twice() -> None:
     rig.client.ping(b"12345678")
     rig.exchange(rig.request())
     ((_, said),) = rig.taken
-    begun = Begun.elsewhere(rig.shared.limits, said)
+    begun = Begun.elsewhere(rig.context.limits, said)
     assert begun.conn.data_to_send() == b""
     assert begun.conn.remote_settings.initial_window_size == 100_000
     assert begun.conn.local_settings.max_header_list_size == (
@@ -197,7 +197,7 @@ def test_connection_stays(size: int) -> None:
     assert rig.ended == [rig.arrival]
     assert rig.heads[0].target == b"/"
     assert not channel.drained
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 def test_connection_goes() -> None:
@@ -230,7 +230,7 @@ def test_too_much_to_be_handed_over_stays() -> None:
     assert "belongs elsewhere" in str(formatEvent(events[-1]))
     assert [type(e) for e in rig.channels[0].begun.events].count(RequestReceived) == 1
     assert rig.handoff.flags == Flag.PLACED
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_fault_12_nonsense_is_told(data: bytes, code: ErrorCodes) -> None:
     assert rig.transport.value() == said
     assert not rig.heads
     assert not rig.channels
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 def test_request_that_is_none_is_answered_here() -> None:
@@ -266,7 +266,7 @@ def test_request_that_is_none_is_answered_here() -> None:
     rig.exchange()
     assert not rig.heads
     assert rig.channels
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 def test_client_that_leaves_before_its_first_request() -> None:
@@ -279,7 +279,7 @@ def test_client_that_leaves_before_its_first_request() -> None:
     rig.exchange()
     assert not rig.transport.connected
     assert not rig.channels
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 def test_silent_client_is_thrown_out() -> None:
@@ -295,7 +295,7 @@ def test_silent_client_is_thrown_out() -> None:
     assert rig.transport.aborts == 0
     rig.clock.pump([1.0] * 7)
     assert rig.transport.aborts == 1
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()
 
 
 def test_drain_grants_one_request() -> None:
@@ -310,8 +310,8 @@ def test_drain_grants_one_request() -> None:
     late.arrival.drain()
     late.clock.pump([1.0] * 5)
     assert not late.transport.connected
-    rig.shared.sweep.stop()
-    late.shared.sweep.stop()
+    rig.context.deadlines.stop()
+    late.context.deadlines.stop()
 
 
 def test_client_who_leaves_is_forgotten() -> None:
@@ -322,4 +322,4 @@ def test_client_who_leaves_is_forgotten() -> None:
     rig.transport.loseConnection()
     assert rig.ended == [rig.arrival]
     assert not rig.channels
-    rig.shared.sweep.stop()
+    rig.context.deadlines.stop()

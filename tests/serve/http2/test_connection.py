@@ -41,7 +41,7 @@ from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import Handoff
 from stickyd.serve.access_log import AccessLog
-from stickyd.serve.http.context import Shared
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.sticky import StickySite
 from stickyd.serve.http2.connection import RESETS, RESETS_A_SECOND, HTTP2Connection
@@ -106,7 +106,7 @@ class Wire:
     def __init__(
         self,
         render: Callable[[Any], Any] | None = None,
-        reception: Stickiness | None = None,
+        stickiness: Stickiness | None = None,
         route: Any = None,
         **limits: Any,
     ) -> None:
@@ -117,7 +117,7 @@ class Wire:
         self._answer = render or (lambda request: b"hello")
         self.site = StickySite(
             Answer(self._render),
-            Shared(self.clock, HTTPLimits(**limits), route, reception=reception),
+            HTTPContext(self.clock, HTTPLimits(**limits), route, stickiness=stickiness),
             AccessLog(self.log, self.clock),  # type: ignore[arg-type]  # enough of a file
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
@@ -259,7 +259,7 @@ def test_request_and_response() -> None:
     [request] = wire.requests
     assert request.getHeader(b"cookie") == b"a=1; b=2"
     assert request.received_cookies == {b"a": b"1", b"b": b"2"}
-    assert wire.site.shared.requests == 1
+    assert wire.site.context.requests == 1
     wire.clock.advance(1)
     assert '"GET /p?q=1 HTTP/2" 200 5 ' in wire.log[0]
 
@@ -698,7 +698,7 @@ class Claims:
         return self.known
 
 
-def reception_of(*affinity: str, trust: tuple[str, ...] = ()) -> tuple[Stickiness, Claims]:
+def stickiness_of(*affinity: str, trust: tuple[str, ...] = ()) -> tuple[Stickiness, Claims]:
     """
     What slot 3 does to requests and responses.
     """
@@ -711,8 +711,8 @@ def test_sticky_cookie() -> None:
     """
     A client without our cookie gets it, over TLS only, and no other once it sends it.
     """
-    reception, _ = reception_of("cookie:stickyd", "ip")
-    wire = begun(reception=reception)
+    stickiness, _ = stickiness_of("cookie:stickyd", "ip")
+    wire = begun(stickiness=stickiness)
     cookie = dict(wire.told(ResponseReceived, wire.ask())[0].headers)["set-cookie"]
     assert cookie.startswith("stickyd=3.")
     assert "; Secure" in cookie
@@ -728,8 +728,8 @@ def test_trusted_proxy_tells_the_client() -> None:
     def render(request: Any) -> bytes:
         return f"{request.getClientAddress().host} {request.isSecure()}".encode()
 
-    reception, _ = reception_of("ip", trust=("192.168.1.1",))
-    wire = begun(render, reception=reception)
+    stickiness, _ = stickiness_of("ip", trust=("192.168.1.1",))
+    wire = begun(render, stickiness=stickiness)
     fields = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "http")]
     assert wire.body(wire.ask([*GET, *fields])) == b"203.0.113.9 False"
     stranger = begun(render)
@@ -750,8 +750,8 @@ def test_minted_ids_wait_for_the_primary(leaves: bool) -> None:
         request.finish()
         return NOT_DONE_YET
 
-    reception, claims = reception_of("learn:header:X-Session", "ip")
-    wire = begun(render, reception=reception)
+    stickiness, claims = stickiness_of("learn:header:X-Session", "ip")
+    wire = begun(render, stickiness=stickiness)
     stream = wire.ask()
     assert claims.ids
     assert not wire.told(ResponseReceived)
@@ -858,8 +858,8 @@ def test_requests_of_a_proxy_are_served_and_told() -> None:
     """
     Whosever they are, as a proxy would not make them again; the log says so now and then.
     """
-    reception, _ = reception_of("ip", trust=("127.0.0.1",))
-    wire = begun(reception=reception, route=route_of(b"/other"))
+    stickiness, _ = stickiness_of("ip", trust=("127.0.0.1",))
+    wire = begun(stickiness=stickiness, route=route_of(b"/other"))
     with capturedLogs() as events:
         for _ in range(3):
             assert wire.status(wire.ask(OTHER)) == "200"
@@ -876,7 +876,7 @@ def test_fault_35_large_body_lies_in_a_file(method: str, told: bool) -> None:
     kept in memory; and its file counts among the descriptors.
     """
     wire = begun(lambda request: b"%d" % len(request.content.read()))
-    spool = wire.site.shared.spool
+    spool = wire.site.context.spool
     fields = [(":method", method), *GET[1:]]
     if told:
         fields.append(("content-length", "210000"))

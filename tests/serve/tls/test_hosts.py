@@ -441,8 +441,8 @@ def test_silent_client_does_not_hold_up_a_drain(scene: Scene) -> None:
     """
     limits = HTTPLimits(first=0.05)
     host: Any = scene.host
-    shared = host.site.shared if hasattr(host, "site") else host._context
-    shared.limits = limits
+    context = host.site.context if hasattr(host, "site") else host._context
+    context.limits = limits
 
     async def check() -> None:
         client = scene.visit()

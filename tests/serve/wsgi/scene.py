@@ -36,9 +36,9 @@ class Scene:
         limits = settings.pop("limits", HTTPLimits())
         pair = settings.pop("tls", "")
         tls = ServerTls(reactor, [pair]) if pair else None
-        reception = settings.pop("reception", None)
+        stickiness = settings.pop("stickiness", None)
         if trust:
-            reception = Stickiness(
+            stickiness = Stickiness(
                 parse_affinity(("ip",)), None, lambda: 0, lambda ids: None, Networks.parse(trust)
             )
         self.visitors = Visitors()
@@ -48,7 +48,7 @@ class Scene:
             readiness_of(reactor),
             WsgiOptions(**settings),
             limits=limits,
-            reception=reception,
+            stickiness=stickiness,
             tls=tls,
         )
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop
@@ -71,7 +71,7 @@ def serving(application: WsgiApplication, kind: str = "uvloop", **settings: Any)
     """
     Serve an application.
 
-    :param settings: of :class:`WsgiOptions`; and ``trust``, ``limits``, ``reception`` and
+    :param settings: of :class:`WsgiOptions`; and ``trust``, ``limits``, ``stickiness`` and
         ``tls``, a certificate's file.
     """
     with a_reactor(kind) as reactor:

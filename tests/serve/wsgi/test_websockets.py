@@ -220,7 +220,7 @@ def test_the_handshake_sets_the_cookie() -> None:
     """
     The application writes the answer itself; what finds the client back is in it all the same.
     """
-    reception = Stickiness(
+    stickiness = Stickiness(
         parse_affinity(("cookie:stickyd",)),
         Signer([b"a secret of sixteen"]),
         lambda: 0,
@@ -228,7 +228,7 @@ def test_the_handshake_sets_the_cookie() -> None:
         Networks.parse(()),
     )
     echo = Echo()
-    with serving(echo, reception=reception) as scene:
+    with serving(echo, stickiness=stickiness) as scene:
 
         async def go() -> None:
             client = scene.visit()

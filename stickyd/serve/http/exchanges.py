@@ -1,5 +1,6 @@
 """
-Who asks on a connection, as a trusted proxy tells it.
+What is done to the requests of one connection, and to their responses, for the sake of
+stickiness.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from stickyd.serve.stickiness import Exchange, Stickiness
 
 
-class Visitor:
+class Exchanges:
     """
-    Whoever made the last request.
+    The exchanges of a connection, one after the other.
 
-    :ivar address: their address, if it is not the connection's own.
-    :ivar secure: whether they speak TLS; :obj:`None` if the connection knows.
+    :ivar address: the address of the client that made the last request, if it is not the
+        connection's own.
+    :ivar secure: whether that client speaks TLS; :obj:`None` if the connection knows.
     """
 
     address: IAddress | None = None
@@ -28,7 +30,7 @@ class Visitor:
 
     _unremarkable: FieldBlock | None = None  # fields for which nothing is to be done
 
-    def come(
+    def begin(
         self, stickiness: Stickiness, host: str, secure: bool, fields: FieldBlock
     ) -> tuple[FieldBlock, Exchange | None]:
         """
@@ -54,5 +56,5 @@ class Visitor:
         return fields, exchange
 
 
-#: Of whom nothing is known; it is never changed.
-NOBODY = Visitor()
+#: Those of a connection without stickiness; it is never changed.
+NO_EXCHANGES = Exchanges()

@@ -1,5 +1,5 @@
 """
-The lean request: what every request of ours has, whoever processes it.
+What every request of ours has, whoever processes it.
 
 It is a :class:`twisted.web.http.Request` in all that it does, but headers, cookies,
 arguments, addresses and content become objects when somebody looks at them, and a
@@ -48,7 +48,7 @@ def canonical(name: str | bytes) -> bytes:
     return next(headers.getAllRawHeaders())[0]
 
 
-def _request_headers(request: LeanRequest) -> Headers:
+def _request_headers(request: LazyRequest) -> Headers:
     headers = Headers()
     block = request._block
     if block is not None:
@@ -60,12 +60,12 @@ def _request_headers(request: LeanRequest) -> Headers:
     return headers
 
 
-def _response_headers(request: LeanRequest) -> Headers:
+def _response_headers(request: LazyRequest) -> Headers:
     headers = Headers()
     if request._stamped:
-        shared = request._connection().shared
-        headers.setRawHeaders(b"Server", [shared.server])
-        headers.setRawHeaders(b"Date", [shared.date()])
+        context = request._connection().context
+        headers.setRawHeaders(b"Server", [context.server])
+        headers.setRawHeaders(b"Date", [context.date()])
     if request._simple:
         for name, value in request._simple.items():
             headers.setRawHeaders(name, [value])
@@ -73,7 +73,7 @@ def _response_headers(request: LeanRequest) -> Headers:
     return headers
 
 
-def _received_cookies(request: LeanRequest) -> dict[bytes, bytes]:
+def _received_cookies(request: LazyRequest) -> dict[bytes, bytes]:
     cookies: dict[bytes, bytes] = {}
     block = request._block
     if block is not None:
@@ -86,7 +86,7 @@ def _received_cookies(request: LeanRequest) -> dict[bytes, bytes]:
     return cookies
 
 
-def _args(request: LeanRequest) -> dict[bytes, list[bytes]]:
+def _args(request: LazyRequest) -> dict[bytes, list[bytes]]:
     query = request.uri.partition(b"?")[2]
     args: dict[bytes, list[bytes]] = parse_qs(query, 1) if query else {}
     if request._has_form():
@@ -94,7 +94,7 @@ def _args(request: LeanRequest) -> dict[bytes, list[bytes]]:
     return args
 
 
-class LeanRequest(Request):
+class LazyRequest(Request):
     """
     A request that does only the work that is asked for.
     """
@@ -148,7 +148,7 @@ class LeanRequest(Request):
     @override
     def gotLength(self, length: int | None) -> None:
         channel = self._connection()
-        if hasattr(channel, "shared") and not hasattr(channel.site, "getContentFile"):
+        if hasattr(channel, "context") and not hasattr(channel.site, "getContentFile"):
             # Twisted makes a file of what is not known to be small.  Ours grows as it comes.
             self.content = BytesIO()
         else:
@@ -156,11 +156,11 @@ class LeanRequest(Request):
 
     @override
     def handleContentChunk(self, data: bytes) -> None:
-        shared = getattr(self._connection(), "shared", None)
-        if shared is None:
+        context = getattr(self._connection(), "context", None)
+        if context is None:
             super().handleContentChunk(data)
         else:
-            self.content = shared.spool.append(self.content, data)
+            self.content = context.spool.append(self.content, data)
 
     @override
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -221,8 +221,8 @@ class LeanRequest(Request):
             raise RuntimeError(
                 "The form is gone with the response: ask for request.args before it is finished."
             )
-        shared = getattr(self._connection(), "shared", None)
-        limits = HTTPLimits() if shared is None else shared.limits
+        context = getattr(self._connection(), "context", None)
+        limits = HTTPLimits() if context is None else context.limits
         try:
             return read_form(content, self.getHeader(b"content-type") or b"", limits)
         except RequestError as error:
@@ -234,11 +234,11 @@ class LeanRequest(Request):
                     why=error,
                 )
             loop: Any = threadable.ioThread
-            if shared is None or loop in (None, threadable.getThreadID()):
+            if context is None or loop in (None, threadable.getThreadID()):
                 self._refuse(error)
             else:
                 # Applications ask in threads, too.
-                shared.clock.callFromThread(self._refuse, error)
+                context.clock.callFromThread(self._refuse, error)
             raise
 
     def _refuse(self, error: RequestError) -> None:
@@ -343,16 +343,16 @@ class LeanRequest(Request):
         version = self.clientproto
         stamped = self._stamped
         if self.code_message is _OK_MESSAGE and stamped and self.code == OK and version == HTTP_1_1:
-            head: bytes = channel.shared.success()
+            head: bytes = channel.context.success()
         else:
             reason = b" ".join(self.code_message.splitlines())
             head = b"%b %d %b\r\n" % (version, self.code, reason)
             if stamped:
-                head += channel.shared.common()
+                head += channel.context.common()
         simple = self._simple
         typed = not stamped
         empty = length == 0
-        visit = channel._visit
+        exchange = channel.exchange
         if simple is not None:
             if length is not None:
                 simple.pop(b"Content-Length", None)
@@ -360,10 +360,10 @@ class LeanRequest(Request):
                 length = -1  # it stands there
                 empty = simple[b"Content-Length"] == b"0"
             typed = typed or b"Content-Type" in simple
-            if visit is None:
+            if exchange is None:
                 for pair in simple.items():
                     head += b"%b: %b\r\n" % pair
-        if visit is not None:
+        if exchange is not None:
             for pair in channel.respond([] if simple is None else simple.items()):
                 head += b"%b: %b\r\n" % pair
         if length is None:
