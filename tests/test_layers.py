@@ -69,7 +69,7 @@ ROOTS = ("service", "worker.__main__", "plugin")
 MOST_LINES = 600
 
 #: What is longer still waits to be cut, and must not grow.
-LONGER = {"stickyd.serve.http.connection": 804, "stickyd.serve.http2.connection": 640}
+LONGER = {"stickyd.serve.http.connection": 804}
 
 UNCLEAN = ("twisted.internet", "socket", "os")
 

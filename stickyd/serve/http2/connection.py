@@ -3,9 +3,10 @@
 """
 An HTTP/2 connection, for Twisted resources and WSGI.
 
-h2 has the rules, in :class:`StrictConnection`; :class:`HTTP2Output` sends; an
-:class:`HTTP2Stream` is what a request knows of it all.  Here are the states: who may begin a
-stream, what ends one, and what ends the connection.
+h2 has the rules, in :class:`StrictConnection`; :class:`Streams` has the streams under way and
+what sends their responses; an :class:`HTTP2Stream` is what a request knows of it all.  Here are
+the states: when a stream may begin, and what ends the connection.  It is one class, though a
+long one, because h2, the transport, the timer and the worker each may change the one state.
 """
 
 from __future__ import annotations
@@ -30,22 +31,20 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
-from stickyd.affinity.peek.http2 import head_of
-from stickyd.net.allowance import Allowance
-from stickyd.serve.http.head import RequestError
 from stickyd.serve.http2.context import ConnectionContext
+from stickyd.serve.http2.flood_guard import FloodGuard
 from stickyd.serve.http2.objection import objection_to
-from stickyd.serve.http2.output import HTTP2Output
-from stickyd.serve.http2.stall import StallWatch
+from stickyd.serve.http2.ownership import Ownership
 from stickyd.serve.http2.stream import HTTP2Stream
+from stickyd.serve.http2.streams import Streams
 from stickyd.serve.http2.strict import StrictConnection
 from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
@@ -62,22 +61,8 @@ if TYPE_CHECKING:
 #: Asks the client for an answer that shows that it has read our GOAWAY.
 _HEARD = b"farewell"
 
-#: How many streams may be reset at once, and in each second on average.
-RESETS = 200
-RESETS_A_SECOND = 33.0
-
-#: The same of frames that do nothing: PINGs, settings, priorities, windows that hardly open,
-#: DATA without data.  What does something allows some more.
-IDLE_FRAMES = 1000
-IDLE_FRAMES_A_SECOND = 100.0
-IDLE_FRAMES_A_REQUEST = 10
-IDLE_FRAMES_A_DATA_FRAME = 4
-
 #: How much of our own control frames may wait for a client that reads none.
 MOST_HELD_BYTES = 1 << 20
-
-#: Seconds between two lines in the log about proxies that mix their clients.
-QUIET_SECONDS = 600.0
 
 
 class _State(IntEnum):
@@ -94,14 +79,14 @@ class _State(IntEnum):
     CLOSING = 3
 
 
-@implementer(IServedConnection, IPushProducer, IHalfCloseableProtocol)
+@implementer(IServedConnection, IHalfCloseableProtocol)
 class HTTP2Connection(Protocol):
     """
     Serves one connection.
 
     :ivar deadline: the timer's.
     :ivar bucket: the timer's.
-    :ivar streams: those under way, by number.
+    :ivar streams: those under way.
     """
 
     _log = Logger()
@@ -121,16 +106,16 @@ class HTTP2Connection(Protocol):
         self.ended: Callable[[HTTP2Connection], object] | None = None
         self.deadline = inf
         self.bucket = 0
-        self.streams: dict[int, HTTP2Stream] = {}
         self._site = site
         self._begun = begun
         self._conn = StrictConnection(context.limits) if begun is None else begun.conn
         self._state = _State.OPEN
-        self._input_over = False  # the client has shut its sending side down
-        now = context.clock.seconds
-        self._resets = Allowance(now, RESETS_A_SECOND, RESETS)
-        self._idle_frames = Allowance(now, IDLE_FRAMES_A_SECOND, IDLE_FRAMES)
-        self._stalls = StallWatch()
+        self._ownership = Ownership(site, handoff)
+        self._guard = FloodGuard(context.clock.seconds)
+        self.streams = Streams(
+            self._conn, context, self._write, self._guard.note_data, self._emptied
+        )
+        self._output = self.streams.output
 
     # IProtocol
 
@@ -138,18 +123,10 @@ class HTTP2Connection(Protocol):
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
-        self._output = HTTP2Output(
-            self._conn,
-            self.transport,
-            self.context.clock,
-            self._response_sent,
-            self._data_sent,
-            self._window_closed,
-        )
         self._stream_context = ConnectionContext(
             self._site, self.handoff, self.transport, self._output
         )
-        self.transport.registerProducer(self, True)
+        self.transport.registerProducer(self._output, True)
         self.context.deadlines.add(self)
         self._await_request()
         begun, self._begun = self._begun, None
@@ -198,20 +175,9 @@ class HTTP2Connection(Protocol):
         """
         if self._closing:
             return
-        self._input_over = True
-        for stream in list(self.streams.values()):
-            if not stream.whole:
-                self._lose(stream, Failure(ConnectionLost("the request has no end")))
-            elif self._output.is_blocked(stream.number):
-                self._window_closed(stream.number)
+        self.streams.input_over()
         if not self._closing:
             self._part()
-
-    def _window_closed(self, number: int) -> None:
-        if self._input_over:
-            # Nobody will open it again.
-            self._conn.reset_stream(number, ErrorCodes.CANCEL)
-            self._lose(self.streams[number], Failure(ConnectionLost("the window is closed")))
 
     def writeConnectionLost(self) -> None:  # noqa: N802 - Twisted's name
         """
@@ -220,28 +186,13 @@ class HTTP2Connection(Protocol):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lose_streams(reason)
+        self._state = _State.CLOSING
+        self.streams.lose_all(reason)
         self.context.deadlines.discard(self)
         tell_ended(self)
 
-    # What the transport, whose producer this is, has to say.
-
-    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """
-        It has no room.
-        """
-        self._output.pause()
-
-    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """
-        It has room again.
-        """
-        self._output.resume()
-
-    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """
-        It is over; :meth:`connectionLost` tells why.
-        """
+    def _write(self, data: bytes) -> None:
+        self.transport.write(data)
 
     # Requests.
 
@@ -253,15 +204,15 @@ class HTTP2Connection(Protocol):
             return
         status = objection_to(headers, self.context.limits)
         if status:
-            self._answer_shortly(number, status, event.stream_ended is not None)
-        elif self._belongs_elsewhere(headers):
+            self.streams.answer_shortly(number, status, event.stream_ended is not None)
+        elif self._ownership.belongs_elsewhere(headers):
             self._turn_away(number)
         else:
             self._begin(number, headers, event.stream_ended is None)
 
     def _begin(self, number: int, headers: Pairs, body: bool) -> None:
         self.context.requests += 1
-        self._idle_frames.give(IDLE_FRAMES_A_REQUEST)
+        self._guard.note_request()
         if any(name == b":authority" for name, _ in headers):
             # The same, as HTTP/2 demands; once is enough.
             headers = [pair for pair in headers if pair[0] != b"host"]
@@ -270,17 +221,17 @@ class HTTP2Connection(Protocol):
             host = getattr(self.transport.getPeer(), "host", "")
             exchange = self.context.stickiness.begin(host, self._stream_context.secure, headers)
             headers = exchange.pairs
+        streams = self.streams
         stream = HTTP2Stream(
-            number, headers, self._stream_context, exchange, self._refuse, self._abort
+            number, headers, self._stream_context, exchange, streams.refuse, streams.abort
         )
-        if self._session_has_left(stream):
+        if self._ownership.session_has_left(stream.request):
             self._output.forget(number)
             self._turn_away(number)
             return
-        if not self.streams:
+        if not streams:
             self._await_progress()
-        self.streams[number] = stream
-        stream.begin(body, self.context.deadlines.now)
+        streams.begin(stream, body)
 
     def _turn_away(self, number: int) -> None:
         """
@@ -293,82 +244,23 @@ class HTTP2Connection(Protocol):
         self.drain()
         self._conn.reset_stream(number, ErrorCodes.REFUSED_STREAM)
 
-    def _session_has_left(self, stream: HTTP2Stream) -> bool:
-        """
-        Whether a request that comes while this worker is relieved may ask for a session that
-        has gone before it.
-        """
-        site: Any = self._site
-        registry = getattr(site, "session_registry", None)
-        if registry is None or not registry.forwards:
-            return False
-        return any(registry.has_moved(uid) for uid in site.session_ids(stream.request))
-
-    def _belongs_elsewhere(self, headers: Pairs) -> bool:
-        """
-        Whether a request is another slot's, by what it says of its client.
-
-        That of the first is not, as the connection came here by it; but the slots may have
-        changed since, or the client is another one.
-        """
-        route, handoff = self.context.route, self.handoff
-        if route is None or handoff is None or route(head_of(headers), handoff) is None:
-            return False
-        stickiness = self.context.stickiness
-        if stickiness is None or handoff.host not in stickiness.trust:
-            return True
-        # A proxy's, which takes the refusal for an error of its client's.
-        now = self.context.clock.seconds()
-        if now >= self.context.quiet_until:
-            self.context.quiet_until = now + QUIET_SECONDS
-            self._log.warn(
-                "The proxy {host} sends requests of several clients down one HTTP/2 connection;"
-                " they are served by one worker, whosever they are: have it speak HTTP/1.1 with"
-                " stickyd (--http2 off)",
-                host=handoff.host,
-            )
-        return False
-
     def _data_received(self, event: DataReceived) -> None:
-        length = event.flow_controlled_length
         if event.data:
-            self._idle_frames.give(IDLE_FRAMES_A_DATA_FRAME)
+            self._guard.note_data()
         elif event.stream_ended is None:
             self._idle_frame(event)
             if self._closing:
                 return
-        stream = self.streams.get(event.stream_id)
-        if stream is None:
-            # Answered already; what comes is dropped, but counts.
-            self._output.acknowledge(event.stream_id, length)
-            return
-        most = self.context.limits.body_bytes
-        stream.size += len(event.data)
-        stream.heard = self.context.deadlines.now
-        if most is not None and stream.size > most:
-            self._refuse(stream, 413)
-            return
-        try:
-            stream.receive(event.data, length)
-        except RequestError as error:
-            self._refuse(stream, error.status)
+        self.streams.receive(event.stream_id, event.data, event.flow_controlled_length)
 
     def _stream_ended(self, event: StreamEnded) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.receive_end()
+        self.streams.receive_end(event.stream_id)
 
     # What the client does to the connection.
 
     def _stream_reset(self, event: StreamReset) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            self._lose(
-                stream, Failure(ConnectionLost(f"the stream was reset with {event.error_code}"))
-            )
-        if not self._resets.take():
-            # Whoever makes requests to reset them, or has us do so, wants our time only
-            # (CVE-2023-44487, CVE-2025-8671).
+        self.streams.receive_reset(event.stream_id, event.error_code)
+        if not self._guard.take_reset():
             self._calm_down("too many streams were reset")
 
     def _window_opened(self, event: WindowUpdated) -> None:
@@ -385,7 +277,7 @@ class HTTP2Connection(Protocol):
         """
         Count a frame that does nothing by itself.
         """
-        if not self._idle_frames.take():
+        if not self._guard.take_idle_frame():
             self._calm_down("too many frames that do nothing")
 
     def _ping_acknowledged(self, event: PingAckReceived) -> None:
@@ -406,66 +298,13 @@ class HTTP2Connection(Protocol):
         if not self.streams:
             self._finish()
 
-    # Ends of streams.
+    # The end of the connection.
 
-    def _answer_shortly(self, number: int, status: int, whole: bool) -> None:
-        """
-        Answer a request that is not good enough to be one.
-        """
-        fields = [(b":status", b"%d" % status), (b"content-length", b"0")]
-        self._output.put_head(number, fields, end=True)
-        if not whole:
-            self._conn.reset_stream(number, ErrorCodes.NO_ERROR)
-
-    def _refuse(self, stream: HTTP2Stream, status: int) -> None:
-        """
-        Break a request off, and say why if nothing is said yet.
-        """
-        if stream.request.startedWriting:
-            self._conn.reset_stream(stream.number, ErrorCodes.CANCEL)
-        else:
-            self._answer_shortly(stream.number, status, stream.whole)
-        self._lose(stream, Failure(ConnectionLost(f"the request was refused with {status}")))
-
-    def _abort(self, stream: HTTP2Stream) -> None:
-        """
-        Break a response off.  NO_ERROR would make half of it look like a whole one.
-        """
-        self._conn.reset_stream(stream.number, ErrorCodes.INTERNAL_ERROR)
-        stream.close()
-        self._forget(stream.number)
-
-    def _lose(self, stream: HTTP2Stream, reason: Failure) -> None:
-        """
-        Go on without a stream that the client has given up, or shall.
-        """
-        self._output.forget(stream.number)
-        stream.lose(reason)
-        self._forget(stream.number)
-
-    def _response_sent(self, number: int) -> None:
-        stream = self.streams[number]
-        if not stream.whole:
-            # Answered before its body was here: the client need not send it (RFC 9113, 8.1).
-            self._conn.reset_stream(number, ErrorCodes.NO_ERROR)
-        stream.close()
-        self._forget(number)
-
-    def _data_sent(self) -> None:
-        self._idle_frames.give(IDLE_FRAMES_A_DATA_FRAME)
-
-    def _forget(self, number: int) -> None:
-        self._output.forget(number)
-        self._stalls.forget(number)
-        if self.streams.pop(number, None) is None or self.streams:
-            return
+    def _emptied(self) -> None:
         if self._state == _State.PARTING:
             self._finish()
         elif self._state < _State.PARTING:
             self._await_request()
-        self._output.send_soon()
-
-    # The end of the connection.
 
     def _calm_down(self, why: str) -> None:
         self._conn.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
@@ -475,13 +314,9 @@ class HTTP2Connection(Protocol):
         """
         Close a connection whose client has broken the rules, and has been told so.
         """
-        self._lose_streams(reason)
-        self._close()
-
-    def _lose_streams(self, reason: Failure) -> None:
         self._state = _State.CLOSING
-        for stream in list(self.streams.values()):
-            self._lose(stream, reason)
+        self.streams.lose_all(reason)
+        self._close()
 
     def _finish(self) -> None:
         self._conn.close_connection()
@@ -528,36 +363,10 @@ class HTTP2Connection(Protocol):
         elif not self.streams:
             self._finish()
         if not self._closing:
-            self._look_at_uploads()
-            self._look_at_output()
+            self.streams.refuse_slow_uploads()
+            if self.streams.give_up_stalled():
+                self.transport.abortConnection()
             self._await_progress()
-
-    def _look_at_uploads(self) -> None:
-        limit = self.context.limits.body
-        if limit is not None:
-            since = self.context.deadlines.now - limit
-            for stream in list(self.streams.values()):
-                if stream.waits_for_client and stream.heard <= since:
-                    self._refuse(stream, 408)
-
-    def _look_at_output(self) -> None:
-        """
-        Cut off clients that take nothing of what they have asked for: all of the connection, or
-        some of its streams.
-        """
-        limit = self.context.limits.stall
-        if limit is None:
-            return
-        now, output = self.context.deadlines.now, self._output
-        if self._stalls.seconds(0, output.waits, output.sent, now) >= limit:
-            self.transport.abortConnection()
-            return
-        for stream in list(self.streams.values()):
-            queue = stream.queue
-            if self._stalls.seconds(stream.number, bool(queue), queue.taken, now) >= limit:
-                self._conn.reset_stream(stream.number, ErrorCodes.CANCEL)
-                self._lose(stream, Failure(ConnectionLost("the client takes nothing")))
-        output.send_soon()
 
     # For the worker.
 
@@ -574,8 +383,7 @@ class HTTP2Connection(Protocol):
         """
         The requests under way whose responses have not begun.
         """
-        requests = [stream.request for stream in self.streams.values()]
-        return [request for request in requests if not request.startedWriting]
+        return self.streams.unanswered
 
     def say_goodbye(self, code: int) -> bool:
         """
@@ -588,9 +396,7 @@ class HTTP2Connection(Protocol):
         End the responses that are event streams: their applications are told that the client
         is gone, the client that the streams are over.
         """
-        for stream in list(self.streams.values()):
-            if getattr(stream.request, "streams_events", False):
-                stream.finish_early(Failure(ConnectionDone("The server stops.")))
+        self.streams.end_event_streams()
 
     def give_away(self, goes: object, take: object) -> None:
         """

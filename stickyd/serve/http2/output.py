@@ -14,9 +14,11 @@ While the transport has no room nothing is sent at all.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from h2.exceptions import StreamClosedError
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
 
 from stickyd.serve.http2.response_queue import LOW_WATER_BYTES, ResponseQueue
 from stickyd.serve.http2.schedule import Schedule
@@ -37,6 +39,7 @@ _FRAMES = 4
 _FRAME_BYTES = 65536
 
 
+@implementer(IPushProducer)
 class HTTP2Output:
     """
     Sends on one connection.
@@ -49,20 +52,20 @@ class HTTP2Output:
     def __init__(
         self,
         conn: StrictConnection,
-        transport: Any,
+        write: Callable[[bytes], object],
         clock: IReactorTime,
         response_sent: Callable[[int], object],
         data_sent: Callable[[], object],
         window_closed: Callable[[int], object],
     ) -> None:
         """
-        :param transport: a :class:`TlsTransport` or a plain one.
+        :param write: gives bytes to the transport.
         :param response_sent: called with a stream whose whole response was sent.
         :param data_sent: called for each frame of data.
         :param window_closed: called with a stream that has data, and no room for it.
         """
         self._conn = conn
-        self._transport = transport
+        self._write = write
         self._clock = clock
         self._response_sent = response_sent
         self._data_sent = data_sent
@@ -230,25 +233,32 @@ class HTTP2Output:
         if self.paused:
             self._held += data
         else:
-            self._transport.write(data)
+            self._write(data)
 
-    def pause(self) -> None:
+    # As the producer of the transport.
+
+    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
         """
-        The transport has no room.
+        Send nothing for now: the transport has no room.
         """
         self.paused = True
 
-    def resume(self) -> None:
+    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
         """
-        It has again.
+        Go on: it has room again.
         """
         self.paused = False
         if self._held:
             held = bytes(self._held)
             self._held.clear()
-            self._transport.write(held)
+            self._write(held)
         if not self.paused:
             self._pump()
+
+    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
+        """
+        The transport is gone, which the connection is told too.
+        """
 
     def close(self) -> None:
         """
@@ -262,4 +272,4 @@ class HTTP2Output:
         data = bytes(self._held) + self._conn.data_to_send()
         self._held.clear()
         if data:
-            self._transport.write(data)
+            self._write(data)

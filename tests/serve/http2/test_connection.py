@@ -44,7 +44,8 @@ from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.sticky import StickySite
-from stickyd.serve.http2.connection import RESETS, RESETS_A_SECOND, HTTP2Connection
+from stickyd.serve.http2.connection import HTTP2Connection
+from stickyd.serve.http2.flood_guard import RESETS, RESETS_A_SECOND
 from stickyd.serve.stickiness import Stickiness
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -338,7 +339,7 @@ def test_early_answer_does_not_break_the_connection() -> None:
     wire = begun(lambda request: b"")
     wire.client.send_headers(1, POST)
     wire.exchange()
-    [stream] = wire.channel.streams.values()
+    [stream] = wire.channel.streams.by_number.values()
     stream.request.setResponseCode(403)
     stream.request.finish()
     wire.feed(wire.client.data_to_send())
@@ -664,7 +665,7 @@ def test_end_is_told_once() -> None:
     wire.ask()
     lost: list[Failure] = []
     wire.requests[0].notifyFinish().addErrback(lost.append)
-    wire.channel.stopProducing()
+    wire.channel.streams.output.stopProducing()
     wire.channel.connectionLost()
     assert wire.ended == [wire.channel]
     assert len(lost) == 1
@@ -885,7 +886,7 @@ def test_fault_35_large_body_lies_in_a_file(method: str, told: bool) -> None:
     for _ in range(20):
         wire.client.send_data(stream, b"x" * 10_000)
         wire.exchange()
-    [current] = wire.channel.streams.values()
+    [current] = wire.channel.streams.by_number.values()
     assert not isinstance(current.request.content, BytesIO)
     assert spool.files == 1
     wire.client.end_stream(stream)
@@ -980,7 +981,7 @@ def test_stream_that_its_client_has_broken_hurts_no_other(mistake: bytes, at_onc
             wire.clock.advance(0)
     assert [event for event in events if "log_failure" in event] == []
     assert len(lost) == (not at_once)  # then it was never begun
-    assert list(wire.channel.streams) == [3]
+    assert list(wire.channel.streams.by_number) == [3]
     wire.requests[-1].finish()
     wire.exchange()
     assert wire.body(3) == b"x" * 100
@@ -1043,7 +1044,7 @@ def test_client_that_asks_no_more_is_answered(whole: bool) -> None:
         wire.ask(POST, b"x", end=False)
     wire.channel.readConnectionLost()
     wire.channel.readConnectionLost()
-    assert list(wire.channel.streams) == [stream]
+    assert list(wire.channel.streams.by_number) == [stream]
     assert not wire.closed
     wire.requests[0].write(b"x" * 1000)
     wire.requests[0].finish()
@@ -1123,7 +1124,7 @@ def test_event_streams_end_early() -> None:
     wire.exchange()
     assert [event.stream_id for event in wire.told(StreamEnded)] == [events]
     assert len(lost) == 1
-    assert list(wire.channel.streams) == [other]
+    assert list(wire.channel.streams.by_number) == [other]
 
 
 def test_request_that_was_answered_before_its_end_is_not_run_again() -> None:
@@ -1135,7 +1136,7 @@ def test_request_that_was_answered_before_its_end_is_not_run_again() -> None:
     wire.client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
     wire.exchange()
     stream = wire.ask(POST, b"", end=False)
-    request = wire.channel.streams[stream].request
+    request = wire.channel.streams.by_number[stream].request
     request.method, request.uri, request.clientproto = b"POST", b"/", b"HTTP/2"
     request.write(b"early")
     request.finish()

@@ -16,7 +16,7 @@ from h2.settings import SettingCodes
 from twisted.logger import capturedLogs
 from twisted.web.server import NOT_DONE_YET
 
-from stickyd.serve.http2.connection import IDLE_FRAMES, IDLE_FRAMES_A_SECOND
+from stickyd.serve.http2.flood_guard import IDLE_FRAMES, IDLE_FRAMES_A_SECOND
 from tests.http2_conformance import (
     ACK,
     DATA,
@@ -130,7 +130,7 @@ def test_client_that_reads_no_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch
     """
     monkeypatch.setattr("stickyd.serve.http2.connection.MOST_HELD_BYTES", 10_000)
     wire = begun(lambda request: request.setHeader(b"x", b"%d" % len(wire.requests) * 1000) or b"")
-    wire.channel.pauseProducing()
+    wire.channel.streams.output.pauseProducing()
     with capturedLogs():
         for _ in range(30):
             stream = wire.client.get_next_available_stream_id()
@@ -155,7 +155,7 @@ def test_stream_that_its_client_does_not_take_is_given_up() -> None:
         wire.exchange()
     [reset] = wire.told(StreamReset)
     assert (reset.stream_id, reset.error_code) == (stuck, ErrorCodes.CANCEL)
-    assert list(wire.channel.streams) == [moving]
+    assert list(wire.channel.streams.by_number) == [moving]
     assert not wire.transport.disconnected
 
 
