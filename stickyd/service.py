@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -26,34 +27,43 @@ from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
+from stickyd.fleet.secret_rotation import SecretRotation
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_changes import SlotChanges
+from stickyd.fleet.slot_table import SlotTable
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.trials import Trials
 from stickyd.fleet.upgrade_state import UpgradeState
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
+from stickyd.listen.reuseport.steering import KernelSteering
 from stickyd.listen.skew import SkewWatch
 from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import keep_steady
 from stickyd.placement.choose import LEAST, PLACEMENTS
+from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import identity
 from stickyd.system.secrets import Secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IListeningPort
+    from twisted.internet.interfaces import IListeningPort, IReactorTime
 
+    from stickyd.affinity.key_counts import Report
     from stickyd.explain import Client, Explanation
+    from stickyd.fleet.process.spec import WorkerSpec
     from stickyd.fleet.slot import Slot
+    from stickyd.interfaces import IPlacement, IReadiness
     from stickyd.listen.port import StickyFactory
     from stickyd.settings import Settings
+
+    Place = Callable[[int, Sequence[int]], IPlacement]
 
 
 class StickyService(Service):
@@ -94,66 +104,39 @@ class StickyService(Service):
             from twisted.internet import reactor
         keep_steady(reactor)
         self._reactor = reactor
-        self._readiness = readiness_of(reactor)
         self._inherited = inherited
         self._gave_up = gave_up
         self._count = settings.workers or usable_cpus()
         self._limits = WorkerLimits.of(settings)
         self._refusal = Refusal(reactor, settings.refusal)
-        keeper = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
-        secrets = self._secrets_of(keeper, settings)
-        self.fleet = self._make_fleet(settings)
-        self.stick: LeastLoaded | None = None
-        if settings.placement == LEAST:
-            self.stick = LeastLoaded(
-                self._count,
-                self.fleet.loads,
-                reactor.seconds,
-                self.fleet.stands,
-                settings.stick_limit,
-                settings.stick_timeout,
-            )
-            # The table asks the fleet, and the fleet places by the table.
-            self.fleet.place = self.stick.place
-        changes = SlotChanges(self.fleet, lambda: self.settings.drain_timeout)
-        # Changes move clients in the fleet, which asks for one when a slot stands again.
-        self.fleet.recovered = changes.recovered
         self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
-        skew = SkewWatch(self.fleet, reactor, lambda: self.fleet.placed)
-        self._spawner = self._make_spawner(settings, secrets, changes, skew)
-        self._resolver = self.fleet.resolver = Resolver(
-            settings.keys,
-            Signer(secrets) if secrets else None,
-            self.fleet.stands,
-            settings.networks,
-            self.fleet.newcomers.known,
+        readiness = readiness_of(reactor)
+        kept = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
+        secrets = self._secrets_of(kept, settings)
+        self._signer = Signer(secrets) if secrets else None
+        claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)
+        table = SlotTable(reactor, claims)
+        resolver = Resolver(
+            *(settings.keys, self._signer, table.stands, settings.networks, table.newcomers.known)
         )
-        self.operations = Operations(
-            reactor,
-            settings,
-            self.fleet,
-            changes,
-            keeper,
-            self._spawner,
-            Trials(reactor),
-            self._apply,
-        )
-        self._entrance = Listeners(
-            reactor,
-            self._readiness,
-            settings,
-            self.fleet,
-            skew,
-            self._resolver,
-            held if inherited is None else inherited["ports"],
-        )
+        steering = KernelSteering(reactor, readiness)
+        self.stick = _table_of_clients(settings, table, self._count, reactor)
+        self.fleet = self._make_fleet(settings, table, resolver, steering)
+        self._changes = SlotChanges(self.fleet, lambda: self._limits.drain_seconds)
+        skew = SkewWatch(self.fleet, reactor, lambda: table.placed)
+        spec = spec_of(settings, secrets)
+        self._spawner = self._make_spawner(spec, readiness, skew.told)
+        self._rotation = SecretRotation(reactor, kept, self._signer, self._spawner, self.fleet)
+        self.operations = self._make_operations(settings)
+        ports = held if inherited is None else inherited["ports"]
+        self._listeners = Listeners(reactor, readiness, settings, steering, skew, resolver, ports)
         self.succession = UpgradeState(
-            self._entrance, self.fleet, self._spawner, self.operations, keeper, self.stick
+            *(self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick)
         )
 
     def _apply(self, settings: Settings) -> None:
         self._limits.follow(settings)
-        self._refusal.answer = settings.refusal
+        self._refusal.answer_with(settings.refusal)
 
     def _secrets_of(self, keeper: Secrets, settings: Settings) -> tuple[bytes, ...]:
         try:
@@ -164,15 +147,23 @@ class StickyService(Service):
             self._log.error("{problem}; the former secrets stay", problem=problem)
             return tuple(bytes.fromhex(secret) for secret in self._inherited["secrets"])
 
-    def _make_fleet(self, settings: Settings) -> Fleet:
+    def _make_fleet(
+        self, settings: Settings, table: SlotTable, resolver: Resolver, steering: KernelSteering
+    ) -> Fleet:
+        if self.stick is not None:
+            place: Place = self.stick.place
+        else:
+            place = partial(Failover, PLACEMENTS[settings.placement])
         return Fleet(
             self._reactor,
-            PLACEMENTS.get(settings.placement, PLACEMENTS["rendezvous"]),
+            table,
+            place,
             QueueLimits(
                 settings.queue_limit, settings.queue_timeout, lambda: share_of(QUEUED_SHARE)
             ),
             self._refusal,
-            ClaimLimits(settings.learn_limit, settings.learn_timeout),
+            resolver,
+            steering,
             # What the last worker has said may still be in its pipe.
             lambda: self._reactor.callLater(LAST_WORDS_SECONDS, self._give_up),
         )
@@ -181,28 +172,35 @@ class StickyService(Service):
         if self.running and not self.fleet.has_served:
             self._log.critical(
                 "No worker has become ready since the start. {deaths}",
-                deaths=self.fleet.last_deaths[-1],
+                deaths=self.fleet.table.last_deaths[-1],
             )
             self._gave_up()
 
     def _make_spawner(
-        self, settings: Settings, secrets: tuple[bytes, ...], changes: SlotChanges, skew: SkewWatch
+        self, spec: WorkerSpec, readiness: IReadiness, accepted: Callable[[Report], object]
     ) -> Spawner:
+        settings = spec.settings
         # Not a secret: jitter only has to differ between slots.
         recycling = Recycling(
             settings.max_requests,
             settings.max_memory * 2**20,
             random.random,
-            lambda slot: changes.reload([slot]),
+            lambda slot: self._changes.reload([slot]),
         )
         return Spawner(
+            *(self._reactor, readiness, spec, self.fleet, self._backoff, recycling, accepted)
+        )
+
+    def _make_operations(self, settings: Settings) -> Operations:
+        return Operations(
             self._reactor,
-            self._readiness,
-            spec_of(settings, secrets),
+            settings,
             self.fleet,
-            self._backoff,
-            recycling,
-            skew.told,
+            self._changes,
+            self._rotation,
+            self._spawner,
+            Trials(self._reactor),
+            self._apply,
         )
 
     def _life(self, slot: Slot) -> SlotWorkers:
@@ -212,7 +210,7 @@ class StickyService(Service):
             self._spawner,
             self._backoff,
             self._limits,
-            self.fleet.standing_changed,
+            self._changes.standing_changed,
             self.fleet.ended,
         )
 
@@ -231,14 +229,14 @@ class StickyService(Service):
         A protocol factory for an endpoint of your own; what it accepts is served like
         everything else.
         """
-        return self._entrance.factory
+        return self._listeners.factory
 
     @property
     def ports(self) -> list[IListeningPort]:
         """
         What it listens on now.
         """
-        return self._entrance.ports
+        return self._listeners.ports
 
     # start and stop
 
@@ -249,7 +247,7 @@ class StickyService(Service):
 
         :raises ListenError: if one of the endpoints cannot be listened on.
         """
-        self._entrance.open(self._count, self._inherited)
+        self._listeners.open(self._count, self._inherited)
 
     def try_listening(self) -> None:
         """
@@ -257,7 +255,7 @@ class StickyService(Service):
 
         :raises OperatorError: if that cannot be.
         """
-        self._entrance.try_opening(self._count)
+        self._listeners.try_opening(self._count)
 
     @override
     def startService(self) -> None:
@@ -266,7 +264,7 @@ class StickyService(Service):
 
         :raises SettingError: if we may not become their user any more.
         """
-        if not self._entrance.is_open:
+        if not self._listeners.is_open:
             self.privilegedStartService()
         # twistd may have given up root meanwhile.
         self._run_as(self.settings)
@@ -274,7 +272,7 @@ class StickyService(Service):
         self._log.info("Primary {pid} running", pid=os.getpid())
         for warning in self.settings.keys.warnings:
             self._log.warn("{warning}", warning=warning)
-        if self.settings.http2 == "on" and self._resolver.asks_requests:
+        if self.settings.http2 == "on" and self._listeners.asks_requests:
             self._log.info("{notice}", notice=HTTP2_NOTICE)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
@@ -283,8 +281,8 @@ class StickyService(Service):
         else:
             self.succession.resume(inherited, self._life)
             # The file may have changed since they were told.
-            self.operations.announce(self._spawner.birth.secrets)
-        self._entrance.accept()
+            self._rotation.announce(self._spawner.birth.secrets)
+        self._listeners.accept()
 
     def _run_as(self, settings: Settings) -> None:
         try:
@@ -305,66 +303,12 @@ class StickyService(Service):
         super().stopService()
         self.operations.stop()
         self._log.info("Stopping: requests under way may finish")
-        waits = self._entrance.close()
+        waits = self._listeners.close()
         waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))
         return gatherResults(waits).addCallback(lambda _: None)
 
     # while it runs
-
-    def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
-        """
-        Replace the workers one by one by fresh ones, which import the application anew.
-
-        The application is tried in a child first; if it does not import, nothing changes.
-
-        :param settings: what to run with from now on; those in
-            :data:`stickyd.settings.FIXED` stay as they are, which the log says.
-        :return: fires with a line for each thing that was not done.
-        """
-        return self.operations.reload(settings)
-
-    def call_when_reloading(
-        self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
-    ) -> None:
-        """
-        Have ``call`` follow each reload: it is given the outcome, and gives it on.
-        """
-        self.operations.call_when_reloading(call)
-
-    def resize(self, count: int) -> Deferred[str]:
-        """
-        Change the number of slots, at the tail.
-
-        :param count: 1 to 256.
-        :return: fires with an empty text, or with the reason why it was not done.
-        """
-        return self.operations.resize(count)
-
-    def resize_by(self, difference: int) -> Deferred[str]:
-        """
-        Change the number of slots by so many, counted from what it will be when the
-        changes under way are done.
-
-        :return: as :meth:`resize`.
-        """
-        return self.operations.resize_by(difference)
-
-    def drain(self, slot: int) -> Deferred[str]:
-        """
-        Keep clients away from a slot, and have the others take its sessions over.
-
-        :return: fires with an empty text, or with the reason why it was not done.
-        """
-        return self.operations.drain(slot)
-
-    def undrain(self, slot: int) -> Deferred[str]:
-        """
-        Let clients come back to a drained slot.
-
-        :return: fires with an empty text, or with the reason why it was not done.
-        """
-        return self.operations.undrain(slot)
 
     def explain(self, client: Client) -> Explanation:
         """
@@ -375,4 +319,19 @@ class StickyService(Service):
         :raises SettingError: if the client's address is none.
         """
         known = FleetView(self.fleet, self.settings.placement)
-        return explain_by(known, self.settings, client, self._resolver.signer)
+        return explain_by(known, self.settings, client, self._signer)
+
+
+def _table_of_clients(
+    settings: Settings, table: SlotTable, count: int, clock: IReactorTime
+) -> LeastLoaded | None:
+    if settings.placement != LEAST:
+        return None
+    return LeastLoaded(
+        count,
+        table.loads,
+        clock.seconds,
+        table.stands,
+        settings.stick_limit,
+        settings.stick_timeout,
+    )

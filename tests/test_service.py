@@ -172,7 +172,7 @@ def test_bytes_are_looked_at_only_where_they_count(
     trust = {"trust": "127.0.0.1"} if "trust" in settings else {}
     service = make(reactor, **{**settings, **trust})
     service.startService()
-    sniffer = service._entrance.sniffer
+    sniffer = service._listeners.sniffer
     with socket.create_connection(address(service)) as client:
         turn_until(
             reactor,
@@ -493,7 +493,7 @@ def test_endpoint_that_fails_later_is_told(
     """
     listening: Deferred[Any] = Deferred()
     service = make(reactor)
-    endpoint = service._entrance._endpoints[0][1]
+    endpoint = service._listeners._endpoints[0][1]
     monkeypatch.setattr(type(endpoint), "listen", lambda *_: listening)
     service.startService()
     with capturedLogs() as events:

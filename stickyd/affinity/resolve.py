@@ -111,7 +111,6 @@ class Resolver:
         a request.
     :ivar fallback_key: gives the key of a client of whom no more than the address will be
         known; raises :exc:`ValueError` if it is none.
-    :ivar signer: may be replaced when the secrets are.
     """
 
     def __init__(
@@ -123,13 +122,14 @@ class Resolver:
         owner_of: Callable[[bytes], int | None] | None = None,
     ) -> None:
         """
+        :param signer: verifies tokens; without one none counts.
         :param stands: whether there is such a slot, and clients may be placed on it.
         :param trust: whose ``X-Forwarded-For`` and ``Forwarded`` count.
         :param owner_of: the slot that has claimed an id of :func:`learned_id`, or None if
             none has, which makes the entry fall through.  Without it (where the claims are
             not known) such a client gets a verdict with ``learned``.
         """
-        self.signer = signer
+        self._signer = signer
         self._stands = stands
         self._trust = trust
         self._owner_of = owner_of
@@ -241,17 +241,17 @@ class Resolver:
     def _by_cookie(
         self, key: CookieKey, _: str, head: Head | None, hello: Hello | None
     ) -> Verdict | None:
-        if head is None or self.signer is None:
+        if head is None or self._signer is None:
             return None
         values = key.values_of(head)
-        return self._by_tokens(key, list(map(self.signer.slot_of, values[:MOST_VALUES])))
+        return self._by_tokens(key, list(map(self._signer.slot_of, values[:MOST_VALUES])))
 
     def _by_stamp(
         self, key: StampKey, _: str, head: Head | None, hello: Hello | None
     ) -> Verdict | None:
-        if head is None or self.signer is None:
+        if head is None or self._signer is None:
             return None
-        stamped = map(self.signer.unstamp, key.values_of(head)[:MOST_VALUES])
+        stamped = map(self._signer.unstamp, key.values_of(head)[:MOST_VALUES])
         return self._by_tokens(key, [found and found[1] for found in stamped])
 
     def _by_tokens(self, key: CookieKey | StampKey, slots: list[int | None]) -> Verdict | None:

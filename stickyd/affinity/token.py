@@ -56,30 +56,49 @@ def random_id() -> str:
 
 class Signer:
     """
-    Signs and verifies slots.
+    Signs and verifies slots, for all in this process who do.
 
-    :param keys: the secrets, each of at least :data:`SHORTEST_SECRET` bytes.  The first
-        signs, all of them verify; so a secret is replaced by putting the new one first,
-        and dropped when its tokens need not be known any more.
-    :param make_id: what gives each cookie its random part.
-    :raises SettingError: if there is no secret, or one is too short.
+    :ivar secrets: the first signs, all of them verify.
     """
 
-    def __init__(self, keys: Sequence[bytes], make_id: Callable[[], str] = random_id) -> None:
-        if not keys:
+    def __init__(self, secrets: Sequence[bytes], make_id: Callable[[], str] = random_id) -> None:
+        """
+        :param secrets: as :meth:`replace` takes them.
+        :param make_id: gives each cookie its random part.
+        :raises SettingError: if there is no secret, or one is too short.
+        """
+        self._make_id = make_id
+        self.replace(secrets)
+
+    def replace(self, secrets: Sequence[bytes]) -> None:
+        """
+        Sign and verify with these secrets from now on.
+
+        :param secrets: each of at least :data:`SHORTEST_SECRET` bytes.  The first signs, all
+            of them verify; so a secret is replaced by putting the new one first, and dropped
+            when its tokens need not be known any more.
+        :raises SettingError: if there is no secret, or one is too short; nothing changes then.
+        """
+        if not secrets:
             raise SettingError("--secret-file: no secret is given; write one of 16 bytes or more")
-        for number, key in enumerate(keys, 1):
+        for number, key in enumerate(secrets, 1):
             if len(key) < SHORTEST_SECRET:
                 raise SettingError(
                     f"--secret-file: secret {number} has {len(key)} bytes, which can be guessed; "
                     f"write {SHORTEST_SECRET} or more, for example from: openssl rand -hex 32"
                 )
-        self._make_id = make_id
-        self._cookies = _signer(keys, b"stickyd.cookie")
-        self._stamps = _signer(keys, b"stickyd.stamp")
+        self.secrets = tuple(secrets)
+        self._cookies = _signer(secrets, b"stickyd.cookie")
+        self._stamps = _signer(secrets, b"stickyd.stamp")
         # What raises is not remembered, so forged values cannot push out the others.
         self._read_cookie = lru_cache(_MEMO)(self._parse_cookie)
         self._read_stamp = lru_cache(_MEMO)(self._parse_stamp)
+
+    def verify_also(self, secrets: Sequence[bytes]) -> None:
+        """
+        Take tokens for good that are signed with these secrets too; ours go on signing.
+        """
+        self.replace(merged(self.secrets, secrets))
 
     def mint(self, slot: int, strangers: Iterable[bytes] = ()) -> str:
         """

@@ -119,7 +119,7 @@ class Signals(Service):
         except OperatorError as problem:
             self._log.error("Not reloaded: {problem}", problem=problem)
         else:
-            self._sticky.reload(settings)
+            self._sticky.operations.reload(settings)
 
     def _resize(self, difference: int) -> None:
-        self._sticky.resize_by(difference)
+        self._sticky.operations.resize_by(difference)

@@ -69,7 +69,7 @@ class ServiceManager(Service):
         super().startService()
         if not self._address:
             return
-        self._sticky.call_when_reloading(self._reloading)
+        self._sticky.operations.call_when_reloading(self._reloading)
         self._repeat(0.1, self._look_whether_ready)
 
     def start_watchdog(self, own_pid: int) -> None:

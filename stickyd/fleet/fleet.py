@@ -5,7 +5,6 @@ All slots together: a connection goes in, the slot that owns its key gets it.
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import fail
@@ -15,12 +14,10 @@ from zope.interface import implementer
 from stickyd.errors import WorkerError
 from stickyd.fleet.interfaces import IFleet
 from stickyd.fleet.member import Member
-from stickyd.fleet.placing import ClaimLimits, place_by_request
+from stickyd.fleet.placing import place_by_request
 from stickyd.fleet.shutdown import Shutdown
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
-from stickyd.placement.failover import Failover
-from stickyd.placement.least import LeastLoaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.slot_services import ISteering
+    from stickyd.fleet.slot_table import SlotTable
     from stickyd.fleet.slot_workers import SlotWorkers
     from stickyd.interfaces import IPlacement, IRefusal
 
@@ -39,16 +37,12 @@ class Fleet:
     """
     The slots, their workers, and the placement that chooses between them.
 
-    :ivar members: the slots, by index.
-    :ivar place: makes the placement over a number of slots of which some stand.
+    :ivar clock: the reactor's.
+    :ivar table: the slots.
+    :ivar steering: told where clients are placed, as the kernel may place them too.
     :ivar placement: the one by which clients are placed now; None if no slot stands.
-    :ivar steering: told where clients are placed, if the kernel places them too.
-    :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
-    :ivar leaving: those that a resize took away and whose workers have not ended.
     :ivar running: whether it was started and not told to stop.
     :ivar has_served: whether any worker has ever become ready.
-    :ivar resolver: places connections by a request that a worker has read; set by whoever
-        knows ``--affinity``.
     """
 
     _log = Logger()
@@ -56,46 +50,41 @@ class Fleet:
     def __init__(
         self,
         clock: IReactorTime,
-        make_placement: Callable[[int], IPlacement],
+        table: SlotTable,
+        place: Callable[[int, Sequence[int]], IPlacement],
         queue: QueueLimits,
         refusal: IRefusal,
-        claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
+        resolver: Resolver,
+        steering: ISteering,
         hopeless: Callable[[], object] = lambda: None,
     ) -> None:
         """
-        :param make_placement: makes the placement over a number of slots.
+        :param place: makes the placement over a number of slots of which some stand.
+        :param resolver: places connections by a request that a worker has read.
         :param hopeless: told when every slot has failed before any worker became ready.
         """
-        self._hopeless = hopeless
-        self.has_served = False
-        self.newcomers = LeastLoaded(
-            1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
-        )
-        self.resolver: Resolver | None = None
-        self.running = False
         self.clock = clock
-        self.place: Callable[[int, Sequence[int]], IPlacement] = partial(Failover, make_placement)
-        self.steering: ISteering | None = None
+        self.table = table
+        self.steering = steering
+        self.placement: IPlacement | None = None
+        self.running = False
+        self.has_served = False
+        self._place = place
         self._queue = queue
         self._refusal = refusal
+        self._resolver = resolver
+        self._hopeless = hopeless
         self._make_life: Callable[[Slot], SlotWorkers] | None = None
-        self.members: list[Member] = []
-        #: How many of them the placement knows: a new one starts before it gets clients.
-        self.placed = 0
-        self.placement: IPlacement | None = None
         self._slot_of: Callable[[bytes], int] | None = None
         self._held: deque[Handoff] | None = deque()
         self._closing: Shutdown | None = None
-        self.leaving: list[Member] = []
-        #: Called when a slot that had failed stands again, to have its clients come back.
-        self.recovered: Callable[[], None] = self.place_again
 
     @property
     def slots(self) -> list[Slot]:
         """
         The slots, by index.
         """
-        return [member.slot for member in self.members]
+        return [member.slot for member in self.table.members]
 
     def start(self, count: int, make_life: Callable[[Slot], SlotWorkers]) -> None:
         """
@@ -106,11 +95,11 @@ class Fleet:
         """
         self._make_life = make_life
         self.running = True
-        self.members, self.leaving = [], []
+        self.table.clear()
         for _ in range(count):
             self.add()
         self.place_again(count)
-        for member in self.members:
+        for member in self.table.members:
             member.lifecycle.start()
 
     def add(self) -> Member:
@@ -118,9 +107,9 @@ class Fleet:
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
         assert self._make_life is not None
-        slot = self._make_slot(len(self.members))
+        slot = self._make_slot(len(self.table.members))
         member = Member(slot, self._make_life(slot))
-        self.members.append(member)
+        self.table.members.append(member)
         return member
 
     def _make_slot(self, index: int) -> Slot:
@@ -128,16 +117,15 @@ class Fleet:
 
     def _occupied(self, slot: Slot) -> None:
         self.has_served = True
-        if self.steering is not None:
-            self.steering.occupied(slot)
+        self.steering.occupied(slot)
 
     def remove(self, patience: float) -> None:
         """
         Take the slot at the tail, which the placement does not know any more, away; what
         waits there goes where it belongs now.
         """
-        member = self.members.pop()
-        self.leaving.append(member)
+        member = self.table.members.pop()
+        self.table.leaving.append(member)
         for handoff in member.slot.release():
             handoff.slot = BY_KEY
             self.deliver(handoff)
@@ -161,12 +149,12 @@ class Fleet:
                 index = self._slot_of(handoff.key)
             else:
                 # The worker is told, since nothing else says that the client belongs there.
-                index = handoff.slot = self.newcomers.least_loaded()
-        elif not self.stands(index):
+                index = handoff.slot = self.table.newcomers.least_loaded()
+        elif not self.table.stands(index):
             handoff.slot = BY_KEY
             self.deliver(handoff)
             return
-        member = self.members[index]
+        member = self.table.members[index]
         if member.ended:
             self._refusal.refuse(handoff, "the server stops")
         else:
@@ -177,8 +165,7 @@ class Fleet:
         Place a connection by the request that a worker has read from it and could not
         place; see :meth:`stickyd.fleet.interfaces.IFleet.resolve`.
         """
-        assert self.resolver is not None
-        place_by_request(handoff, self.resolver)
+        place_by_request(handoff, self._resolver)
         self.deliver(handoff)
 
     def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
@@ -186,22 +173,7 @@ class Fleet:
         Remember who owns ids; see :meth:`stickyd.fleet.interfaces.IFleet.claim`.
         """
         for identifier in identifiers:
-            self.newcomers.remember(identifier, index)
-
-    def stands(self, index: int) -> bool:
-        """
-        Whether there is such a slot, and clients may be placed on it.
-        """
-        if not 0 <= index < self.placed:
-            return False
-        slot = self.members[index].slot
-        return not (slot.failed or slot.drained)  # not slot.stands: connections wait for this
-
-    def loads(self) -> list[int]:
-        """
-        The load of each slot.
-        """
-        return [member.slot.load for member in self.members]
+            self.table.newcomers.remember(identifier, index)
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
@@ -224,8 +196,7 @@ class Fleet:
         """
         How many more connections may wait.
         """
-        queued = sum(len(member.slot.queue) for member in (*self.members, *self.leaving))
-        return self._queue.together() - queued - len(self._held or ())
+        return self._queue.together() - self.table.queued() - len(self._held or ())
 
     def hold(self) -> None:
         """
@@ -242,17 +213,11 @@ class Fleet:
         assert self._held is not None
         self._held.extendleft(reversed(handoffs))
 
-    def standing(self) -> list[int]:
-        """
-        The slots that clients may be placed on.
-        """
-        return [m.slot.index for m in self.members[: self.placed] if m.slot.stands]
-
     def places(self) -> tuple[int, list[int]]:
         """
         How clients are placed; see :class:`stickyd.fleet.interfaces.IFleet`.
         """
-        return self.placed, self.standing()
+        return self.table.placed, self.table.standing()
 
     def place_again(self, placed: int | None = None) -> None:
         """
@@ -260,23 +225,20 @@ class Fleet:
 
         :param placed: how many slots there are from now on.
         """
+        table = self.table
         if placed is not None:
-            self.placed = placed
-            self.newcomers.resize(placed)
-        standing = self.standing()
+            table.place_on(placed)
+        standing = table.standing()
         if standing:
-            self.placement = self.place(self.placed, standing)
+            self.placement = self._place(table.placed, standing)
             self._slot_of = self.placement.slot_of
         else:
             self.placement = self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
-        for member in self.members:
-            life = member.life
-            for worker in (life.worker, life.successor, *life.leaving):
-                if worker is not None:
-                    worker.tell_places(self.placed, standing)
-        if self.steering is not None:
-            self.steering.placed(self.slots[: self.placed], standing)
+        for member in table.members:
+            for worker in member.workers():
+                worker.tell_places(table.placed, standing)
+        self.steering.placed(self.slots[: table.placed], standing)
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)
@@ -287,38 +249,18 @@ class Fleet:
 
         :return: each fires when its worker does.
         """
-        lives = [member.life for member in (*self.members, *self.leaving)]
-        return [
-            worker.verify_also(secrets)
-            for life in lives
-            for worker in (life.worker, life.successor, *life.leaving)
-            if worker is not None
-        ]
+        return [worker.verify_also(secrets) for worker in self.table.workers()]
 
     def standing_changed(self, slot: Slot) -> None:
         """
         Called by a slot that has failed, or stands again.
         """
-        if slot.stands and self._slot_of is not None:
-            self.recovered()
-            return
         if self._held is None:
             self.place_again()
         if not slot.stands:
             self.give_up_waiting(slot)
-        if not self.has_served and all(member.slot.failed for member in self.members):
+        if not self.has_served and all(slot.failed for slot in self.slots):
             self._hopeless()
-
-    @property
-    def last_deaths(self) -> list[str]:
-        """
-        How the last worker of each slot died that was not told to end.
-        """
-        return [
-            f"The last one (slot {member.slot.index}) {death}"
-            for member in self.members
-            if (death := member.life.last_death())
-        ]
 
     def adopt_sessions(self, index: int, chunk: bytes) -> Deferred[None]:
         """
@@ -327,7 +269,8 @@ class Fleet:
         :return: as :meth:`stickyd.fleet.interfaces.IWorker.adopt_sessions`; fails at once if
             there is no such worker.
         """
-        slot = self.members[index].slot if 0 <= index < len(self.members) else None
+        slots = self.slots
+        slot = slots[index] if 0 <= index < len(slots) else None
         keeper = slot and (slot.successor or slot.courier)
         if not keeper:
             return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
@@ -349,12 +292,7 @@ class Fleet:
         The workers that are not at a moment at which their state can be written down, by
         name; empty if the fleet's can.
         """
-        found = [
-            f"worker {worker.pid} (slot {member.slot.index})"
-            for member in (*self.members, *self.leaving)
-            for worker in member.life.all_ready()
-            if not worker.quiet
-        ]
+        found = self.table.unsettled
         if self._held is not None:
             found.append("the fleet, which is being changed")
         return found
@@ -364,10 +302,11 @@ class Fleet:
         The slots as JSON can carry them, with their workers.  A worker that is not ready
         is left to itself: it ends when it finds no primary, or is reaped.
         """
+        table = self.table
         return {
-            "slots": [member.dump_state() for member in self.members[: self.placed]],
-            "leaving": [member.dump_leaving() for member in self.leaving],
-            "claims": self.newcomers.snapshot(),
+            "slots": [member.dump_state() for member in table.members[: table.placed]],
+            "leaving": [member.dump_leaving() for member in table.leaving],
+            "claims": table.newcomers.snapshot(),
         }
 
     def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]) -> None:
@@ -378,21 +317,22 @@ class Fleet:
         """
         self._make_life = make_life
         self.running = True
-        self.members, self.leaving = [], []
+        self.table.clear()
         for each in plain["slots"]:
             member = self.add()
             member.slot.drained = each["drained"]
             member.slot.restore_queue(each["queue"])
-        self.placed = len(self.members)
-        for member, each in zip(self.members, plain["slots"], strict=True):
+        table = self.table
+        table.placed = len(table.members)
+        for member, each in zip(table.members, plain["slots"], strict=True):
             member.resume(each)
         for each in plain["leaving"]:
             slot = self._make_slot(each["index"])
             member = Member(slot, make_life(slot))
-            self.leaving.append(member)
+            table.leaving.append(member)
             member.resume_leaving(each)
-        self.newcomers.resize(self.placed)
-        self.newcomers.restore(plain.get("claims", ()))
+        table.place_on(table.placed)
+        table.newcomers.restore(plain.get("claims", ()))
         self.place_again()
 
     # the end
@@ -406,9 +346,7 @@ class Fleet:
         """
         self.running = False
         if self._closing is None or self._closing.over:
-            self._closing = Shutdown(
-                self.clock, self._refusal, lambda: self.members, lambda: self.leaving
-            )
+            self._closing = Shutdown(self.clock, self._refusal, self.table)
             return self._closing.begin(patience)
         return self._closing.again()
 
@@ -421,10 +359,6 @@ class Fleet:
             self.give_up_waiting(slot)
         else:
             closing.refuse_all(slot)
-        # By identity: a slot that a resize took away may end when another has its number.
-        for member in (*self.members, *self.leaving):
-            if member.slot is slot:
-                member.ended = True
-        self.leaving = [member for member in self.leaving if not member.ended]
+        self.table.end(slot)
         if closing is not None:
             closing.look()

@@ -30,15 +30,15 @@ class FleetView:
         """
         self._fleet = fleet
         self._placement = placement
-        self.stands = fleet.stands
-        self.owner_of = fleet.newcomers.peek
+        self.stands = fleet.table.stands
+        self.owner_of = fleet.table.newcomers.peek
 
     @property
     def slots(self) -> int:
         """
         How many slots clients are placed on.
         """
-        return self._fleet.placed
+        return self._fleet.table.placed
 
     def home_of(self, key: bytes) -> tuple[int | None, str]:
         """
@@ -66,14 +66,14 @@ class FleetView:
         """
         if self._fleet.placement is None:
             return None, _NOBODY
-        slot = self._fleet.newcomers.next_slot()
+        slot = self._fleet.table.newcomers.next_slot()
         return slot, f"the least loaded slot, {slot} at the moment"
 
     def occupant_of(self, slot: int) -> Occupant:
         """
         Who has a slot.
         """
-        return _occupant_of(self._fleet.members[slot])
+        return _occupant_of(self._fleet.table.members[slot])
 
 
 def _occupant_of(member: Member) -> Occupant:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stickyd.fleet.slot_machine import new_lifecycle
 
 if TYPE_CHECKING:
+    from stickyd.fleet.interfaces import IWorker
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_inputs import SlotMachine
     from stickyd.fleet.slot_workers import SlotWorkers
@@ -26,6 +27,14 @@ class Member:
         self.life = life
         self.lifecycle: SlotMachine = new_lifecycle(life)
         self.ended = False
+
+    def workers(self) -> list[IWorker]:
+        """
+        The workers of the slot that have not ended, whatever part they play.
+        """
+        life = self.life
+        present = [worker for worker in (life.worker, life.successor) if worker is not None]
+        return [*present, *life.leaving]
 
     def dump_state(self) -> dict[str, Any]:
         """

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import DeferredList, maybeDeferred, succeed
+from twisted.internet.defer import maybeDeferred, succeed
 from twisted.logger import Logger
 
-from stickyd.affinity.token import Signer, merged
 from stickyd.errors import OperatorError
 from stickyd.fleet.newest_waits import NewestWaits
 from stickyd.fleet.preflight import Trial
@@ -27,14 +26,10 @@ if TYPE_CHECKING:
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.process.spawner import Spawner
     from stickyd.fleet.process.spec import WorkerSpec
+    from stickyd.fleet.secret_rotation import SecretRotation
     from stickyd.fleet.slot_changes import SlotChanges
     from stickyd.fleet.trials import ITrial, Trials
     from stickyd.settings import Settings
-    from stickyd.system.secrets import Secrets
-
-
-#: Seconds that a reload waits for workers to learn what tokens are going to be signed with.
-ANNOUNCE_SECONDS = 10.0
 
 
 class Operations:
@@ -55,7 +50,7 @@ class Operations:
         settings: Settings,
         fleet: Fleet,
         changes: SlotChanges,
-        secrets: Secrets,
+        secrets: SecretRotation,
         spawner: Spawner,
         trials: Trials,
         apply: Callable[[Settings], object],
@@ -77,7 +72,13 @@ class Operations:
 
     def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
         """
-        See :meth:`stickyd.service.StickyService.reload`.
+        Replace the workers one by one by fresh ones, which import the application anew.
+
+        The application is tried in a child first; if it does not import, nothing changes.
+
+        :param settings: what to run with from now on; those in
+            :data:`stickyd.settings.FIXED` stay as they are, which the log says.
+        :return: fires with a line for each thing that was not done.
         """
         if self._reloads.is_busy:
             self._log.info("A reload is under way; the newest of those that wait follows it")
@@ -87,7 +88,7 @@ class Operations:
         self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
     ) -> None:
         """
-        See :meth:`stickyd.service.StickyService.call_when_reloading`.
+        Have ``call`` follow each reload: it is given the outcome, and gives it on.
         """
         self._follow = call
 
@@ -145,10 +146,10 @@ class Operations:
     def _try(self, wanted: Settings) -> Deferred[WorkerSpec]:
         self._log.info("Reloading")
         tried = self._trials.run(Trial(wanted, self._say))
-        return tried.addCallback(lambda _: spec_of(wanted, self._secrets.of(wanted)))
+        return tried.addCallback(lambda _: spec_of(wanted, self._secrets.secrets_of(wanted)))
 
     def _announced(self, spec: WorkerSpec) -> Deferred[WorkerSpec]:
-        return self.announce(spec.secrets).addCallback(lambda _: spec)
+        return self._secrets.announce(spec.secrets).addCallback(lambda _: spec)
 
     def _say(self, line: str) -> None:
         """
@@ -156,38 +157,20 @@ class Operations:
         """
         self._reactor.callFromThread(self._log.info, "[trial] {line}", line=line)
 
-    def announce(self, secrets: tuple[bytes, ...]) -> Deferred[None]:
-        """
-        Have the primary and every worker verify tokens with these secrets too: before anybody
-        signs with them, as a client may reach whomever next.
-
-        :return: fires when all do, or after :data:`ANNOUNCE_SECONDS`: a worker that does not
-            answer for so long is about to be ended for it.
-        """
-        resolver = self._fleet.resolver
-        if not secrets or resolver is None:
-            return succeed(None)
-        resolver.signer = Signer(merged(self._spawner.birth.secrets, secrets))
-        told = [*self._spawner.verify_also(secrets), *self._fleet.verify_also(secrets)]
-        all_told: Deferred[Any] = DeferredList(told)
-        all_told.addTimeout(ANNOUNCE_SECONDS, self._reactor)
-        return all_told.addBoth(lambda _: None)
-
     def _reload_checked(self, spec: WorkerSpec) -> Deferred[list[str]] | list[str]:
         if not self._fleet.running:
             return [STOPS]
         settings = self.settings = spec.settings
         self._apply(settings)
         self._spawner.renew(spec)
-        return self._changes.reload().addCallback(self._forget_secrets, spec.secrets)
+        return self._changes.reload().addCallback(self._drop_former, spec.secrets)
 
-    def _forget_secrets(self, problems: list[str], secrets: tuple[bytes, ...]) -> list[str]:
+    def _drop_former(self, problems: list[str], secrets: tuple[bytes, ...]) -> list[str]:
         """
         Take no token for good any more whose secret is gone, unless a worker still signs with it.
         """
-        resolver = self._fleet.resolver
-        if secrets and not problems and resolver is not None:
-            resolver.signer = Signer(secrets)
+        if not problems:
+            self._secrets.complete(secrets)
         return problems
 
     def _not_reloaded(self, failure: Failure) -> list[str]:
@@ -205,7 +188,10 @@ class Operations:
 
     def resize(self, count: int) -> Deferred[str]:
         """
-        See :meth:`stickyd.service.StickyService.resize`.
+        Change the number of slots, at the tail.
+
+        :param count: 1 to 256.
+        :return: fires with an empty text, or with the reason why it was not done.
         """
         bounded = min(max(count, 1), MOST_WORKERS)
         self.wanted = bounded
@@ -216,9 +202,12 @@ class Operations:
 
     def resize_by(self, difference: int) -> Deferred[str]:
         """
-        See :meth:`stickyd.service.StickyService.resize_by`.
+        Change the number of slots by so many, counted from what it will be when the
+        changes under way are done.
+
+        :return: as :meth:`resize`.
         """
-        self.wanted = (self.wanted or self._fleet.placed) + difference
+        self.wanted = (self.wanted or self._fleet.table.placed) + difference
         return self.resize(self.wanted)
 
     def resize_as_before(self, wanted: int, workers: int) -> None:
@@ -232,23 +221,27 @@ class Operations:
         wanted = self.wanted or wanted
         if self.settings.workers != workers:
             wanted = self.settings.workers
-        if wanted and wanted != self._fleet.placed:
+        if wanted and wanted != self._fleet.table.placed:
             self.resize(wanted)
 
     def _resized(self, reason: str) -> str:
         if reason:
-            self.wanted = self._fleet.placed
+            self.wanted = self._fleet.table.placed
         return self._say_why_not(reason, "resized")
 
     def drain(self, slot: int) -> Deferred[str]:
         """
-        See :meth:`stickyd.service.StickyService.drain`.
+        Keep clients away from a slot, and have the others take its sessions over.
+
+        :return: fires with an empty text, or with the reason why it was not done.
         """
         return self._changes.drain(slot).addCallback(self._say_why_not, "drained")
 
     def undrain(self, slot: int) -> Deferred[str]:
         """
-        See :meth:`stickyd.service.StickyService.undrain`.
+        Let clients come back to a drained slot.
+
+        :return: fires with an empty text, or with the reason why it was not done.
         """
         return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
 

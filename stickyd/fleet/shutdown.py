@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.fleet.member import Member
     from stickyd.fleet.slot import Slot
+    from stickyd.fleet.slot_table import SlotTable
     from stickyd.interfaces import IRefusal
 
 
@@ -29,17 +28,10 @@ class Shutdown:
         self,
         clock: IReactorTime,
         refusal: IRefusal,
-        members: Callable[[], Sequence[Member]],
-        leaving: Callable[[], Sequence[Member]],
+        table: SlotTable,
     ) -> None:
-        """
-        :param members: gives the slots.
-        :param leaving: gives those that a resize has taken away, and whose workers have not
-            ended.
-        """
         self._clock = clock
-        self._members = members
-        self._leaving = leaving
+        self._table = table
         self._refusal = refusal
         self._closed: Deferred[None] = Deferred()
         self._overdue: IDelayedCall | None = None
@@ -58,11 +50,11 @@ class Shutdown:
             if overdue.active():
                 member.lifecycle.stop(max(0.0, deadline - self._clock.seconds()))
 
-        for member in self._leaving():
+        for member in self._table.leaving:
             # They were given longer by the resize that took their slot away.
             member.life.shorten_deadline(patience)
         overdue = self._overdue = self._clock.callLater(patience, self._cut_off)
-        for member in list(self._members()):
+        for member in list(self._table.members):
             if member.slot.courier is None and member.slot.successor is None:
                 self.refuse_all(member.slot)
             member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
@@ -81,7 +73,7 @@ class Shutdown:
         return again
 
     def _cut_off(self) -> None:
-        for member in self._members():
+        for member in self._table.members:
             self.refuse_all(member.slot)
             member.lifecycle.stop(0.0)
 
@@ -96,8 +88,8 @@ class Shutdown:
         """
         Called when a slot has become empty.
         """
-        running = any(not member.ended for member in self._members())
-        if self.over or running or self._leaving():
+        running = any(not member.ended for member in self._table.members)
+        if self.over or running or self._table.leaving:
             return
         if self._overdue is not None and self._overdue.active():
             self._overdue.cancel()

@@ -67,7 +67,7 @@ class SlotChanges:
 
     async def _reload(self, indices: Sequence[int] | None) -> list[str]:
         kept = []
-        for member in list(self._fleet.members):
+        for member in list(self._fleet.table.members):
             index = member.slot.index
             if indices is not None and index not in indices:
                 continue
@@ -96,8 +96,8 @@ class SlotChanges:
         fleet = self._fleet
         if not fleet.running:
             return STOPS
-        before = len(fleet.members)
-        reason = fleet.steering.prepare(count) if fleet.steering is not None else ""
+        before = len(fleet.table.members)
+        reason = fleet.steering.prepare(count)
         if reason:
             return reason
         if count > before:
@@ -105,18 +105,18 @@ class SlotChanges:
             if reason:
                 return reason
         elif count < before:
-            stay = [index for index in fleet.standing() if index < count]
+            stay = [index for index in fleet.table.standing() if index < count]
             if not stay:
                 return "none of the slots that would stay stands"
-            await self._move(count, stay, fleet.members)
-            while len(fleet.members) > count:
+            await self._move(count, stay, fleet.table.members)
+            while len(fleet.table.members) > count:
                 fleet.remove(self._patience())
         self._log.info("Resized from {before} to {count} slots", before=before, count=count)
         return ""
 
     async def _grow(self, count: int) -> str:
         fleet = self._fleet
-        old = list(fleet.members)
+        old = list(fleet.table.members)
         added = [fleet.add() for _ in range(count - len(old))]
         ready = [self._ready(member) for member in added]
         for member in added:
@@ -125,10 +125,10 @@ class SlotChanges:
         if not fleet.running:
             return STOPS
         if not all(outcomes):
-            while len(fleet.members) > len(old):
+            while len(fleet.table.members) > len(old):
                 fleet.remove(0.0)
             return "a new worker could not start; the number of slots stays"
-        await self._move(count, [*fleet.standing(), *range(len(old), count)], old)
+        await self._move(count, [*fleet.table.standing(), *range(len(old), count)], old)
         return ""
 
     def _ready(self, member: Member) -> Deferred[bool]:
@@ -151,15 +151,15 @@ class SlotChanges:
         fleet = self._fleet
         if not fleet.running:
             return STOPS
-        if not 0 <= index < len(fleet.members):
-            return f"there is no slot {index}: they are 0 to {len(fleet.members) - 1}"
-        remaining = [standing for standing in fleet.standing() if standing != index]
+        if not 0 <= index < len(fleet.table.members):
+            return f"there is no slot {index}: they are 0 to {len(fleet.table.members) - 1}"
+        remaining = [standing for standing in fleet.table.standing() if standing != index]
         if not remaining:
             return "it is the last slot that stands; stop the server instead"
-        slot = fleet.members[index].slot
+        slot = fleet.table.members[index].slot
         slot.drained = True
         # All of them: who stands in for a slot that was drained before may change too.
-        await self._move(fleet.placed, remaining, fleet.members)
+        await self._move(fleet.table.placed, remaining, fleet.table.members)
         fleet.give_up_waiting(slot)
         return ""
 
@@ -175,20 +175,26 @@ class SlotChanges:
         fleet = self._fleet
         if not fleet.running:
             return STOPS
-        if not 0 <= index < len(fleet.members) or not fleet.members[index].slot.drained:
+        if not 0 <= index < len(fleet.table.members) or not fleet.table.members[index].slot.drained:
             return f"slot {index} is not drained"
-        fleet.members[index].slot.drained = False
-        await self._move(fleet.placed, fleet.standing(), fleet.members)
+        fleet.table.members[index].slot.drained = False
+        await self._move(fleet.table.placed, fleet.table.standing(), fleet.table.members)
         return ""
 
-    def recovered(self) -> None:
+    def standing_changed(self, slot: Slot) -> None:
         """
-        Called when a slot serves again that had failed: its clients come back from those
-        that stood in for it, with their sessions.
+        Called by a slot that has failed, or stands again.
+
+        When a slot serves again that had failed, its clients come back from those that stood
+        in for it, with their sessions; unless nobody stood in, as all had failed.
         """
-        self._in_turn(
-            lambda: self._move(self._fleet.placed, self._fleet.standing(), self._fleet.members)
-        )
+        fleet = self._fleet
+        if slot.stands and fleet.placement is not None:
+            self._in_turn(
+                lambda: self._move(fleet.table.placed, fleet.table.standing(), fleet.table.members)
+            )
+        else:
+            fleet.standing_changed(slot)
 
     async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
         """

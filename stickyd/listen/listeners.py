@@ -27,7 +27,6 @@ from stickyd.listen.endpoint import (
 from stickyd.listen.peeking import Bounds, Peeker
 from stickyd.listen.port import PassedPort, StickyFactory, plain_socket
 from stickyd.listen.reuseport.setup import open_groups, require_kernel, resume_groups, try_kernel
-from stickyd.listen.reuseport.steering import KernelSteering
 from stickyd.net.accept_loop import AcceptLoop
 from stickyd.net.descriptors import PEEKED_SHARE, share_of
 
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.affinity.resolve import Resolver
-    from stickyd.fleet.fleet import Fleet
     from stickyd.interfaces import IDestination, IReadiness
+    from stickyd.listen.reuseport.steering import KernelSteering
     from stickyd.settings import Settings
 
 
@@ -50,7 +49,6 @@ class Listeners:
 
     :ivar factory: accepts for an endpoint of somebody else's too.
     :ivar sniffer: looks at first bytes, if they matter.
-    :ivar kernel: keeps the kernel in step with the fleet, if the kernel steers.
     :ivar is_open: whether it listens.
     """
 
@@ -61,13 +59,13 @@ class Listeners:
         reactor: Any,
         readiness: IReadiness,
         settings: Settings,
-        fleet: Fleet,
+        steering: KernelSteering,
         destination: IDestination,
         resolver: Resolver,
         held: Collection[str] = (),
     ) -> None:
         """
-        :param fleet: is told if the kernel steers.
+        :param steering: keeps the kernel in step with the fleet, if the kernel steers.
         :param destination: whom the connections are passed to.
         :param held: the endpoints that need not be parsed: their sockets are there already,
             and may have come by a way that is gone, as systemd's descriptors are.
@@ -77,27 +75,27 @@ class Listeners:
         self._reactor = reactor
         self._readiness = readiness
         self._settings = settings
-        self._fleet = fleet
+        self._resolver = resolver
+        self._steering = steering
         self._endpoints = [
             (description, None if description in held else parse_endpoint(reactor, description))
             for description in settings.listen
         ]
         if settings.steering == "kernel":
             require_kernel(settings)
-        self.sniffer = self._make_sniffer(destination, resolver)
+        self.sniffer = self._make_sniffer(destination)
         self.factory = StickyFactory(
             destination,
             resolver.fallback_key,
             None if self.sniffer is None else self.sniffer.accepted,
         )
-        self.kernel: KernelSteering | None = None
         self.is_open = False
         self._accepts = False
         self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
 
-    def _make_sniffer(self, destination: IDestination, resolver: Resolver) -> Peeker | None:
-        settings = self._settings
+    def _make_sniffer(self, destination: IDestination) -> Peeker | None:
+        settings, resolver = self._settings, self._resolver
         proxied = settings.proxy_protocol == "on"
         if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
             return None
@@ -112,6 +110,13 @@ class Listeners:
         )
 
     @property
+    def asks_requests(self) -> bool:
+        """
+        Whether a request can say anything that its connection does not.
+        """
+        return self._resolver.asks_requests
+
+    @property
     def ports(self) -> list[IListeningPort]:
         """
         The ports that it listens on now.
@@ -123,8 +128,7 @@ class Listeners:
         """
         The endpoints that it listens on.
         """
-        steered = () if self.kernel is None else self.kernel.groups
-        return [*(description for description, _ in self._open), *steered]
+        return [*(description for description, _ in self._open), *self._steering.groups]
 
     # opening
 
@@ -158,7 +162,7 @@ class Listeners:
         """
         new = []
         for description, endpoint in self._endpoints:
-            if self.kernel is not None and description in self.kernel.groups:
+            if description in self._steering.groups:
                 continue
             if description in former:
                 former_port = former.pop(description)
@@ -207,10 +211,7 @@ class Listeners:
         except OperatorError:
             self.is_open = False
             raise
-        if groups:
-            self.kernel = self._fleet.steering = KernelSteering(
-                self._reactor, self._readiness, groups, self.factory.accepted, steers
-            )
+        self._steering.open(groups, self.factory.accepted, steers)
         for description, group in groups.items():
             host, port = group.sockets[0].getsockname()[:2]
             self._say_listening(description, IPv4Address("TCP", host, port))
@@ -271,8 +272,7 @@ class Listeners:
         """
         for loop in self._loops:
             loop.pause()
-        if self.kernel is not None:
-            self.kernel.pause()
+        self._steering.pause()
 
     def proceed(self) -> None:
         """
@@ -280,8 +280,7 @@ class Listeners:
         """
         for loop in self._loops:
             loop.start()
-        if self.kernel is not None:
-            self.kernel.proceed()
+        self._steering.proceed()
 
     def close(self) -> list[Deferred[Any]]:
         """
@@ -292,9 +291,7 @@ class Listeners:
         self._accepts = False
         for loop in self._loops:
             loop.stop()
-        if self.kernel is not None:
-            self.kernel.stop()
-            self.kernel = self._fleet.steering = None
+        self._steering.stop()
         if self.sniffer is not None:
             self.sniffer.stop()
         return self._close_ports()
@@ -320,7 +317,7 @@ class Listeners:
             ports[description] = {"descriptor": sock.fileno(), "family": int(sock.family)}
         return {
             "ports": ports,
-            "groups": {} if self.kernel is None else self.kernel.dump_state(),
+            "groups": self._steering.dump_state(),
             "sniffed": [] if self.sniffer is None else self.sniffer.dump_state(),
         }
 

@@ -53,7 +53,7 @@ class Refusal:
     """
     Answers, counts and closes.
 
-    :ivar answer: what is done, as the constructor takes it; may change.
+    :ivar answer: what is done, as the constructor takes it.
     :ivar counts: how many connections were refused, by reason.
     """
 
@@ -69,6 +69,14 @@ class Refusal:
         self.counts: Counter[str] = Counter()
         self._lingering: deque[tuple[float, int]] = deque()
         self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
+
+    def answer_with(self, answer: str) -> None:
+        """
+        Answer otherwise from now on.
+
+        :param answer: as the constructor takes it.
+        """
+        self.answer = answer
 
     def refuse(self, handoff: Handoff, why: str) -> None:
         self.counts[why] += 1

@@ -83,7 +83,7 @@ class Stickiness:
     """
     Receives requests.
 
-    :ivar signer: may be replaced when the secrets are.
+    :ivar signer: signs and verifies cookies and stamps; without one there are none.
     :ivar sets_cookie: whether clients are given the cookie.
     """
 

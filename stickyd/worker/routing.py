@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.resolve import Resolver, Verdict
-    from stickyd.affinity.token import Signer
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
     from stickyd.worker.claims import OwnIds, OwnKeys
@@ -73,12 +72,6 @@ class Rehoming:
         Serve everything here from now on: while the server stops there is nowhere to go.
         """
         self._paused = True
-
-    def renew(self, signer: Signer) -> None:
-        """
-        Verify tokens with other secrets from now on.
-        """
-        self._resolver.signer = signer
 
     def route(self, head: Head, handoff: Handoff) -> Take | None:
         """

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stickyd.affinity.resolve import Resolver
-from stickyd.affinity.token import Signer, merged
+from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import WallClock
@@ -82,11 +82,10 @@ class Serving:
             reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
         )
         self._outbox = Outbox()
-        self._secrets = secrets
-        signer = Signer(secrets) if secrets else None
-        self._stickiness = self._make_stickiness(signer)
+        self._signer = Signer(secrets) if secrets else None
+        self._stickiness = self._make_stickiness()
         self._rehoming = Rehoming(
-            Resolver(settings.keys, signer, self.places.stands, settings.networks),
+            Resolver(settings.keys, self._signer, self.places.stands, settings.networks),
             self.places,
             self.own_ids,
             OwnKeys(reactor),
@@ -134,11 +133,11 @@ class Serving:
         self._capacity.watch(self._channel.announce)
         self._capacity.watch(self.listening.look)
 
-    def _make_stickiness(self, signer: Signer | None) -> Stickiness | None:
+    def _make_stickiness(self) -> Stickiness | None:
         settings = self._settings
         stickiness = Stickiness(
             settings.keys,
-            signer,
+            self._signer,
             lambda: self.places.slot,
             self.own_ids.claim,
             settings.networks,
@@ -163,13 +162,8 @@ class Serving:
         """
         Take tokens for good that are signed with these secrets; we go on signing with our own.
         """
-        if not self._secrets:
-            return  # nobody is told by a token where it belongs
-        self._secrets = merged(self._secrets, secrets)
-        signer = Signer(self._secrets)
-        self._rehoming.renew(signer)
-        if self._stickiness is not None:
-            self._stickiness.signer = signer
+        if self._signer is not None:  # else no token tells anybody where it belongs
+            self._signer.verify_also(secrets)
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """

@@ -33,11 +33,13 @@ def head(target: bytes = b"/", **headers: bytes) -> Head:
     )
 
 
-def resolver(entries: str, slots: int = 4, **rest: object) -> Resolver:
+def resolver(
+    entries: str, slots: int = 4, signer: Signer | None = SIGNER, **rest: object
+) -> Resolver:
     """
     A resolver of a list, for so many slots that stand.
     """
-    return Resolver(parse_affinity(entries), SIGNER, lambda slot: slot < slots, **rest)  # type: ignore[arg-type]
+    return Resolver(parse_affinity(entries), signer, lambda slot: slot < slots, **rest)  # type: ignore[arg-type]
 
 
 def decided(verdict: Verdict) -> tuple[str, object]:
@@ -166,8 +168,7 @@ def test_tokens_need_a_secret() -> None:
     """
     Where there is no secret, no token counts.
     """
-    listed = resolver("cookie:stickyd,stamp:X-Id,ip")
-    listed.signer = None
+    listed = resolver("cookie:stickyd,stamp:X-Id,ip", signer=None)
     request = head(cookie=f"stickyd={SIGNER.mint(1)}".encode(), x_id=SIGNER.stamp(b"a", 1))
     assert listed.resolve(HOST, request).key == IP
 

@@ -94,6 +94,25 @@ def test_secrets_are_replaced_without_a_break() -> None:
     assert after.unstamp(between.stamp(b"id", 1)) == (b"id", 1)
 
 
+def test_secrets_change_under_a_signer_that_others_hold() -> None:
+    """
+    The new secret is verified first, then signs, and the old one is forgotten; secrets that
+    would not do change nothing.
+    """
+    signer, other = Signer([OLD]), Signer([NEW])
+    old, new = signer.mint(1).encode(), other.mint(2).encode()
+    assert (signer.slot_of(old), signer.slot_of(new)) == (1, None)
+    signer.verify_also([NEW])
+    assert (signer.slot_of(old), signer.slot_of(new)) == (1, 2)
+    assert other.slot_of(signer.mint(3).encode()) is None
+    with pytest.raises(SettingError):
+        signer.replace([b"short"])
+    assert signer.secrets == (OLD, NEW)
+    signer.replace([NEW])
+    assert (signer.slot_of(old), signer.slot_of(new)) == (None, 2)
+    assert other.slot_of(signer.mint(3).encode()) == 3
+
+
 @given(st.binary(), st.integers(0, 4095))
 def test_stamp_round_trip(identifier: bytes, slot: int) -> None:
     """

@@ -4,16 +4,17 @@ All slots together: who gets a connection, and how they end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from stickyd.affinity.token import Signer
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
-from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.fleet.slot import Slot
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
@@ -22,11 +23,20 @@ from stickyd.interfaces import IDestination
 from stickyd.placement.failover import Failover
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.testing import FakePlacement, FakeRefusal, FakeSpawner, FakeSteering, FakeWorker
+from tests.fleet.fleets import make_fleet
 
 
-def start(fleet: Fleet, spawner: FakeSpawner, count: int, most_crashes: int) -> None:
+def start(
+    fleet: Fleet,
+    spawner: FakeSpawner,
+    count: int,
+    most_crashes: int,
+    standing_changed: Callable[[Slot], None] | None = None,
+) -> None:
     """
     Start a fleet; back-off without jitter, 1 s doubling to 8 s.
+
+    :param standing_changed: the fleet's own, unless who changes the fleet is told first.
     """
     backoff = Backoff(1.0, 8.0, lambda: 1.0)
 
@@ -37,7 +47,7 @@ def start(fleet: Fleet, spawner: FakeSpawner, count: int, most_crashes: int) -> 
             spawner,
             backoff,
             WorkerLimits(most_crashes, 300.0, 2),
-            fleet.standing_changed,
+            standing_changed or fleet.standing_changed,
             fleet.ended,
         )
 
@@ -49,13 +59,27 @@ class Rig:
     A started fleet among fakes: a key's last byte names its slot.
     """
 
-    def __init__(self, count: int = 3, most_crashes: int = 1) -> None:
+    def __init__(
+        self,
+        count: int = 3,
+        most_crashes: int = 1,
+        entries: str = "ip",
+        signer: Signer | None = None,
+    ) -> None:
         self.clock = Clock()
         self.refusal = FakeRefusal()
         self.spawner = FakeSpawner()
-        self.fleet = Fleet(self.clock, FakePlacement, QueueLimits(100, 1000.0), self.refusal)
-        start(self.fleet, self.spawner, count, most_crashes)
+        self.steering = FakeSteering()
+        self.fleet = make_fleet(
+            self.clock,
+            refusal=self.refusal,
+            steering=self.steering,
+            entries=entries,
+            signer=signer,
+        )
+        self.changes = SlotChanges(self.fleet, lambda: 7.0)
         self.numbers = 0
+        start(self.fleet, self.spawner, count, most_crashes, self.changes.standing_changed)
 
     def worker(self, slot: int) -> FakeWorker:
         """
@@ -233,7 +257,7 @@ def test_real_placement_of_the_standing_slots() -> None:
     over those that stand, as a worker would compute it.
     """
     clock, spawner = Clock(), FakeSpawner()
-    fleet = Fleet(clock, Rendezvous, QueueLimits(100, 1000.0), FakeRefusal())
+    fleet = make_fleet(clock, Rendezvous)
     start(fleet, spawner, 3, 1)
     spawner.workers[0].died("exited with code 3")
     for worker in spawner.workers[1:]:
@@ -259,20 +283,19 @@ def test_steering_hears_of_every_placement_before_those_who_waited_are_placed() 
     The kernel follows at the start, when a slot fails, and when it stands again.
     """
     rig = Rig(count=3)
-    rig.fleet.steering = steering = FakeSteering()
+    steering = rig.steering
     rig.ready(0, 1, 2)
     assert steering.occupations == [0, 1, 2]
     rig.fleet.hold()
     rig.deliver(1)
     rig.fleet.place_again()
-    assert steering.placements == [(3, [0, 1, 2])]
+    assert steering.placements == [(3, [0, 1, 2])] * 2
     assert len(rig.worker(1).sent) == 1
 
     rig = Rig(count=3)
-    rig.fleet.steering = steering = FakeSteering()
     rig.ready(0, 2)
     rig.fail(1)
-    assert steering.placements == [(3, [0, 2])]
+    assert rig.steering.placements == [(3, [0, 1, 2]), (3, [0, 2])]
 
 
 def test_steering_has_a_say_before_a_resize() -> None:
@@ -281,13 +304,12 @@ def test_steering_has_a_say_before_a_resize() -> None:
     """
     rig = Rig(count=2)
     rig.ready(0, 1)
-    rig.fleet.steering = steering = FakeSteering()
-    steering.refusal = "no more sockets"
+    rig.steering.refusal = "no more sockets"
     outcomes: list[str] = []
-    SlotChanges(rig.fleet, lambda: 1.0).resize(3).addCallback(outcomes.append)
+    rig.changes.resize(3).addCallback(outcomes.append)
     assert outcomes == ["no more sockets"]
-    assert steering.prepared == [3]
-    assert len(rig.fleet.members) == 2
+    assert rig.steering.prepared == [3]
+    assert len(rig.fleet.slots) == 2
     assert len(rig.spawner.workers) == 2
 
 
@@ -317,19 +339,20 @@ def test_placement_with_a_memory_of_its_own_can_take_the_place_of_the_others() -
     """
     The fleet asks it anew, with the slots that stand, whenever those change.
     """
-    rig = Rig(count=2)
+    clock, spawner = Clock(), FakeSpawner()
     asked: list[tuple[int, list[int]]] = []
 
     def place(slots: int, standing: Sequence[int]) -> FakePlacement:
         asked.append((slots, list(standing)))
         return FakePlacement(1)
 
-    rig.fleet.place = place
-    rig.ready(0)
-    rig.fail(1)
-    assert asked == [(2, [0])]
-    rig.deliver(1)
-    assert len(rig.worker(0).sent) == 1
+    fleet = make_fleet(clock, place=place)
+    start(fleet, spawner, 2, 1)
+    spawner.workers[0].ready()
+    spawner.workers[1].died("exited with code 3")
+    assert asked == [(2, [0, 1]), (2, [0])]
+    fleet.deliver(Handoff(1, "192.0.2.1", 1, b"key" + bytes([1])))
+    assert len(spawner.workers[0].sent) == 1
 
 
 def test_stop_of_idle_workers_tells_each_its_patience() -> None:
@@ -474,7 +497,7 @@ def test_stop_before_start_is_over_at_once() -> None:
     A fleet that never started has nothing to end.
     """
     clock = Clock()
-    fleet = Fleet(clock, FakePlacement, QueueLimits(1, 1.0), FakeRefusal())
+    fleet = make_fleet(clock)
     fired: list[None] = []
     fleet.stop(10.0).addCallback(fired.append)
     assert fired == [None]

@@ -32,7 +32,6 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner
 from stickyd.fleet.process.spec import WorkerSpec
@@ -45,6 +44,7 @@ from stickyd.interfaces import IRefusal
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.settings import Settings
 from tests.channels import no_descriptor_free, open_sockets
+from tests.fleet.fleets import make_fleet
 from tests.fleet_workers import KILLED, WINDOW, Child, Primary, inode
 
 if TYPE_CHECKING:
@@ -202,9 +202,9 @@ class FleetModel(RuleBasedStateMachine):
                 "idle_timeout": 1e6,
             }
         )
-        self.fleet = Fleet(self.primary, Rendezvous, QueueLimits(LENGTH, PATIENCE), Refusal(self))
+        queue = QueueLimits(LENGTH, PATIENCE)
+        self.fleet = make_fleet(self.primary, Rendezvous, queue, Refusal(self))
         self.changes = SlotChanges(self.fleet, lambda: 300.0)
-        self.fleet.recovered = self.changes.recovered
         self.spawner = Spawner(
             self.primary,  # type: ignore[arg-type] # as much of a reactor as it uses
             self.primary.readiness,
@@ -252,7 +252,7 @@ class FleetModel(RuleBasedStateMachine):
             self.spawner,
             Backoff(1.0, 8.0, lambda: 1.0),
             WorkerLimits(MOST_CRASHES, 300.0, 2),
-            self.fleet.standing_changed,
+            self.changes.standing_changed,
             self.fleet.ended,
         )
 
@@ -273,7 +273,7 @@ class FleetModel(RuleBasedStateMachine):
         who are on their way back already.
         """
         held = {inode(descriptor) for descriptor in child.descriptors} - child.spared()
-        members = (*self.fleet.members, *self.fleet.leaving)
+        members = list(self.fleet.table.everybody())
         if any(child.pid in member.life.cut_short for member in members):
             # What it could not give away has no more time, though nobody killed it.
             for client in self.clients:
@@ -298,7 +298,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         part, which = who
         parts: dict[object, str] = {}
-        for member in (*self.fleet.members, *self.fleet.leaving):
+        for member in list(self.fleet.table.everybody()):
             parts[member.life.worker] = "worker"
             parts[member.life.successor] = "successor"
             parts.update((worker, "leaving") for worker in member.life.leaving)
@@ -539,7 +539,7 @@ class FleetModel(RuleBasedStateMachine):
         One worker is replaced, or all; there shall be more slots, or fewer; a slot shall have
         no clients, or again.
         """
-        changes, index = self.changes, number % len(self.fleet.members)
+        changes, index = self.changes, number % len(self.fleet.table.members)
         if what == "reload":
             done: Deferred[Any] = changes.reload([index])
         elif what == "reload all":
@@ -607,7 +607,7 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.children:
             expected += len(child.descriptors)
         if hasattr(self, "fleet"):
-            members = [*self.fleet.members, *self.fleet.leaving]
+            members = list(self.fleet.table.everybody())
             expected += sum(len(member.slot.queue) for member in members)
             expected += len(self.fleet._held or ())
             for process in self.primary.births:
@@ -671,8 +671,8 @@ class FleetModel(RuleBasedStateMachine):
         Every change has come to an end, and every connection is where it belongs.
         """
         assert not self.changing()
-        standing = self.fleet.standing()
-        for member in self.fleet.members:
+        standing = self.fleet.table.standing()
+        for member in self.fleet.table.members:
             assert not member.life.leaving
             assert member.slot.failed or member.slot.courier is member.life.worker
         where: dict[int, list[Child]] = {}

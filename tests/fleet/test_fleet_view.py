@@ -5,15 +5,18 @@ What a primary says of its slots when it is asked, and that asking changes nothi
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from stickyd.explain import Client, Occupant, explain_by
 from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.slot_changes import SlotChanges
+from stickyd.fleet.slot_table import SlotTable
 from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 from stickyd.settings import Settings
-from stickyd.testing import FakePlacement
-from tests.fleet.test_fleet import Rig
+from stickyd.testing import FakePlacement, FakeSpawner
+from tests.fleet.fleets import make_fleet
+from tests.fleet.test_fleet import Rig, start
 
 
 def knowledge_of(rig: Rig) -> FleetView:
@@ -123,7 +126,7 @@ def test_asking_of_newcomers_takes_no_turn() -> None:
     for expected in (0, 1, 2):
         for _ in range(2):
             assert known.newcomer_home()[0] == expected
-        assert rig.fleet.newcomers.least_loaded() == expected
+        assert rig.fleet.table.newcomers.least_loaded() == expected
 
 
 def test_asking_remembers_nobody() -> None:
@@ -131,21 +134,22 @@ def test_asking_remembers_nobody() -> None:
     With the least placement an unknown client stays unknown, and a known one is not used:
     he is forgotten when his time is over.
     """
-    rig = Rig(2)
-    rig.ready(0, 1)
-    seconds = rig.clock.seconds
-    stick = LeastLoaded(2, rig.fleet.loads, seconds, rig.fleet.stands, 10, 60.0)
-    rig.fleet.place = stick.place
-    rig.fleet.place_again()
-    known = knowledge_of(rig)
+    clock, spawner = Clock(), FakeSpawner()
+    table = SlotTable(clock)
+    stick = LeastLoaded(2, table.loads, clock.seconds, table.stands, 10, 60.0)
+    fleet = make_fleet(clock, table=table, place=stick.place)
+    start(fleet, spawner, 2, 1)
+    for worker in spawner.workers:
+        worker.ready()
+    known = FleetView(fleet, "rendezvous")
     told = known.home_of(b"key")
     assert told == (0, "not remembered, so the least loaded slot, 0 at the moment")
     assert len(stick) == 0
     assert stick.slot_of(b"key") == 0
     assert known.home_of(b"key") == (0, "remembered on slot 0")
-    rig.clock.advance(59.0)
+    clock.advance(59.0)
     assert known.home_of(b"key") == (0, "remembered on slot 0")
-    rig.clock.advance(2.0)
+    clock.advance(2.0)
     assert known.home_of(b"key")[1].startswith("not remembered")
 
 

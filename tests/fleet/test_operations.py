@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyd.fleet.slot_changes import STOPS, SlotChanges
+from stickyd.fleet.slot_changes import STOPS
 from stickyd.fleet.slot_workers import FLIP_SECONDS
 from tests.fleet.test_fleet import Rig as FleetRig
 
@@ -25,8 +25,6 @@ class Rig(FleetRig):
 
     def __init__(self, count: int = 3, most_crashes: int = 1) -> None:
         super().__init__(count, most_crashes)
-        self.changes = SlotChanges(self.fleet, lambda: 7.0)
-        self.fleet.recovered = self.changes.recovered
         self.ready(*range(count))
 
     def given(self, worker: FakeWorker, which: int = -1) -> object:
@@ -77,13 +75,13 @@ def test_mended_slot_gets_its_clients_back_when_the_others_have_given_them_away(
     rig.clock.advance(0)
     rig.fail(0)
     stand_in = rig.worker(1)
-    assert rig.fleet.standing() == [1]
+    assert rig.fleet.table.standing() == [1]
     away = rig.deliver(0)
     stand_in.acknowledge()
     assert stand_in.sent == [away]
     rig.changes.reload([0])
     rig.ready(0)
-    assert rig.fleet.standing() == [0, 1]
+    assert rig.fleet.table.standing() == [0, 1]
     back = rig.deliver(0)
     assert rig.worker(0).sent == []
     assert stand_in.sent == [away]
@@ -102,7 +100,7 @@ def test_mending_waits_for_the_change_under_way() -> None:
     rig.clock.advance(0)
     rig.fail(0)
     drained = outcome(rig.changes.drain(2))
-    rig.fleet.members[0].lifecycle.start()
+    rig.fleet.table.members[0].lifecycle.start()
     rig.ready(0)
     assert [len(rig.worker(slot).releases) for slot in range(3)] == [0, 1, 1]
     rig.given(rig.worker(1))
@@ -229,7 +227,7 @@ def test_slot_that_cannot_start_is_not_added() -> None:
     rig.ready(1)
     rig.fail(2)
     assert grown == ["a new worker could not start; the number of slots stays"]
-    assert len(rig.fleet.members) == 1
+    assert len(rig.fleet.table.members) == 1
     assert rig.worker(1).stopped == [0.0]
     assert rig.fleet.places() == (1, [0])
 

@@ -10,8 +10,7 @@ import pytest
 
 from stickyd.affinity.address import IpKey
 from stickyd.affinity.keys import CookieKey
-from stickyd.affinity.resolve import Resolver, learned_id
-from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.token import Signer
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
 from tests.fleet.test_fleet import Rig
@@ -24,12 +23,8 @@ def rig(count: int = 3, entries: str = "learn:cookie:sid,cookie:stickyd") -> Rig
     """
     A fleet that serves, and can resolve.
     """
-    made = Rig(count)
+    made = Rig(count, entries=entries, signer=SIGNER)
     made.ready(*range(count))
-    fleet = made.fleet
-    fleet.resolver = Resolver(
-        parse_affinity(entries), SIGNER, fleet.stands, owner_of=fleet.newcomers.known
-    )
     return made
 
 
@@ -182,7 +177,7 @@ def test_claim_of_a_slot_that_is_gone_counts_for_nothing() -> None:
     assert resolved(made, request).slot != 2
     made.fleet.place_again(2)
     made.fleet.claim(2, LEARNED)
-    assert len(made.fleet.newcomers) == 0
+    assert len(made.fleet.table.newcomers) == 0
 
 
 def test_claims_outlive_the_primary() -> None:
@@ -193,5 +188,5 @@ def test_claims_outlive_the_primary() -> None:
     made.fleet.claim(2, LEARNED[:1])
     plain = json.loads(json.dumps({"claims": made.fleet.dump_state()["claims"]}))
     again = rig()
-    again.fleet.newcomers.restore(plain["claims"])
-    assert [again.fleet.newcomers.known(each) for each in LEARNED] == [2, None, None]
+    again.fleet.table.newcomers.restore(plain["claims"])
+    assert [again.fleet.table.newcomers.known(each) for each in LEARNED] == [2, None, None]

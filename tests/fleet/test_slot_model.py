@@ -26,7 +26,6 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
-from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_services import ISpawner
@@ -35,8 +34,8 @@ from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.fd_passing import channel_pair
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHandoffReceiver, IRefusal
-from stickyd.testing import FakePlacement
 from tests.channels import End, connection, no_descriptor_free, open_sockets
+from tests.fleet.fleets import make_fleet
 
 LENGTH = 6
 PATIENCE = 10.0
@@ -194,7 +193,9 @@ class Model(RuleBasedStateMachine):
         self.waits_since: dict[int, float] = {}
         self.stopped: list[None] = []
         self.stopping = False
-        self.fleet = Fleet(self.clock, FakePlacement, QueueLimits(LENGTH, PATIENCE), self.refusal)
+        self.fleet = make_fleet(
+            self.clock, queue=QueueLimits(LENGTH, PATIENCE), refusal=self.refusal
+        )
         self.fleet.start(1, self.make_life)
         (self.slot,) = self.fleet.slots
 

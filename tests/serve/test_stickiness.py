@@ -29,13 +29,15 @@ class Rig:
     The stickiness of the worker in slot 2.
     """
 
-    def __init__(self, entries: str, cookie: CookieAttributes | None = None) -> None:
+    def __init__(
+        self, entries: str, cookie: CookieAttributes | None = None, signer: Signer = SIGNER
+    ) -> None:
         self.slot = 2
         self.claimed: list[list[bytes]] = []
         self.answer: Deferred[None] = Deferred()
         self.stickiness = Stickiness(
             parse_affinity(entries),
-            SIGNER,
+            signer,
             lambda: self.slot,
             self._claim,
             Networks.parse("10.0.0.0/8,unix"),
@@ -185,8 +187,8 @@ def test_fault_5_two_deployments_share_a_cookie() -> None:
     Fault 5: a browser has one cookie of a name for all ports of a host.  Each deployment keeps
     what the others have put into it, so after one visit to each nothing changes any more.
     """
-    ours, theirs = Rig("cookie:stickyd"), Rig("cookie:stickyd")
-    theirs.stickiness.signer, theirs.slot = OTHER, 5
+    ours, theirs = Rig("cookie:stickyd"), Rig("cookie:stickyd", signer=OTHER)
+    theirs.slot = 5
     jar: list[tuple[bytes, bytes]] = []
     given = []
     for rig in (ours, theirs) * 3:

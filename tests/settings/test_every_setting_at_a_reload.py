@@ -93,7 +93,7 @@ LIVE: dict[str, Callable[[StickyService, WorkerSpec], object]] = {
     # As whom we are ourselves, nobody has to be told.
     "uid": lambda _, spec: str(os.getuid() if spec.uid is None else spec.uid),
     "gid": lambda _, spec: str(os.getgid() if spec.gid is None else spec.gid),
-    "secret_file": lambda service, _: _is_signer_of(SECRET, service._resolver.signer) and "secret",
+    "secret_file": lambda service, _: _is_signer_of(SECRET, service._signer) and "secret",
     # Only what is refused how follows from these (below), and a notice.
     "tls": lambda _, spec: spec.settings.tls,
     "protocol": lambda _, spec: spec.settings.protocol,
@@ -182,7 +182,7 @@ class Server:
         """
         outcome: list[list[str]] = []
         with capturedLogs() as logged:
-            self.service.reload(Settings.read({**self.given, **changed})).addCallback(
+            self.service.operations.reload(Settings.read({**self.given, **changed})).addCallback(
                 outcome.append
             )
             turn_until(self.reactor, lambda: outcome or len(self.spawner.workers) > 1)
@@ -307,7 +307,7 @@ def test_fault_21_what_stays_may_make_the_rest_mean_nothing(start: Callable[...,
     outcome: list[list[str]] = []
     wanted = Settings.read({**server.given, **COOKIE, "cookie_path": "/shop"})
     with capturedLogs() as logged:
-        server.service.reload(wanted).addCallback(outcome.append)
+        server.service.operations.reload(wanted).addCallback(outcome.append)
     texts = [formatEvent(event) for event in logged]
     assert "affinity cannot change at a reload; upgrade to change it" in texts
     assert outcome[0][0].startswith("--cookie-path means nothing without a cookie")

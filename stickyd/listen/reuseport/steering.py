@@ -49,35 +49,41 @@ class KernelSteering:
     """
     Keeps the groups in step with the fleet.
 
-    :ivar groups: by endpoint description.
+    :ivar groups: by endpoint description; none if it does not steer.
     """
 
     _log = Logger()
 
-    def __init__(
+    def __init__(self, clock: IReactorTime, readiness: IReadiness) -> None:
+        self._clock = clock
+        self._readiness = readiness
+        self.groups: dict[str, SteeredGroup] = {}
+        self._accepted: Callable[[int, str, int], None] = _close
+        self._steers = True
+        self._slots: Sequence[Slot] = ()
+        self._standing: frozenset[int] = frozenset()
+        self._loops: dict[socket.socket, AcceptLoop] = {}
+        self._retiring: IDelayedCall | None = None
+
+    def open(
         self,
-        clock: IReactorTime,
-        readiness: IReadiness,
         groups: dict[str, SteeredGroup],
         accepted: Callable[[int, str, int], None],
         steers: bool = True,
     ) -> None:
         """
-        :param groups: closed by :meth:`stop`.
+        Have the kernel steer by these groups, as soon as clients are placed.
+
+        :param groups: closed by :meth:`stop`; none if the kernel does not steer.
         :param accepted: takes descriptor, host and port of each connection that the
             primary accepts.
         :param steers: false if the groups are from a former self, which placed otherwise:
             then the primary accepts from all their sockets.
         """
-        self._clock = clock
-        self._readiness = readiness
         self.groups = groups
         self._accepted = accepted
         self._steers = steers
-        self._slots: Sequence[Slot] = ()
-        self._standing: frozenset[int] = frozenset()
-        self._loops: dict[socket.socket, AcceptLoop] = {}
-        self._retiring: IDelayedCall | None = None
+        self._slots, self._standing = (), frozenset()
 
     # ISteering
 
@@ -90,6 +96,8 @@ class KernelSteering:
         return ""
 
     def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
+        if not self.groups:
+            return
         if not self._steers:
             self._accept_from_the_rest()
             return
@@ -115,7 +123,7 @@ class KernelSteering:
             self._log.critical("The kernel does not follow: {problem}", problem=problem)
 
     def occupied(self, slot: Slot) -> None:
-        # Otherwise it is placed first, and then entrusted by that.
+        # One that is not placed yet is entrusted when it is.
         if slot.index in self._standing:
             self._entrust(slot)
 
@@ -200,7 +208,7 @@ class KernelSteering:
         self._loops.clear()
         for group in self.groups.values():
             group.withdraw(taken_apart(self._accepted))
-        self.groups = {}
+        self.groups, self._standing = {}, frozenset()
 
     def dump_state(self) -> dict[str, Any]:
         """
@@ -215,6 +223,13 @@ class KernelSteering:
             }
             for description, group in self.groups.items()
         }
+
+
+def _close(descriptor: int, host: str, port: int) -> None:
+    """
+    Take a connection that nobody has listened for.
+    """
+    os.close(descriptor)
 
 
 def taken_apart(accepted: Callable[[int, str, int], None]) -> Callable[[Any, Any], None]:

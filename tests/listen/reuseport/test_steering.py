@@ -48,9 +48,8 @@ class Rig:
         self.accepted: list[str] = []
         self.clients: list[socket.socket] = []
         self.workers: list[FakeWorker] = []
-        self.steering = KernelSteering(
-            self.clock, self.readiness, {"tcp:0": self.group}, self._accept
-        )
+        self.steering = KernelSteering(self.clock, self.readiness)
+        self.steering.open({"tcp:0": self.group}, self._accept)
         self.slots = [self.slot(index) for index in range(count)]
         self.steering.placed(self.slots, range(count))
 
@@ -389,7 +388,8 @@ def test_former_groups_serve_settings_that_the_kernel_cannot_steer_by(rig: Rig) 
         groups, steers = resume_groups(Settings(placement="modulo"), plain)
     assert not steers
     assert "steering by handoff" in formatEvent(logged[0])
-    steering = KernelSteering(rig.clock, rig.readiness, groups, rig._accept, steers)
+    steering = KernelSteering(rig.clock, rig.readiness)
+    steering.open(groups, rig._accept, steers)
     assert steering.prepare(300) == ""
     steering.placed(rig.slots, [0, 1, 2])
     steering.occupied(rig.slots[0])

@@ -1,0 +1,132 @@
+"""
+The slots of a fleet as data: which there are, which are available, and who is known to belong
+where.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stickyd.fleet.placing import ClaimLimits
+from stickyd.placement.least import LeastLoaded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.member import Member
+    from stickyd.fleet.slot import Slot
+
+
+class SlotTable:
+    """
+    What the placement, the resolver and the fleet all look at.
+
+    :ivar members: the slots with their workers, by index.
+    :ivar leaving: those that a resize took away and whose workers have not ended.
+    :ivar placed: how many of ``members`` the placement knows: a new one starts before it gets
+        clients.
+    :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.members: list[Member] = []
+        self.leaving: list[Member] = []
+        self.placed = 0
+        self.newcomers = LeastLoaded(
+            1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
+        )
+
+    def clear(self) -> None:
+        """
+        Forget the slots of a former start, all of which have ended.
+        """
+        self.members, self.leaving = [], []
+
+    def everybody(self) -> Iterator[Member]:
+        """
+        All slots, those too that a resize took away.
+        """
+        yield from self.members
+        yield from self.leaving
+
+    def workers(self) -> Iterator[IWorker]:
+        """
+        All workers that have not ended, whatever part they play.
+        """
+        for member in self.everybody():
+            yield from member.workers()
+
+    def stands(self, index: int) -> bool:
+        """
+        Whether there is such a slot, and clients may be placed on it.
+        """
+        if not 0 <= index < self.placed:
+            return False
+        slot = self.members[index].slot
+        return not (slot.failed or slot.drained)  # not slot.stands: connections wait for this
+
+    def standing(self) -> list[int]:
+        """
+        The slots that clients may be placed on.
+        """
+        return [m.slot.index for m in self.members[: self.placed] if m.slot.stands]
+
+    def place_on(self, placed: int) -> None:
+        """
+        Place clients on so many slots from now on.
+        """
+        self.placed = placed
+        self.newcomers.resize(placed)
+
+    def loads(self) -> list[int]:
+        """
+        The load of each slot.
+        """
+        return [member.slot.load for member in self.members]
+
+    def queued(self) -> int:
+        """
+        How many connections wait at the slots.
+        """
+        return sum(len(member.slot.queue) for member in self.everybody())
+
+    def end(self, slot: Slot) -> None:
+        """
+        Note that a slot has become empty.
+        """
+        # By identity: a slot that a resize took away may end when another has its number.
+        for member in self.everybody():
+            if member.slot is slot:
+                member.ended = True
+        self.leaving = [member for member in self.leaving if not member.ended]
+
+    @property
+    def last_deaths(self) -> list[str]:
+        """
+        How the last worker of each slot died that was not told to end.
+        """
+        return [
+            f"The last one (slot {member.slot.index}) {death}"
+            for member in self.members
+            if (death := member.life.last_death())
+        ]
+
+    @property
+    def unsettled(self) -> list[str]:
+        """
+        The workers that are not at a moment at which their state can be written down, by
+        name.
+        """
+        return [
+            f"worker {worker.pid} (slot {member.slot.index})"
+            for member in self.everybody()
+            for worker in member.life.all_ready()
+            if not worker.quiet
+        ]
