@@ -22,13 +22,13 @@ from stickyd.control.operator_socket import ControlSocket
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import OperatorError
-from stickyd.fleet.inheritance import INHERIT, Preflight, take_inherited, take_preflight
 from stickyd.fleet.preflight import check_application
-from stickyd.fleet.upgrade import Upgrade
 from stickyd.service import StickyService
 from stickyd.settings import Settings
 from stickyd.settings import options as command_line
 from stickyd.settings.options import write_out
+from stickyd.upgrade.inheritance import INHERIT, Preflight, take_inherited, take_preflight
+from stickyd.upgrade.upgrade import Upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable

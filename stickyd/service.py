@@ -33,7 +33,6 @@ from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_table import SlotTable
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.trials import Trials
-from stickyd.fleet.upgrade_state import UpgradeState
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
@@ -48,6 +47,7 @@ from stickyd.placement.least import LeastLoaded
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import identity
 from stickyd.system.secrets import Secrets
+from stickyd.upgrade.state import UpgradeState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

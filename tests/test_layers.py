@@ -35,7 +35,7 @@ PURE = (
 )
 FOUNDATION = (*PURE, "interfaces", "fleet.interfaces", "errors", "settings.options")
 CHANNELS = ("handoff", "control")
-PRIMARY = ("listen", "fleet", "system")
+PRIMARY = ("listen", "fleet", "system", "upgrade")
 WORKER = ("worker", "serve", "sessions")
 
 #: Who may know whom.  A module's own entry is the first one that it is in.
@@ -53,7 +53,9 @@ LAYERS = (
     (FOUNDATION, FOUNDATION),
     (("net",), (*FOUNDATION, "handoff", "net")),
     (CHANNELS, (*FOUNDATION, *CHANNELS, "net")),
-    (PRIMARY, (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
+    (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
+    (("listen",), (*FOUNDATION, *CHANNELS, "net", "listen", "fleet")),
+    (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "fleet", "system")),
     (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, "claim_desk")),
     (("claim_desk",), FOUNDATION),
     (
@@ -389,6 +391,11 @@ def test_long_module_is_caught() -> None:
             "stickyd.listen.port",
             "from stickyd.worker import handoffs",
             "stickyd.listen.port must not know stickyd.worker.handoffs",
+        ),
+        (
+            "stickyd.fleet.process.spawner",
+            "from stickyd.listen import port",
+            "stickyd.fleet.process.spawner must not know stickyd.listen.port",
         ),
         (
             "stickyd.serve.resource",

@@ -17,7 +17,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.errors import OperatorError
-from stickyd.fleet.inheritance import (
+from stickyd.settings import Settings
+from stickyd.upgrade.inheritance import (
     INHERIT,
     PREFLIGHT,
     VERSION,
@@ -26,8 +27,7 @@ from stickyd.fleet.inheritance import (
     take_inherited,
     take_preflight,
 )
-from stickyd.fleet.upgrade import LONGEST_SECONDS, PAUSE_SECONDS, Upgrade
-from stickyd.settings import Settings
+from stickyd.upgrade.upgrade import LONGEST_SECONDS, PAUSE_SECONDS, Upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

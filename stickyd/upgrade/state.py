@@ -1,7 +1,7 @@
 """
 The state of a primary, for the one that it becomes when it replaces its own code.
 
-:mod:`stickyd.fleet.upgrade` chooses the moment; this is what is written down then, and
+:mod:`stickyd.upgrade.upgrade` chooses the moment; this is what is written down then, and
 what is done with it afterwards.
 """
 

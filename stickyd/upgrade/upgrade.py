@@ -31,17 +31,17 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
-from stickyd.fleet.command_line import LOGFILE, NO_PID_FILE, command_line
-from stickyd.fleet.inheritance import INHERIT, VERSION
 from stickyd.fleet.slot_changes import STOPS
-from stickyd.fleet.upgrade_trial import UpgradeTrial
+from stickyd.upgrade.command_line import LOGFILE, NO_PID_FILE, command_line
+from stickyd.upgrade.inheritance import INHERIT, VERSION
+from stickyd.upgrade.trial import UpgradeTrial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from twisted.python.failure import Failure
 
-    from stickyd.fleet.upgrade_state import UpgradeState
+    from stickyd.upgrade.state import UpgradeState
 
 #: Seconds between two looks whether the moment has come.
 LOOK_SECONDS = 0.005

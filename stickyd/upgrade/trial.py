@@ -14,8 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from stickyd.errors import OperatorError
-from stickyd.fleet.command_line import LOGFILE, NO_PID_FILE, command_line
-from stickyd.fleet.inheritance import PREFLIGHT, Preflight, accepted_settings
+from stickyd.upgrade.command_line import LOGFILE, NO_PID_FILE, command_line
+from stickyd.upgrade.inheritance import PREFLIGHT, Preflight, accepted_settings
 
 if TYPE_CHECKING:
     from typing import IO
