@@ -92,6 +92,19 @@ class SessionConflict(SessionError):
     """
 
 
+class StoreAway(StickydError):
+    """
+    The store of sessions cannot be reached, or cannot do what it should: nothing is known of
+    what became of the operation.  A request that needs it is answered with 503.
+
+    :ivar retry_after_seconds: when to try again.
+    """
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class NotCarriable(SessionError, TypeError):
     """
     The application's: a value in a session's data is not plain data.

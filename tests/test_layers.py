@@ -20,7 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SETTINGS = tuple(
     f"settings.{name}"
-    for name in ("table", "values", "consistency", "reading", "reload", "hints", "toml")
+    for name in (
+        "table",
+        "values",
+        "consistency",
+        "reading",
+        "reload",
+        "hints",
+        "toml",
+        "session_url",
+    )
 )
 PURE = (
     *SETTINGS,

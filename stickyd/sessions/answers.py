@@ -1,5 +1,5 @@
 """
-The answers of a local store, which have come when it returns.
+The answers of an immediate store, which have come when it returns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def result_of(deferred: Deferred[_T]) -> _T:
     answers: list[Any] = []
     deferred.addBoth(answers.append)
     if not answers:
-        raise RuntimeError("a session store that says it is local has not answered at once")
+        raise RuntimeError("a session store that says it is immediate has not answered at once")
     answer: _T | Failure = answers[0]
     if isinstance(answer, Failure):
         answer.raiseException()

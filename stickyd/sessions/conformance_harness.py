@@ -4,6 +4,7 @@ What the tests that every session store must pass stand on.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.task import Clock
 
 from stickyd.sessions.answers import result_of
-from stickyd.sessions.record import EndReason, SessionRecord, new_uid
+from stickyd.sessions.record import EndReason, SessionRecord, hidden_id, new_uid
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Case
@@ -31,24 +32,25 @@ When each test begins, in seconds since 1970.
 """
 
 
-class StoreHarness(_Case):
+class StoreHarness(ABC, _Case):
     """
     Stands before a ``TestCase``; the store's own tests write :meth:`make_store`, and
     override :meth:`settle` if the store's Deferreds fire later.
 
     :ivar clock: the store's clock.
     :ivar store: the store in the test.
-    :ivar told: what the store told its observer.
+    :ivar told: what the store told its observer, with the ids that the tests use.
     """
 
+    @abstractmethod
     def make_store(self, clock: Clock) -> ISessionStore:
         """
-        Make an empty store, with room for at least 100 sessions.
+        Make an empty store, with room for at least 100 sessions.  It is started and stopped by
+        the suite.
 
-        :param clock: tells the time, seconds since 1970.
+        :param clock: tells the time, seconds since 1970; its timers are the store's.
         :return: the store.
         """
-        raise NotImplementedError("the store's tests must make the store")
 
     def settle(self, deferred: Deferred[_T]) -> _T:
         """
@@ -64,7 +66,19 @@ class StoreHarness(_Case):
         self.clock.advance(START)
         self.store = self.make_store(self.clock)
         self.told: list[tuple[bytes, EndReason]] = []
-        self.store.observe(lambda uid, reason: self.told.append((uid, reason)))
+        self._uids: dict[bytes, bytes] = {}
+        self.store.observe(lambda uid, reason: self.told.append((self.named(uid), reason)))
+        self.settle(self.store.start(0))
+
+    def tearDown(self) -> None:
+        self.settle(self.store.stop())
+        super().tearDown()
+
+    def named(self, uid: bytes) -> bytes:
+        """
+        Tell the id that a test uses, of what a store may have told in its place.
+        """
+        return self._uids.get(hidden_id(uid), uid)
 
     def record(self, **fields: Any) -> SessionRecord:
         """
@@ -78,7 +92,9 @@ class StoreHarness(_Case):
             idle=900.0,
             lifetime=inf,
         )
-        return replace(plain, **fields)
+        record = replace(plain, **fields)
+        self._uids[hidden_id(record.uid)] = record.uid
+        return record
 
     def saved(self, **fields: Any) -> SessionRecord:
         """
@@ -100,9 +116,3 @@ class StoreHarness(_Case):
             if not self.settle(self.store.expire(10)):
                 return
         self.fail("expire() says forever that there is more to do")
-
-    def walk(self, limit: int) -> list[list[SessionRecord]]:
-        """
-        Have all batches enumerated.
-        """
-        return [self.settle(batch) for batch in self.store.enumerate(limit)]

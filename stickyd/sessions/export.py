@@ -15,7 +15,7 @@ from stickyd.sessions.transfer import fits, join, line_pair, split
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from stickyd.sessions.interfaces import ISessionStore
+    from stickyd.sessions.interfaces import ICarriedStore
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.record import SessionRecord
 
@@ -26,7 +26,8 @@ _log = Logger()
 
 class Export:
     """
-    One walk over a local store, which takes sessions out and writes them into chunks.
+    One walk over a store of this worker alone, which takes sessions out and writes them into
+    chunks.
 
     A session is taken out when it is put into a chunk, and nothing else runs until the
     chunk is given out.  So a chunk has every session as it was when it left.
@@ -34,7 +35,7 @@ class Export:
 
     def __init__(
         self,
-        store: ISessionStore,
+        store: ICarriedStore,
         live: Mapping[bytes, LiveSession],
         select: Callable[[SessionRecord], bool] | None,
         limit: int,
@@ -42,7 +43,7 @@ class Export:
         uids: Iterable[bytes] | None = None,
     ) -> None:
         """
-        :param store: is local.
+        :param store: is immediate.
         :param live: the sessions in use, by id.
         :param select: leaves those for which it is false.
         :param limit: the most bytes of a chunk.

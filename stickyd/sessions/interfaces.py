@@ -23,27 +23,59 @@ class ISessionStore(Interface):
 
     Operations on one session take effect in the order in which they were called,
     also while the Deferreds of the earlier ones have not fired.  Any Deferred may
-    also fail with an error of the store's own (a database that is down); then
-    nothing is known about what became of the operation.
+    also fail with :exc:`stickyd.errors.StoreAway`, or an error of the store's own; then
+    nothing is known about what became of the operation, and it may be repeated.
+
+    A store that outlives the process keeps no ids, but what :func:`hidden_id
+    <stickyd.sessions.record.hidden_id>` makes of them.  What it tells of its own accord, by
+    :meth:`observe` and :meth:`ICarriedStore.enumerate`, may then have such a
+    :class:`stickyd.sessions.record.HiddenId` for an id, and each of its methods takes one for
+    the id too.  A record that is loaded or saved has the id that was asked for.
+
+    A record that such a store cannot read is kept, counted and logged, and there is none as
+    far as anybody can see.
     """
 
-    local: bool = Attribute(
+    immediate: bool = Attribute(
         """
-        True if the records live in this process alone.  Then every Deferred has
-        fired when it is returned, so that a session can be looked up in the middle of
-        a request; and the sessions must be carried when their clients go to another
-        worker.  False if the records live outside: Deferreds fire later, every worker
-        sees the same records, and there is nothing to carry.
+        Whether every Deferred has fired when it is returned, so that a session can be looked
+        up in the middle of a request.
         """
     )
 
+    def start(slot: int) -> Deferred[None]:
+        """
+        Open the store, before anything else is asked of it but :meth:`observe`.
+
+        :param slot: the slot of this worker.
+        :return: fires when it can be used; fails with :exc:`stickyd.errors.OperatorError` if
+            it cannot be had as it is: the message is one line and says what to do.
+        """
+
+    def stop() -> Deferred[None]:
+        """
+        Finish what was asked for, and close.
+
+        :return: fires when it is closed.  From then on all fails with
+            :exc:`stickyd.errors.StoreAway`.
+        """
+
+    def check() -> Deferred[list[str]]:
+        """
+        Look for what an operator should know of a store that has started, such as a setting of
+        a server by which sessions are lost.
+
+        :return: fires with one line for each.
+        """
+
     def observe(callback: Callable[[bytes, EndReason], object]) -> None:
         """
-        Be told of each session that the store removes otherwise than by
-        :meth:`delete`: its id and whether it expired, was evicted or has moved.  The
-        record is gone already when ``callback`` is called.  A store that is not local
-        tells of those sessions that this process loaded or saved, at the latest
-        in this process's own :meth:`expire`.
+        Be told of each session that is not here any more otherwise than by this process's own
+        :meth:`delete`: its id and whether it expired, was evicted or has moved; or
+        what others did to it, where the store can know: ``DELETED``, or ``SUPERSEDED`` if
+        they have written it.  When ``callback`` is called the record is as it says already.
+        A store that others use too tells at least of those sessions that this process loaded
+        or saved; that one is over it tells at the latest in this process's own :meth:`expire`.
         """
 
     def load(uid: bytes) -> Deferred[SessionRecord | None]:
@@ -51,21 +83,34 @@ class ISessionStore(Interface):
         Look a session up.  This is not a use of it: its times stay.
 
         :return: fires with the record, or with :obj:`None` if there is none, be it
-            that it never was or that it is over; fails with
+            that it never was or that it is over.  For an id that is an alias it is the
+            record of the session that has another id now, under that id or its
+            :class:`stickyd.sessions.record.HiddenId`.  Fails with
             :exc:`stickyd.errors.SessionMoved` if it has moved.
         """
 
-    def save(record: SessionRecord) -> Deferred[SessionRecord]:
+    def version(uid: bytes) -> Deferred[int | None]:
+        """
+        Tell which version is stored, for less than a :meth:`load` costs.
+
+        :return: fires with it; with :obj:`None` if there is none, it is over, or ``uid`` is an
+            alias.  Fails as :meth:`load`.
+        """
+
+    def save(record: SessionRecord, nonce: bytes = b"") -> Deferred[SessionRecord]:
         """
         Write a session, if nobody else has written it meanwhile.
 
         :param record: its ``version`` is the version that was loaded, or 0 for a
             session that was never stored.
+        :param nonce: names this write, in up to 16 bytes, and is used for no other.  If the
+            stored version is the next one, and was written with this nonce, the write is
+            done already: its answer was lost.  The empty one names none.
         :return: fires with the record as stored, once it is as durable as the store
             makes it: with the next version, and ``touched`` the later of what was
             given and what was stored.  Fails, with nothing changed, with
             :exc:`stickyd.errors.SessionConflict` if the stored version is another
-            (for version 0: if there is one at all),
+            (for version 0: if there is one at all) or the id is an alias,
             :exc:`stickyd.errors.NoSuchSession` if the version is not 0 and there is
             none or it is over, :exc:`stickyd.errors.SessionMoved` if it has moved,
             :exc:`stickyd.errors.SessionTooLarge` if the store cannot hold it even alone.
@@ -75,15 +120,30 @@ class ISessionStore(Interface):
         """
         Note that a session was used now.  Its version stays.
 
-        :return: fires with :obj:`True`; with :obj:`False` if there is none, it is over,
-            or it has moved.
+        :return: fires with :obj:`True`; with :obj:`False` if there is none, it is over, it is
+            an alias, or it has moved.
         """
 
     def delete(uid: bytes) -> Deferred[bool]:
         """
-        Remove a session for good.
+        Remove a session for good.  Of an alias, that is the session that it finds, and the
+        alias.
 
         :return: fires with whether there was one.
+        """
+
+    def alias(old: bytes, version: int, new: bytes, seconds: float) -> Deferred[bool]:
+        """
+        Have ``old`` find the session ``new`` for a while, in place of its own record, which is
+        removed.  May be repeated.  Aliases of aliases are followed.
+
+        :param old: the id that a session had.
+        :param version: its version there.
+        :param new: its id from now on, under which it was saved already.
+        :param seconds: for how long, more than 0.
+        :return: fires with :obj:`True` when it does; with :obj:`False` if there is no ``old``,
+            it is over, or it has moved.  Fails with :exc:`stickyd.errors.SessionConflict` if
+            another version of it is stored, or it is an alias of something else.
         """
 
     def expire(limit: int) -> Deferred[bool]:
@@ -94,6 +154,15 @@ class ISessionStore(Interface):
         :param limit: look at no more sessions than this, so that nobody waits for long.
         :return: fires with whether there is more to do: then call again soon.
         """
+
+
+class ICarriedStore(ISessionStore):
+    """
+    A store of one worker alone, whose sessions must be carried when their clients go to
+    another worker.  What is no such store is seen by every worker, and nothing is carried.
+
+    An alias is carried as a session is.
+    """
 
     def enumerate(limit: int) -> Iterator[Deferred[list[SessionRecord]]]:
         """
@@ -111,8 +180,18 @@ class ISessionStore(Interface):
         here as moved, until its record would have been over, :meth:`adopt` brings it
         back, or the store must forget the oldest moves for want of room.
 
+        A store that outlives the process forgets nothing by that: until :meth:`moved` was
+        called, the next process that opens it finds the session as any other.
+
         :return: fires with the record as it stands, or with :obj:`None` if there is
             none, it is over, or it has moved already.
+        """
+
+    def moved(uid: bytes) -> Deferred[None]:
+        """
+        Note that another store has a session that was taken out.
+
+        :return: fires when that is as durable as the store makes it.
         """
 
     def adopt(record: SessionRecord) -> Deferred[bool]:

@@ -18,7 +18,7 @@ from stickyd.errors import (
     SessionTooLarge,
 )
 from stickyd.sessions.data import SessionData
-from stickyd.sessions.record import KEY_LIMIT, EndReason, new_uid
+from stickyd.sessions.record import KEY_LIMIT, EndReason, hidden_id, new_uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
     from stickyd.sessions.live_context import LiveContext
     from stickyd.sessions.record import SessionRecord
+
+
+#: Seconds for which the id that a session had still finds it: for requests of its client that
+#: were under way when it got another.
+FORMER_ID_SECONDS = 10.0
 
 
 class LiveSession:
@@ -45,12 +50,14 @@ class LiveSession:
         "__weakref__",
         "_changed",
         "_context",
+        "_former",
         "_holders",
         "_on_gone",
         "_on_leaving",
         "_record",
         "_released",
         "_saving",
+        "_unsure",
         "_waiting",
         "data",
         "ended",
@@ -72,6 +79,10 @@ class LiveSession:
         self._changed = not record.version
         self._saving = False
         self._waiting: tuple[Deferred[None], ...] = ()
+        # A write of which nobody knows whether it was done, and its nonce.
+        self._unsure: tuple[SessionRecord, bytes] | None = None
+        # The id that it had, and the version under it, until that is an alias.
+        self._former: dict[bytes, int] | None = None
 
     @property
     def uid(self) -> bytes:
@@ -79,6 +90,12 @@ class LiveSession:
         The id.
         """
         return self._record.uid
+
+    def is_former_id(self, uid: bytes) -> bool:
+        """
+        Whether an id that has found it is one that it had before.
+        """
+        return hidden_id(uid) != hidden_id(self.uid) if uid != self.uid else False
 
     @property
     def version(self) -> int:
@@ -126,6 +143,13 @@ class LiveSession:
         """
         return self._changed or self._saving or self.data.unsealed
 
+    @property
+    def saving(self) -> bool:
+        """
+        Whether it is being written.
+        """
+        return self._saving
+
     def last_touch_seconds(self) -> float:
         """
         How many seconds ago it was last used here.
@@ -139,7 +163,7 @@ class LiveSession:
         context = self._context
         self.touched = context.clock.seconds()
         noted = context.store.touch(self._record.uid)
-        if not context.store.local:
+        if not context.store.immediate:
             noted.addErrback(self._not_touched)
 
     def save(self) -> Deferred[None]:
@@ -174,16 +198,18 @@ class LiveSession:
         self._context.gone(self.uid, EndReason.DELETED)
         return self._context.store.delete(self.uid).addCallback(_nothing)
 
-    def regenerate(self) -> Deferred[None]:
+    def regenerate(self, former_id_seconds: float = FORMER_ID_SECONDS) -> Deferred[None]:
         """
-        Give it a new id, and make the old one unknown: to be done when a client logs
+        Give it a new id, and make the old one unknown soon: to be done when a client logs
         in, so that an id that somebody has planted on it beforehand is worth
         nothing.  Data, times and callbacks stay; changes are saved.
 
-        :return: fires when the new id is stored and the old one removed.  The old one is
-            unknown in this process at once.  Fails as :meth:`save`, with the old id
-            kept if the data cannot be carried; after an error of the store the
-            session is not here any more.
+        :param former_id_seconds: for how long the old id still finds the session: for requests
+            of its client that are under way, and would get another session, and be logged
+            out by its cookie.  0 to have it unknown at once.
+        :return: fires when the new id is stored and the old one is an alias, or removed.
+            Fails as :meth:`save`, with the old id kept if the data cannot be carried; after
+            an error of the store the session is not here any more.
         """
         if self.ended is not None:
             return fail(self._error())
@@ -192,13 +218,35 @@ class LiveSession:
         except (NotCarriable, SessionTooLarge):
             return fail()
         self.data.unsaved()
-        old = self.uid
-        self._amend(uid=new_uid(), version=0)
-        self._context.renamed(old, self.uid)
-        return self.save().addCallbacks(
-            lambda _: self._context.store.delete(old).addCallback(_nothing),
-            self._lost,
+        old, new = self.uid, new_uid()
+        self._former = {**(self._former or {}), old: self.version}
+        self._amend(uid=new, version=0)
+        self._context.renamed(old, new, former_id_seconds)
+        return (
+            self.save()
+            .addCallback(lambda _: self._leave_id(old, new, former_id_seconds))
+            .addErrback(self._lost)
         )
+
+    def _leave_id(self, old: bytes, new: bytes, seconds: float) -> Deferred[None] | None:
+        former = self._former or {}
+        version = former.pop(old, 0)
+        if not version:
+            return None  # nobody else has ever seen it
+        store = self._context.store
+        if not seconds:
+            return store.delete(old).addCallback(self._left_id, new)
+        return (
+            store.alias(old, version, new, seconds)
+            .addErrback(self._not_left, new)
+            .addCallback(self._left_id, new)
+        )
+
+    def _left_id(self, found: bool, new: bytes) -> None:
+        if not found:
+            # Somebody has ended the session under its old id meanwhile: a logout counts.
+            self._context.gone(self.uid, EndReason.DELETED)
+            self._context.store.delete(new)
 
     def call_when_gone(self, callback: Callable[[EndReason], object]) -> None:
         """
@@ -310,13 +358,45 @@ class LiveSession:
         self._changed = False
         self._saving = True
         record = self._record.revised(self._record.version, self.touched, data)
-        return (
-            self._context.store.save(record)
-            .addCallbacks(self._saved, self._not_saved)
-            .addBoth(self._go_on)
+        if self._unsure is None:
+            saving = self._write(record)
+        else:
+            saving = self._write_again(record, *self._unsure)
+        return saving.addBoth(self._go_on)
+
+    def _write(self, record: SessionRecord) -> Deferred[None]:
+        store = self._context.store
+        # What is immediate loses no answer.
+        nonce = b"" if store.immediate else self._context.nonce()
+        return store.save(record, nonce).addCallbacks(
+            self._saved, self._not_saved, errbackArgs=(record, nonce)
         )
 
+    def _write_again(
+        self, record: SessionRecord, unsure: SessionRecord, nonce: bytes
+    ) -> Deferred[None]:
+        """
+        Have a write done whose answer was lost, or find that it is, and then the next one.
+        """
+        self._unsure = None
+
+        def written(stored: SessionRecord) -> Deferred[None] | None:
+            # What was amended since must not be taken for saved.
+            amended, self._changed = self._changed, True
+            self._saved(stored)
+            self._changed = amended
+            if stored.uid != record.uid:
+                return self._write(record)
+            if replace(record, version=0, touched=0.0) == replace(unsure, version=0, touched=0.0):
+                return None
+            return self._write(record.revised(stored.version, record.touched, record.data))
+
+        saving = self._context.store.save(unsure, nonce)
+        return saving.addErrback(self._not_saved, unsure, nonce).addCallback(written)
+
     def _saved(self, stored: SessionRecord) -> None:
+        if self._former is not None and stored.uid in self._former:
+            self._former[stored.uid] = stored.version
         self.data.saved(stored.data)
         if not self._changed:
             self._record = stored
@@ -326,7 +406,7 @@ class LiveSession:
         version = stored.version if stored.uid == current.uid else current.version
         self._record = replace(current, version=version, data=stored.data)
 
-    def _not_saved(self, failure: Failure) -> Failure:
+    def _not_saved(self, failure: Failure, record: SessionRecord, nonce: bytes) -> Failure:
         match failure.value:
             case SessionConflict():
                 self._context.gone(self.uid, EndReason.SUPERSEDED)
@@ -334,7 +414,12 @@ class LiveSession:
                 self._context.gone(self.uid, EndReason.MOVED)
             case NoSuchSession():
                 self._context.gone(self.uid, EndReason.EXPIRED)
+            case SessionTooLarge():
+                self._changed = True
+                self.data.unsaved()
             case _:
+                if nonce:
+                    self._unsure = (record, nonce)
                 self._changed = True
                 self.data.unsaved()
         return failure
@@ -349,6 +434,12 @@ class LiveSession:
         if waiting:
             self._save().addBoth(_tell_all, waiting)
         return result
+
+    def _not_left(self, failure: Failure, new: bytes) -> Deferred[bool]:
+        if not failure.check(SessionConflict):
+            return fail(failure)
+        # What somebody else has written under the old id is not in the new one.
+        return self._context.store.delete(new).addBoth(lambda _: failure)
 
     def _lost(self, failure: Failure) -> Failure:
         self._context.gone(self.uid, EndReason.SUPERSEDED)

@@ -25,11 +25,14 @@ class LiveContext:
     :ivar clock: gives the time, seconds since 1970.
     :ivar max_data: the most bytes that the data of one session may have.
     :ivar gone: called with an id and the reason when a session is no longer here.
-    :ivar renamed: called with the old and the new id when a session gets another one.
+    :ivar renamed: called with the old and the new id when a session gets another one, and for
+        how many seconds the old one still finds it.
+    :ivar nonce: makes the name of a write.
     """
 
     store: ISessionStore
     clock: IReactorTime
     max_data: int
     gone: Callable[[bytes, EndReason], object]
-    renamed: Callable[[bytes, bytes], object]
+    renamed: Callable[[bytes, bytes, float], object]
+    nonce: Callable[[], bytes]

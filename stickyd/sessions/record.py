@@ -7,6 +7,7 @@ from __future__ import annotations
 import enum
 import secrets
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf
 
 KEY_LIMIT = 16_384
@@ -21,6 +22,34 @@ def new_uid() -> bytes:
     Make an id: 128 random bits, in hexadecimal digits.
     """
     return secrets.token_hex(16).encode("ascii")
+
+
+#: What the text of a hidden id begins with; no id of an application's own may.
+HIDDEN = b"sha256:"
+
+
+class HiddenId(bytes):
+    """
+    What stands for an id where that itself is not kept: ``sha256:`` and 64 hexadecimal
+    digits.  A durable store has no other in its files, so that who reads them, or a backup
+    of them, cannot take anybody's session over.
+
+    It is a type of its own: what a client sends is :class:`bytes`, and never one of these,
+    whatever it says.
+    """
+
+    __slots__ = ()
+
+
+def hidden_id(uid: bytes) -> HiddenId:
+    """
+    Tell what stands for an id.
+
+    :param uid: an id, or what stands for one already.
+    """
+    if type(uid) is HiddenId:
+        return uid
+    return HiddenId(HIDDEN + sha256(uid).hexdigest().encode("ascii"))
 
 
 class EndReason(enum.Enum):
@@ -102,6 +131,12 @@ class SessionRecord:
     secure: bool = False
     """Whether its id is only ever sent over TLS."""
 
+    alias: bytes = b""
+    """
+    The id that the session of this one has got instead, and by which it is found as long as
+    this record is not over; nothing if this is a session itself.
+    """
+
     def due(self) -> float:
         """
         Tell when it is over if it is not used again, in seconds since 1970.
@@ -124,4 +159,5 @@ class SessionRecord:
             data,
             self.key,
             self.secure,
+            self.alias,
         )

@@ -4,6 +4,8 @@ The sessions of a process: those in its store, and those in use.
 
 from __future__ import annotations
 
+import os
+from itertools import count
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -14,9 +16,18 @@ from stickyd.errors import NoSuchSession, SessionMoved, TransferError
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.awaited import AwaitedSessions
 from stickyd.sessions.export import Export
+from stickyd.sessions.interfaces import ICarriedStore
 from stickyd.sessions.live import LiveSession
 from stickyd.sessions.live_context import LiveContext
-from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry, SessionRecord, new_uid
+from stickyd.sessions.record import (
+    HIDDEN,
+    KEY_LIMIT,
+    EndReason,
+    SessionExpiry,
+    SessionRecord,
+    hidden_id,
+    new_uid,
+)
 from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader, followers
 
 if TYPE_CHECKING:
@@ -57,6 +68,7 @@ class SessionRegistry:
     again.
 
     :ivar store: where the records are.
+    :ivar carried: the same, if its sessions must be carried; else :obj:`None`.
     :ivar clock: gives the time, seconds since 1970.
     :ivar max_data: the most bytes that the data of one session may have.
     :ivar relieved: whether another worker has everybody's sessions from now on.
@@ -83,11 +95,18 @@ class SessionRegistry:
         :param sweep: how many seconds pass between two searches for sessions that are over.
         """
         self.store = store
+        self.carried: ICarriedStore | None = store if ICarriedStore.providedBy(store) else None
         self.clock = clock
         self.max_data = max_data
-        self._context = LiveContext(store, clock, max_data, self.gone, self._renamed)
+        self._context = LiveContext(
+            store, clock, max_data, self.gone, self._renamed, _nonces().__next__
+        )
         self._expiry = expiry
+        # By what is told of ids: who keeps them outside of the process does not know these.
+        self._name: Callable[[bytes], bytes] = bytes if store.immediate else hidden_id
         self._live: WeakValueDictionary[bytes, LiveSession] = WeakValueDictionary()
+        # The names that sessions had until now.
+        self._former: dict[bytes, bytes] = {}
         self._reader = ChunkReader()
         self.awaited = AwaitedSessions(clock)
         self._sweep_interval = sweep
@@ -107,7 +126,10 @@ class SessionRegistry:
         :param key: the affinity key of its client.  What is past 16,384 bytes is cut off.
         :param secure: whether its id is only ever sent over TLS.
         :param uid: an id of your own, ASCII, that none has; never one that a client chose.
+        :raise ValueError: it looks like the hash of one.
         """
+        if uid is not None and uid.startswith(HIDDEN):
+            raise ValueError(f"an id cannot begin with {HIDDEN.decode()}")
         created = self.clock.seconds()
         expiry = self._expiry
         return self._enter(
@@ -131,15 +153,22 @@ class SessionRegistry:
             with :exc:`stickyd.errors.SessionMoved` if it has moved, or with an error of
             the store's.
         """
-        live = self._live.get(uid)
-        if live is not None and (self.store.local or live.held):
+        live = self._live_of(uid)
+        if live is not None and (self.store.immediate or live.held or live.saving):
             live.touch()
             return succeed(None if live.ended is not None else live)
-        return self.store.load(uid).addCallback(self._loaded)
+        return self.store.load(uid if live is None else live.uid).addCallback(self._loaded)
+
+    def _live_of(self, uid: bytes) -> LiveSession | None:
+        name = self._name(uid)
+        live = self._live.get(name)
+        if live is None and name in self._former:
+            live = self._live.get(self._former[name])
+        return live
 
     def find(self, uid: bytes) -> LiveSession | None:
         """
-        Look a session up in a local store, as :meth:`load`.
+        Look a session up in an immediate store, as :meth:`load`.
 
         :raise stickyd.errors.SessionMoved: it has moved.
         """
@@ -151,10 +180,10 @@ class SessionRegistry:
 
         :raise stickyd.errors.NoSuchSession: nobody is.
         """
-        try:
-            return self._live[uid]
-        except KeyError:
-            raise NoSuchSession("nobody is using a session of this id") from None
+        live = self._live_of(uid)
+        if live is None:
+            raise NoSuchSession("nobody is using a session of this id")
+        return live
 
     def busy(self, select: Callable[[LiveSession], bool] | None = None) -> list[LiveSession]:
         """
@@ -216,7 +245,7 @@ class SessionRegistry:
 
     def has_moved(self, uid: bytes) -> bool:
         """
-        Tell whether a session of a local store has left for another worker.  That is no use.
+        Tell whether a session of an immediate store has left for another worker.  That is no use.
         """
         try:
             result_of(self.store.load(uid))
@@ -231,8 +260,8 @@ class SessionRegistry:
         uids: Iterable[bytes] | None = None,
     ) -> Iterator[bytes]:
         """
-        Take sessions out, to be carried to another worker.  None from a store that is
-        not local: the other worker sees it too.
+        Take sessions out, to be carried to another worker.  None from a store that every
+        worker sees.
 
         :param select: leaves those here for which it is false.
         :param max_bytes: the most bytes of a chunk, 32,768 or more.
@@ -245,9 +274,9 @@ class SessionRegistry:
         """
         if max_bytes < CHUNK_LEAST:
             raise ValueError(f"a chunk must have room for {CHUNK_LEAST} bytes, not {max_bytes}")
-        if not self.store.local:
+        if self.carried is None:
             return iter(())
-        return Export(self.store, self._live, select, max_bytes, self._prepare, uids).chunks()
+        return Export(self.carried, self._live, select, max_bytes, self._prepare, uids).chunks()
 
     def _prepare(self) -> None:
         for callback in self._before_export:
@@ -280,9 +309,14 @@ class SessionRegistry:
             records = self._reader.read(chunk)
         except TransferError:
             return fail()
+        carried = self.carried
+        if carried is None:
+            # Of the worker of a former generation, which had another store.
+            self._log.warn("sessions: {n} that were carried here are lost", n=len(records))
+            return succeed([])
         self._arm()
         adopted = [
-            self.store.adopt(record).addCallbacks(self._adopted, self._refused, (record,))
+            carried.adopt(record).addCallbacks(self._adopted, self._refused, (record,))
             for record in records
         ]
         return DeferredList(adopted).addCallback(
@@ -301,22 +335,27 @@ class SessionRegistry:
         """
         Note that a session is no longer here: for the store and the session alone.
         """
-        live = self._live.pop(uid, None)
+        live = self._live.pop(self._name(uid), None)
         if live is not None:
             live.end(reason)
 
-    def _renamed(self, old: bytes, new: bytes) -> None:
-        self._live[new] = self._live.pop(old)
+    def _renamed(self, old: bytes, new: bytes, seconds: float) -> None:
+        former, name = self._name(old), self._name(new)
+        self._live[name] = self._live.pop(former)
+        if seconds and not self.store.immediate:
+            # Until the store knows, who asks for the old one must not write it.
+            self._former[former] = name
+            self.clock.callLater(seconds, self._former.pop, former, None)
 
     def _enter(self, record: SessionRecord) -> LiveSession:
         self._arm()
-        live = self._live[record.uid] = LiveSession(self._context, record)
+        live = self._live[self._name(record.uid)] = LiveSession(self._context, record)
         return live
 
     def _loaded(self, record: SessionRecord | None) -> LiveSession | None:
         if record is None:
             return None
-        live = self._live.get(record.uid)
+        live = self._live.get(self._name(record.uid))
         if live is None:
             live = self._enter(record)
         elif live.version != record.version and not live.held:
@@ -351,3 +390,11 @@ class SessionRegistry:
     def _refused(self, failure: Failure) -> bool:
         self._log.failure("sessions: a session that was carried here is lost", failure)
         return False
+
+
+def _nonces() -> Iterator[bytes]:
+    """
+    Names for writes: no other process makes the same.
+    """
+    ours = os.urandom(8)
+    return (ours + number.to_bytes(8, "big") for number in count())

@@ -6,7 +6,8 @@ session: a JSON array of the record's fields, and the data as
 :func:`stickyd.sessions.plain.encode` makes it, which has no line ends.  The array ends with
 *part* and *parts*.  A session whose data is too large for a chunk comes alone in
 several, with the same fields in each and a part of the data: the parts in
-order give the data.  Every other session is part 0 of 1.
+order give the data.  Every other session is part 0 of 1.  The array of an alias goes on with
+the id that it finds.  An id of which only the hash is known is written as that.
 
 Another kind of chunk tells which sessions will follow, as they are still in use: its first
 line is ``stickyd-sessions-follow 1``, then come an id and the affinity key, in base64, in each.
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from stickyd.errors import TransferError
 from stickyd.sessions.plain import decode
-from stickyd.sessions.record import SessionRecord
+from stickyd.sessions.record import HIDDEN, HiddenId, SessionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,6 +97,8 @@ def line_pair(record: SessionRecord, part: int = 0, parts: int = 1) -> bytes:
         part,
         parts,
     ]
+    if record.alias:
+        fields.append(record.alias.decode("ascii"))
     return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n" + record.data + b"\n"
 
 
@@ -129,6 +132,11 @@ def split(record: SessionRecord, limit: int) -> Iterator[bytes]:
         yield join([line_pair(piece, part, parts)])
 
 
+def _id_of(text: str) -> bytes:
+    uid = text.encode("ascii")
+    return HiddenId(uid) if uid.startswith(HIDDEN) else uid
+
+
 class ChunkReader:
     """
     Reads chunks, from any number of workers in turns.
@@ -160,11 +168,10 @@ class ChunkReader:
 
     def _read_pair(self, line: bytes, data: bytes) -> SessionRecord | None:
         try:
-            uid, version, created, touched, idle, lifetime, key, secure, part, parts = json.loads(
-                line
-            )
+            fields = json.loads(line)
+            uid, version, created, touched, idle, lifetime, key, secure, part, parts = fields[:10]
             record = SessionRecord(
-                uid=uid.encode("ascii"),
+                uid=_id_of(uid),
                 version=int(version),
                 created=float(created),
                 touched=float(touched),
@@ -173,6 +180,7 @@ class ChunkReader:
                 data=data,
                 key=b64decode(key, validate=True),
                 secure=bool(secure),
+                alias=_id_of(fields[10]) if fields[10:] else b"",
             )
             if parts > 1:
                 whole = self._gather(record, part, parts)

@@ -168,8 +168,8 @@ class SessionMoves:
         )
 
     async def _carry(self) -> None:
-        store = self._sessions.store
-        if not store.local:
+        store = self._sessions.carried
+        if store is None:
             return
         targets = {
             target

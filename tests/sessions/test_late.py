@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from stickyd.sessions.answers import result_of
-from stickyd.sessions.conformance import SessionStoreConformance
-from stickyd.sessions.interfaces import ISessionStore
+from stickyd.sessions.conformance_carried import CarriedStoreConformance
+from stickyd.sessions.interfaces import ICarriedStore, ISessionStore
 from stickyd.sessions.stores.memory import MemorySessionStore
 
 if TYPE_CHECKING:
@@ -32,13 +32,15 @@ class LateStore:
 
     :ivar behind: what it keeps, where other workers write too.
     :ivar broken: the error that everything fails with, as if the database were down.
+    :ivar lost: the same, but what was asked for is done.
     """
 
-    local = False
+    immediate = False
 
     def __init__(self, clock: Clock) -> None:
         self.behind = MemorySessionStore(clock)
         self.broken: Exception | None = None
+        self.lost: Exception | None = None
         self._queue: list[Callable[[], object]] = []
 
     def run(self, limit: int = 1_000) -> int:
@@ -59,6 +61,9 @@ class LateStore:
 
         def do() -> None:
             result: Deferred[_T] = ask() if self.broken is None else fail(self.broken)
+            if self.lost is not None:
+                result.addErrback(lambda _: None)
+                result = fail(self.lost)
             result.chainDeferred(answer)
 
         self._queue.append(do)
@@ -70,8 +75,23 @@ class LateStore:
     def load(self, uid: bytes) -> Deferred[SessionRecord | None]:
         return self._later(lambda: self.behind.load(uid))
 
-    def save(self, record: SessionRecord) -> Deferred[SessionRecord]:
-        return self._later(lambda: self.behind.save(record))
+    def start(self, slot: int) -> Deferred[None]:
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    def check(self) -> Deferred[list[str]]:
+        return self._later(self.behind.check)
+
+    def version(self, uid: bytes) -> Deferred[int | None]:
+        return self._later(lambda: self.behind.version(uid))
+
+    def save(self, record: SessionRecord, nonce: bytes = b"") -> Deferred[SessionRecord]:
+        return self._later(lambda: self.behind.save(record, nonce))
+
+    def alias(self, old: bytes, version: int, new: bytes, seconds: float) -> Deferred[bool]:
+        return self._later(lambda: self.behind.alias(old, version, new, seconds))
 
     def touch(self, uid: bytes) -> Deferred[bool]:
         return self._later(lambda: self.behind.touch(uid))
@@ -81,6 +101,13 @@ class LateStore:
 
     def expire(self, limit: int) -> Deferred[bool]:
         return self._later(lambda: self.behind.expire(limit))
+
+
+@implementer(ICarriedStore)
+class LateCarriedStore(LateStore):
+    """
+    The same of one worker alone.
+    """
 
     def enumerate(self, limit: int) -> Iterator[Deferred[list[SessionRecord]]]:
         for batch in self.behind.enumerate(limit):
@@ -92,14 +119,17 @@ class LateStore:
     def adopt(self, record: SessionRecord) -> Deferred[bool]:
         return self._later(lambda: self.behind.adopt(record))
 
+    def moved(self, uid: bytes) -> Deferred[None]:
+        return self._later(lambda: self.behind.moved(uid))
 
-class TestLateStore(SessionStoreConformance, SynchronousTestCase):
+
+class TestLateStore(CarriedStoreConformance, SynchronousTestCase):
     """
     The contract can be kept by a store that answers later.
     """
 
-    def make_store(self, clock: Clock) -> LateStore:
-        self.late = LateStore(clock)
+    def make_store(self, clock: Clock) -> LateCarriedStore:
+        self.late = LateCarriedStore(clock)
         return self.late
 
     def settle(self, deferred: Deferred[_T]) -> _T:

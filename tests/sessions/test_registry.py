@@ -20,6 +20,7 @@ from stickyd.errors import (
     SessionConflict,
     SessionMoved,
     SessionTooLarge,
+    StoreAway,
 )
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionExpiry
@@ -365,21 +366,42 @@ def test_stop_during_a_sweep() -> None:
 
 def test_regenerate() -> None:
     """
-    A new id makes the old one unknown, and the session stays the same object with its data.
+    A new id makes the old one unknown soon, and the session stays the same object with its data.
     """
     world = World()
     live = world.saved(n=[1])
     old = live.uid
     live.data["n"].append(2)
-    result_of(live.regenerate())
+    result_of(live.regenerate(former_id_seconds=5))
     assert live.uid != old
     assert live.version == 1
+    assert result_of(world.registry.load(old)) is live
+    world.clock.advance(5)
     assert result_of(world.registry.load(old)) is None
     assert result_of(world.registry.load(live.uid)) is live
     record = result_of(world.store.load(live.uid))
     assert record is not None
     assert (record.data, record.created) == (b'{"n":[1,2]}', START)
+
+
+def test_regenerate_at_once() -> None:
+    """
+    Without a time for the old id it is unknown from the first moment.
+    """
+    world = World()
+    live = world.saved(n=1)
+    old = live.uid
+    result_of(live.regenerate(former_id_seconds=0))
+    assert result_of(world.registry.load(old)) is None
     assert len(world.store) == 1
+
+
+def test_own_id_that_looks_like_a_hash() -> None:
+    """
+    An application cannot choose an id that stands for another.
+    """
+    with pytest.raises(ValueError, match="cannot begin with sha256:"):
+        World().registry.create(uid=b"sha256:1")
 
 
 def test_regenerate_refused() -> None:
@@ -580,13 +602,89 @@ def test_late_regenerate_during_a_save() -> None:
     live.data["n"] = 1
     saving = live.save()
     renaming = live.regenerate()
+    loading = world.registry.load(old)
     world.store.run()
     result_of(saving)
     result_of(renaming)
-    assert result_of(world.store.behind.load(old)) is None
+    assert result_of(loading) is live
+    found = result_of(world.store.behind.load(old))
+    assert found is not None
+    assert found.uid == live.uid
     record = result_of(world.store.behind.load(live.uid))
     assert record is not None
     assert (record.data, record.version, live.version) == (b'{"n":1}', 1, 1)
+
+
+def test_late_logout_during_a_rotation() -> None:
+    """
+    A session that another worker ends while it gets a new id has ended under that too.
+    """
+    world = LateWorld()
+    live = world.saved(n=1)
+    old = live.uid
+    renaming = live.regenerate()
+    result_of(world.store.behind.delete(old))
+    world.store.run()
+    result_of(renaming)
+    assert live.ended is EndReason.DELETED
+    assert len(world.store.behind) == 0
+
+
+def test_late_write_during_a_rotation() -> None:
+    """
+    What another worker writes under the old id meanwhile is not lost: the rotation fails.
+    """
+    world = LateWorld()
+    live = world.saved(n=1)
+    old = live.uid
+    record = result_of(world.store.behind.load(old))
+    assert record is not None
+    renaming = live.regenerate()
+    result_of(world.store.behind.save(replace(record, data=b'{"n":9}')))
+    world.store.run()
+    with pytest.raises(SessionConflict):
+        result_of(renaming)
+    assert live.ended is EndReason.SUPERSEDED
+    again = result_of(world.store.behind.load(old))
+    assert again is not None
+    assert again.data == b'{"n":9}'
+    assert len(world.store.behind) == 1
+
+
+def test_late_lost_answer() -> None:
+    """
+    A write whose answer was lost is found done when it is tried again, and what has changed
+    meanwhile is written after it.
+    """
+    world = LateWorld()
+    live = world.saved(n=1)
+    live.data["n"] = 2
+    world.store.lost = StoreAway("down")
+    failing = live.save()
+    world.store.run()
+    with pytest.raises(StoreAway):
+        result_of(failing)
+    world.store.lost = None
+    again = live.save()
+    world.store.run()
+    result_of(again)
+    assert live.version == 2
+    live.data["n"] = 3
+    world.store.lost = StoreAway("down")
+    failing = live.save()
+    world.store.run()
+    with pytest.raises(StoreAway):
+        result_of(failing)
+    world.store.lost = None
+    live.idle = 7
+    live.data["n"] = 4
+    again = live.save()
+    world.store.run()
+    result_of(again)
+    record = result_of(world.store.behind.load(live.uid))
+    assert record is not None
+    assert (record.version, record.data, record.idle) == (4, b'{"n":4}', 7)
+    assert not live.unsaved
 
 
 def test_late_regenerate_that_fails() -> None:

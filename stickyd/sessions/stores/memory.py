@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import fail, succeed
 from zope.interface import implementer
 
-from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved, SessionTooLarge
-from stickyd.sessions.interfaces import ISessionStore
-from stickyd.sessions.record import EndReason
+from stickyd.errors import (
+    NoSuchSession,
+    SessionConflict,
+    SessionError,
+    SessionMoved,
+    SessionTooLarge,
+    SettingError,
+)
+from stickyd.sessions.interfaces import ICarriedStore
+from stickyd.sessions.record import EndReason, HiddenId, SessionRecord
 from stickyd.sessions.stores.eviction import EvictionOrder
 from stickyd.sessions.stores.timer_wheel import TimerWheel
 
@@ -21,7 +28,8 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
-    from stickyd.sessions.record import SessionRecord
+    from stickyd.sessions.stores.opening import StoreContext
+    from stickyd.settings.session_url import SessionUrl
 
 OVERHEAD = 1_536
 """
@@ -32,10 +40,11 @@ the record and 1.3 KiB for all, on CPython 3.11).
 
 
 class _Entry:
-    __slots__ = ("record", "tick", "touched")
+    __slots__ = ("nonce", "record", "tick", "touched")
 
-    def __init__(self, record: SessionRecord) -> None:
+    def __init__(self, record: SessionRecord, nonce: bytes) -> None:
         self.record = record
+        self.nonce = nonce
         # Apart from the record, which is immutable: a touch must not make a new one.
         self.touched = record.touched
         self.tick: int | None = None  # where it is in the wheel
@@ -51,7 +60,7 @@ class _Entry:
         return self.record
 
 
-@implementer(ISessionStore)
+@implementer(ICarriedStore)
 class MemorySessionStore:
     """
     Keeps records in a dict, at most so many and so large.  When it is full, sessions give way
@@ -63,7 +72,7 @@ class MemorySessionStore:
     :ivar size: what the records count, in bytes (see :data:`OVERHEAD`).
     """
 
-    local = True
+    immediate = True
 
     def __init__(
         self,
@@ -94,18 +103,36 @@ class MemorySessionStore:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def start(self, slot: int) -> Deferred[None]:
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    def check(self) -> Deferred[list[str]]:
+        return succeed([])
+
     def observe(self, callback: Callable[[bytes, EndReason], object]) -> None:
         self._observers.append(callback)
 
     def load(self, uid: bytes) -> Deferred[SessionRecord | None]:
         entry = self._find(uid)
+        while entry is not None and entry.record.alias:
+            uid = entry.record.alias
+            entry = self._find(uid)
         if entry is not None:
             return succeed(entry.current())
         if uid in self._moved:
             return fail(_moved(uid))
         return succeed(None)
 
-    def save(self, record: SessionRecord) -> Deferred[SessionRecord]:
+    def version(self, uid: bytes) -> Deferred[int | None]:
+        entry = self._find(uid)
+        if entry is not None:
+            return succeed(None if entry.record.alias else entry.record.version)
+        return fail(_moved(uid)) if uid in self._moved else succeed(None)
+
+    def save(self, record: SessionRecord, nonce: bytes = b"") -> Deferred[SessionRecord]:
         entry = self._find(record.uid)
         if entry is None:
             if record.uid in self._moved:
@@ -114,19 +141,17 @@ class MemorySessionStore:
                 return fail(NoSuchSession(f"session {_short(record.uid)} has ended"))
             touched = record.touched
         else:
-            if entry.record.version != record.version:
-                return fail(
-                    SessionConflict(
-                        f"session {_short(record.uid)}: version {record.version} was loaded, "
-                        f"but {entry.record.version} is stored"
-                    )
-                )
+            stored = entry.record
+            if stored.version != record.version or stored.alias:
+                if nonce and entry.nonce == nonce and stored.version == record.version + 1:
+                    return succeed(entry.current())
+                return fail(_conflict(record.uid, record.version, stored))
             touched = max(entry.touched, record.touched)
-        return self._store(record.revised(record.version + 1, touched, record.data))
+        return self._store(record.revised(record.version + 1, touched, record.data), nonce)
 
     def touch(self, uid: bytes) -> Deferred[bool]:
         entry = self._entries.get(uid)
-        if entry is None:
+        if entry is None or entry.record.alias:
             return succeed(False)
         now = self._clock.seconds()
         if entry.due() <= now:
@@ -137,10 +162,26 @@ class MemorySessionStore:
         return succeed(True)
 
     def delete(self, uid: bytes) -> Deferred[bool]:
-        if self._find(uid) is None:
+        entry = self._find(uid)
+        if entry is None:
             return succeed(False)
         self._remove(uid)
-        return succeed(True)
+        return self.delete(entry.record.alias) if entry.record.alias else succeed(True)
+
+    def alias(self, old: bytes, version: int, new: bytes, seconds: float) -> Deferred[bool]:
+        entry = self._find(old)
+        if entry is None:
+            return succeed(False)
+        record = entry.record
+        if record.alias == new:
+            return succeed(True)
+        if record.alias or record.version != version:
+            return fail(_conflict(old, version, record))
+        now = self._clock.seconds()
+        alias = SessionRecord(
+            *(old, version + 1, now, now, seconds, seconds, b"{}", record.key, record.secure, new)
+        )
+        return self._store(alias).addCallback(lambda stored: True)
 
     def expire(self, limit: int) -> Deferred[bool]:
         now = self._clock.seconds()
@@ -168,7 +209,12 @@ class MemorySessionStore:
         self._tell(uid, EndReason.MOVED)
         return succeed(record)
 
+    def moved(self, uid: bytes) -> Deferred[None]:
+        return succeed(None)
+
     def adopt(self, record: SessionRecord) -> Deferred[bool]:
+        if isinstance(record.uid, HiddenId):
+            return fail(SessionError("a session of which only the hash of the id is known"))
         entry = self._find(record.uid)
         known = entry is not None and entry.record.version >= record.version
         if known or record.due() <= self._clock.seconds():
@@ -182,7 +228,7 @@ class MemorySessionStore:
             return None
         return entry
 
-    def _store(self, record: SessionRecord) -> Deferred[SessionRecord]:
+    def _store(self, record: SessionRecord, nonce: bytes = b"") -> Deferred[SessionRecord]:
         cost = _cost(record)
         if cost > self._max_bytes:
             return fail(
@@ -197,7 +243,7 @@ class MemorySessionStore:
         if record.uid in self._entries:
             again = self._remove(record.uid) or again
         self._order.add(record.uid, again)
-        entry = self._entries[record.uid] = _Entry(record)
+        entry = self._entries[record.uid] = _Entry(record, nonce)
         entry.tick = self._wheel.put(record.uid, record.due())
         self.size += cost
         # The new one fits alone, so the loop ends before there is no other.
@@ -245,6 +291,17 @@ class MemorySessionStore:
             observer(uid, reason)
 
 
+def open_memory(url: SessionUrl, context: StoreContext) -> MemorySessionStore:
+    """
+    Make the store of ``memory``.
+    """
+    if url.rest:
+        raise SettingError(f"--sessions {url.shown}: memory has nothing to set; write memory")
+    return MemorySessionStore(
+        context.clock, max_count=context.max_count, max_bytes=context.max_bytes
+    )
+
+
 def _cost(record: SessionRecord) -> int:
     return OVERHEAD + len(record.data) + len(record.key)
 
@@ -254,6 +311,11 @@ def _short(uid: bytes) -> str:
     Enough of an id to find it in a log; not enough to use it.
     """
     return uid[:6].decode("ascii", "replace") + "..."
+
+
+def _conflict(uid: bytes, version: int, stored: SessionRecord) -> SessionConflict:
+    found = "it has another id by now" if stored.alias else f"{stored.version} is stored"
+    return SessionConflict(f"session {_short(uid)}: version {version} was loaded, but {found}")
 
 
 def _moved(uid: bytes) -> SessionMoved:

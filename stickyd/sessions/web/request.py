@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from typing_extensions import override
 
-from stickyd.errors import NoSuchSession, SessionMoved
+from stickyd.errors import NoSuchSession, SessionMoved, StoreAway
+from stickyd.sessions.live import FORMER_ID_SECONDS
 from stickyd.sessions.record import EndReason
 from stickyd.sessions.web.held import HeldSessions
 
@@ -28,6 +29,8 @@ _TOUCH_SECONDS = 60.0
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from twisted.internet.defer import FirstError
 
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.web.session import Session
@@ -47,11 +50,12 @@ class SessionRequestMixin(_Base):
     What a request does to its sessions is saved before the first byte of its
     response, so that no client is told of what may be lost; if it cannot be saved the
     request fails instead (500).  What it does after that byte is saved when it ends.
-    With a store that is not local, the sessions that the cookies name are loaded
+    With a store that is not immediate, the sessions that the cookies name are loaded
     before the resource is rendered, and the response waits for the store.
 
-    A request for a session that has moved to another worker is answered with 503 and
-    ``Retry-After``: a new session would make the client lose the one that it has.
+    A request for a session that has moved to another worker, or whose store is away, is
+    answered with 503 and ``Retry-After``: a new session would make the client lose the one
+    that it has.
     """
 
     _session_log = Logger()
@@ -70,7 +74,7 @@ class SessionRequestMixin(_Base):
     def process(self) -> None:
         site: SessionSource = cast("Any", self.channel).site
         registry = site.session_registry
-        if registry.store.local:
+        if registry.store.immediate:
             if registry.awaited.keys and self._await_sessions(site):
                 return
             super().process()
@@ -79,7 +83,7 @@ class SessionRequestMixin(_Base):
         uids = {self.getCookie(self._cookie_name(secure)) for secure in (False, self.isSecure())}
         loading = [registry.load(uid) for uid in uids if uid is not None]
         gatherResults(loading, consumeErrors=True).addCallbacks(
-            self._process_loaded, self._session_failed
+            self._process_loaded, self._not_loaded
         )
 
     @override
@@ -109,21 +113,25 @@ class SessionRequestMixin(_Base):
             return session.getComponent(sessionInterface)
         return session
 
-    def regenerate_session(self, force_not_secure: bool = False) -> Session:
+    def regenerate_session(
+        self, force_not_secure: bool = False, former_id_seconds: float = FORMER_ID_SECONDS
+    ) -> Session:
         """
         Give the session of this request a new id, and its client the new cookie.  To be
         called when the client logs in, see
         :meth:`stickyd.sessions.live.LiveSession.regenerate`.
 
-        Requests under way that have the session already keep it.
+        Requests under way that have the session already keep it; others that the client sent
+        with the old id find it for a while.
 
+        :param former_id_seconds: for how long; 0 for not at all.
         :raise RuntimeError: the response has begun, so that the cookie cannot be sent.
         :raise stickyd.errors.SessionError: as :meth:`stickyd.sessions.live.LiveSession.save`.
         """
         if self.startedWriting:
             raise RuntimeError("a session cannot be given a new id once the response has begun")
         session = cast("Session", self.getSession(forceNotSecure=force_not_secure))
-        work = session.regenerate()
+        work = session.regenerate(former_id_seconds)
         if work.called:
             _raise_failure(work)
         else:
@@ -192,16 +200,28 @@ class SessionRequestMixin(_Base):
         if self._sessions_held and self._output is None:
             # Here and not in write(), where a second failure would be reported to nobody.
             self._save_sessions(self._sessions_held, may_fail=False)
-        if not isinstance(reason.value, SessionMoved) or self.startedWriting:
-            return cast("Failure", super().processingFailed(reason))
-        body = b"This session has moved. Please try again.\n"
+        match reason.value:
+            case SessionMoved() if not self.startedWriting:
+                self._answer_later(1, b"This session has moved. Please try again.\n")
+            case StoreAway() as away if not self.startedWriting:
+                self._answer_later(
+                    away.retry_after_seconds,
+                    b"Sessions cannot be had at the moment. Please try again.\n",
+                )
+            case _:
+                return cast("Failure", super().processingFailed(reason))
+        return reason
+
+    def _answer_later(self, seconds: int, body: bytes) -> None:
         self.setResponseCode(http.SERVICE_UNAVAILABLE)
-        self.setHeader(b"Retry-After", b"1")
+        # A cookie of a session that is not stored would take the place of a good one.
+        names = tuple(self._cookie_name(secure) + b"=" for secure in (False, True))
+        self.cookies[:] = [sent for sent in self.cookies if not sent.startswith(names)]
+        self.setHeader(b"Retry-After", b"%d" % seconds)
         self.setHeader(b"Content-Type", b"text/plain")
         self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)
         self.finish()
-        return reason
 
     def _await_sessions(self, site: SessionSource) -> bool:
         """
@@ -243,6 +263,9 @@ class SessionRequestMixin(_Base):
         self._sessions_loaded = tuple(session for session in sessions if session is not None)
         super().process()
 
+    def _not_loaded(self, failure: Failure) -> None:
+        self._session_failed(cast("FirstError", failure.value).subFailure)
+
     def _cookie_name(self, secure: bool) -> bytes:
         cookie = cast("SessionSource", self.site).session_cookie
         name = cookie.secure_name if secure else cookie.name
@@ -256,15 +279,28 @@ class SessionRequestMixin(_Base):
         if not uid:
             return None
         site = cast("SessionSource", self.site)
-        session = _session_of(site, uid, secure)
+        session = self._session_of(site, uid, secure)
         if session is None:
             # There may be another cookie of the name, of another path or domain.
             others = _values_of(self.requestHeaders.getRawHeaders(b"cookie", []), name)
-            found = (_session_of(site, other, secure) for other in others if other != uid)
+            found = (self._session_of(site, other, secure) for other in others if other != uid)
             session = next(filter(None, found), None)
         if session is not None:
             session.live.key = site.session_key(self)
         return session
+
+    def _session_of(self, site: SessionSource, uid: bytes, secure: bool) -> Session | None:
+        session: Session
+        try:
+            session = site.getSession(uid)
+        except NoSuchSession:
+            # Never taken as the id of a new one: somebody may have planted it.
+            return None
+        if session.live.is_former_id(uid) and session.live.key != site.session_key(self):
+            # The id that it had before a login: it may have been planted by whom this is.
+            return None
+        # An id that was sent without TLS is worth nothing with it, and the reverse.
+        return session if session.live.secure == secure else None
 
     def _make_session(self, secure: bool) -> Session:
         site = cast("SessionSource", self.site)
@@ -325,16 +361,6 @@ class SessionRequestMixin(_Base):
 
     def _log_unsaved(self, failure: Failure) -> None:
         self._session_log.failure("session: what a request did to it is lost", failure)
-
-
-def _session_of(site: SessionSource, uid: bytes, secure: bool) -> Session | None:
-    try:
-        session = site.getSession(uid)
-    except NoSuchSession:
-        # Never taken as the id of a new one: somebody may have planted it.
-        return None
-    # An id that was sent without TLS is worth nothing with it, and the reverse.
-    return session if session.live.secure == secure else None
 
 
 def _values_of(fields: Sequence[bytes], name: bytes) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from twisted.web import server
 from typing_extensions import override
 
 from stickyd.sessions.interfaces import ISessionData
+from stickyd.sessions.live import FORMER_ID_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,12 +170,12 @@ class Session(server.Session):
         if self.live.ended is None:
             self._ending = self.live.delete()
 
-    def regenerate(self) -> Deferred[None]:
+    def regenerate(self, former_id_seconds: float = FORMER_ID_SECONDS) -> Deferred[None]:
         """
         Give the session a new id, see :meth:`stickyd.sessions.live.LiveSession.regenerate`.
         The client does not hear of it: in a request call its ``regenerate_session``.
         """
-        done = self.live.regenerate()
+        done = self.live.regenerate(former_id_seconds)
         if self.live.uid != self.uid and self.live.ended is None:
             del self.site.sessions[self.uid]
             self.uid = self.live.uid

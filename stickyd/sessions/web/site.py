@@ -122,7 +122,7 @@ class SessionSite(server.Site):
         Get a session by its id, and note that it is used.
 
         :raise KeyError: there is none (a :exc:`stickyd.errors.NoSuchSession`).  With
-            a store that is not local: nobody is using it, see
+            a store that is not immediate: nobody is using it, see
             :meth:`stickyd.sessions.registry.SessionRegistry.load`.
         :raise stickyd.errors.SessionMoved: another worker has it.
         """
@@ -132,10 +132,13 @@ class SessionSite(server.Site):
             if session.live.ended is None:
                 return session
         registry = self.session_registry
-        live = registry.find(uid) if registry.store.local else registry.in_use(uid)
+        live = registry.find(uid) if registry.store.immediate else registry.in_use(uid)
         if live is None:
             raise NoSuchSession("there is no session of this id")
-        session = self.sessions[uid] = self.sessionFactory(self, uid)
+        # An id that the session had until now finds it under the one that it has.
+        session = self.sessions.get(live.uid)
+        if session is None:
+            session = self.sessions[live.uid] = self.sessionFactory(self, live.uid)
         return session
 
     def make_session(self, key: bytes, secure: bool) -> Session:
@@ -147,7 +150,7 @@ class SessionSite(server.Site):
         """
         live = self.session_registry.create(key, secure)
         session = self.sessions[live.uid] = self.sessionFactory(self, live.uid)
-        if self.session_registry.store.local:
+        if self.session_registry.store.immediate:
             # Whoever makes a session outside of a request expects it to be there.
             result_of(live.save())
         return session

@@ -22,13 +22,13 @@ from stickyd.errors import (
     SessionTooLarge,
 )
 from stickyd.sessions.answers import result_of
-from stickyd.sessions.conformance import SessionStoreConformance
+from stickyd.sessions.conformance_carried import CarriedStoreConformance
 from stickyd.sessions.record import EndReason, SessionRecord
 from stickyd.sessions.stores.eviction import SHARE
 from stickyd.sessions.stores.memory import OVERHEAD, MemorySessionStore
 
 
-class TestMemoryStore(SessionStoreConformance, SynchronousTestCase):
+class TestMemoryStore(CarriedStoreConformance, SynchronousTestCase):
     """
     The memory store keeps the contract of all stores.
     """

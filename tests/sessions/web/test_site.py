@@ -23,7 +23,7 @@ from twisted.web import server
 from twisted.web.resource import Resource
 from zope.interface import Interface, alsoProvides, implementer
 
-from stickyd.errors import NoSuchSession, NotCarriable, SessionMoved
+from stickyd.errors import NoSuchSession, NotCarriable, SessionMoved, StoreAway
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.record import SessionExpiry
@@ -683,7 +683,7 @@ def test_client_gone_with_uncarriable_value() -> None:
 
 def test_regenerate() -> None:
     """
-    At a login the client gets a new id, the old one is worth nothing, and the data stays.
+    At a login the client gets a new id, the old one is soon worth nothing, and the data stays.
     """
 
     def render(request: Any) -> bytes:
@@ -702,8 +702,43 @@ def test_regenerate() -> None:
     assert len(response.headers[b"set-cookie"]) == 1
     assert list(web.site.sessions) == [web.uid]
     assert web.get().body == b"3"
+    uid = web.uid
+    web.cookies[COOKIE] = planted
+    response = web.get()
+    assert (response.body, response.cookies) == (b"4", {})
+    web.clock.advance(10)
+    web.cookies[COOKIE] = uid
+    assert web.get().body == b"5"
     web.cookies[COOKIE] = planted
     assert web.get().body == b"1"
+
+
+def test_planted_id_is_not_found_elsewhere() -> None:
+    """
+    Who has planted an id on a client gets nothing by it after the login, from another address.
+    """
+
+    def render(request: Any) -> bytes:
+        hits = count(request)
+        if hits == b"2":
+            request.regenerate_session()
+        return hits
+
+    web = Web(render)
+    web.site.session_key = lambda request: key
+    key = b"192.0.2.1"
+    web.get()
+    planted = web.uid
+    web.get()
+    uid = web.uid
+    key = b"192.0.2.66"
+    web.cookies[COOKIE] = planted
+    assert web.get().body == b"1"
+    key = b"192.0.2.1"
+    web.cookies[COOKIE] = planted
+    assert web.get().body == b"3"
+    web.cookies[COOKIE] = uid
+    assert web.get().body == b"4"
 
 
 def test_regenerate_a_new_session() -> None:
@@ -956,6 +991,29 @@ def test_late_store_that_is_down() -> None:
         assert late_get(web).code == 500
 
 
+def test_late_store_that_is_away() -> None:
+    """
+    While the store is away a request that needs it is told to come again, be it for the load or
+    for the commit; and it gets no cookie of a session that is not stored.
+    """
+    web = late_web(count)
+    web.store.broken = StoreAway("the store is away", 3)
+    with capturedLogs():
+        late_get(web)
+        response = web.begin()
+        web.store.run()
+    assert response.response.code == 503
+    assert response.response.headers[b"retry-after"] == [b"3"]
+    assert response.response.cookies == {}
+    web.store.broken = None
+    assert late_get(web).body == b"1"
+    web.store.broken = StoreAway("the store is away", 3)
+    with capturedLogs():
+        response = web.begin()
+        web.store.run()
+    assert response.response.code == 503
+
+
 def test_late_store_and_a_stream() -> None:
     """
     All that is written while the store works comes after the head, in order.
@@ -1085,8 +1143,9 @@ def test_late_login() -> None:
     web.store.run()
     assert exchange.response.body == b"2"
     web.cookies.update(exchange.response.cookies)
-    assert result_of(web.store.behind.load(planted)) is None
-    assert result_of(web.store.behind.load(web.uid)) is not None
+    found = result_of(web.store.behind.load(planted))
+    assert found is not None
+    assert found.uid == web.uid
     failing = web.begin()
     web.store.run(2)
     web.store.broken = OSError("down")

@@ -1,0 +1,104 @@
+"""
+The URL of the store of sessions: ``--sessions``.
+
+It may have a password in it, so it is shown to nobody as it is: :attr:`SessionUrl.shown` is
+what logs and errors have of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+
+from stickyd.errors import SettingError
+
+GROUP = "stickyd.session_stores"
+"""
+The group of entry points in which others name their stores by scheme.
+"""
+
+STORES = {
+    "memory": "stickyd.sessions.stores.memory:open_memory",
+}
+"""
+What makes the store of a scheme, as ``module:function``: called with the :class:`SessionUrl` and
+the :class:`stickyd.sessions.stores.opening.StoreContext`, it returns an
+:class:`stickyd.sessions.interfaces.ISessionStore` that was not started.
+"""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+# User and password, up to the last @ before the path; and what a query says to be secret.
+_USER = re.compile(r"^(//)[^/?#]*@")
+_SECRET = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key)[^=&#]*=)[^&#]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SessionUrl:
+    """
+    A URL, in parts.
+
+    :ivar scheme: before the first colon, in small letters.
+    :ivar rest: what follows the colon, as it was written.
+    """
+
+    scheme: str
+    rest: str = field(repr=False)
+
+    @property
+    def text(self) -> str:
+        """
+        The URL with the secrets in it.
+        """
+        return f"{self.scheme}:{self.rest}" if self.rest else self.scheme
+
+    @property
+    def shown(self) -> str:
+        """
+        The URL without the secrets in it.
+        """
+        rest = _SECRET.sub(r"\1***", _USER.sub(r"\1***@", self.rest))
+        return f"{self.scheme}:{rest}" if rest else self.scheme
+
+    @property
+    def factory(self) -> str:
+        """
+        What makes its store, as ``module:function``.
+
+        :raises SettingError: if there is no such scheme.
+        """
+        known = _known()
+        try:
+            return known[self.scheme]
+        except KeyError:
+            close = get_close_matches(self.scheme, known, 1, 0.6)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise SettingError(
+                f"--sessions {self.shown}: there is no store {self.scheme!r}; {hint}known:"
+                f" {', '.join(sorted(known))}"
+            ) from None
+
+
+def parse_session_url(text: str) -> SessionUrl:
+    """
+    Take a URL apart.
+
+    :raises SettingError: if it is none, or of a store that there is not.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not _SCHEME.fullmatch(scheme):
+        # Not shown: who knows what it is.
+        raise SettingError(
+            "--sessions: that is no URL; write memory, sqlite:/var/lib/app or redis://127.0.0.1"
+        )
+    url = SessionUrl(scheme.lower(), rest)
+    url.factory  # noqa: B018 -- it raises
+    if colon and not rest:
+        raise SettingError(f"--sessions {text}: nothing follows the colon")
+    return url
+
+
+def _known() -> dict[str, str]:
+    others = {point.name.lower(): point.value for point in entry_points(group=GROUP)}
+    return {**others, **STORES}
