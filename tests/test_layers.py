@@ -82,6 +82,9 @@ MOST_LINES = 600
 #: What is longer still waits to be cut, and must not grow.
 LONGER = {"stickyd.serve.http.connection": 804}
 
+#: What a constructor takes more of belongs together in some way, and comes so.
+MOST_PARAMETERS = 8
+
 UNCLEAN = ("twisted.internet", "socket", "os")
 
 
@@ -259,6 +262,33 @@ def test_imports_run_one_way() -> None:
     No module of stickyd imports what its layer must not know.
     """
     assert broken_rules(whole_package()) == []
+
+
+def crowded(source: str) -> list[str]:
+    """
+    The classes of a module whose constructors take too many parameters.
+    """
+    found = []
+    for each in ast.walk(ast.parse(source)):
+        methods = each.body if isinstance(each, ast.ClassDef) else []
+        for method in methods:
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                takes = method.args
+                parameters = [*takes.posonlyargs, *takes.args, *takes.kwonlyargs]
+                if len(parameters) > MOST_PARAMETERS + 1:  # self
+                    found.append(each.name)  # type: ignore[attr-defined]  # it is a class
+    return found
+
+
+def test_constructors_take_few_parameters() -> None:
+    """
+    Nobody has to remember the order of nine things.
+    """
+    nine = ", ".join("abcdefghi")
+    assert crowded(f"class A:\n    def __init__(self, {nine}):\n        pass") == ["A"]
+    assert crowded(f"class A:\n    def __init__(self, {nine[3:]}):\n        pass") == []
+    found = {path: crowded(path.read_text()) for path in (ROOT / "stickyd").rglob("*.py")}
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 def test_every_module_has_a_layer() -> None:

@@ -173,7 +173,6 @@ class Handoff:
         slot: int = BY_KEY,
         purpose: int = Purpose.CONNECTION,
         flags: int = 0,
-        local: tuple[str, int] | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.host = host
@@ -183,7 +182,7 @@ class Handoff:
         self.slot = slot
         self.purpose = purpose
         self.flags = flags
-        self.local = local
+        self.local: tuple[str, int] | None = None
         self.newcomer: str | None = None
         self.seen: tuple[object, int] | None = None
         self.sequence = 0
@@ -342,8 +341,9 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
             slot,
             purpose,
             flags,
-            (local[0], int(local[1])) if local else None,
         )
+        if local:
+            handoff.local = local[0], int(local[1])
     except (ValueError, IndexError) as cause:
         raise FrameError(f"a handoff with the malformed address {address!r}") from cause
     handoff.sequence = sequence

@@ -27,18 +27,15 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Any, TextIO, TypeVar
 
-    from twisted.internet.interfaces import IAddress, IReactorTime
+    from twisted.internet.interfaces import IAddress
     from twisted.web.resource import IResource
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
     from stickyd.serve.http.connection import HTTPChannel
-    from stickyd.serve.http.context import Route
-    from stickyd.serve.http.limits import HTTPLimits
     from stickyd.serve.http2.arrival import HTTP2Arrival
     from stickyd.serve.http2.begun import Begun
     from stickyd.serve.http2.connection import HTTP2Connection
-    from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls, TlsTransport
     from stickyd.sessions.registry import SessionRegistry
 
@@ -59,30 +56,24 @@ class ResourceHost:
     def __init__(
         self,
         root: IResource,
-        clock: IReactorTime,
         readiness: IReadiness,
+        context: HTTPContext,
         sessions: SessionRegistry | None = None,
-        limits: HTTPLimits | None = None,
         access_log: TextIO | None = None,
-        route: Route | None = None,
-        stickiness: Stickiness | None = None,
         tls: ServerTls | None = None,
     ) -> None:
         """
         :param root: the tree.
-        :param clock: for timeouts, sessions and the access log.
         :param readiness: for the transports of the connections.
+        :param context: what all connections share; its clock is for timeouts, sessions and
+            the access log.
         :param sessions: what ``request.getSession()`` looks into; :obj:`None` for
             twisted.web's own sessions.
-        :param limits: the bounds, or :obj:`None` for the defaults.
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
-        :param route: see :class:`stickyd.serve.http.context.HTTPContext`.
-        :param stickiness: the same.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         """
-        log = None if access_log is None else AccessLog(access_log, clock)
-        context = HTTPContext(clock, limits, route, stickiness=stickiness)
+        log = None if access_log is None else AccessLog(access_log, context.clock)
         self.site = (
             HTTPSite(root, context, log)
             if sessions is None

@@ -15,6 +15,7 @@ from stickyd.errors import ApplicationError, SettingError
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.demo import Counter
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.resource import ResourceHost
 from stickyd.worker.application import load_asgi, load_protocol, load_resource, load_wsgi
@@ -67,11 +68,9 @@ def build_host(
         return ProtocolHost(load_protocol(name), readiness, reactor, tls)
     http: dict[str, Any] = {
         "sessions": sessions,
-        "limits": http_limits(settings),
+        "context": HTTPContext(reactor, http_limits(settings), route, stickiness=stickiness),
         "access_log": access_log,
         "tls": tls,
-        "route": route,
-        "stickiness": stickiness,
     }
     if kind in ("wsgi", "wsgi-factory"):
         from stickyd.serve.wsgi.host import WsgiHost
@@ -92,7 +91,7 @@ def build_host(
         root = _static_files(name, settings.static_dotfiles == "on")
     else:
         root = load_resource(name) if kind == "resource" else Counter(sessions)
-    return ResourceHost(root, reactor, readiness, **http)
+    return ResourceHost(root, readiness, **http)
 
 
 def _asgi_host(

@@ -71,7 +71,7 @@ class Outbox:
             )
             sock.close()
             return None
-        return Handoff(
+        given = Handoff(
             sock.detach(),
             handoff.host,
             handoff.port,
@@ -80,8 +80,9 @@ class Outbox:
             slot,
             purpose,
             handoff.flags & _LASTING | flags,
-            handoff.local,
         )
+        given.local = handoff.local
+        return given
 
     def send(self, handoff: Handoff) -> None:
         """

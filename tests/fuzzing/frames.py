@@ -17,12 +17,16 @@ from stickyd.handoff.frame import (
     encode_ack,
     encode_handoff,
     encode_nack,
+    say_secure,
 )
+
+_SECURE = Handoff(3, "2001:db8::7", 1, b"")
+say_secure(_SECURE, ("2001:db8::1", 443))
 
 #: What is mutated.
 SEEDS = (
     encode_handoff(Handoff(3, "192.0.2.7", 40000, b"\xc0\0\2\7", b"GET / HTTP/1.1\r\n", slot=1)),
-    encode_handoff(Handoff(3, "2001:db8::7", 1, b"", local=("2001:db8::1", 443), flags=2)),
+    encode_handoff(_SECURE),
     encode_handoff(Handoff(3, "", 0, b"")),
     encode_ack(7, 64),
     encode_nack(9),

@@ -38,7 +38,8 @@ def test_handoff_survives_the_wire(
     """
     What is decoded from a frame is what was encoded, whatever follows in the buffer.
     """
-    handoff = Handoff(7, host, port, key, unread, slot, flags=flags, local=local)
+    handoff = Handoff(7, host, port, key, unread, slot, flags=flags)
+    handoff.local = local
     handoff.sequence = sequence
     encoded = frame.encode_handoff(handoff)
     buffer = bytearray(encoded + b"rest of an older frame")

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.asgi.config import AsgiOptions
 from stickyd.serve.asgi.host import AsgiHost
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.wsgi.host import WsgiHost
+from stickyd.serve.wsgi.options import WsgiOptions
 from tests.hosting import Visitors, a_loop, a_reactor, fired, run, some_turns
 from tests.http_wire import Wire as ResourceWire
 from tests.http_wire import bodies
@@ -302,7 +304,9 @@ def test_wsgi_executes_what_was_sent() -> None:
     executed, visitors = Executed(), Visitors()
     with a_reactor() as reactor:
         served = reactor._asyncioEventloop
-        host = WsgiHost(executed.wsgi, reactor, readiness_of(reactor))
+        host = WsgiHost(
+            executed.wsgi, reactor, readiness_of(reactor), WsgiOptions(), HTTPContext(reactor)
+        )
         requests = [Request(b"POST", b"/p", offer, INNER, 0) for offer in [*OFFERS, WEBSOCKET]]
 
         async def go() -> None:

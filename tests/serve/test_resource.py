@@ -15,15 +15,21 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHost
 from stickyd.net.readiness import readiness_of
-from stickyd.serve.http import HTTPLimits
+from stickyd.serve.http import HTTPContext, HTTPLimits
 from stickyd.serve.resource import ResourceHost
 from tests.http_wire import GET, Answer, WireTransport, hold
 
 
-def _host(answer: Any = None, **named: Any) -> tuple[ResourceHost, Clock]:
+def _host(
+    answer: Any = None,
+    limits: HTTPLimits | None = None,
+    route: Any = None,
+    access_log: Any = None,
+) -> tuple[ResourceHost, Clock]:
     clock = Clock()
+    context = HTTPContext(clock, limits, route)
     root = Answer(answer or (lambda request: b"x"))
-    return ResourceHost(root, clock, readiness_of(reactor), **named), clock
+    return ResourceHost(root, readiness_of(reactor), context, access_log=access_log), clock
 
 
 def _connect(host: ResourceHost) -> tuple[Any, Any]:

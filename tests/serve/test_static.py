@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stickyd.net.readiness import readiness_of
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.resource import ResourceHost
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
@@ -57,7 +58,7 @@ def ask(site: Path) -> Iterator[Callable[..., Response]]:
         from stickyd.serve.static.files import StaticFiles
     visitors = Visitors()
     with a_reactor() as reactor:
-        host = ResourceHost(StaticFiles(str(site)), reactor, readiness_of(reactor))
+        host = ResourceHost(StaticFiles(str(site)), readiness_of(reactor), HTTPContext(reactor))
         loop = reactor._asyncioEventloop
         client: Any = visitors.visit(host)
         yield lambda *request: run(loop, client.ask(*request))

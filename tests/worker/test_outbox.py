@@ -103,7 +103,8 @@ def test_what_lasts_goes_along() -> None:
     """
     Of what was said of a connection, that lasts which is true wherever it goes.
     """
-    handoff = Handoff(0, "192.0.2.7", 4711, b"old", slot=2, local=("192.0.2.1", 443))
+    handoff = Handoff(0, "192.0.2.7", 4711, b"old", slot=2)
+    handoff.local = "192.0.2.1", 443
     handoff.flags = Flag.SECURE | Flag.CLAIMED | Flag.PLACED
     sock, client = socket.socketpair()
     with client:

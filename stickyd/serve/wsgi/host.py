@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.http.context import HTTPContext
     from stickyd.serve.wsgi.call import WsgiApplication
 
 
@@ -63,11 +64,13 @@ class WsgiHost(ResourceHost):
         application: WsgiApplication,
         reactor: Any,
         readiness: IReadiness,
-        options: WsgiOptions | None = None,
+        options: WsgiOptions,
+        context: HTTPContext,
         **rest: Any,
     ) -> None:
         """
-        :param reactor: for timeouts, and to be called from threads.
+        :param reactor: to be called from threads.
+        :param context: as for :class:`ResourceHost`.
         :param rest: goes to :class:`ResourceHost`.
         """
         # The loop's own, where it has one: Twisted's makes a turn of it.
@@ -78,11 +81,9 @@ class WsgiHost(ResourceHost):
             with suppress(RuntimeError):
                 soon(call)
 
-        self._backend = Backend(
-            application, readiness, call_from_thread, options or WsgiOptions(), self.count
-        )
+        self._backend = Backend(application, readiness, call_from_thread, options, self.count)
         self._given_up = False
-        super().__init__(Resource(), reactor, readiness, **rest)
+        super().__init__(Resource(), readiness, context, **rest)
         self.site.requestFactory = WsgiRequests(self._backend)  # type: ignore[assignment]
 
     @override

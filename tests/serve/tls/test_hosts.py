@@ -409,9 +409,8 @@ def test_last_request_goes_where_the_session_went(scene: Scene, shaken: bool) ->
 
     def give(sock: socket, unread: bytes, handoff: Handoff) -> None:
         given.append(handoff)
-        taken = Handoff(
-            -1, handoff.host, handoff.port, b"", unread, flags=handoff.flags, local=handoff.local
-        )
+        taken = Handoff(-1, handoff.host, handoff.port, b"", unread, flags=handoff.flags)
+        taken.local = handoff.local
         scene.host.adopt(sock, IPv4Address("TCP", handoff.host, handoff.port), taken)
 
     async def check() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.trust import Networks
 from stickyd.net.readiness import readiness_of
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.stickiness import Stickiness
 from stickyd.serve.tls.server import ServerTls
@@ -47,8 +48,7 @@ class Scene:
             reactor,
             readiness_of(reactor),
             WsgiOptions(**settings),
-            limits=limits,
-            stickiness=stickiness,
+            HTTPContext(reactor, limits, stickiness=stickiness),
             tls=tls,
         )
         self._loop: asyncio.AbstractEventLoop = reactor._asyncioEventloop

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IHost
 from stickyd.net.readiness import readiness_of
+from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.wsgi.host import WsgiHost
 from stickyd.serve.wsgi.options import WsgiOptions
 from tests.hosting import LOOPS, Client, Visitors, a_reactor, fired, logged, run, until
@@ -65,7 +66,11 @@ class Scene:
         self.loop = reactor._asyncioEventloop
         self.application = Application()
         self.host = WsgiHost(
-            self.application, reactor, readiness_of(reactor), WsgiOptions(2, root_path="/shop")
+            self.application,
+            reactor,
+            readiness_of(reactor),
+            WsgiOptions(2, root_path="/shop"),
+            HTTPContext(reactor),
         )
         self.visitors = visitors
         self.stopped = False
