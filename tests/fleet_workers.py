@@ -484,3 +484,21 @@ class Primary(Clock):
         """
         child.reaped = True
         child.process.processExited(child.how)
+
+    def living(self) -> list[Child]:
+        """
+        The processes that run and are not stuck.
+        """
+        return [child for child in self.children if child.alive and not child.hung]
+
+    def starting(self) -> list[Child]:
+        """
+        Those that could get ready.
+        """
+        return [child for child in self.living() if child.answer is not None]
+
+    def dead(self) -> list[Child]:
+        """
+        Those whose end the primary has not heard of.
+        """
+        return [c for c in self.children if not c.alive and not c.reaped]

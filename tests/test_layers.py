@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
-
 SETTINGS = tuple(
     f"settings.{name}"
     for name in (
@@ -85,6 +84,8 @@ LONGER = {"stickyd.serve.http.connection": 804}
 #: What a constructor takes more of belongs together in some way, and comes so.
 MOST_PARAMETERS = 8
 
+#: Folders of tests that are about no package of stickyd alone.
+WITHOUT_A_PACKAGE = {"system", "fuzzing", "system_calls", "twisted_suites"}
 UNCLEAN = ("twisted.internet", "socket", "os")
 
 
@@ -305,6 +306,23 @@ def test_layers_are_there() -> None:
     """
     named = ours((*FOUNDATION, *CHANNELS, *PRIMARY, *WORKER, *ROOTS))
     assert set(named) <= set(whole_package())
+
+
+def test_test_files_are_short_enough() -> None:
+    """
+    A test file above the ceiling is cut too, by what its tests are about.
+    """
+    lengths = {path: path.read_text().count("\n") for path in (ROOT / "tests").rglob("*.py")}
+    assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_tests_stand_where_the_package_does() -> None:
+    """
+    Who has found the module knows where its tests are, but for those of whole systems.
+    """
+    folders = {path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/**/test_*.py")}
+    apart = {folder for folder in folders if not (ROOT / "stickyd" / folder).is_dir()}
+    assert {folder.parts[0] for folder in apart} <= WITHOUT_A_PACKAGE
 
 
 def test_packages_of_pure_modules_import_nothing() -> None:

@@ -11,10 +11,8 @@ end is closed, wherever that was, and not before.
 from __future__ import annotations
 
 import os
-import select
-import socket
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,8 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, globalLogPublisher
-from zope.interface import implementer
+from twisted.logger import globalLogPublisher
 
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process.recycle import Recycling
@@ -39,16 +36,12 @@ from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
-from stickyd.handoff.frame import Flag, Handoff
-from stickyd.interfaces import IRefusal
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.settings import Settings
 from tests.channels import no_descriptor_free, open_sockets
+from tests.fleet.clients import Client, Clients, Failures, Refusal
 from tests.fleet.fleets import make_fleet
 from tests.fleet_workers import KILLED, WINDOW, Child, Primary, inode
-
-if TYPE_CHECKING:
-    from twisted.web.http import Request
 
 LENGTH = 12
 PATIENCE = 60.0
@@ -63,108 +56,6 @@ WHICH = st.integers(0, 11)
 WHO = st.tuples(st.sampled_from(["worker", "worker", "successor", "leaving", "spare"]), WHICH)
 
 
-class Client:
-    """
-    A client with one keep-alive connection.
-
-    :ivar asked: how many requests it has sent.
-    :ivar begun: how many of them a worker has begun to answer.
-    :ivar answered: how many answers it has.
-    :ivar may_end: why its connection may be closed, or empty.
-    :ivar is_refused: whether the primary has refused it.
-    :ivar died_with: the worker that had acknowledged it and died, if one has.
-    :ivar has_left: whether it sends no more.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.host = f"10.0.{number // 256}.{number % 256}"
-        self.end, server = socket.socketpair()
-        self.end.setblocking(False)
-        self.inode = inode(server.fileno())
-        self.asked = self.begun = self.answered = 0
-        self.may_end = ""
-        self.is_refused = False
-        self.died_with: Child | None = None
-        self.has_left = False
-        self._unread = b""
-        self.ask()
-        self.handoff = Handoff(
-            server.detach(), self.host, number, self.host.encode(), flags=Flag.CLAIMED
-        )
-
-    def ask(self) -> None:
-        """
-        Send a request.
-        """
-        self.end.send(b"GET /%d/%d HTTP/1.1\r\nHost: a\r\n\r\n" % (self.number, self.asked))
-        self.asked += 1
-
-    def leave(self) -> None:
-        """
-        Send no more.
-        """
-        self.end.shutdown(socket.SHUT_WR)
-        self.has_left = True
-        self.may_end = self.may_end or "it has left"
-
-    def read(self) -> None:
-        """
-        Read what came: answers to its own requests, in their order.
-        """
-        while True:
-            try:
-                data = self.end.recv(65536)
-            except (BlockingIOError, ConnectionResetError):
-                break
-            if not data:
-                break
-            self._unread += data
-        while b"\r\n\r\n" in self._unread:
-            head, _, rest = self._unread.partition(b"\r\n\r\n")
-            body = b"/%d/%d" % (self.number, self.answered)
-            if len(rest) < len(body):
-                break
-            assert head.startswith(b"HTTP/1.1 200 ")
-            assert rest.startswith(body)
-            self._unread = rest[len(body) :]
-            self.answered += 1
-            if b"connection: close" in head.lower():
-                self.may_end = self.may_end or "it was told so"
-
-
-@implementer(IRefusal)
-class Refusal:
-    """
-    Closes, and notes why.
-    """
-
-    def __init__(self, model: FleetModel) -> None:
-        self._model = model
-
-    def refuse(self, handoff: Handoff, why: str) -> None:
-        client = self._model.clients[handoff.port]
-        client.may_end, client.is_refused = f"refused: {why}", True
-        os.close(handoff.descriptor)
-
-
-@implementer(ILogObserver)
-class Failures(list[dict[str, Any]]):
-    """
-    Keeps what the log has of errors that nobody caught.
-    """
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if "log_failure" in event:
-            self.append(event)
-
-    def check(self) -> None:
-        """
-        Fail if there is one.
-        """
-        assert not self, self[0]["log_failure"].getTraceback()
-
-
 class FleetModel(RuleBasedStateMachine):
     """
     What may happen, and what must be true whatever has happened.
@@ -175,11 +66,11 @@ class FleetModel(RuleBasedStateMachine):
         self.failures = Failures()
         globalLogPublisher.addObserver(self.failures)
         self.before = open_sockets()
-        self.clients: list[Client] = []
+        self.clients = Clients()
         self.stopped: list[object] = []
         self.stopping = False
         self.changes_made: list[tuple[str, Deferred[Any]]] = []
-        self.primary = Primary(self.began, self.over)
+        self.primary = Primary(self.clients.began, self.over)
         # No time is 0.0, which says "has not waited".
         self.primary.advance(1)
 
@@ -203,7 +94,7 @@ class FleetModel(RuleBasedStateMachine):
             }
         )
         queue = QueueLimits(LENGTH, PATIENCE)
-        self.fleet = make_fleet(self.primary, Rendezvous, queue, Refusal(self))
+        self.fleet = make_fleet(self.primary, Rendezvous, queue, Refusal(self.clients))
         self.changes = SlotChanges(self.fleet, lambda: 300.0)
         self.spawner = Spawner(
             self.primary,  # type: ignore[arg-type] # as much of a reactor as it uses
@@ -224,7 +115,7 @@ class FleetModel(RuleBasedStateMachine):
             self.operator_changes("reload", 0)
             self.everything_runs()
             self.clients_connect(2)
-            if self.starting():
+            if self.primary.starting():
                 self.worker_gets_ready(("successor", 0), True)
         elif scene == "move":
             self.worker_dies(("worker", slots - 1), True)
@@ -238,7 +129,7 @@ class FleetModel(RuleBasedStateMachine):
         All workers that were started serve.
         """
         self.everything_runs()
-        for child in self.starting():
+        for child in self.primary.starting():
             child.get_ready()
         self.everything_runs()
 
@@ -257,15 +148,6 @@ class FleetModel(RuleBasedStateMachine):
         )
 
     # what workers tell
-
-    def began(self, child: Child, request: Request) -> None:
-        """
-        A worker begins to answer: no request is begun twice, and none is left out.
-        """
-        number, index = map(int, request.uri.decode().strip("/").split("/"))
-        client = self.clients[number]
-        assert index == client.begun, f"{number}/{index} where {client.begun} is due"
-        client.begun += 1
 
     def over(self, child: Child) -> None:
         """
@@ -286,12 +168,6 @@ class FleetModel(RuleBasedStateMachine):
 
     # candidates
 
-    def living(self) -> list[Child]:
-        """
-        The processes that run and are not stuck.
-        """
-        return [child for child in self.primary.children if child.alive and not child.hung]
-
     def some(self, children: list[Child], who: tuple[str, int]) -> Child:
         """
         One of them, of that part if there is one.
@@ -304,24 +180,6 @@ class FleetModel(RuleBasedStateMachine):
             parts.update((worker, "leaving") for worker in member.life.leaving)
         fitting = [child for child in children if parts.get(child.process, "spare") == part]
         return (fitting or children)[which % len(fitting or children)]
-
-    def starting(self) -> list[Child]:
-        """
-        Those that could get ready.
-        """
-        return [child for child in self.living() if child.answer is not None]
-
-    def dead(self) -> list[Child]:
-        """
-        Those whose end the primary has not heard of.
-        """
-        return [c for c in self.primary.children if not c.alive and not c.reaped]
-
-    def open_clients(self) -> list[Client]:
-        """
-        Those who can ask for more.
-        """
-        return [client for client in self.clients if not client.has_left and not client.may_end]
 
     # what clients do
 
@@ -336,25 +194,25 @@ class FleetModel(RuleBasedStateMachine):
             self.clients.append(client)
             self.fleet.deliver(client.handoff)
 
-    @precondition(lambda self: self.open_clients())
+    @precondition(lambda self: self.clients.open())
     @rule(which=WHICH)
     def client_asks_again(self, which: int) -> None:
         """
         A request comes on a connection that has seen one.
         """
-        clients = self.open_clients()
+        clients = self.clients.open()
         clients[-1 - which % len(clients)].ask()
 
     # what workers do
 
-    @precondition(lambda self: self.starting())
+    @precondition(lambda self: self.primary.starting())
     @rule(who=WHO, others_hang=st.booleans())
     def worker_gets_ready(self, who: tuple[str, int], others_hang: bool) -> None:
         """
         The application is loaded, and the primary hears of it; who is to give away then is
         perhaps in the middle of something long.
         """
-        child = self.some(self.starting(), who)
+        child = self.some(self.primary.starting(), who)
         if others_hang:
             for other in self.primary.children:
                 other.hung = other is not child and other.is_served
@@ -362,38 +220,38 @@ class FleetModel(RuleBasedStateMachine):
         while self.primary.read_control(child) | child.read_control():
             pass
 
-    @precondition(lambda self: self.living())
+    @precondition(lambda self: self.primary.living())
     @rule(who=WHO, starved=st.sampled_from([False, False, False, True]))
     def worker_turns(self, who: tuple[str, int], starved: bool) -> None:
         """
         It reads what came on its handoff channel and from its clients; perhaps it cannot
         receive what is sent, for want of a free descriptor.
         """
-        self.some(self.living(), who).turn(starved)
+        self.some(self.primary.living(), who).turn(starved)
 
-    @precondition(lambda self: self.living())
+    @precondition(lambda self: self.primary.living())
     @rule(who=WHO)
     def worker_hears(self, who: tuple[str, int]) -> None:
         """
         It reads what came on its control channel.
         """
-        self.some(self.living(), who).read_control()
+        self.some(self.primary.living(), who).read_control()
 
-    @precondition(lambda self: any(child.requests for child in self.living()))
+    @precondition(lambda self: any(child.requests for child in self.primary.living()))
     @rule(who=WHO, index=WHICH)
     def worker_answers(self, who: tuple[str, int], index: int) -> None:
         """
         A request is finished.
         """
-        self.some([child for child in self.living() if child.requests], who).finish(index)
+        self.some([child for child in self.primary.living() if child.requests], who).finish(index)
 
-    @precondition(lambda self: self.living())
+    @precondition(lambda self: self.primary.living())
     @rule(who=WHO)
     def worker_hangs(self, who: tuple[str, int]) -> None:
         """
         Its reactor does not turn any more.
         """
-        self.some(self.living(), who).hung = True
+        self.some(self.primary.living(), who).hung = True
 
     @precondition(lambda self: any(c.alive and c.hung for c in self.primary.children))
     @rule()
@@ -415,7 +273,7 @@ class FleetModel(RuleBasedStateMachine):
         if noticed:
             self.primary.reap(child)
 
-    @precondition(lambda self: self.living())
+    @precondition(lambda self: self.primary.living())
     @rule(
         who=WHO,
         what=st.sampled_from(["cannot start", "told to end", "has answered many", "window"]),
@@ -426,7 +284,7 @@ class FleetModel(RuleBasedStateMachine):
         What comes about less often: its application cannot be loaded, somebody sends it
         SIGTERM, it is past ``--max-requests``, or it has more or less room.
         """
-        child = self.some(self.living(), who)
+        child = self.some(self.primary.living(), who)
         if what == "told to end":
             child.ask_to_leave()
         elif what == "has answered many":
@@ -457,13 +315,13 @@ class FleetModel(RuleBasedStateMachine):
         children = [child for child in self.primary.children if child.their_end is not None]
         self.primary.read_control(self.some(children, who))
 
-    @precondition(lambda self: self.dead())
+    @precondition(lambda self: self.primary.dead())
     @rule(who=WHO)
     def primary_hears_of_the_death(self, who: tuple[str, int]) -> None:
         """
         The end of a process is told.
         """
-        self.primary.reap(self.some(self.dead(), who))
+        self.primary.reap(self.some(self.primary.dead(), who))
 
     @rule(what=st.sampled_from(["fork fails", "client leaves", "spares are renewed"]))
     def something_small_happens(self, what: str) -> None:
@@ -476,8 +334,8 @@ class FleetModel(RuleBasedStateMachine):
         elif what == "spares are renewed":
             if not self.stopping:
                 self.spawner.renew(self.spawner.birth)
-        elif self.open_clients():
-            self.open_clients()[0].leave()
+        elif self.clients.open():
+            self.clients.open()[0].leave()
 
     @rule(seconds=st.sampled_from([0.0, 0.06, 1.0, 5.0, 10.0]))
     def time_passes(self, seconds: float) -> None:
@@ -566,16 +424,6 @@ class FleetModel(RuleBasedStateMachine):
 
     # what must be true
 
-    def gone(self) -> list[Client]:
-        """
-        Those whose connection is closed, in every process.
-        """
-        hangups = select.poll()
-        by_descriptor = {client.end.fileno(): client for client in self.clients}
-        for descriptor in by_descriptor:
-            hangups.register(descriptor, 0)
-        return [by_descriptor[descriptor] for descriptor, _ in hangups.poll(0)]
-
     @invariant()
     def nobody_is_forgotten(self) -> None:
         """
@@ -584,7 +432,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         for client in self.clients:
             client.read()
-        gone = self.gone()
+        gone = self.clients.gone()
         assert not [client.number for client in gone if not client.may_end]
         # And the other way: nobody is delivered again who was refused, or whom a worker had
         # acknowledged that died, as soon as the primary knows.
@@ -639,10 +487,10 @@ class FleetModel(RuleBasedStateMachine):
                 if child.alive and child.window != WINDOW:
                     child.change_window(WINDOW)
             self.everything_gets_ready()
-            for child in self.living():
+            for child in self.primary.living():
                 while child.requests and child.alive:
                     child.finish(0)
-            for child in self.dead():
+            for child in self.primary.dead():
                 self.primary.reap(child)
             self.everything_runs()
             self.time_passes(2.0)
@@ -676,11 +524,11 @@ class FleetModel(RuleBasedStateMachine):
             assert not member.life.leaving
             assert member.slot.failed or member.slot.courier is member.life.worker
         where: dict[int, list[Child]] = {}
-        for child in self.living():
+        for child in self.primary.living():
             for descriptor in child.descriptors:
                 where.setdefault(inode(descriptor), []).append(child)
         # Nobody is served again whose worker had acknowledged him and died.
-        assert self.gone() == [client for client in self.clients if client.may_end]
+        assert self.clients.gone() == [client for client in self.clients if client.may_end]
         for client in self.clients:
             if client.may_end:
                 continue

@@ -14,7 +14,7 @@ from stickyd.sessions.registry import FOLLOW_LEASE_SECONDS, SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.sessions.transfer import CHUNK, followers, notices
 from stickyd.sessions.web.request import AWAIT_SECONDS
-from tests.sessions.web.test_site import Web, count
+from tests.sessions.web.web import Web, count
 
 
 def test_waits_until_it_comes() -> None:

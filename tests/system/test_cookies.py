@@ -14,8 +14,8 @@ import pytest
 
 from stickyd.affinity.token import Signer
 from tests.system.client import Client
+from tests.system.rehoming import KINDS, every_channel, request, set_cookies, signalled
 from tests.system.test_keys import secret_file
-from tests.system.test_rehoming import KINDS, every_channel, request, set_cookies, signalled
 
 if TYPE_CHECKING:
     from pathlib import Path

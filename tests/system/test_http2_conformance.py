@@ -18,7 +18,7 @@ from tests.tls_harness import client_context, write_certificate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.http2_conformance import Pairs
+    from tests.http2_conformance.talk import Pairs
     from tests.system.conftest import Start
 
 APPLICATION = ("--resource", "tests.system.frameworks.tellers:resource")

@@ -4,151 +4,39 @@ One connection, many clients: each request is answered by the worker that owns i
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
-import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from http.client import HTTPResponse
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stickyd.affinity.token import Signer
 from stickyd.placement.rendezvous import Rendezvous
 from tests.system.client import Client
-from tests.system.frameworks.tellers import LARGE
 from tests.system.placing import rendezvous, source_address
-from tests.system.processes import descriptors_of, eventually, is_alive
 from tests.system.proxies import nginx
-from tests.tls_harness import client_context, write_certificate
+from tests.system.rehoming import (
+    HOMES,
+    KINDS,
+    USERS,
+    WORKERS,
+    Answers,
+    ask,
+    ask_anew,
+    every_channel,
+    every_kind,
+    heard,
+    request,
+    set_cookies,
+    signalled,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.system.conftest import Start
-    from tests.system.server import Server
-
-HERE = "tests.system.frameworks.tellers"
-KINDS = {
-    "resource": ("--resource", f"{HERE}:resource"),
-    "asgi": ("--asgi", f"{HERE}:asgi"),
-    "wsgi": ("--wsgi", f"{HERE}:wsgi"),
-}
-WORKERS = 4
-USERS = [f"user{number}" for number in range(12)]
-HOMES = {user: Rendezvous(WORKERS).slot_of(user.encode()) for user in USERS}
-
-every_kind = pytest.mark.parametrize("kind", KINDS)
-#: A WSGI application is served by the resource's host, and so has the same channel.
-every_channel = pytest.mark.parametrize(
-    "kind", ["resource", "asgi", pytest.param("wsgi", marks=pytest.mark.soak)]
-)
-
-
-def request(*fields: str, path: str = "/", body: str = "", method: str = "GET") -> bytes:
-    """
-    Write a request.
-    """
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *fields]
-    if body:
-        lines.append(f"Content-Length: {len(body)}")
-    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
-
-
-def heard(client: Client) -> tuple[dict[str, Any], HTTPResponse]:
-    """
-    Read a response whole: what the application told, and the response's head.
-    """
-    response = client.response()
-    with response:
-        body = response.read()
-    assert response.status == 200, (response.status, body)
-    return json.loads(body), response
-
-
-def ask(client: Client, *fields: str, path: str = "/", body: str = "") -> dict[str, Any]:
-    """
-    Make a request on a connection.
-    """
-    client.socket.sendall(request(*fields, path=path, body=body))
-    return heard(client)[0]
-
-
-class Answers:
-    """
-    The answers to requests that were sent without waiting, one after the other.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._file = client.socket.makefile("rb")
-
-    def makefile(self, mode: str) -> Any:
-        """
-        Called by each :class:`HTTPResponse`, which would read the next one's beginning
-        into a buffer of its own, and closes what it got.
-        """
-        return _Unclosed(self._file)
-
-    def next(self) -> dict[str, Any]:
-        """
-        Read the next answer whole.
-        """
-        response = HTTPResponse(cast("Any", self))
-        response.begin()
-        body = response.read()
-        assert response.status == 200, (response.status, body)
-        found: dict[str, Any] = json.loads(body)
-        return found
-
-    def close(self) -> None:
-        """
-        Read no more.
-        """
-        self._file.close()
-
-
-class _Unclosed:
-    """
-    A file that others cannot close.
-    """
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return (lambda: None) if name == "close" else getattr(self._file, name)
-
-
-def ask_anew(target: tuple[str, int], *fields: str, path: str = "/") -> dict[str, Any]:
-    """
-    Make a request on a connection of its own.
-    """
-    with Client(target) as client:
-        return ask(client, *fields, path=path)
-
-
-def set_cookies(response: HTTPResponse) -> dict[str, str]:
-    """
-    The cookies that a response sets, with their attributes.
-    """
-    found = {}
-    for line in response.headers.get_all("Set-Cookie") or ():
-        name, _, value = line.partition("=")
-        found[name] = value
-    return found
-
-
-def signalled(server: Server, signum: int, done: str) -> None:
-    """
-    Send the primary a signal, and wait for what it logs.
-    """
-    mark = server.log.mark()
-    server.process.send_signal(signum)
-    server.log.wait_for(done, since=mark)
 
 
 def test_homes_differ() -> None:
@@ -488,142 +376,3 @@ def test_sessions_follow_those_whose_slot_is_gone(start: Start) -> None:
             assert (told["slot"], found) == (slot, {})
         else:
             assert found["stickyd"].startswith(f"{told['slot']}.")
-
-
-# TLS
-
-
-@pytest.fixture
-def encrypted(start: Start, tmp_path: Path) -> Callable[..., Server]:
-    """
-    Start a server whose workers keep the TLS.
-    """
-    certificate = write_certificate(tmp_path, "server", "localhost")
-
-    def start_one(*arguments: str) -> Server:
-        return start(*arguments, "--tls", certificate, workers=WORKERS)
-
-    return start_one
-
-
-def tls_client(server: Server) -> Client:
-    """
-    Connect, and shake hands.
-    """
-    client = Client(server.target)
-    client.socket = client_context().wrap_socket(client.socket, server_hostname="localhost")
-    return client
-
-
-@every_channel
-def test_requests_on_tls_go_home(kind: str, encrypted: Callable[..., Server]) -> None:
-    """
-    The workers that own the requests answer them, and know that the client speaks TLS and
-    who he is, though another worker has his TLS.
-    """
-    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
-    with tls_client(server) as client:
-        for user in USERS * 2:
-            told = ask(client, f"X-User: {user}", body="body")
-            assert told == {
-                "slot": HOMES[user],
-                "host": "127.0.0.1",
-                "secure": True,
-                "id": None,
-            }
-        # Without one to name, it is the worker that has the TLS.
-        assert ask(client)["slot"] == rendezvous("127.0.0.1", WORKERS)
-
-
-@every_channel
-def test_much_goes_through_a_tunnel(kind: str, encrypted: Callable[..., Server]) -> None:
-    """
-    What does not fit into any buffer arrives whole, in both directions.
-    """
-    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
-    with tls_client(server) as client:
-        for user in USERS[:5]:
-            told = ask(client, f"X-User: {user}", path="/large", body="b" * LARGE)
-            assert (told["slot"], len(told["padding"])) == (HOMES[user], LARGE)
-
-
-@every_channel
-def test_pipelined_requests_on_tls(kind: str, encrypted: Callable[..., Server]) -> None:
-    """
-    Requests that come in one TLS record are answered in order, each at its home.
-    """
-    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
-    with tls_client(server) as client:
-        client.socket.sendall(b"".join(request(f"X-User: {user}") for user in USERS))
-        with closing(Answers(client)) as reader:
-            assert [reader.next()["slot"] for _ in USERS] == [HOMES[user] for user in USERS]
-
-
-@every_channel
-def test_tunnel_ends_with_the_connection(kind: str, encrypted: Callable[..., Server]) -> None:
-    """
-    When the owner closes, the client hears of it in good order; when the client does,
-    nothing of the tunnel is left.
-    """
-    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
-    workers = [server.worker(slot) for slot in range(WORKERS)]
-    before = [len(descriptors_of(pid)) for pid in workers]
-    user = next(user for user in USERS if HOMES[user] != rendezvous("127.0.0.1", WORKERS))
-    with tls_client(server) as client:
-        assert ask(client, f"X-User: {user}", "Connection: close")["slot"] == HOMES[user]
-        assert client.at_end()
-    with tls_client(server) as client:
-        assert ask(client, f"X-User: {user}")["slot"] == HOMES[user]
-    assert eventually(lambda: [len(descriptors_of(pid)) for pid in workers] == before)
-
-
-@every_channel
-def test_reload_under_tunnels_loses_nothing(kind: str, encrypted: Callable[..., Server]) -> None:
-    """
-    Clients who ask without a pause, on connections whose TLS is at one worker and whose
-    owner is another, have every request answered by the right slot while all of them are
-    replaced; the replaced ones leave once the clients have.
-    """
-    server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
-    replaced = [server.worker(slot) for slot in range(WORKERS)]
-    over = threading.Event()
-    asked: Counter[str] = Counter()
-
-    def ask_on(user: str) -> None:
-        while not over.is_set():
-            with tls_client(server) as client:
-                stays = True
-                while stays and not over.is_set():
-                    client.socket.sendall(request(f"X-User: {user}", body="body"))
-                    told, response = heard(client)
-                    assert (told["slot"], told["host"]) == (HOMES[user], "127.0.0.1")
-                    asked[user] += 1
-                    stays = response.getheader("Connection") != "close"
-                    # Its own worker had the TLS; the others are not even told.
-                    assert stays or HOMES[user] == rendezvous("127.0.0.1", WORKERS)
-
-    with ThreadPoolExecutor(len(USERS)) as pool:
-        asking = [pool.submit(ask_on, user) for user in USERS]
-        try:
-            assert eventually(lambda: len(asked) == len(USERS))
-            server.reload()
-            before = asked.copy()
-            assert eventually(lambda: all(asked[user] > before[user] + 3 for user in USERS))
-        finally:
-            over.set()
-        for each in asking:
-            each.result()
-    assert eventually(lambda: not any(is_alive(pid) for pid in replaced))
-
-
-def test_cookie_on_tls_is_secure(encrypted: Callable[..., Server]) -> None:
-    """
-    The cookie that is set on TLS, through a tunnel too, is sent on TLS only.
-    """
-    server = encrypted(*KINDS["resource"], "--affinity", "cookie:stickyd,header:X-User,ip")
-    with tls_client(server) as client:
-        for user in USERS[:4]:
-            client.socket.sendall(request(f"X-User: {user}"))
-            told, response = heard(client)
-            assert told["slot"] == HOMES[user]
-            assert "; Secure; HttpOnly" in set_cookies(response)["stickyd"]

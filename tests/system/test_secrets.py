@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from stickyd.affinity.token import Signer
 from tests.system.client import Client
+from tests.system.rehoming import request, set_cookies
 from tests.system.test_keys import secret_file
-from tests.system.test_rehoming import request, set_cookies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 OLD = b"an old secret of some length"
 NEW = b"a new secret of some length"
-
 APPLICATION = ("--resource", "tests.system.broken.slow:root", "--affinity", "cookie:stickyd")
 
 

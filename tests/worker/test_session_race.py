@@ -21,7 +21,7 @@ from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.sessions.web.site import SessionSite
 from stickyd.worker.session_moves import SessionMoves
-from tests.sessions.web.test_site import COOKIE, Response, count, parse
+from tests.sessions.web.web import COOKIE, Response, count, parse
 
 CLIENTS = 3
 

@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.control.figures import MAX_FIGURE, read_figures
 from stickyd.errors import ControlError
-from tests.fleet.process.test_spawner import Rig
+from tests.fleet.process.rig import Rig
 
 
 def box(values: dict[bytes, bytes]) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.http2_conformance import CASES, Talk
-from tests.serve.http2.test_connection import Wire
+from tests.serve.http2.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

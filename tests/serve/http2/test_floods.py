@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 from twisted.web.server import NOT_DONE_YET
 
 from stickyd.serve.http2.flood_guard import IDLE_FRAMES, IDLE_FRAMES_A_SECOND
-from tests.http2_conformance import (
+from tests.http2_conformance.talk import (
     ACK,
     DATA,
     PING,
@@ -28,7 +28,7 @@ from tests.http2_conformance import (
     number,
     settings,
 )
-from tests.serve.http2.test_connection import GET, POST, Wire, begun, later
+from tests.serve.http2.wire import GET, POST, Wire, begun, later
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,13 +4,8 @@ Responses, in all the ways that PEP 3333 knows, right and wrong.
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
 import sys
-import tempfile
 import threading
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,55 +15,13 @@ from twisted.logger import formatEvent
 
 from stickyd.serve.wsgi.response import read_head
 from tests.hosting import Client, logged, until
+from tests.serve.wsgi.answering import OK, Application, Environ, StartResponse, answered, says
 from tests.serve.wsgi.scene import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-Environ = dict[str, Any]
-StartResponse = Any
-Application = Any
 
-
-def answered(application: Application, request: str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n") -> bytes:
-    """
-    What a client gets that shuts its side after its request, without the fields of ours.
-    """
-    with serving(application) as scene:
-
-        async def go() -> bytes:
-            import socket
-
-            client = scene.visit()
-            await client.send(request)
-            client.socket.shutdown(socket.SHUT_WR)
-            return await client.rest()
-
-        answer: bytes = scene.run(go)
-    head, end, body = answer.partition(b"\r\n\r\n")
-    lines = [
-        line
-        for line in head.split(b"\r\n")
-        if not (line.startswith(b"Server: Tw") or line.endswith(b" GMT"))
-    ]
-    return b"\r\n".join(lines) + end + body
-
-
-def says(
-    pieces: Iterable[bytes], status: str = "200 OK", *headers: tuple[str, str]
-) -> Callable[[Environ, StartResponse], Iterable[bytes]]:
-    """
-    An application.
-    """
-
-    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(status, list(headers))
-        return pieces
-
-    return application
-
-
-OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -419,158 +372,6 @@ def test_writing_after_the_client_has_left_raises() -> None:
 
         scene.run(go)
     assert not [event for event in events if "log_failure" in event]
-
-
-@pytest.mark.parametrize("size", [0, 10, 1_000_000])
-@pytest.mark.parametrize("kind", ["memory", "file", "no close"])
-@pytest.mark.parametrize("offset", [0, 3])
-def test_file_wrapper(size: int, kind: str, offset: int) -> None:
-    """
-    A file is sent from where it stands, and closed.
-    """
-    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
-    files: list[Any] = []
-
-    class Reader:
-        def __init__(self) -> None:
-            self._file = io.BytesIO(content)
-
-        def read(self, count: int) -> bytes:
-            return self._file.read(count)
-
-        def seek(self, position: int) -> None:
-            self._file.seek(position)
-
-    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        file: Any = {"memory": io.BytesIO, "no close": Reader}.get(kind, tempfile.TemporaryFile)()
-        if kind != "no close":
-            file.write(content)
-        file.seek(offset)
-        files.append(file)
-        start_response("200 OK", [("Content-Length", str(max(0, size - offset)))])
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, 4096)
-        return wrapped
-
-    with serving(application) as scene:
-
-        async def go() -> None:
-            client = scene.visit()
-            assert (await client.ask()).body == content[offset:]
-            assert (await client.ask()).body == content[offset:]
-            if kind != "no close":
-                await until(lambda: all(file.closed for file in files))
-
-        scene.run(go)
-
-
-def a_file(size: int) -> Any:
-    """
-    A file with so many bytes.
-    """
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
-    file.write(bytes(range(256)) * (size // 256))
-    file.seek(0)
-    return file
-
-
-def test_a_file_is_sent_without_a_thread() -> None:
-    """
-    Many slow clients, one thread; what they do not take costs nothing but a descriptor.
-    """
-    size = 8 << 20
-
-    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] == "/page":
-            start_response("200 OK", [])
-            return [b"page"]
-        start_response("200 OK", [("Content-Type", "application/octet-stream")])
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](a_file(size))
-        return wrapped
-
-    with serving(application, threads=1) as scene:
-
-        async def go() -> None:
-            slow = [scene.visit() for _ in range(10)]
-            for client in slow:
-                await client.request("/file")
-                assert b"Content-Length: 8388608\r\n" in await client.head()
-            assert scene.host._backend.files.count == 10
-            assert scene.host.descriptors == 20
-            assert (await scene.visit().ask("/page")).body == b"page"
-            for client in slow[:5]:
-                assert hash(await client.taken(size)) == hash(bytes(range(256)) * (size // 256))
-                assert (await client.ask("/page")).body == b"page"
-            for client in slow[5:]:
-                client.close()
-            await until(lambda: scene.host._backend.files.count == 0)
-
-        scene.run(go)
-
-
-def test_a_file_of_the_length_that_is_said() -> None:
-    """
-    A part of it, if that is shorter; and what was compressed is not taken for a file.
-    """
-    content = bytes(range(256)) * 4000
-
-    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        file = a_file(len(content))
-        headers = []
-        if path == "/part":
-            file.seek(100)
-            headers.append(("Content-Length", "200000"))
-        if path == "/gzip":
-            packed = tempfile.TemporaryFile()  # noqa: SIM115 - the same
-            with gzip.open(packed, "wb") as packing:
-                packing.write(content)
-            packed.seek(0)
-            file.close()
-            file = gzip.open(packed)  # noqa: SIM115 - the same
-            headers.append(("Content-Length", str(len(content))))
-        start_response("200 OK", headers)
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
-        return wrapped
-
-    with serving(application) as scene, warnings.catch_warnings():
-        # The file below the decompressor is closed by the collector only.
-        warnings.simplefilter("ignore", ResourceWarning)
-
-        async def go() -> None:
-            client = scene.visit()
-            assert (await client.ask("/part")).body == content[100:200100]
-            assert (await client.ask("/gzip")).body == content
-            assert (await client.ask("/")).body == content
-
-        scene.run(go)
-
-
-def test_a_file_that_gets_shorter_ends_the_connection() -> None:
-    """
-    The client must not wait for what is no more.
-    """
-    files: list[Any] = []
-
-    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        files.append(a_file(50_000_000))
-        start_response("200 OK", [])
-        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](files[0])
-        duplicate = os.dup(files[0].fileno())
-        files.append(duplicate)
-        return wrapped
-
-    with serving(application) as scene:
-
-        async def go() -> None:
-            client = scene.visit()
-            await client.request()
-            await client.head()
-            os.ftruncate(files[1], 0)
-            os.close(files[1])
-            assert len(await client.rest()) < 50_000_000
-            await until(lambda: scene.host._backend.files.count == 0)
-
-        scene.run(go)
 
 
 async def answers(client: Client, count: int) -> list[bytes]:

@@ -14,7 +14,7 @@ from stickyd.sessions.answers import result_of
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.eviction import SHARE, EvictionOrder
 from stickyd.sessions.stores.memory import MemorySessionStore
-from tests.sessions.web.test_site import COOKIE, Web, count
+from tests.sessions.web.web import COOKIE, Web, count
 
 
 def test_fault_46_a_flood_without_cookies_evicts_nobody_who_has_come_back() -> None:

@@ -19,7 +19,7 @@ from zope.interface import Interface, implementer
 from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.web.session import Session
 from tests.hosting import logged
-from tests.sessions.web.test_site import Web, count
+from tests.sessions.web.web import Web, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable

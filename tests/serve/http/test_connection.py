@@ -1,51 +1,23 @@
 """
-Tests of the channel: the order of requests, writes, ends, and giving connections away.
+One connection: the order of requests and answers, writes, and its end.
 """
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import pytest
 from twisted.internet.interfaces import IConsumer, IProtocol, IPushProducer, ITransport
-from twisted.internet.protocol import Protocol
-from twisted.internet.testing import StringTransport
 from twisted.web.http import Request as StockRequest
 from twisted.web.server import NOT_DONE_YET
 from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IDetachable
-from stickyd.serve.http import Head
-from tests.http_wire import GET, Wire, WireTransport, bodies, echo
+from tests.http_wire import GET, Wire, WireTransport, bodies
+from tests.serve.http.applications import Later
 
-_CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-_COMMON = b"Server: test\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-
-
-class Later:
-    """
-    Answers when it is told to.
-    """
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-
-    def __call__(self, request: Any) -> int:
-        """
-        Remember the request.
-        """
-        self.requests.append(request)
-        return NOT_DONE_YET
-
-    def answer(self, body: bytes = b"late") -> None:
-        """
-        Answer the oldest request.
-        """
-        request = self.requests.pop(0)
-        request.setHeader(b"Content-Length", b"%d" % len(body))
-        request.write(body)
-        request.finish()
+CLOSE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+COMMON = b"Server: test\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 
 
 def test_interfaces() -> None:
@@ -64,7 +36,7 @@ def test_short_response_is_one_write() -> None:
     wire = Wire(lambda request: b"hello")
     wire.feed(GET)
     assert wire.transport.writes == [
-        b"HTTP/1.1 200 OK\r\n" + _COMMON + b"Content-Length: 5\r\n"
+        b"HTTP/1.1 200 OK\r\n" + COMMON + b"Content-Length: 5\r\n"
         b"Content-Type: text/html\r\n\r\nhello"
     ]
 
@@ -82,7 +54,7 @@ def test_write_and_finish_is_one_write() -> None:
     wire = Wire(answer)
     wire.feed(GET)
     assert wire.transport.writes == [
-        b"HTTP/1.1 200 OK\r\n" + _COMMON + b"Transfer-Encoding: chunked\r\n"
+        b"HTTP/1.1 200 OK\r\n" + COMMON + b"Transfer-Encoding: chunked\r\n"
         b"Content-Type: text/html\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     ]
 
@@ -213,7 +185,7 @@ def test_a_late_answer_to_a_full_transport_stops_reading() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        _CLOSE,
+        CLOSE,
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Close\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: x\r\nConnection: close\r\n\r\n",
     ],
@@ -267,7 +239,7 @@ def test_more_after_the_last_request_is_dropped() -> None:
     reset of a plain close, ours is a half one.
     """
     wire = Wire()
-    wire.feed(_CLOSE + GET)
+    wire.feed(CLOSE + GET)
     assert len(bodies(wire.output())) == 1
     assert wire.transport.half_closed
     assert not wire.transport.disconnecting
@@ -418,9 +390,6 @@ def test_answer_before_the_body_is_here() -> None:
     assert wire.closing
 
 
-# Giving connections away.
-
-
 def test_idle() -> None:
     """
     A connection is idle between requests, not during one, not with output unsent.
@@ -470,352 +439,6 @@ def test_detach_needs_an_idle_connection() -> None:
         wire.channel.detach()
     later.answer()
     assert bodies(wire.output()) == [(200, b"late")]
-
-
-class Router:
-    """
-    Takes the connections whose requests ask for ``/away``.
-    """
-
-    def __init__(self) -> None:
-        self.heads: list[Head] = []
-        self.taken: list[tuple[socket.socket, bytes]] = []
-
-    def __call__(self, head: Head, handoff: object) -> Any:
-        """
-        Look at a head.
-        """
-        self.heads.append(head)
-        return self.take if head.target == b"/away" else None
-
-    def take(self, sock: socket.socket, unread: bytes) -> None:
-        """
-        Take a connection.
-        """
-        sock.close()
-        self.taken.append((sock, unread))
-
-
-_AWAY = b"POST /away HTTP/1.1\r\nHOST: a\r\nX-Y: z\r\nContent-Length: 3\r\n\r\n"
-
-
-def test_route_sees_heads() -> None:
-    """
-    The router sees each request once, with its fields, before the application does.
-    """
-    router = Router()
-    wire = Wire(lambda request: b"%d" % len(router.heads), route=router)
-    wire.feed_bytes(b"PUT /a?b HTTP/1.1\r\nHOST: a\r\nX-Y:  z\r\nContent-Length: 1\r\n\r\nx" + GET)
-    assert bodies(wire.output()) == [(200, b"1"), (200, b"2")]
-    head = router.heads[0]
-    assert (head.method, head.target) == (b"PUT", b"/a?b")
-    assert head.headers == [(b"host", b"a"), (b"x-y", b"z"), (b"content-length", b"1")]
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_route_takes_the_connection(whole: bool) -> None:
-    """
-    A connection that the router takes leaves after the answers before it, with the bytes
-    from the start of that request's head, and the application does not see the request.
-    """
-    router = Router()
-    ended: list[object] = []
-    wire = Wire(route=router)
-    wire.channel.ended = ended.append
-    wire.transport.unread = b"more"
-    if whole:
-        wire.feed(GET + GET + _AWAY + b"ab")
-        expected = _AWAY + b"abmore"
-    else:
-        wire.feed_bytes(GET + GET + _AWAY)
-        expected = _AWAY + b"more"
-    assert bodies(wire.output()) == [(200, b"GET / ")] * 2
-    assert router.taken == [(wire.transport.detached, expected)]
-    assert ended == [wire.channel]
-    assert wire.transport.producer is None
-
-
-def test_route_waits_for_late_answers() -> None:
-    """
-    The router is asked about a pipelined request only when the one before is answered.
-    """
-    router = Router()
-    later = Later()
-    wire = Wire(later, route=router)
-    wire.feed(GET + _AWAY)
-    assert len(router.heads) == 1
-    assert router.taken == []
-    later.answer()
-    assert [unread for _, unread in router.taken] == [_AWAY]
-
-
-def test_route_waits_until_all_is_sent() -> None:
-    """
-    A taken connection leaves only when the transport has sent the answers before.
-    """
-    router = Router()
-    wire = Wire(route=router)
-    wire.transport.unsent = 9
-    wire.feed(GET + _AWAY)
-    assert router.taken == []
-    assert not wire.channel.idle
-    wire.feed(b"abc")
-    wire.transport.unsent = 0
-    assert not wire.transport.streaming
-    wire.transport.producer.resumeProducing()
-    assert [unread for _, unread in router.taken] == [_AWAY + b"abc"]
-
-
-def test_route_needs_a_transport_that_detaches() -> None:
-    """
-    On a transport that cannot be detached the router is not asked.
-    """
-    router = Router()
-    transport = StringTransport()
-    wire = Wire(route=router, transport=transport)
-    wire.feed(_AWAY + b"abc")
-    assert bodies(transport.value()) == [(200, b"POST /away abc")]
-    assert router.heads == []
-
-
-# Drain.
-
-
-def test_drain_closes_an_idle_connection() -> None:
-    """
-    Draining closes an idle connection at once.
-    """
-    wire = Wire()
-    wire.feed(GET)
-    wire.channel.drain()
-    assert wire.transport.disconnecting
-
-
-def test_drain_lets_a_response_finish() -> None:
-    """
-    Draining lets the response under way finish, which says that the connection closes;
-    requests behind it are not served.
-    """
-    later = Later()
-    wire: Any = Wire(later)
-    wire.feed(GET + GET)
-    wire.channel.drain()
-    assert not wire.closing
-    later.answer()
-    output = wire.output()
-    assert bodies(output) == [(200, b"late")]
-    assert b"\r\nConnection: close\r\n" in output
-    assert wire.closing
-    assert later.requests == []
-
-
-def test_drain_after_the_head_is_written() -> None:
-    """
-    A response whose head is out already is finished, then the connection closes.
-    """
-    later = Later()
-    wire = Wire(later)
-    wire.feed(GET)
-    later.requests[0].write(b"a")
-    wire.channel.drain()
-    later.requests[0].finish()
-    assert wire.output().endswith(b"1\r\na\r\n0\r\n\r\n")
-    assert wire.transport.disconnecting
-
-
-@pytest.mark.parametrize("part", [10, 45, 48])
-def test_drain_lets_a_request_come(part: int) -> None:
-    """
-    A request that has begun to come when the drain begins is served, as the last one.
-    """
-    request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde"
-    wire = Wire()
-    wire.feed(request[:part])
-    wire.channel.drain()
-    assert not wire.closing
-    wire.feed(request[part:])
-    output = wire.output()
-    assert bodies(output) == [(200, b"POST / abcde")]
-    assert b"\r\nConnection: close\r\n" in output
-    assert wire.transport.disconnecting
-
-
-# Release.
-
-
-def test_release_of_an_idle_connection() -> None:
-    """
-    An idle connection that is released leaves at once, with what came of the next head.
-    """
-    router = Router()
-    wire = Wire()
-    wire.feed(GET + b"GET /x HT")
-    wire.transport.unread = b"TP"
-    wire.channel.give_away(lambda _: True, router.take)
-    assert [unread for _, unread in router.taken] == [b"GET /x HTTP"]
-
-
-@pytest.mark.parametrize("unsent", [0, 5])
-def test_release_after_the_response(unsent: int) -> None:
-    """
-    A released connection that is busy leaves after the response under way, when that is
-    sent, without having to wait for the next request; a drain in between changes nothing.
-    """
-    router = Router()
-    later = Later()
-    wire = Wire(later)
-    wire.feed(GET)
-    wire.channel.give_away(lambda _: True, router.take)
-    wire.channel.drain()
-    assert wire.channel.busy
-    wire.transport.unsent = unsent
-    later.answer()
-    assert len(router.taken) == (0 if unsent else 1)
-    output = wire.output()
-    assert bodies(output) == [(200, b"late")]
-    assert b"Connection: close" not in output
-    if unsent:
-        wire.feed(b"GET")
-        wire.transport.unsent = 0
-        wire.transport.producer.resumeProducing()
-        assert [unread for _, unread in router.taken] == [b"GET"]
-    assert not wire.channel.busy
-
-
-def test_release_in_a_body() -> None:
-    """
-    A connection that is released in the middle of a request's body leaves after the
-    response to it.
-    """
-    router = Router()
-    wire = Wire()
-    wire.feed(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na")
-    wire.channel.give_away(lambda _: True, router.take)
-    assert router.taken == []
-    wire.feed(b"bc")
-    assert bodies(wire.output()) == [(200, b"POST / abc")]
-    assert len(router.taken) == 1
-
-
-def test_release_takes_pipelined_requests_along() -> None:
-    """
-    Of pipelined requests a released connection answers the one under way; the rest goes.
-    """
-    router = Router()
-    later = Later()
-    wire = Wire(later)
-    wire.feed(GET + _AWAY)
-    wire.channel.give_away(lambda _: True, router.take)
-    later.answer()
-    assert bodies(wire.output()) == [(200, b"late")]
-    assert [unread for _, unread in router.taken] == [_AWAY]
-
-
-def test_release_of_what_cannot_leave() -> None:
-    """
-    On a transport that cannot be detached a release is a drain.
-    """
-    transport = StringTransport()
-    wire = Wire(transport=transport)
-    wire.channel.give_away(lambda _: True, Router().take)
-    assert transport.disconnecting
-
-
-# Upgrades.
-
-
-class Reverse(Protocol):
-    """
-    Writes back in reverse what it receives.
-    """
-
-    reason: object = None
-
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
-        """
-        Reverse.
-        """
-        transport: Any = self.transport
-        transport.write(data[::-1])
-
-    def connectionLost(self, reason: object = None) -> None:  # noqa: N802 - Twisted's name
-        """
-        Remember why.
-        """
-        self.reason = reason
-
-
-_UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: rev\r\n\r\n"
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_upgrade(at_once: bool) -> None:
-    """
-    After an upgrade the protocol gets all bytes, those that came with the request too,
-    after the answer is written; and it is told when the connection is lost.
-    """
-    protocol = Reverse()
-    failures: list[object] = []
-    requests: list[Any] = []
-
-    def upgrade() -> None:
-        [request] = requests
-        request.notifyFinish().addErrback(failures.append)
-        transport = request.channel.transport
-        request.channel._protocolUpgradeForWebsockets(protocol)
-        transport.write(b"101\r\n")
-
-    def answer(request: Any) -> int:
-        requests.append(request)
-        if at_once:
-            upgrade()
-        return NOT_DONE_YET
-
-    wire = Wire(answer)
-    wire.feed(_UPGRADE + b"abc")
-    if not at_once:
-        upgrade()
-        wire.clock.advance(0)
-    assert wire.output() == b"101\r\ncba"
-    assert wire.transport.producer is None
-    wire.feed(b"def")
-    assert wire.output() == b"fed"
-    wire.clock.pump([1] * 1000)
-    assert not wire.closing
-    wire.channel.drain()
-    assert not wire.closing
-    wire.lose()
-    assert protocol.reason is not None
-    assert len(failures) == 1
-
-
-def test_upgrade_offer_may_be_ignored() -> None:
-    """
-    An application that ignores the offer to upgrade answers as ever, and the connection
-    goes on.
-    """
-    wire = Wire(echo)
-    wire.feed(_UPGRADE + _UPGRADE)
-    assert bodies(wire.output()) == [(200, b"GET / ")] * 2
-    assert wire.channel.idle
-
-
-def test_taken_transport() -> None:
-    """
-    What was written before somebody takes the transport leaves before what he writes.
-    """
-
-    def answer(request: Any) -> int:
-        request.write(b"a")
-        request.channel.transport.write(b"b")
-        return NOT_DONE_YET
-
-    wire = Wire(answer)
-    wire.feed(GET)
-    assert wire.output().endswith(b"1\r\na\r\nb")
-
-
-# Ends.
 
 
 def test_connection_lost_during_a_request() -> None:
