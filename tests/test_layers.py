@@ -86,6 +86,7 @@ MOST_PARAMETERS = 8
 
 #: Folders of tests that are about no package of stickyd alone.
 WITHOUT_A_PACKAGE = {"system", "fuzzing", "system_calls", "twisted_suites"}
+
 UNCLEAN = ("twisted.internet", "socket", "os")
 
 
