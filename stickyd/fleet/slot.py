@@ -272,7 +272,7 @@ class Slot:
         :param plain: what its :meth:`dump_queue` gave.
         """
         now = self._clock.seconds()
-        self.wait_first([Handoff.from_plain(each, now) for each in plain])
+        self.wait_first([Handoff.from_state(each, now) for each in plain])
 
     def when_settled(self, call: Callable[[], None]) -> None:
         """

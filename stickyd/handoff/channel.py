@@ -6,6 +6,9 @@ the descriptor in ``in flight``.  The receiver takes a batch, acknowledges the w
 with one message, and only then looks at the connections.  So an unacknowledged
 connection is an unread one: :meth:`HandoffChannel.reclaim` gives it back when the
 receiver dies, to be sent to its successor, and no client notices.
+
+An end is one class, though a long one, because what it reads, owes and sends stands in one
+order: NACKs before the ACK of the same batch, and that before anybody looks at a connection.
 """
 
 from __future__ import annotations
@@ -156,19 +159,19 @@ class HandoffChannel:
             "in_flight": [handoff.dump_state(self._clock.seconds()) for handoff in self.in_flight],
         }
 
-    def resume(self, plain: dict[str, Any]) -> None:
+    def restore_state(self, state: dict[str, Any]) -> None:
         """
         Go on where another object left off; instead of :meth:`open`.
 
-        :param plain: what its :meth:`dump_state` gave.
+        :param state: what its :meth:`dump_state` gave.
         """
-        self._sequence = plain["sequence"]
-        self._taken = plain["taken"]
-        self._their_window = plain["window"]
+        self._sequence = state["sequence"]
+        self._taken = state["taken"]
+        self._their_window = state["window"]
         # A primary of before that was counted has not written it down.
-        self._last_allowed = plain.get("last_allowed", self._taken + 0xFFFF)
+        self._last_allowed = state.get("last_allowed", self._taken + 0xFFFF)
         now = self._clock.seconds()
-        self.in_flight.extend(Handoff.from_plain(each, now) for each in plain["in_flight"])
+        self.in_flight.extend(Handoff.from_state(each, now) for each in state["in_flight"])
         self._readiness.add_reader(self._socket.fileno(), self._readable)
         # Our window may be another one than our former self's.
         self._owe_ack()

@@ -196,27 +196,27 @@ class Handoff:
 
         :param now: the time, of the clock that the deadline is of: the successor's is another.
         """
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        plain["deadline"] = self.deadline and max(_ALMOST_DUE_SECONDS, self.deadline - now)
-        plain["key"] = self.key.hex()
-        plain["unread"] = self.unread.hex()
-        return plain
+        state = {name: getattr(self, name) for name in self.__slots__}
+        state["deadline"] = self.deadline and max(_ALMOST_DUE_SECONDS, self.deadline - now)
+        state["key"] = self.key.hex()
+        state["unread"] = self.unread.hex()
+        return state
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any], now: float) -> Handoff:
+    def from_state(cls, state: dict[str, Any], now: float) -> Handoff:
         """
         The opposite of :meth:`dump_state`.
 
         :param now: the time, of the clock that the deadline shall be of.
         """
-        handoff = cls(plain["descriptor"], plain["host"], plain["port"], b"")
+        handoff = cls(state["descriptor"], state["host"], state["port"], b"")
         for name in cls.__slots__:
-            if name in plain:
-                setattr(handoff, name, plain[name])
-        handoff.key = bytes.fromhex(plain["key"])
-        handoff.unread = bytes.fromhex(plain["unread"])
+            if name in state:
+                setattr(handoff, name, state[name])
+        handoff.key = bytes.fromhex(state["key"])
+        handoff.unread = bytes.fromhex(state["unread"])
         handoff.deadline = handoff.deadline and handoff.deadline + now
-        handoff.local = plain["local"] and tuple(plain["local"])
+        handoff.local = state["local"] and tuple(state["local"])
         return handoff
 
     @property

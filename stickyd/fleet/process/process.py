@@ -234,7 +234,7 @@ class WorkerProcess(ProcessProtocol):
         self._output.name = f"worker {self.pid} {self.label.place}"
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
         sock.setblocking(False)
-        self._connect(sock).resume(plain["channel"])
+        self._connect(sock).restore_state(plain["channel"])
         self._sent_before = self.link.sent
         control = plain["control"]
         os.set_blocking(control, False)
