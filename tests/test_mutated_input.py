@@ -25,7 +25,12 @@ from stickyd.affinity.peek.client_hello import Hello, HelloError, NotTLSError, p
 from stickyd.affinity.peek.first_bytes import NEITHER, FirstBytes, Seen, TooLongError
 from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.peek.need import Need, PeekError
-from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, announced, parse_header
+from stickyd.affinity.peek.proxy_header import (
+    V2_LONGEST_BYTES,
+    ProxyHeaderError,
+    announced,
+    parse_header,
+)
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.trust import Networks
@@ -128,7 +133,7 @@ def judge_proxy_header(data: bytes) -> object:
         return ProxyHeaderError
     assert begins is not False
     if isinstance(result, Need):
-        assert 1 <= result.more <= V2_LONGEST
+        assert 1 <= result.more <= V2_LONGEST_BYTES
         return Need
     assert result.length <= len(data)
     for address in (result.source, result.destination):

@@ -3,7 +3,7 @@ Clients that belong to a slot by name, not by their key: where they stay, and wh
 when the slot is gone.
 
 An *identity* is what a session remembers of its client: the affinity key, or, of a client
-whom a token, a claim or the load of the moment gave to a slot, that slot and the key to
+that a token, a claim or the load of the moment gave to a slot, that slot and the key to
 fall back on.
 """
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 #: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
 #: was named by a token, learned, or chosen by load; should it not stand any more, the
-#: connection is placed as if it were this.
+#: connection is placed as with this value.
 BY_KEY = 0xFFFF
 
-#: Text of a client begins with it only if he sends a NUL byte, and then he harms himself.
+#: Text of a client begins with it only if it sends a NUL byte, and then it harms itself alone.
 _MARK = b"\0slot "
 
 
 def pinned(slot: int, key: bytes) -> bytes:
     """
-    Make the identity of a client who belongs to a slot.
+    Make the identity of a client that belongs to a slot.
 
-    :param key: by which to place him should the slot not stand any more; may be empty.
+    :param key: by which it is placed should the slot not stand any more; may be empty.
     """
     return b"%b%d %b" % (_MARK, slot, key)
 

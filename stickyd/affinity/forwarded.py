@@ -184,7 +184,7 @@ def _node_of(text: str) -> str | None:
 
     :return: the address; None if it is unknown, obfuscated or malformed.
     """
-    # A client is named with each of his requests, and to parse an address takes 5 us.
+    # A client is named with each of its requests, and to parse an address takes 5 us.
     return _known_node(text) if len(text) <= _LONGEST_KNOWN else _parse_node(text)
 
 

@@ -1,5 +1,5 @@
 """
-Counting the connections that workers accept themselves, for the primary's eyes.
+Counting the connections that workers accept themselves, for the primary to see.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TOLD = 3
 
 #: What a report may say, which comes from another process.
 _MOST_COUNTED = 2**53
-_LONGEST_KEY = 512
+_LONGEST_KEY_BYTES = 512
 _LONGEST_HOST = 64
 
 
@@ -59,7 +59,11 @@ class Report:
         if not all(type(n) is int and 0 <= n <= _MOST_COUNTED for n in numbers):
             raise ValueError(f"a count that is no number from 0 to {_MOST_COUNTED}")
         for key, host, _ in counted:
-            if len(key) > _LONGEST_KEY or not isinstance(host, str) or len(host) > _LONGEST_HOST:
+            if (
+                len(key) > _LONGEST_KEY_BYTES
+                or not isinstance(host, str)
+                or len(host) > _LONGEST_HOST
+            ):
                 raise ValueError("a key or a host that is too long")
         return cls(total, counted)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Rule: TypeAlias = "Callable[[str, Head | None, Hello | None], Verdict | None]"
 
-LONGEST_KEY: Final = 256
+LONGEST_KEY_BYTES: Final = 256
 """
 How long a value may be, in bytes, to be a key itself; of a longer one the digest is.  A
 key travels with its connection and is kept with its session, so it must have a bound.
@@ -52,8 +52,8 @@ class Verdict(NamedTuple):
     """
     Where a client belongs.
 
-    At most one of ``slot``, ``key`` and ``learned`` is not None; none of them is for a
-    newcomer, whom no entry knows.
+    At most one of ``slot``, ``key`` and ``learned`` is not None; for a newcomer, a client that
+    no entry knows, all of them are None.
 
     :ivar entry: the entry that matched; None for a newcomer.
     :ivar slot: the slot that a verified token names, or that has learned the id.
@@ -100,7 +100,7 @@ class Resolver:
 
     An entry that needs what is not there (a head, a hello, a secret) does not match, nor
     does a token that is forged.  One that names a slot that does not stand any more leaves
-    it to the other entries; if none of them matches, its client goes where his sessions
+    it to the other entries; if none of them matches, its client goes where its sessions
     went.
 
     :ivar needs_head: whether an entry stands in a request.
@@ -109,8 +109,8 @@ class Resolver:
         as long as the slots stay: no entry stands in the target, or is learned.
     :ivar needs_origin: whether an entry is the address, which a trusted peer may state in
         a request.
-    :ivar fallback_key: gives the key of a client of whom no more than the address will be
-        known; raises :exc:`ValueError` if it is none.
+    :ivar fallback_key: gives the key of a client of which only the address will be known;
+        raises :exc:`ValueError` if it is none.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Resolver:
         """
         Say where a client belongs.
 
-        :param host: whom the connection comes from, or whom a PROXY header names.
+        :param host: the client's, as the connection or a PROXY header names it.
         :param head: the request, if it is known.
         :param hello: the ClientHello, if it is known.
         """
@@ -256,8 +256,8 @@ class Resolver:
 
     def _by_tokens(self, key: CookieKey | StampKey, slots: list[int | None]) -> Verdict | None:
         """
-        Take the first token that is ours and names a slot that stands; else the first that
-        is ours.
+        Take the first of our tokens that names a slot that stands; else the first of our
+        tokens.
 
         :param slots: what each token names, if it is ours.
         """
@@ -288,6 +288,6 @@ class Resolver:
 def _hashed(key: Key, value: bytes | None) -> Verdict | None:
     if not value:
         return None
-    if len(value) > LONGEST_KEY:
+    if len(value) > LONGEST_KEY_BYTES:
         value = blake2b(value, digest_size=32).digest()
     return Verdict(key, key=value)

@@ -5,9 +5,9 @@ The value of a cookie is a list of tokens, ours first: browsers send a cookie to
 of a host, so another stickyd there may have put its own into the cookie of the same name, and
 each keeps what the others have written.  A token of another one is like a forged one.
 
-Both name a slot in the clear, so that no table is needed to find it, and are signed, so
+Cookie and stamp name a slot in the clear, so that no table is needed to find it, and are signed, so
 that a client cannot choose its worker.  The signing is itsdangerous's: HMAC with SHA-256,
-a key derived for each of the two uses, so that one is never taken for the other.
+with a key derived for each of the two uses, so that one is never taken for the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stickyd.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-SHORTEST_SECRET = 16
+SHORTEST_SECRET_BYTES = 16
 """
 How many bytes a secret has at least: 128 bits, as much as nobody can search through.
 """
@@ -56,7 +56,7 @@ def random_id() -> str:
 
 class Signer:
     """
-    Signs and verifies slots, for all in this process who do.
+    Signs and verifies slots, for the whole process.
 
     :ivar secrets: the first signs, all of them verify.
     """
@@ -74,7 +74,7 @@ class Signer:
         """
         Sign and verify with these secrets from now on.
 
-        :param secrets: each of at least :data:`SHORTEST_SECRET` bytes.  The first signs, all
+        :param secrets: each of at least :data:`SHORTEST_SECRET_BYTES` bytes.  The first signs, all
             of them verify; so a secret is replaced by putting the new one first, and dropped
             when its tokens need not be known any more.
         :raises SettingError: if there is no secret, or one is too short; nothing changes then.
@@ -82,10 +82,10 @@ class Signer:
         if not secrets:
             raise SettingError("--secret-file: no secret is given; write one of 16 bytes or more")
         for number, key in enumerate(secrets, 1):
-            if len(key) < SHORTEST_SECRET:
+            if len(key) < SHORTEST_SECRET_BYTES:
                 raise SettingError(
                     f"--secret-file: secret {number} has {len(key)} bytes, which can be guessed; "
-                    f"write {SHORTEST_SECRET} or more, for example from: openssl rand -hex 32"
+                    f"write {SHORTEST_SECRET_BYTES} or more, for example from: openssl rand -hex 32"
                 )
         self.secrets = tuple(secrets)
         self._cookies = _signer(secrets, b"stickyd.cookie")
@@ -128,7 +128,7 @@ class Signer:
         """
         Read the value of a sticky cookie.
 
-        :return: the slot, whether there is such a one or not; None if the value is forged, or
+        :return: the slot, which need not exist any more; None if the value is forged, or
             was signed with a secret that is no longer known.
         """
         try:

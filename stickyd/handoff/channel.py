@@ -77,7 +77,7 @@ class HandoffChannel:
     One end.
 
     What the other end says is checked before it is acted upon.  An end that breaks the
-    protocol is told of once (:meth:`IHandoffReceiver.broken`), and not listened to any more.
+    protocol is reported once (:meth:`IHandoffReceiver.broken`), and not listened to any more.
 
     :ivar in_flight: what was sent and is neither acknowledged nor NACKed, oldest first.
     """
@@ -168,12 +168,12 @@ class HandoffChannel:
         self._sequence = state["sequence"]
         self._taken = state["taken"]
         self._their_window = state["window"]
-        # A primary of before that was counted has not written it down.
+        # An older version does not write it down.
         self._last_allowed = state.get("last_allowed", self._taken + 0xFFFF)
         now = self._clock.seconds()
         self.in_flight.extend(Handoff.from_state(each, now) for each in state["in_flight"])
         self._readiness.add_reader(self._socket.fileno(), self._readable)
-        # Our window may be another one than our former self's.
+        # Our window may differ from that of the primary that we replace.
         self._owe_ack()
         self._pay()
 
@@ -207,7 +207,7 @@ class HandoffChannel:
             elif problem.errno not in CLOSED:
                 self._log.error("A connection could not be passed on: {problem}", problem=problem)
                 self._wait_a_moment()
-            # A dead receiver is reported by its EOF, and reclaim() follows.
+            # Of a receiver that is dead we hear by its EOF, and reclaim() follows.
             return False
         self._sequence = sequence
         self.in_flight.append(handoff)
@@ -327,7 +327,7 @@ class HandoffChannel:
 
     def _pause_reading(self, problem: OSError) -> None:
         """
-        Look away for a moment: the socket stays readable, so to go on would be to spin.
+        Stop reading for a moment: the socket stays readable, and reading on would spin.
         """
         if problem.errno not in SHORTAGES:
             self._log.error("A handoff channel could not be read: {problem}", problem=problem)
@@ -390,7 +390,7 @@ class HandoffChannel:
             os.close(in_flight.popleft().descriptor)
         self._their_window = window
         if self._open:
-            # With no window too: somebody may wait for nothing to be in flight.
+            # Without a window too: somebody may wait until nothing is in flight.
             self._receiver.room()
 
     def _refused(self, sequence: int) -> None:
@@ -433,7 +433,7 @@ class HandoffChannel:
         if self._writing:
             self._readiness.remove_writer(self._socket.fileno())
         self._socket.close()
-        # Whoever owns us is part of a cycle, which the collector may leave for long.
+        # Our owner is part of a cycle, which the collector may leave for long.
         self._buffer = bytearray()
         self._tell_received()
         unacknowledged = list(self.in_flight)

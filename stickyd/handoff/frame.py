@@ -136,10 +136,10 @@ class Handoff:
     :ivar flags: of :class:`Flag`.
     :ivar local: host and port that the client connected to, where the descriptor itself
         cannot tell; else :obj:`None`.
-    :ivar newcomer: of the last request, if no entry of ``--affinity`` knows its client: the
-        host that a trusted proxy named, or nothing; else :obj:`None`.  It is never sent.
-    :ivar seen: what a worker remembers of the last request, to know the next one by that says
-        the same.  It is never sent.
+    :ivar newcomer: if no entry of ``--affinity`` knows the client of the last request, the
+        host that a trusted proxy named, or an empty text; else :obj:`None`.  It is never sent.
+    :ivar seen: what a worker remembers of the last request, so that it need not resolve the
+        next one if that says the same.  It is never sent.
     :ivar sequence: its number on the channel that carries it; 0 before it was sent.
     :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
         has not waited.
@@ -238,7 +238,7 @@ def say_secure(handoff: Handoff, local: tuple[str, int] | None) -> None:
     """
     Note that a connection goes on as the plain text of its TLS.
 
-    :param local: host and port that the client connected to, if it has such.
+    :param local: host and port that the client connected to, if it has any.
     """
     handoff.flags |= Flag.SECURE
     handoff.local = local

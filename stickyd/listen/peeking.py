@@ -21,11 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.affinity.peek.client_hello import LONGEST_HELLO, MOST_RECORDS
+from stickyd.affinity.peek.client_hello import LONGEST_HELLO_BYTES, MOST_RECORDS
 from stickyd.affinity.peek.first_bytes import NEITHER, FirstBytes, TooLongError
 from stickyd.affinity.peek.http1 import whole_head
 from stickyd.affinity.peek.need import Need
-from stickyd.affinity.peek.proxy_header import V2_LONGEST, ProxyHeaderError, announced, parse_header
+from stickyd.affinity.peek.proxy_header import (
+    V2_LONGEST_BYTES,
+    ProxyHeaderError,
+    announced,
+    parse_header,
+)
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.listen.pending import Connection, PendingConnections, Readable
 from stickyd.net.throttle import Throttle
@@ -45,7 +50,7 @@ QUIET_SECONDS = 10.0
 # The constants of the socket module are flags, whose union takes half a microsecond to make.
 _PEEK = int(MSG_PEEK | MSG_DONTWAIT)
 
-_HELLO_BYTES = LONGEST_HELLO + 5 * MOST_RECORDS
+_HELLO_BYTES = LONGEST_HELLO_BYTES + 5 * MOST_RECORDS
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Peeker:
         self._trust = trust
         self._proxied = proxied
         self._bounds = bounds
-        self._buffer = memoryview(bytearray(max(bounds.head_bytes, _HELLO_BYTES, V2_LONGEST)))
+        self._buffer = memoryview(bytearray(max(bounds.head_bytes, _HELLO_BYTES, V2_LONGEST_BYTES)))
         self._room = PendingConnections(
             clock, readiness, bounds.most, bounds.timeout, self._look, self._too_late
         )

@@ -46,8 +46,9 @@ class LeastLoaded:
     longest unused, so a flood of new keys can push out others, but cannot grow it.
 
     When a slot goes, the workers must know where its clients are from now on, as their
-    sessions go there: so these need not become newcomers (:meth:`resize`), but can each
-    have a stand-in that follows from the key and the slots that stand (:meth:`place`).
+    sessions go there.  So a client of such a slot need not become a newcomer
+    (:meth:`resize`): it can have a stand-in that follows from its key and the slots that
+    stand (:meth:`place`).
     """
 
     def __init__(
@@ -127,8 +128,8 @@ class LeastLoaded:
 
     def remember(self, key: bytes, slot: int) -> None:
         """
-        Remember a key on a slot that somebody else chose.  A slot that there is not is
-        nothing to remember.
+        Remember a key on a slot that somebody else chose.  A slot that does not exist is
+        ignored.
         """
         if 0 <= slot < self.slots:
             now = self._clock()

@@ -11,7 +11,7 @@ from stickyd.affinity.client_identity import pinned
 from stickyd.affinity.keys import CookieKey, HeaderKey, QueryKey
 from stickyd.affinity.peek.client_hello import Hello
 from stickyd.affinity.peek.http1 import Head
-from stickyd.affinity.resolve import LONGEST_KEY, NEWCOMER, Resolver, Verdict, learned_id
+from stickyd.affinity.resolve import LONGEST_KEY_BYTES, NEWCOMER, Resolver, Verdict, learned_id
 from stickyd.affinity.spec import LearnKey, parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
@@ -216,10 +216,10 @@ def test_long_value_is_digested() -> None:
         assert verdict.key
         return verdict.key
 
-    assert key(b"a" * LONGEST_KEY) == b"a" * LONGEST_KEY
-    long = [key(b"a" * LONGEST_KEY + end) for end in (b"b", b"c", b"c" * 65536)]
+    assert key(b"a" * LONGEST_KEY_BYTES) == b"a" * LONGEST_KEY_BYTES
+    long = [key(b"a" * LONGEST_KEY_BYTES + end) for end in (b"b", b"c", b"c" * 65536)]
     assert len(set(long)) == 3
-    assert max(map(len, long)) <= LONGEST_KEY
+    assert max(map(len, long)) <= LONGEST_KEY_BYTES
 
 
 TRUST = Networks.parse("10.0.0.0/8")

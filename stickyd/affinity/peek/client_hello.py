@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stickyd.affinity.peek.need import Need, PeekError
 
-LONGEST_HELLO = 16384
+LONGEST_HELLO_BYTES = 16384
 """
 How long a ClientHello can be, in bytes: what fits into one record.  Post-quantum key
 shares make about 1,800.
@@ -121,15 +121,15 @@ def parse_client_hello(seen: bytes) -> Need | Hello:
             return Need(5 - len(record))
         length = int.from_bytes(record[3:5], "big")
         # Empty records of a handshake are forbidden (RFC 8446, section 5.1).
-        if not 0 < length <= LONGEST_HELLO:
+        if not 0 < length <= LONGEST_HELLO_BYTES:
             raise HelloError(f"a TLS record of {length} bytes")
         position += 5 + length
         message += seen[position - length : position]
         if message[:1] not in (b"", bytes([_CLIENT_HELLO])):
             raise HelloError("the TLS handshake does not begin with a ClientHello")
         size = int.from_bytes(message[1:4], "big")
-        if len(message) >= 4 and size > LONGEST_HELLO:
-            raise HelloError(f"a ClientHello of {size} bytes is longer than {LONGEST_HELLO}")
+        if len(message) >= 4 and size > LONGEST_HELLO_BYTES:
+            raise HelloError(f"a ClientHello of {size} bytes is longer than {LONGEST_HELLO_BYTES}")
         missing = (4 + size if len(message) >= 4 else 4) - len(message)
         if missing <= 0:
             return Hello(_server_name_of(message[4 : 4 + size]))

@@ -26,7 +26,7 @@ class Seen(NamedTuple):
     What the first bytes are.
 
     :ivar head: the head of the first request; None if it is not wanted, or if these are no
-        bytes of HTTP/1, or of no request that llhttp would let pass.
+        bytes of HTTP/1, or llhttp refuses them.
     :ivar hello: the ClientHello; None likewise.
     """
 

@@ -19,8 +19,8 @@ _TLS_HANDSHAKE = b"\x16"  # RFC 8446, section 5.1
 _LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _PRI = _HTTP2[:3]
 
-# How a head ends (RFC 9112, section 2.1), and how much is parsed at a time where no such end
-# is: what else llhttp takes for one is found at the latest so many bytes behind it.
+# The end of a head (RFC 9112, section 2.1).  Where it is missing, so many bytes are parsed at a
+# time; other ends that llhttp knows are found within them.
 _HEAD_END = b"\r\n\r\n"
 _STEP_BYTES = 4096
 
@@ -55,8 +55,8 @@ class Head(NamedTuple):
     """
     The head of a request.
 
-    One is made per connection, and a tuple is made three times as fast as a dataclass that
-    is frozen.
+    One is made per connection, and a tuple is made three times as fast as a frozen
+    dataclass.
 
     :ivar method: as sent.
     :ivar target: the request target (RFC 9112, section 3.2), as sent.
@@ -172,10 +172,10 @@ class _Taken:
 
 def whole_head(seen: bytes) -> Head | None:
     """
-    Give the head of a request that is there as a whole, as nearly all are.
+    Give the head of a request if all of it is there, as nearly always.
 
     :param seen: all bytes seen.
-    :return: None if there is more to be said: a :class:`HeadReader` says it.
+    :return: None if not; a :class:`HeadReader` says why.
     """
     if not _is_http1(seen):
         return None

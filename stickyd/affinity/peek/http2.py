@@ -41,7 +41,7 @@ _FRAME_HEADER_BYTES: Final = 9
 
 def head_of(fields: Iterable[tuple[bytes, bytes]]) -> Head:
     """
-    Make of the fields of an HTTP/2 request (RFC 9113, section 8.3.1) what they are in HTTP/1.
+    Make an HTTP/1 head of the fields of an HTTP/2 request (RFC 9113, section 8.3.1).
     """
     method = target = b""
     headers = []
@@ -64,14 +64,14 @@ class FirstRequest:
     """
 
     def __init__(self) -> None:
-        # Here, as it is an extra, and nobody comes here who does not have it.
+        # Imported here because h2 is an extra: this is made only where it is installed.
         from h2.config import H2Configuration
         from h2.connection import H2Connection
 
         self._connection = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         self._connection.initiate_connection()
         self._frames = 0
-        # Of the preface or a frame that is not there as a whole.
+        # The beginning of the preface, or of a frame.
         self._rest = b""
         self._greeted = False
 

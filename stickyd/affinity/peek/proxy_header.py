@@ -17,24 +17,24 @@ from stickyd.affinity.peek.need import Need, PeekError
 
 Address: TypeAlias = "tuple[str, int]"
 
-V1_LONGEST = 107
+V1_LONGEST_BYTES = 107
 """
 How long a version 1 header can be, in bytes, its CRLF included (section 2.1).
 """
 
-V2_LONGEST = 4096
+V2_LONGEST_BYTES = 4096
 """
 How long a version 2 header may be here, in bytes.  The format allows 65,551; what
 proxies send (addresses, TLS facts, a cloud's endpoint id) stays in the hundreds.
 """
 
 _V1 = b"PROXY "
-_V1_SHORTEST = len(b"PROXY UNKNOWN\r\n")
+_V1_SHORTEST_BYTES = len(b"PROXY UNKNOWN\r\n")
 _V2 = b"\r\n\r\n\0\r\nQUIT\n"
-_V2_FIXED = 16
+_V2_FIXED_BYTES = 16
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}", re.ASCII)
 _ADDRESSES = {1: struct.Struct("!4s4sHH"), 2: struct.Struct("!16s16sHH")}
-_UNIX, _UNIX_SIZE = 3, 216
+_UNIX, _UNIX_BYTES = 3, 216
 _CRC32C = 0x03
 _SSL, _SSL_SHORTEST_BYTES, _CLIENT_SSL = 0x20, 5, 0x01  # section 2.2.6
 
@@ -100,9 +100,9 @@ def parse_header(seen: bytes) -> Need | Header:
         raise ProxyHeaderError("the connection does not begin with a PROXY header")
     if seen.startswith(b"P"):
         return _parse_v1(seen)
-    if len(seen) < _V2_FIXED:
+    if len(seen) < _V2_FIXED_BYTES:
         # An empty beginning lands here, too: no header is shorter than version 1's.
-        return Need((_V2_FIXED if seen else _V1_SHORTEST) - len(seen))
+        return Need((_V2_FIXED_BYTES if seen else _V1_SHORTEST_BYTES) - len(seen))
     return _parse_v2(seen)
 
 
@@ -110,11 +110,11 @@ def _parse_v1(seen: bytes) -> Need | Header:
     """
     Parse the line of section 2.1.
     """
-    end = seen.find(b"\r\n", 0, V1_LONGEST)
+    end = seen.find(b"\r\n", 0, V1_LONGEST_BYTES)
     if end < 0:
-        more = max(_V1_SHORTEST - len(seen), 1 if seen.endswith(b"\r") else 2)
-        if len(seen) + more > V1_LONGEST:
-            raise ProxyHeaderError(f"a PROXY line is longer than {V1_LONGEST} bytes")
+        more = max(_V1_SHORTEST_BYTES - len(seen), 1 if seen.endswith(b"\r") else 2)
+        if len(seen) + more > V1_LONGEST_BYTES:
+            raise ProxyHeaderError(f"a PROXY line is longer than {V1_LONGEST_BYTES} bytes")
         return Need(more)
     fields = seen[:end].decode("latin-1").split(" ")
     if fields[1] == "UNKNOWN":  # the rest of the line is to be ignored
@@ -153,25 +153,25 @@ def _parse_v2(seen: bytes) -> Need | Header:
     """
     version, command = divmod(seen[12], 16)
     family, transport = divmod(seen[13], 16)
-    end = _V2_FIXED + int.from_bytes(seen[14:_V2_FIXED], "big")
+    end = _V2_FIXED_BYTES + int.from_bytes(seen[14:_V2_FIXED_BYTES], "big")
     if version != 2 or command > 1:
         raise ProxyHeaderError(f"version {version}, command {command} of PROXY is not known")
     if family > _UNIX or transport > 2:
         raise ProxyHeaderError(f"family {family}, transport {transport} of PROXY is not known")
-    if end > V2_LONGEST:
-        raise ProxyHeaderError(f"a PROXY header of {end} bytes is longer than {V2_LONGEST}")
+    if end > V2_LONGEST_BYTES:
+        raise ProxyHeaderError(f"a PROXY header of {end} bytes is longer than {V2_LONGEST_BYTES}")
     if len(seen) < end:
         return Need(end - len(seen))
     if command == 0 or family == 0 or transport == 0:
         return Header(end)  # the block is to be skipped as a whole, whatever stands in it
     shape = _ADDRESSES.get(family)
-    size = _UNIX_SIZE if shape is None else shape.size
-    if end < _V2_FIXED + size:
+    size = _UNIX_BYTES if shape is None else shape.size
+    if end < _V2_FIXED_BYTES + size:
         raise ProxyHeaderError("a PROXY header is shorter than its addresses")
-    secure = _read_tlvs(seen[:end], _V2_FIXED + size)
+    secure = _read_tlvs(seen[:end], _V2_FIXED_BYTES + size)
     if shape is None:
         return Header(end, secure=secure)
-    source, destination, source_port, destination_port = shape.unpack_from(seen, _V2_FIXED)
+    source, destination, source_port, destination_port = shape.unpack_from(seen, _V2_FIXED_BYTES)
     return Header(
         end,
         (_host_of(source), source_port),

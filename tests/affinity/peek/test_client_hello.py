@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stickyd.affinity.peek.client_hello import (
-    LONGEST_HELLO,
+    LONGEST_HELLO_BYTES,
     MOST_RECORDS,
     Hello,
     HelloError,
@@ -60,7 +60,7 @@ def message_of(body: bytes) -> bytes:
     return b"\x01" + vector(3, body)
 
 
-def records(message: bytes, size: int = LONGEST_HELLO) -> bytes:
+def records(message: bytes, size: int = LONGEST_HELLO_BYTES) -> bytes:
     """
     Spread a handshake message over records of a size.
     """
@@ -208,9 +208,9 @@ def test_longest() -> None:
     """
     A hello of exactly the limit passes, over as many records as allowed.
     """
-    rest = LONGEST_HELLO - len(body_of(extension(21, b"")))
+    rest = LONGEST_HELLO_BYTES - len(body_of(extension(21, b"")))
     message = message_of(body_of(extension(21, bytes(rest))))
-    assert len(message) == 4 + LONGEST_HELLO
+    assert len(message) == 4 + LONGEST_HELLO_BYTES
     data = records(message, -(-len(message) // MOST_RECORDS))
     assert parse_client_hello(data) == Hello(None)
     assert isinstance(parse_client_hello(data[:-1]), Need)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from stickyd.affinity.peek.need import Need
 from stickyd.affinity.peek.proxy_header import (
-    V1_LONGEST,
-    V2_LONGEST,
+    V1_LONGEST_BYTES,
+    V2_LONGEST_BYTES,
     Header,
     ProxyHeaderError,
     announced,
@@ -140,7 +140,7 @@ def test_examples(data: bytes) -> None:
         (v2(IPV4, command=0x22), "version 2, command 2"),
         (v2(IPV4, family=0x41), "family 4, transport 1"),
         (v2(IPV4, family=0x13), "family 1, transport 3"),
-        (v2(bytes(V2_LONGEST - 15)), "4097 bytes is longer than 4096"),
+        (v2(bytes(V2_LONGEST_BYTES - 15)), "4097 bytes is longer than 4096"),
         (v2(IPV4[:-1]), "shorter than its addresses"),
         (v2(bytes(215), family=0x31), "shorter than its addresses"),
         (v2(IPV4 + b"\x04"), "runs over the end"),
@@ -166,7 +166,7 @@ def test_errors_come_as_soon_as_they_are_certain() -> None:
     for data in (b"G", b"PX", b"\r\n\r\n\r", b"\n"):
         with pytest.raises(ProxyHeaderError):
             parse_header(data)
-    assert isinstance(parse_header(v2(bytes(V2_LONGEST - 16))[:-1]), Need)
+    assert isinstance(parse_header(v2(bytes(V2_LONGEST_BYTES - 16))[:-1]), Need)
 
 
 def test_longest_line_is_complete() -> None:
@@ -174,8 +174,8 @@ def test_longest_line_is_complete() -> None:
     A line of exactly 107 bytes, the format's limit, is a header.
     """
     line = b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n"
-    assert len(line) == V1_LONGEST
-    assert parse_header(line) == Header(V1_LONGEST)
+    assert len(line) == V1_LONGEST_BYTES
+    assert parse_header(line) == Header(V1_LONGEST_BYTES)
 
 
 def test_checksum_of_another_implementation() -> None:
@@ -266,7 +266,7 @@ def test_any_bytes(data: bytes) -> None:
         assert not refused
         if isinstance(result, Need):
             assert decided is None
-            assert 1 <= result.more <= V2_LONGEST
+            assert 1 <= result.more <= V2_LONGEST_BYTES
         else:
             assert decided in (None, result)
             assert result.length <= size
