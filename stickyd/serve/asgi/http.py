@@ -33,13 +33,14 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from zope.interface import implementer
 
-from stickyd.handoff.frame import say_secure
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.asgi.context import logger
 from stickyd.serve.asgi.cycle import Cycle
 from stickyd.serve.asgi.deadline import Deadline
+from stickyd.serve.asgi.departure import Departure, is_quiet
 from stickyd.serve.asgi.flow import Flow
+from stickyd.serve.asgi.websocket_start import start_websocket
 from stickyd.serve.http.half_close import HalfClosed
 from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve
 from stickyd.serve.http.reader import Reader
@@ -53,10 +54,6 @@ if TYPE_CHECKING:
     from stickyd.serve.asgi.context import AsgiContext
     from stickyd.serve.http.context import Take
 
-#: Seconds until a connection that shall be given away is looked at again, while the client
-#: has not taken all of its answer.
-UNSENT_SECONDS = 0.1
-
 #: Seconds that an application gets to end a response that we have ended for the client.
 HEARING_SECONDS = 1.0
 
@@ -66,8 +63,8 @@ class HttpProtocol(asyncio.Protocol):
     """
     One HTTP connection.
 
-    It is long because uvicorn asks for much of it by name, and because a connection that
-    may leave at any time is one thing.
+    It is one class, though a long one, because uvicorn's cycle, the transport, the deadline and
+    the host each ask it by name about the one state of the table above.
 
     :ivar handoff: what brought it.
     :ivar transport: a :class:`LoopTransport`, or what stands for it on TLS.
@@ -88,9 +85,7 @@ class HttpProtocol(asyncio.Protocol):
     _refused = False  # nothing is read any more
     _over = False  # the connection has ended, was given away or is a WebSocket
     _half_closed: HalfClosed | None = None  # the client has shut its side while it waits
-    _settling = False  # _settle() will be called
-    _leave: tuple[Callable[[Handoff], bool], Take] | None = None  # whether it goes, and to whom
-    _take: Take | None = None
+    _departure: Departure | None = None  # somebody waits for the connection
 
     def __init__(self, context: AsgiContext, handoff: Handoff) -> None:
         """
@@ -186,6 +181,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _stop(self) -> None:
         self._over = True
+        self._departure = None  # which refers to us
         self._deadline.stop()
         if self._half_closed is not None:
             self._half_closed.stop()
@@ -198,7 +194,7 @@ class HttpProtocol(asyncio.Protocol):
 
     @property
     def _leaving(self) -> bool:
-        return self._leave is not None or self._take is not None
+        return self._departure is not None
 
     def _advance(self) -> None:
         """
@@ -215,9 +211,9 @@ class HttpProtocol(asyncio.Protocol):
                     if reader.waiting_bytes > self._context.limits.read_ahead_bytes:
                         self.flow.hold()
                     break
-                elif self._leaving:
+                elif self._departure is not None:
                     self.flow.hold()
-                    self._settle_soon()
+                    self._departure.settle_soon()
                     break
                 elif self.transport.is_closing() or not reader.read_head():
                     break
@@ -237,13 +233,13 @@ class HttpProtocol(asyncio.Protocol):
         reader, context = self._reader, self._context
         self._head_awaited = False
         if context.route is not None:
-            self._take = context.route(reader.head, self.handoff)
-            if self._take is not None:
+            take = context.route(reader.head, self.handoff)
+            if take is not None:
                 reader.put_back()
                 # What is read must fit into a handoff; nobody here wants it anyway.
                 self.flow.hold()
                 self._deadline.expect(None)
-                self._settle()
+                self._depart(take, None)
                 return False
         fields = reader.fields
         assert fields is not None
@@ -331,9 +327,8 @@ class HttpProtocol(asyncio.Protocol):
             self._await_taking()
             return
         self.flow.resume_reading()
-        if self._leaving:
-            # What was written leaves in the next turn, before this call.
-            self._settle_soon()
+        if self._departure is not None:
+            self._departure.settle_soon()
             return
         self.flow.unhold()
         if self._reader.waiting_bytes:
@@ -349,30 +344,11 @@ class HttpProtocol(asyncio.Protocol):
         """
         self._stop()
         context = self._context
-        make: Any = context.config.ws_protocol_class
-        websocket = make(
-            config=context.config, server_state=context.state, app_state=context.app_state
-        )
-        self.transport.set_protocol(websocket)
         try:
-            self._begin_websocket(websocket, target, pairs)
+            start_websocket(context, self.transport, target, pairs, self._reader.take_rest())
         finally:
             # Only now, when the host has counted the other one.
             context.state.connections.discard(self)
-
-    def _begin_websocket(
-        self, websocket: Any, target: bytes, pairs: list[tuple[bytes, bytes]]
-    ) -> None:
-        begin = getattr(websocket, "begin", None)
-        if begin is not None:
-            begin(self.transport, target, pairs)
-        else:
-            websocket.connection_made(self.transport)
-            head = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
-            websocket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, head))
-        rest = self._reader.take_rest()
-        if rest and not self.transport.is_closing():
-            websocket.data_received(rest)
 
     # What is not good enough, or not in time.
 
@@ -440,13 +416,10 @@ class HttpProtocol(asyncio.Protocol):
         Whether the connection is between two requests and nothing is left to write.
         Never on TLS.
         """
-        return (
-            not self._answering
-            and not self._reader.in_body
-            and isinstance(self.transport, LoopTransport)
-            and not self.transport.is_closing()
-            and self.transport.get_write_buffer_size() == 0
-        )
+        return not self._under_way() and is_quiet(self.transport)
+
+    def _under_way(self) -> bool:
+        return self._over or self._answering or self._reader.in_body
 
     @property
     def busy(self) -> bool:
@@ -464,8 +437,11 @@ class HttpProtocol(asyncio.Protocol):
         if not self.idle:
             raise RuntimeError("Only an idle connection can be detached.")
         sock, rest = self.transport.detach()
+        return sock, self._let_go() + rest
+
+    def _let_go(self) -> bytes:
         self._leave_context()
-        return sock, self._reader.take_rest() + rest
+        return self._reader.take_rest()
 
     def give_away(self, goes: Callable[[Handoff], bool], take: Take) -> None:
         """
@@ -475,54 +451,36 @@ class HttpProtocol(asyncio.Protocol):
         if not isinstance(self.transport, LoopTransport) or self.transport.is_closing():
             self.drain()
             return
-        self._leave = goes, take
-        self._settle()
+        departure = self._departure
+        if departure is not None and departure.routed:
+            return  # It goes in any case.
+        if departure is not None:
+            departure.cancel()
+        self._depart(take, goes)
 
-    def _settle_soon(self) -> None:
-        if not self._settling:
-            self._settling = True
-            self._context.loop.call_soon(self._settle)
+    def _depart(self, take: Take, goes: Callable[[Handoff], bool] | None) -> None:
+        self._departure = Departure(
+            self._context.loop,
+            self.transport,
+            self.handoff,
+            take,
+            goes,
+            self._under_way,
+            self._let_go,
+            self._stay,
+        )
+        self._departure.settle()
 
-    def _settle(self) -> None:
+    def _stay(self) -> None:
         """
-        Leave, if that is what somebody waits for, as soon as the answer is sent.
+        Go on here after all.
         """
-        self._settling = False
-        if self._over or not self._leaving or self._answering or self._reader.in_body:
-            return
-        if self._take is not None and getattr(self.transport, "can_divert", False):
-            self._divert(self._take)
-        elif self.idle:
-            self._go_or_stay()
-        elif isinstance(self.transport, LoopTransport) and not self.transport.is_closing():
-            # The client has not taken its answer yet.
-            self._settling = True
-            self._context.loop.call_later(UNSENT_SECONDS, self._settle)
-
-    def _go_or_stay(self) -> None:
-        """
-        Go to whom the route named, or to who waits for us if we still go there.
-        """
-        leave, self._leave = self._leave, None
-        if self._take is not None:
-            self._take(*self.detach())
-        elif leave is not None and leave[0](self.handoff):
-            leave[1](*self.detach())
-        elif self._finishing:
+        self._departure = None
+        if self._finishing:
             self.drain()
         else:
             self.flow.unhold()
             self._advance()
-
-    def _divert(self, take: Take) -> None:
-        """
-        Leave, but for the TLS.  What is written and not sent yet stays with that.
-        """
-        name = self.transport.get_extra_info("sockname")
-        say_secure(self.handoff, name[:2] if isinstance(name, tuple) else None)
-        sock = self.transport.divert()
-        self._leave_context()
-        take(sock, self._reader.take_rest())
 
     def drain(self) -> None:
         """

@@ -1,0 +1,39 @@
+"""
+How an ASGI connection becomes a WebSocket: one of uvicorn's protocols gets its bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stickyd.serve.asgi.context import AsgiContext
+
+
+def start_websocket(
+    context: AsgiContext,
+    transport: Any,
+    target: bytes,
+    pairs: list[tuple[bytes, bytes]],
+    rest: bytes,
+) -> None:
+    """
+    Have the protocol that the settings name answer a handshake, and all that follows.
+
+    :param transport: the connection's, which is told of its new protocol.
+    :param target: the target in origin form.
+    :param pairs: the fields.
+    :param rest: what was read behind the head.
+    """
+    make: Any = context.config.ws_protocol_class
+    websocket = make(config=context.config, server_state=context.state, app_state=context.app_state)
+    transport.set_protocol(websocket)
+    begin = getattr(websocket, "begin", None)
+    if begin is not None:
+        begin(transport, target, pairs)
+    else:
+        websocket.connection_made(transport)
+        head = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
+        websocket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, head))
+    if rest and not transport.is_closing():
+        websocket.data_received(rest)
