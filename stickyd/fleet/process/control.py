@@ -239,6 +239,14 @@ class WorkerControl(ControlProtocol):
         )
         return answer
 
+    def go_on(self, gives: Gives) -> None:
+        """
+        Take a worker over from the former self of this primary.
+
+        :param gives: whose sessions it may send by now.
+        """
+        self.gives = gives
+
     def tell_places(self, slots: int, standing: Sequence[int]) -> Deferred[object]:
         """
         Tell it how clients are placed.

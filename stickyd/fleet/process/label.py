@@ -4,20 +4,45 @@ What a worker is called in the log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stickyd.fleet.slot import Slot
 
 
-@dataclass
 class WorkerLabel:
     """
     The name of one worker, which its parts are told; it changes when a spare takes a slot.
 
     :ivar pid: its process id; 0 before it has one.
-    :ivar place: where it stands: ``spare``, ``slot 3``.
+    :ivar place: where it is: ``spare``, ``slot 3``.
     """
 
-    place: str
-    pid: int = 0
+    def __init__(self, slot: Slot | None) -> None:
+        """
+        :param slot: the one that it occupies; None for a spare.
+        """
+        self.pid = 0
+        self.move(slot)
+
+    def begin(self, pid: int) -> None:
+        """
+        Called when there is a process.
+        """
+        self.pid = pid
+
+    def move(self, slot: Slot | None) -> None:
+        """
+        Called when a spare takes a slot.
+        """
+        self.place = "spare" if slot is None else f"slot {slot.index}"
+
+    @property
+    def printed(self) -> str:
+        """
+        What stands before each line that the worker prints.
+        """
+        return f"worker {self.pid} {self.place}"
 
     def __str__(self) -> str:
         return f"{self.pid} ({self.place})"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from constantly import NamedConstant
     from twisted.internet.interfaces import IReactorTime
 
+    from stickyd.fleet.process.label import WorkerLabel
     from stickyd.fleet.process.output_share import OutputShare
 
 #: The longest line that is kept whole, in bytes.
@@ -45,19 +46,23 @@ class OutputRelay:
     reactor; while some are left, or the workers together have had their share of the
     primary's time, the worker's pipe is not read, and the worker waits.
 
-    :ivar name: stands before each line.
     """
 
     def __init__(
-        self, clock: IReactorTime, share: OutputShare, read: Callable[[int, bool], object]
+        self,
+        clock: IReactorTime,
+        share: OutputShare,
+        label: WorkerLabel,
+        read: Callable[[int, bool], object],
     ) -> None:
         """
         :param share: the one of all workers.
+        :param label: says what stands before each line.
         :param read: told for a descriptor of the worker (1 or 2) whether it shall be read.
         """
         # No class attribute: as a descriptor, a Logger takes the class's own namespace.
         self._log = Logger(namespace="stickyd.worker")
-        self.name = "worker"
+        self._label = label
         self._clock = clock
         self._share = share
         self._read = read
@@ -147,7 +152,7 @@ class OutputRelay:
     def _tell(self, line: bytes) -> None:
         level, text, is_marked = _read_line(line)
         self._last_words = _words_of(level, text, is_marked) or self._last_words
-        self._log.emit(level, "[{name}] {text}", name=self.name, text=text)
+        self._log.emit(level, "[{name}] {text}", name=self._label.printed, text=text)
 
 
 def _read_line(line: bytes) -> tuple[NamedConstant, str, bool]:

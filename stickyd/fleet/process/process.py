@@ -10,7 +10,6 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import succeed
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from typing_extensions import override
@@ -21,8 +20,11 @@ from stickyd.errors import StartFailed
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.process.control import Gives, WorkerControl
 from stickyd.fleet.process.handoff_link import HandoffLink
+from stickyd.fleet.process.heartbeats import Heartbeats
 from stickyd.fleet.process.label import WorkerLabel
+from stickyd.fleet.process.orders import WorkerOrders
 from stickyd.fleet.process.output import OutputRelay
+from stickyd.fleet.process.pipes import pipes_of, set_reading
 from stickyd.fleet.process.reattach import InheritedProcess
 from stickyd.fleet.process.termination import Termination
 from stickyd.handoff.fd_passing import channel_pair
@@ -80,8 +82,7 @@ class WorkerProcess(ProcessProtocol):
     A worker's process.
 
     :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
-    :ivar figures: what its last heartbeat said.
-    :ivar accepted: what that said of connections that it had accepted by itself.
+    :ivar heartbeats: what the last one said.
     :ivar link: its connections.
     :ivar termination: its signals and deadlines.
     """
@@ -107,15 +108,10 @@ class WorkerProcess(ProcessProtocol):
         self._fleet = fleet
         self._events = events
         self.slot = slot
-        self._serves = False
-        self._also: Sequence[bytes] = ()  # what it is to verify tokens with beside its own
         self._is_ready = False
-        self.figures: dict[str, float] = {}
-        self.accepted: Report | None = None
-        # What was sent by the time of those figures.
-        self._sent_before = 0
-        self._output = OutputRelay(reactor, share, self._read_output)
-        self.label = WorkerLabel(_place_of(slot))
+        self.heartbeats = Heartbeats()
+        self.label = WorkerLabel(slot)
+        self._output = OutputRelay(reactor, share, self.label, self._read_output)
         self.termination = Termination(reactor, birth.settings.hang_timeout, self.label)
         self._readiness = readiness
         self.link = HandoffLink(
@@ -138,6 +134,7 @@ class WorkerProcess(ProcessProtocol):
             self.beat,
             self.wants_to_leave,
         )
+        self._orders = WorkerOrders(self.link, self._control, self.termination)
 
     @property
     def pid(self) -> int:
@@ -153,7 +150,7 @@ class WorkerProcess(ProcessProtocol):
         """
         return self.termination.has_ended
 
-    # birth
+    # the start
 
     def start(self) -> None:
         """
@@ -165,12 +162,13 @@ class WorkerProcess(ProcessProtocol):
         try:
             self._spawn()
         except OSError as problem:
-            verdict = self.termination.verdict = f"could not be started: {problem}"
+            verdict = f"could not be started: {problem}"
+            self.termination.blame(verdict)
             if self.termination.process is None:
                 self._reactor.callLater(0, self._events.died, self, verdict)
             else:
                 # There is a process, so its end is what will be told.
-                self.kill(signal.SIGKILL)
+                self.termination.kill(signal.SIGKILL)
             return
         self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.label.place)
         self.termination.allow(birth.settings.start_timeout)
@@ -183,9 +181,8 @@ class WorkerProcess(ProcessProtocol):
             self._connect(ours).open()
             process, control = self._birth.start(self._reactor, self, self.label.place, handoffs)
             ends.enter_context(control)
-            self.termination.process = process
-            self.label.pid = process.pid
-            self._output.name = f"worker {self.pid} {self.label.place}"
+            self.termination.attend(process)
+            self.label.begin(process.pid)
             adopt_control(self._reactor, control.fileno(), self._control)
 
     def _connect(self, sock: socket.socket) -> HandoffChannel:
@@ -209,7 +206,6 @@ class WorkerProcess(ProcessProtocol):
         channel = self.link.channel
         assert channel is not None
         transport: Any = self._control.transport
-        process: Any = self.termination.process
         return {
             "pid": self.pid,
             "control": transport.fileno(),
@@ -217,11 +213,7 @@ class WorkerProcess(ProcessProtocol):
             "unheard": self._output.dump_state(),
             "seconds_left": self.termination.seconds_left,
             "channel": channel.dump_state(),
-            "output": {
-                number: pipe if isinstance(pipe, int) else pipe.fileno()
-                for number, pipe in process.pipes.items()
-                if number in (1, 2)
-            },
+            "output": pipes_of(self.termination.process),
         }
 
     def resume(self, plain: dict[str, Any]) -> None:
@@ -230,50 +222,40 @@ class WorkerProcess(ProcessProtocol):
 
         :param plain: what its :meth:`dump_state` gave.
         """
-        self.label.pid = plain["pid"]
-        self._output.name = f"worker {self.pid} {self.label.place}"
+        self.label.begin(plain["pid"])
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
         sock.setblocking(False)
         self._connect(sock).restore_state(plain["channel"])
-        self._sent_before = self.link.sent
+        self.heartbeats.heard({}, None, self.link.sent)
         control = plain["control"]
         os.set_blocking(control, False)
         adopt_control(self._reactor, control, self._control)
         os.close(control)
         # A primary of before that was written down knew no bound.
-        self._control.gives = Gives(plain.get("gives", Gives.ANY_SLOT))
-        self._serves = self._is_ready = True
+        self._control.go_on(Gives(plain.get("gives", Gives.ANY_SLOT)))
+        self._orders.go_on()
+        self._is_ready = True
         self.termination.watchdog.start()
         self.termination.go_on(plain.get("seconds_left"))
-        self.termination.process = InheritedProcess(
-            self._reactor,
-            self._readiness,
-            self.pid,
-            {int(number): pipe for number, pipe in plain["output"].items()},
-            self._output.received,
-            self.processExited,
+        pipes = {int(number): pipe for number, pipe in plain["output"].items()}
+        self.termination.attend(
+            InheritedProcess(
+                self._reactor,
+                self._readiness,
+                self.pid,
+                pipes,
+                self._output.received,
+                self.processExited,
+            )
         )
-
         self._output.restore_state(plain.get("unheard", {}))
 
     def _read_output(self, stream: int, reads: bool) -> None:
-        """
-        Read what the worker writes to a descriptor, or let it wait.
-        """
-        process: Any = self.termination.process
-        pipe = process.pipes.get(stream)
-        if isinstance(pipe, int):
-            process.read(stream, reads)
-        elif pipe is not None:
-            (pipe.resumeProducing if reads else pipe.pauseProducing)()
+        set_reading(self.termination.process, stream, reads)
 
     def _serving(self, _: object) -> None:
-        # Before it gets a connection it must know whom the requests on it belong to.
         if not self.ended:
-            self._serves = True
-            if self._also:
-                self.verify_also(self._also)
-            told = self._control.tell_places(*self._fleet.places())
+            told = self._orders.begin(*self._fleet.places())
             # If it dies now, that is told elsewhere.
             told.addCallbacks(self._knows, lambda _: None)
 
@@ -287,7 +269,7 @@ class WorkerProcess(ProcessProtocol):
 
     def _refused(self, failure: Failure) -> None:
         if failure.check(StartFailed) is not None:
-            self.termination.verdict = f"could not start: {failure.getErrorMessage()}"
+            self.termination.blame(f"could not start: {failure.getErrorMessage()}")
         # Whatever else went wrong, the end of the process follows and tells.
 
     def assign(self, slot: Slot, events: WorkerEvents) -> None:
@@ -295,9 +277,8 @@ class WorkerProcess(ProcessProtocol):
         Give a spare worker a slot; from now on ``events`` is told.
         """
         self.slot, self._events = slot, events
-        self.label.place = _place_of(slot)
+        self.label.move(slot)
         self.link.occupy(slot)
-        self._output.name = f"worker {self.pid} {self.label.place}"
         self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.label.place)
         self.tell_places(*self._fleet.places())
         self._control.occupy(slot.index)
@@ -324,40 +305,22 @@ class WorkerProcess(ProcessProtocol):
 
     @property
     def load(self) -> int:
-        # What is on its way was mostly sent since the figures, so it is not added to that.
-        coming = max(self.link.sent - self._sent_before, len(self.in_flight))
-        return int(self.figures.get("connections", 0)) + coming
+        return self.heartbeats.load(self.link.sent, len(self.in_flight))
 
     def reclaim(self) -> list[Handoff]:
         return self.link.reclaim()
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
-        slots, standing = placement or (0, ())
-        # What is still on its way to the worker must be there before it gives away.
-        return (
-            self.link.when_taken()
-            .addCallback(lambda _: self._control.release(slots, standing))
-            .addCallback(lambda _: None)
-        )
-
-    # What is said after a release must not overtake it: the worker believes what it hears
-    # last.  So whatever a release waits for, it goes first.
+        return self._orders.release(placement)
 
     def tell_places(self, slots: int, standing: Sequence[int]) -> None:
-        if self._serves and not self.ended:
-            self.link.wait_no_more()
-            told = self._control.tell_places(slots, standing)
-            told.addErrback(lambda _: None)  # its death is told elsewhere
+        self._orders.tell_places(slots, standing)
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
-        self._also = secrets
-        if not self._serves or self.ended:
-            return succeed(None)
-        return self._control.verify_also(secrets).addBoth(lambda _: None)
+        return self._orders.verify_also(secrets)
 
     def stay(self) -> None:
-        self.link.wait_no_more()
-        self._control.stay()
+        self._orders.stay()
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         return self._control.give_sessions(chunk)
@@ -366,19 +329,12 @@ class WorkerProcess(ProcessProtocol):
         if self.termination.process is None:
             return  # it could not be started, which is about to be told
         if self._is_ready:
-            self.link.wait_no_more()
-            self._control.stop(patience)
+            self._orders.stop(patience)
         else:
             # It holds no connection yet, and may be in the middle of a long import.
-            self.kill(signal.SIGKILL)
+            self.termination.kill(signal.SIGKILL)
             patience = 0.0
         self.termination.stop_by(patience)
-
-    def kill(self, signum: int) -> None:
-        """
-        Send a signal, if the process is still there.
-        """
-        self.termination.kill(signum)
 
     def wants_to_leave(self) -> None:
         """
@@ -395,8 +351,7 @@ class WorkerProcess(ProcessProtocol):
 
         :param accepted: what it says of connections that it has accepted by itself.
         """
-        self.figures, self.accepted = figures, accepted
-        self._sent_before = self.link.sent
+        self.heartbeats.heard(figures, accepted, self.link.sent)
         self.termination.watchdog.beat()
         self._events.beat(self)
 
@@ -410,7 +365,7 @@ class WorkerProcess(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         # Not processEnded: that one waits for the pipes, which a child of the
         # application may hold open for as long as it likes.
-        self.termination.has_ended = True
+        self.termination.end()
         if self.termination.process is None:
             # It has ended before spawnProcess() could return, and so before whoever starts
             # us knows that it has a worker: that is told a turn later.
@@ -441,7 +396,3 @@ class WorkerProcess(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         # Its last words may have been in the pipes still when it exited.
         self._output.flush()
-
-
-def _place_of(slot: Slot | None) -> str:
-    return "spare" if slot is None else f"slot {slot.index}"

@@ -71,8 +71,8 @@ class Recycling:
         limit = self._limits.setdefault(
             worker.pid, self._most_requests * (1.0 + JITTER * self._random())
         )
-        requests = worker.figures.get("requests", 0)
-        memory = worker.figures.get("memory", 0)
+        requests = worker.heartbeats.figures.get("requests", 0)
+        memory = worker.heartbeats.figures.get("memory", 0)
         if self._most_requests and requests >= limit:
             self.recycle(worker, f"it has answered {requests:.0f} requests")
         elif self._most_memory and memory > self._most_memory:

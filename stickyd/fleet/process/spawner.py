@@ -66,8 +66,9 @@ class _SlotEvents:
 
     def beat(self, worker: WorkerProcess) -> None:
         self._recycling.seen(worker)
-        if worker.accepted is not None:
-            self._accepted(worker.accepted)
+        accepted = worker.heartbeats.accepted
+        if accepted is not None:
+            self._accepted(accepted)
 
 
 @implementer(ISpawner)

@@ -57,6 +57,24 @@ class Termination:
         self._channelless: IDelayedCall | None = None
         self._breached = False
 
+    def attend(self, process: IProcessTransport | InheritedProcess) -> None:
+        """
+        Called when there is a process.
+        """
+        self.process = process
+
+    def blame(self, verdict: str) -> None:
+        """
+        Say why it ends, before its exit code does; for the log.
+        """
+        self.verdict = verdict
+
+    def end(self) -> None:
+        """
+        Called when the process is gone.
+        """
+        self.has_ended = True
+
     def kill(self, signum: int) -> None:
         """
         Send a signal, if the process is still there.

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from stickyd.fleet.process import output
+from stickyd.fleet.process.label import WorkerLabel
 from stickyd.fleet.process.output import LINES_AT_ONCE, LONGEST_LINE, OutputRelay
 from stickyd.fleet.process.output_share import LEAST_PAUSE_SECONDS, REST, OutputShare
 
@@ -34,8 +35,9 @@ def relay_all(*pieces: bytes, flush: bool = False) -> list[LogEvent]:
     What is told of pieces that arrive on standard error.
     """
     clock = Clock()
-    relay = OutputRelay(clock, OutputShare(clock.seconds), lambda stream, reads: None)
-    relay.name = "worker 1234 slot 5"
+    label = WorkerLabel(None)
+    label.begin(1234)
+    relay = OutputRelay(clock, OutputShare(clock.seconds), label, lambda stream, reads: None)
     with told() as lines:
         for piece in pieces:
             relay.received(2, piece)
@@ -58,7 +60,7 @@ def test_line_names_its_worker() -> None:
     A line in the primary's log says which process wrote it, in which slot.
     """
     (line,) = relay_all(b"hello\n")
-    assert formatEvent(line) == "[worker 1234 slot 5] hello"
+    assert formatEvent(line) == "[worker 1234 spare] hello"
 
 
 def test_line_is_put_together_byte_by_byte() -> None:
@@ -92,7 +94,9 @@ def test_streams_are_not_mixed() -> None:
     A line on standard output is not torn by one on standard error.
     """
     clock = Clock()
-    relay = OutputRelay(clock, OutputShare(clock.seconds), lambda stream, reads: None)
+    relay = OutputRelay(
+        clock, OutputShare(clock.seconds), WorkerLabel(None), lambda stream, reads: None
+    )
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"err\n")
@@ -133,7 +137,7 @@ def test_braces_are_not_a_format() -> None:
     What a worker writes is text, never a format of the primary's log.
     """
     (line,) = relay_all(b"{pid} {nothing} {\n")
-    assert formatEvent(line) == "[worker 1234 slot 5] {pid} {nothing} {"
+    assert formatEvent(line) == "[worker 1234 spare] {pid} {nothing} {"
 
 
 def test_bytes_that_are_no_text_are_shown_as_such() -> None:
@@ -164,7 +168,9 @@ def test_incomplete_line_is_told_at_the_end() -> None:
     The last words of a dying worker need no newline, and are told once.
     """
     clock = Clock()
-    relay = OutputRelay(clock, OutputShare(clock.seconds), lambda stream, reads: None)
+    relay = OutputRelay(
+        clock, OutputShare(clock.seconds), WorkerLabel(None), lambda stream, reads: None
+    )
     with told() as lines:
         relay.received(1, b"out")
         relay.received(2, b"<3>err")
@@ -196,7 +202,10 @@ class Flooded:
         self.reading = {1: True, 2: True}
         self.lines: list[bytes] = []
         self.relay = OutputRelay(
-            self.clock, share or OutputShare(self.spent.seconds), self.reading.__setitem__
+            self.clock,
+            share or OutputShare(self.spent.seconds),
+            WorkerLabel(None),
+            self.reading.__setitem__,
         )
         monkeypatch.setattr(self.relay, "_tell", self._tell)
 

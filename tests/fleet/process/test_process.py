@@ -187,7 +187,7 @@ def test_figures_are_those_of_the_last_beat(rig: Rig) -> None:
     for adopted in (1, 2):
         rig.reactor.control.callRemote(Beat, figures=f'{{"connections": 1, "adopted": {adopted}}}')
         rig.flush()
-    assert rig.worker.figures == {"connections": 1, "adopted": 2}
+    assert rig.worker.heartbeats.figures == {"connections": 1, "adopted": 2}
 
 
 def test_load_counts_what_came_since_the_last_beat(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
+from stickyd.fleet.process.heartbeats import Heartbeats
 from stickyd.fleet.process.recycle import JITTER, PAUSE_BEATS, Recycling
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_workers import STOPPED
@@ -27,7 +28,8 @@ class Measured(FakeWorker):
 
     def __init__(self, pid: int, slot: Slot) -> None:
         super().__init__(pid, slot, lambda: None, lambda cause: None)
-        self.figures = {"requests": 0.0, "memory": 0.0}
+        self.heartbeats = Heartbeats()
+        self.heartbeats.heard({"requests": 0.0, "memory": 0.0}, None, 0)
         slot.occupy(self)
 
 
@@ -67,9 +69,9 @@ def test_worker_that_has_answered_enough_is_replaced_once() -> None:
     heartbeats meanwhile change nothing.
     """
     rig = Rig()
-    rig.worker.figures["requests"] = 100 * (1 + JITTER / 2) - 1
+    rig.worker.heartbeats.figures["requests"] = 100 * (1 + JITTER / 2) - 1
     assert rig.beat() == 0
-    rig.worker.figures["requests"] += 1
+    rig.worker.heartbeats.figures["requests"] += 1
     assert rig.beat(10) == 1
     assert rig.reloads[0][0] == 3
 
@@ -79,9 +81,9 @@ def test_worker_that_has_grown_is_replaced() -> None:
     More resident memory than the limit is reason enough.
     """
     rig = Rig()
-    rig.worker.figures["memory"] = 1000
+    rig.worker.heartbeats.figures["memory"] = 1000
     assert rig.beat() == 0
-    rig.worker.figures["memory"] = 1001
+    rig.worker.heartbeats.figures["memory"] = 1001
     assert rig.beat() == 1
 
 
@@ -90,7 +92,7 @@ def test_no_limit_replaces_nobody() -> None:
     Without limits no figure is too large.
     """
     rig = Rig(0, 0)
-    rig.worker.figures = {"requests": 1e9, "memory": 1e12}
+    rig.worker.heartbeats.figures = {"requests": 1e9, "memory": 1e12}
     assert rig.beat() == 0
 
 
@@ -99,7 +101,7 @@ def test_relieved_worker_is_not_replaced() -> None:
     One that only finishes what it has does not count, nor does one without a slot.
     """
     rig = Rig()
-    rig.worker.figures["requests"] = 1000
+    rig.worker.heartbeats.figures["requests"] = 1000
     Measured(4712, rig.slot)
     assert rig.beat() == 0
     rig.worker.slot = None  # type: ignore[assignment] # a spare
@@ -114,7 +116,7 @@ def test_worker_whose_successor_did_not_start_is_let_alone_for_a_while() -> None
     and the pause begins anew when that fails too.
     """
     rig = Rig()
-    rig.worker.figures["requests"] = 1000
+    rig.worker.heartbeats.figures["requests"] = 1000
     for attempt in range(1, 4):
         assert rig.beat() == attempt
         with capturedLogs() as events:
@@ -130,7 +132,7 @@ def test_replaced_worker_is_not_tried_again() -> None:
     A worker that was relieved stays told, whatever its last heartbeats say.
     """
     rig = Rig()
-    rig.worker.figures["requests"] = 1000
+    rig.worker.heartbeats.figures["requests"] = 1000
     rig.beat()
     rig.reloads[0][1].callback([])
     assert rig.beat(2 * PAUSE_BEATS) == 1
@@ -141,7 +143,7 @@ def test_stop_is_no_failure() -> None:
     That the slot is being stopped is not told as an error.
     """
     rig = Rig()
-    rig.worker.figures["requests"] = 1000
+    rig.worker.heartbeats.figures["requests"] = 1000
     rig.beat()
     with capturedLogs() as events:
         rig.reloads[0][1].callback([f"slot 3: {STOPPED}"])
@@ -154,7 +156,7 @@ def test_pid_can_be_another_workers(told: bool) -> None:
     Nothing is remembered of a worker that has ended, even if its reload ends later.
     """
     rig = Rig()
-    rig.worker.figures["requests"] = 1000
+    rig.worker.heartbeats.figures["requests"] = 1000
     rig.beat()
     if told:
         rig.reloads[0][1].callback(["x"])
@@ -164,5 +166,5 @@ def test_pid_can_be_another_workers(told: bool) -> None:
         rig.reloads[0][1].callback(["x"])
     rig.worker = Measured(4711, rig.slot)
     assert rig.beat() == 1
-    rig.worker.figures["requests"] = 1000
+    rig.worker.heartbeats.figures["requests"] = 1000
     assert rig.beat() == 2
