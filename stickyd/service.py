@@ -27,6 +27,7 @@ from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
+from stickyd.fleet.restarts import Restarts
 from stickyd.fleet.secret_rotation import SecretRotation
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_changes import SlotChanges
@@ -208,7 +209,7 @@ class StickyService(Service):
             slot,
             self._reactor,
             self._spawner,
-            self._backoff,
+            Restarts(self._reactor, self._backoff, self._limits),
             self._limits,
             self._changes.standing_changed,
             self.fleet.ended,

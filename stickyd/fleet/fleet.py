@@ -320,7 +320,8 @@ class Fleet:
         self.table.clear()
         for each in plain["slots"]:
             member = self.add()
-            member.slot.drained = each["drained"]
+            if each["drained"]:
+                member.slot.drain()
             member.slot.restore_queue(each["queue"])
         table = self.table
         table.placed = len(table.members)

@@ -90,5 +90,6 @@ def _occupant_of(member: Member) -> Occupant:
         return Occupant(pid, "serving")
     if worker is not None and worker is slot.successor and worker is life.worker:
         return Occupant(pid, "serving")  # it gives away what another slot gets from now on
-    first = not (life.ready_at or life.restarts or life.crashes or slot.successor)
+    past = life.restarts
+    first = not (past.ready_at or past.count or past.crashes or slot.successor)
     return Occupant(pid, "starting" if first else "restarting")

@@ -206,6 +206,24 @@ class Slot:
         """
         return not (self.failed or self.drained)
 
+    def fail(self) -> None:
+        """
+        Have clients placed elsewhere, until a worker serves here after all.
+        """
+        self.failed = True
+
+    def drain(self) -> None:
+        """
+        Keep clients away, until :meth:`undrain`.
+        """
+        self.drained = True
+
+    def undrain(self) -> None:
+        """
+        Let clients come back.
+        """
+        self.drained = False
+
     def hold(self, successor: IWorker | None) -> None:
         """
         Let newcomers wait until ``successor`` has what it needs to serve them, which may be the

@@ -133,7 +133,7 @@ class SlotChanges:
 
     def _ready(self, member: Member) -> Deferred[bool]:
         waiting: Deferred[bool] = Deferred()
-        member.life.first_outcome = waiting.callback
+        member.life.call_when_decided(waiting.callback)
         return waiting
 
     # drain
@@ -157,7 +157,7 @@ class SlotChanges:
         if not remaining:
             return "it is the last slot that stands; stop the server instead"
         slot = fleet.table.members[index].slot
-        slot.drained = True
+        slot.drain()
         # All of them: who stands in for a slot that was drained before may change too.
         await self._move(fleet.table.placed, remaining, fleet.table.members)
         fleet.give_up_waiting(slot)
@@ -177,7 +177,7 @@ class SlotChanges:
             return STOPS
         if not 0 <= index < len(fleet.table.members) or not fleet.table.members[index].slot.drained:
             return f"slot {index} is not drained"
-        fleet.table.members[index].slot.drained = False
+        fleet.table.members[index].slot.undrain()
         await self._move(fleet.table.placed, fleet.table.standing(), fleet.table.members)
         return ""
 

@@ -34,7 +34,7 @@ from typing import Any
 from automat import TypeMachineBuilder
 
 from stickyd.fleet.slot_inputs import SlotMachine
-from stickyd.fleet.slot_workers import SOUND_SECONDS, STOPPED, SlotWorkers
+from stickyd.fleet.slot_workers import STOPPED, SlotWorkers
 
 
 class _States:
@@ -54,9 +54,7 @@ class _States:
 
 
 def _begin(machine: SlotMachine, life: SlotWorkers) -> None:
-    life.forget_retry()
-    life.crashes = life.failures = 0
-    life.worker = life.spawn(machine)
+    life.begin(machine)
 
 
 def _add_starts(states: _States) -> None:
@@ -72,15 +70,12 @@ def _add_starts(states: _States) -> None:
 
     @states.empty.upon(SlotMachine.inherit).to(states.serving)
     def go_on(machine: SlotMachine, life: SlotWorkers, plain: dict[str, Any]) -> None:
-        life.worker = life.spawn(machine, plain)
-        life.serve()
+        life.inherit(machine, plain)
 
     @states.backing_off.upon(SlotMachine.retry).to(states.starting)
     @states.failed.upon(SlotMachine.retry).to(states.starting)
     def again(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.retry = None
-        life.restarts += 1
-        life.worker = life.spawn(machine)
+        life.begin_again(machine)
 
     @states.starting.upon(SlotMachine.ready).to(states.serving)
     def serve(machine: SlotMachine, life: SlotWorkers) -> None:
@@ -94,17 +89,12 @@ def _add_deaths(states: _States) -> None:
 
     @states.starting.upon(SlotMachine.died).to(states.backing_off)
     def crash(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.crashes += 1
-        life.failures += 1
-        life.back_off(machine, cause)
-        if life.crashes >= life.limits.crashes:
+        if life.crash(machine, cause):
             machine.give_up()
 
     @states.serving.upon(SlotMachine.died).to(states.backing_off)
     def death(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        lasted = life.clock.seconds() - life.ready_at
-        life.failures = 0 if lasted >= SOUND_SECONDS else life.failures + 1
-        life.back_off(machine, cause)
+        life.die(machine, cause)
 
     @states.backing_off.upon(SlotMachine.give_up).to(states.failed)
     def fail(machine: SlotMachine, life: SlotWorkers) -> None:
@@ -112,9 +102,7 @@ def _add_deaths(states: _States) -> None:
 
     @states.relieving.upon(SlotMachine.died).to(states.starting)
     def follow(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.record_death(cause, "its successor is starting already")
-        life.worker, life.successor = life.successor, None
-        life.report("")
+        life.follow(cause)
 
     @states.flipping.upon(SlotMachine.died).to(states.serving)
     def follow_at_once(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
@@ -129,8 +117,7 @@ def _add_reloads(states: _States) -> None:
 
     @states.serving.upon(SlotMachine.reload).to(states.relieving)
     def relieve(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
-        life.reloaded = done
-        life.successor = life.spawn(machine)
+        life.relieve(machine, done)
 
     @states.relieving.upon(SlotMachine.successor_ready).to(states.flipping)
     def flip(machine: SlotMachine, life: SlotWorkers) -> None:
@@ -198,8 +185,7 @@ def _add_stops(states: _States) -> None:
 
     @states.empty.upon(SlotMachine.inherit_leaving).to(states.stopping)
     def finish_on(machine: SlotMachine, life: SlotWorkers, plains: list[dict[str, Any]]) -> None:
-        life.leaving = [life.spawn(machine, plain) for plain in plains]
-        life.finish(machine)
+        life.finish_on(machine, plains)
 
     @states.stopping.upon(SlotMachine.died).loop()
     def rest(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
@@ -207,9 +193,7 @@ def _add_stops(states: _States) -> None:
 
     @states.stopping.upon(SlotMachine.successor_died).loop()
     def rest_too(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        successor, life.successor = life.successor, None
-        if successor is not None:
-            life.record_exit(machine, successor, cause)
+        life.record_successor_exit(machine, cause)
 
     @states.stopping.upon(SlotMachine.gone).to(states.empty)
     def end(machine: SlotMachine, life: SlotWorkers) -> None:

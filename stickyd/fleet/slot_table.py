@@ -112,11 +112,13 @@ class SlotTable:
         """
         How the last worker of each slot died that was not told to end.
         """
-        return [
-            f"The last one (slot {member.slot.index}) {death}"
-            for member in self.members
-            if (death := member.life.last_death())
-        ]
+        told = []
+        for member in self.members:
+            if member.life.last_death is not None:
+                worker, cause = member.life.last_death
+                words = worker.last_words and f". Its last words: {worker.last_words}"
+                told.append(f"The last one (slot {member.slot.index}) {cause}{words}")
+        return told
 
     @property
     def unsettled(self) -> list[str]:

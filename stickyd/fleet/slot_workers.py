@@ -5,7 +5,6 @@ What the states of a slot's lifecycle share, and what they do.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -13,10 +12,10 @@ from twisted.logger import Logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
-    from stickyd.fleet.backoff import Backoff
     from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.restarts import Restarts
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_inputs import SlotMachine
     from stickyd.fleet.slot_services import ISpawner
@@ -25,18 +24,10 @@ if TYPE_CHECKING:
 #: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
 STOPPED = "the slot is being stopped"
 
-#: A worker that served this many seconds was sound: its death costs its successor no delay.
-SOUND_SECONDS = 5.0
-
 #: Seconds that newcomers wait for a worker to give away what it can.  The worker waits for
 #: no request that long (:data:`stickyd.worker.give_away.REQUEST_SECONDS`), so this is for one
 #: whose reactor is stuck.
 FLIP_SECONDS = 10.0
-
-
-def _tell_death(worker: IWorker, cause: str) -> str:
-    words = worker.last_words
-    return f"{cause}. Its last words: {words}" if words else cause
 
 
 @dataclass
@@ -44,6 +35,7 @@ class SlotWorkers:
     """
     A slot's workers, past, present and next.
 
+    :ivar restarts: when the next one is started.
     :ivar limits: of all slots; may change.
     :ivar standing_changed: told when the slot fails or stands again.
     :ivar ended: told whenever the slot has become empty.
@@ -53,14 +45,13 @@ class SlotWorkers:
     :ivar cut_short: the pids of those that were given no more time.
     :ivar flip: stands for the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
-    :ivar restarts: how many workers were started after the first.
-    :ivar last_death: says how the last worker died that was not told to end.
+    :ivar last_death: the last worker that died and was not told to end, and how.
     """
 
     slot: Slot
     clock: IReactorTime
     spawner: ISpawner
-    backoff: Backoff
+    restarts: Restarts
     limits: WorkerLimits
     standing_changed: Callable[[Slot], None]
     ended: Callable[[Slot], None]
@@ -68,17 +59,36 @@ class SlotWorkers:
     successor: IWorker | None = None
     leaving: list[IWorker] = field(default_factory=list)
     cut_short: set[int] = field(default_factory=set)
-    crashes: int = 0
-    failures: int = 0
-    restarts: int = 0
-    ready_at: float = 0.0
-    retry: IDelayedCall | None = None
     reloaded: Callable[[str], object] | None = None
     stopping: bool = False
     flip: object = None
     first_outcome: Callable[[bool], object] | None = None
-    last_death: Callable[[], str] = str
+    last_death: tuple[IWorker, str] | None = None
     _log = Logger()
+
+    # the start
+
+    def begin(self, machine: SlotMachine) -> None:
+        """
+        Start a worker, with nothing on record against the slot.
+        """
+        self.restarts.forget()
+        self.worker = self.spawn(machine)
+
+    def begin_again(self, machine: SlotMachine) -> None:
+        """
+        Start the next worker: the back-off is over.
+        """
+        self.worker = self.spawn(machine)
+
+    def inherit(self, machine: SlotMachine, plain: dict[str, Any]) -> None:
+        """
+        Go on with the worker that served at a former self of this primary.
+
+        :param plain: its state.
+        """
+        self.worker = self.spawn(machine, plain)
+        self.serve()
 
     def spawn(self, machine: SlotMachine, plain: dict[str, Any] | None = None) -> IWorker:
         """
@@ -103,7 +113,6 @@ class SlotWorkers:
                 self.leaving.remove(worker)
                 self.record_exit(machine, worker, cause)
 
-        worker: IWorker
         if plain is None:
             worker = self.spawner.spawn(self.slot, ready, died)
         else:
@@ -130,14 +139,19 @@ class SlotWorkers:
         """
         Let the present worker have the slot's connections.
         """
-        self.crashes = 0
-        self.ready_at = self.clock.seconds()
+        self.restarts.served()
         stood = not self.slot.failed
         if self.worker is not None:
             self.slot.occupy(self.worker)
         if not stood:
             self.standing_changed(self.slot)
         self.tell_outcome(True)
+
+    def call_when_decided(self, call: Callable[[bool], object]) -> None:
+        """
+        Have ``call`` told, once, whether the slot has come to serve or has failed.
+        """
+        self.first_outcome = call
 
     def tell_outcome(self, serves: bool) -> None:
         """
@@ -147,12 +161,40 @@ class SlotWorkers:
         if waiting is not None:
             waiting(serves)
 
+    # deaths
+
+    def crash(self, machine: SlotMachine, cause: str) -> bool:
+        """
+        Take note that a worker has died before it was ready.
+
+        :return: whether there were too many of those in a row.
+        """
+        self.restarts.crashed()
+        self.back_off(machine, cause)
+        return self.restarts.has_failed
+
+    def die(self, machine: SlotMachine, cause: str) -> None:
+        """
+        Take note that a worker has died that had served.
+        """
+        self.restarts.died()
+        self.back_off(machine, cause)
+
+    def follow(self, cause: str) -> None:
+        """
+        Have the successor, which has not started yet, in the place of the worker that has
+        died.
+        """
+        self.record_death(cause, "its successor is starting already")
+        self.worker, self.successor = self.successor, None
+        self.report("")
+
     def record_death(self, cause: str, what_now: str) -> None:
         """
         Log the death of the present worker, and keep what it had not acknowledged.
         """
         worker = self.take_worker()
-        self.last_death = partial(_tell_death, worker, cause)
+        self.last_death = worker, cause
         has_served = self.slot.courier is worker
         unacknowledged = worker.reclaim()
         self.slot.vacate(unacknowledged)
@@ -176,52 +218,40 @@ class SlotWorkers:
         """
         Record the death of the present worker, and start the next one after a while.
         """
-        # The first quick death is forgiven, as one death says nothing of the next; and
-        # where a spare has started, so could any other.
-        delay = 0.0 if self.spawner.spare else self._delay()
+        # Where a spare has started, so could any other.
+        delay = 0.0 if self.spawner.spare else self.restarts.delay
         self.record_death(cause, f"next start in {delay:.2f} s" if delay else "next start now")
-        self.retry = self.clock.callLater(delay, machine.retry)
+        self.restarts.start_later(delay, machine.retry)
         if delay:
-            self.spawner.call_when_spare(self._hasten)
-
-    def _delay(self) -> float:
-        in_vain = self.crashes - self.limits.crashes + 1
-        if in_vain > 0:
-            return self.backoff.slow_delay(in_vain)
-        return self.backoff.delay(self.failures - 1)
+            self.spawner.call_when_spare(self.restarts.hasten)
 
     def fail(self) -> None:
         """
         Have the clients placed elsewhere, until a worker gets ready after all.
         """
-        if self.crashes == self.limits.crashes:
+        if self.restarts.crashes == self.limits.crashes:
             self._log.critical(
                 "Slot {slot} failed: {crashes} workers in a row died before they were ready."
                 " Its clients go to the other slots; it is tried again, ever more slowly, and"
                 " at once by a reload",
                 slot=self.slot.index,
-                crashes=self.crashes,
+                crashes=self.restarts.crashes,
             )
         if not self.slot.failed:
-            self.slot.failed = True
+            self.slot.fail()
             self.standing_changed(self.slot)
         self.tell_outcome(False)
 
-    def forget_retry(self) -> None:
-        """
-        Start no worker later.
-        """
-        if self.retry is not None:
-            self.retry.cancel()
-            self.retry = None
-
-    def _hasten(self) -> bool:
-        if self.retry is None:
-            return False
-        self.retry.reset(0)
-        return True
-
     # reload
+
+    def relieve(self, machine: SlotMachine, done: Callable[[str], object]) -> None:
+        """
+        Start a successor.
+
+        :param done: told how it went.
+        """
+        self.reloaded = done
+        self.successor = self.spawn(machine)
 
     def hand_over(self, machine: SlotMachine) -> None:
         """
@@ -312,10 +342,17 @@ class SlotWorkers:
         Have all workers end, and no new one start.
         """
         self.flip = None
-        self.forget_retry()
+        self.restarts.cancel()
         self.shorten_deadline(patience)
         self.report(STOPPED)
         self.tell_outcome(False)
+        self.finish(machine)
+
+    def finish_on(self, machine: SlotMachine, plains: list[dict[str, Any]]) -> None:
+        """
+        Have the workers that a former self of this primary had finish what they have.
+        """
+        self.leaving = [self.spawn(machine, plain) for plain in plains]
         self.finish(machine)
 
     def finish(self, machine: SlotMachine) -> None:
@@ -332,6 +369,14 @@ class SlotWorkers:
         for worker in (self.worker, self.successor, *self.leaving):
             if worker is not None:
                 worker.stop(patience)
+
+    def record_successor_exit(self, machine: SlotMachine, cause: str) -> None:
+        """
+        Log the end of a successor that was told to end.
+        """
+        successor, self.successor = self.successor, None
+        if successor is not None:
+            self.record_exit(machine, successor, cause)
 
     def record_exit(self, machine: SlotMachine, worker: IWorker, cause: str) -> None:
         """

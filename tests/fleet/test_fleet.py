@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 from stickyd.affinity.token import Signer
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
+from stickyd.fleet.restarts import Restarts
 from stickyd.fleet.slot import Slot
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
@@ -41,12 +42,13 @@ def start(
     backoff = Backoff(1.0, 8.0, lambda: 1.0)
 
     def make_life(slot: Slot) -> SlotWorkers:
+        limits = WorkerLimits(most_crashes, 300.0, 2)
         return SlotWorkers(
             slot,
             fleet.clock,
             spawner,
-            backoff,
-            WorkerLimits(most_crashes, 300.0, 2),
+            Restarts(fleet.clock, backoff, limits),
+            limits,
             standing_changed or fleet.standing_changed,
             fleet.ended,
         )

@@ -32,6 +32,7 @@ from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner
 from stickyd.fleet.process.spec import WorkerSpec
+from stickyd.fleet.restarts import Restarts
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
@@ -137,12 +138,13 @@ class FleetModel(RuleBasedStateMachine):
         """
         Equip a slot.
         """
+        limits = WorkerLimits(MOST_CRASHES, 300.0, 2)
         return SlotWorkers(
             slot,
             self.primary,
             self.spawner,
-            Backoff(1.0, 8.0, lambda: 1.0),
-            WorkerLimits(MOST_CRASHES, 300.0, 2),
+            Restarts(self.primary, Backoff(1.0, 8.0, lambda: 1.0), limits),
+            limits,
             self.changes.standing_changed,
             self.fleet.ended,
         )

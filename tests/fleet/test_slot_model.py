@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.interfaces import IWorker
+from stickyd.fleet.restarts import Restarts
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_services import ISpawner
 from stickyd.fleet.slot_workers import SlotWorkers
@@ -203,12 +204,13 @@ class Model(RuleBasedStateMachine):
         """
         Equip the slot.
         """
+        limits = WorkerLimits(MOST_CRASHES, 300.0, 2)
         return SlotWorkers(
             slot,
             self.clock,
             self,
-            Backoff(1.0, 8.0, lambda: 1.0),
-            WorkerLimits(MOST_CRASHES, 300.0, 2),
+            Restarts(self.clock, Backoff(1.0, 8.0, lambda: 1.0), limits),
+            limits,
             self.fleet.standing_changed,
             self.fleet.ended,
         )
