@@ -89,6 +89,19 @@ WITHOUT_A_PACKAGE = {"system", "fuzzing", "system_calls", "twisted_suites"}
 
 UNCLEAN = ("twisted.internet", "socket", "os")
 
+#: What takes more to be made has collaborators that are missing.
+MOST_PARAMETERS = 8
+
+#: Whose constructors take more, and must not take more still.
+MORE_PARAMETERS = {"stickyd.serve.resource": 9, "stickyd.handoff.frame": 9}
+
+#: Where stubs wait for whoever fills them in.
+STUBS = ("stickyd.sessions.conformance_harness",)
+
+#: Where nobody sets an attribute of what it or somebody else has: that is told by a call.
+#: Not in ``serve``, where Twisted's and uvicorn's connections are set up by their attributes.
+CALLED = (*FOUNDATION, *CHANNELS, *PRIMARY, "net", "worker", "claim_desk", "explain", "plugin")
+
 
 @dataclass
 class Module:
@@ -100,6 +113,9 @@ class Module:
     :ivar known: all that it names, for the type checker alone too, by dotted name.
     :ivar imports: what of that it imports when it runs, in functions too.
     :ivar at_import: those of them that are imported as soon as the module is.
+    :ivar most_parameters: how many the greediest of its constructors takes.
+    :ivar stubs: whether it raises NotImplementedError.
+    :ivar set_through: the attributes of its attributes that it sets.
     """
 
     name: str
@@ -107,6 +123,9 @@ class Module:
     known: set[str] = field(default_factory=set)
     imports: set[str] = field(default_factory=set)
     at_import: set[str] = field(default_factory=set)
+    most_parameters: int = 0
+    stubs: bool = False
+    set_through: list[str] = field(default_factory=list)
 
 
 def read(name: str, source: str, package: str = "") -> Module:
@@ -136,8 +155,29 @@ def read(name: str, source: str, package: str = "") -> Module:
         for child in ast.iter_child_nodes(node):
             visit(child, into)
 
-    visit(ast.parse(source), (module.known, module.imports, module.at_import))
+    tree = ast.parse(source)
+    visit(tree, (module.known, module.imports, module.at_import))
+    for node in ast.walk(tree):
+        look_at_construction(node, module)
     return module
+
+
+def look_at_construction(node: ast.AST, module: Module) -> None:
+    """
+    Take note of how objects are made, and who changes them afterwards.
+    """
+    if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+        taken = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        module.most_parameters = max(module.most_parameters, len(taken) - 1)
+    elif isinstance(node, ast.Raise) and node.exc is not None:
+        module.stubs = module.stubs or "NotImplementedError" in ast.unparse(node.exc)
+    elif (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Attribute)
+        and node.attr != "clock"  # of a LoopingCall, which can be given it in no other way
+    ):
+        module.set_through.append(ast.unparse(node))
 
 
 def imported(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[str]:
@@ -197,12 +237,26 @@ def broken_rules(modules: Mapping[str, Module]) -> list[str]:
             for name in sorted(within(module, modules))
             if not may_know(module.name, name)
         ]
+    found += broken_constructions(modules)
     found += [
         f"{module.name} has {module.lines} lines, more than {MOST_LINES}"
         for module in modules.values()
         if module.lines > LONGER.get(module.name, MOST_LINES)
     ]
     return found + [f"import cycle: {' -> '.join(cycle)}" for cycle in cycles(modules)]
+
+
+def broken_constructions(modules: Mapping[str, Module]) -> Iterator[str]:
+    """
+    Objects that are not whole when they are made, or that somebody else has to change.
+    """
+    for name, module in modules.items():
+        if module.most_parameters > MORE_PARAMETERS.get(name, MOST_PARAMETERS):
+            yield f"{name} has a constructor of {module.most_parameters} parameters"
+        if module.stubs and name not in STUBS:
+            yield f"{name} raises NotImplementedError"
+        if below(name, ours(CALLED)):
+            yield from (f"{name} sets {each}, another's" for each in module.set_through)
 
 
 def may_know(who: str, whom: str) -> bool:
@@ -410,6 +464,24 @@ def test_circle_of_types_is_caught() -> None:
     circle = "import cycle: stickyd.worker.__main__ -> stickyd.worker.handoffs"
     found = problems_with("stickyd.worker.handoffs", back)
     assert any(problem.startswith(circle) for problem in found), found
+
+
+def test_construction_is_held() -> None:
+    """
+    A constructor that takes too much, a stub, and an attribute that is set through another one
+    are one complaint each.
+    """
+    few = ", ".join(f"p{number}" for number in range(MOST_PARAMETERS))
+    whole = f"class Part:\n    def __init__(self, {few}): self.part = p1\n"
+    assert problems_with("stickyd.fleet.process.spawner", whole) == []
+    (complaint,) = problems_with("stickyd.fleet.fleet", whole.replace("7)", "7, *, more)"))
+    assert "constructor of 9" in complaint
+    (complaint,) = problems_with("stickyd.serve.resource", "raise NotImplementedError('later')")
+    assert "NotImplementedError" in complaint
+    late = "class Late:\n    def go(self): self.fleet.resolver, self.x = 1, 2"
+    (complaint,) = problems_with("stickyd.listen.port", late)
+    assert complaint == "stickyd.listen.port sets self.fleet.resolver, another's"
+    assert problems_with("stickyd.serve.resource", late) == []
 
 
 def test_long_module_is_caught() -> None:
