@@ -51,6 +51,7 @@ class LiveSession:
         "_changed",
         "_context",
         "_former",
+        "_former_seconds",
         "_holders",
         "_on_gone",
         "_on_leaving",
@@ -83,6 +84,7 @@ class LiveSession:
         self._unsure: tuple[SessionRecord, bytes] | None = None
         # The id that it had, and the version under it, until that is an alias.
         self._former: dict[bytes, int] | None = None
+        self._former_seconds = 0.0
 
     @property
     def uid(self) -> bytes:
@@ -222,25 +224,29 @@ class LiveSession:
         self._former = {**(self._former or {}), old: self.version}
         self._amend(uid=new, version=0)
         self._context.renamed(old, new, former_id_seconds)
-        return (
-            self.save()
-            .addCallback(lambda _: self._leave_id(old, new, former_id_seconds))
-            .addErrback(self._lost)
-        )
+        self._former_seconds = former_id_seconds
+        return self.save()
 
-    def _leave_id(self, old: bytes, new: bytes, seconds: float) -> Deferred[None] | None:
-        former = self._former or {}
-        version = former.pop(old, 0)
-        if not version:
-            return None  # nobody else has ever seen it
-        store = self._context.store
-        if not seconds:
-            return store.delete(old).addCallback(self._left_id, new)
-        return (
-            store.alias(old, version, new, seconds)
-            .addErrback(self._not_left, new)
-            .addCallback(self._left_id, new)
-        )
+    def _leave_ids(self, _: object, new: bytes) -> Deferred[None]:
+        """
+        Have the ids that it had find the one under which it is stored now.  Nobody writes it
+        meanwhile: what is not in the record under its old id would be lost with that.
+        """
+        former, self._former = self._former or {}, None
+        return Deferred.fromCoroutine(self._leave(former, new))
+
+    async def _leave(self, former: dict[bytes, int], new: bytes) -> None:
+        store, seconds = self._context.store, self._former_seconds
+        for old, version in former.items():
+            if not version:
+                continue  # nobody else has ever seen it
+            if not seconds:
+                found = await store.delete(old)
+            else:
+                found = await store.alias(old, version, new, seconds).addErrback(
+                    self._not_left, new
+                )
+            self._left_id(found, new)
 
     def _left_id(self, found: bool, new: bytes) -> None:
         if not found:
@@ -362,6 +368,8 @@ class LiveSession:
             saving = self._write(record)
         else:
             saving = self._write_again(record, *self._unsure)
+        if self._former:
+            saving.addCallback(self._leave_ids, record.uid).addErrback(self._lost)
         return saving.addBoth(self._go_on)
 
     def _write(self, record: SessionRecord) -> Deferred[None]:
