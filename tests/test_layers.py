@@ -66,6 +66,8 @@ LAYERS = (
     (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "fleet", "system")),
     (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, "claim_desk")),
     (("claim_desk",), FOUNDATION),
+    # What applications import: doors to what is inside.
+    (("asgi", "wsgi", "flask", "django"), (*FOUNDATION, "sessions")),
     (
         ("testing", "testing_worker"),
         ("testing_worker", *FOUNDATION, *CHANNELS, "net", *PRIMARY, *WORKER),

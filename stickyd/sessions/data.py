@@ -29,7 +29,7 @@ class SessionData(MutableMapping[str, Any]):
     from then on each :meth:`seal` writes the values anew and compares the text.
     """
 
-    __slots__ = ("_changed", "_exposed", "_guard", "_limit", "_loaded", "_size", "_text")
+    __slots__ = ("_changed", "_draft", "_exposed", "_guard", "_limit", "_loaded", "_size", "_text")
 
     def __init__(self, text: bytes, limit: int, guard: Callable[[], object]) -> None:
         """
@@ -38,6 +38,7 @@ class SessionData(MutableMapping[str, Any]):
         :param guard: called before every change; raises if there may be none.
         """
         self._text = text
+        self._draft: bytes | None = None  # what the whole was replaced with, and nobody read yet
         self._limit = limit
         self._guard = guard
         self._loaded: dict[str, Any] | None = None
@@ -104,7 +105,37 @@ class SessionData(MutableMapping[str, Any]):
         """
         Whether the data may not be what was saved.
         """
-        return self._loaded is not None and (self._changed or self._exposed)
+        if self._loaded is None:
+            return self._draft is not None
+        return self._changed or self._exposed
+
+    def text(self) -> bytes:
+        """
+        Give the data as it stands, saved or not, as :func:`stickyd.sessions.plain.encode`
+        makes it.
+
+        :raise stickyd.errors.NotCarriable: as :meth:`seal`.
+        """
+        if self._loaded is None:
+            return self._text if self._draft is None else self._draft
+        return encode(self._loaded) if self._changed or self._exposed else self._text
+
+    def replace(self, text: bytes) -> None:
+        """
+        Replace all of the data.
+
+        :param text: as :func:`stickyd.sessions.plain.encode` makes it.
+        :raise stickyd.errors.SessionTooLarge: nothing has changed.
+        :raise stickyd.errors.SessionMoved: the session is another worker's now.
+        """
+        self._guard()
+        if len(text) > self._limit:
+            raise SessionTooLarge(
+                f"the session's data would be {len(text)} bytes; {self._limit} are allowed"
+            )
+        self._draft, self._loaded = text, None
+        self._changed = self._exposed = False
+        self._size = len(text)
 
     def seal(self) -> bytes | None:
         """
@@ -115,7 +146,9 @@ class SessionData(MutableMapping[str, Any]):
             not plain data.
         :raise stickyd.errors.SessionTooLarge: values have grown too much.
         """
-        if self._loaded is None or not (self._changed or self._exposed):
+        if self._loaded is None:
+            return None if self._draft == self._text else self._draft
+        if not (self._changed or self._exposed):
             return None
         text = encode(self._loaded)
         if len(text) > self._limit:
@@ -131,6 +164,8 @@ class SessionData(MutableMapping[str, Any]):
         Note that the data was saved as ``text``, which :meth:`seal` gave.
         """
         self._text = text
+        if self._draft == text:
+            self._draft = None
 
     def unsaved(self) -> None:
         """
@@ -143,7 +178,7 @@ class SessionData(MutableMapping[str, Any]):
         Take ``text`` for what is saved, and forget everything else.  Lists and dicts
         that were given out no longer belong to the session.
         """
-        self._text = text
+        self._text, self._draft = text, None
         self._loaded = None
         self._changed = False
         self._exposed = False
@@ -151,5 +186,6 @@ class SessionData(MutableMapping[str, Any]):
 
     def _values(self) -> dict[str, Any]:
         if self._loaded is None:
-            self._loaded = decode(self._text)
+            self._loaded = decode(self.text())
+            self._changed, self._draft = self._draft is not None, None
         return self._loaded

@@ -1,0 +1,8 @@
+"""
+What an ASGI application may import.
+"""
+
+from __future__ import annotations
+
+from stickyd.sessions.apps.asgi_middleware import SessionMiddleware as SessionMiddleware
+from stickyd.sessions.apps.asgi_session import AsgiSession as AsgiSession

@@ -1,0 +1,3 @@
+"""
+Sessions for applications of ASGI and WSGI.
+"""

@@ -1,0 +1,244 @@
+"""
+One request to an ASGI application, and what it does to its session.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from stickyd.errors import NoSuchSession, SessionConflict, SessionError, SessionMoved, StoreAway
+from stickyd.sessions.apps.asgi_session import AsgiSession
+from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
+from stickyd.sessions.apps.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stickyd.sessions.apps.place import SessionPlace
+    from stickyd.sessions.web.cookie import SessionCookie
+
+    Message = Any
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    Application = Callable[[Any, Receive, Send], Awaitable[None]]
+
+#: How often the session of a WebSocket is saved if it has changed, and else noted as used.
+WEBSOCKET_SECONDS = 30.0
+
+#: The messages that carry a response's head.
+_HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+
+#: Those that may be its last.
+_BODIES = frozenset({"http.response.body", "websocket.http.response.body"})
+
+
+class AsgiExchange:
+    """
+    Loads the session, and saves it before the response begins, and when it is over.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        place: SessionPlace,
+        cookie: SessionCookie,
+        conflict: Application | None,
+        scope: Any,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """
+        :param place: where sessions are.
+        :param conflict: answers a request whose changes could not be saved, as others have
+            changed the same; by default there is a short 409.
+        """
+        self._place = place
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._cookie = cookie
+        self._conflict = conflict
+        self._secure = scope["scheme"] in ("https", "wss")
+        self._name = cookie.secure_name if self._secure else cookie.name
+        fields = [value for name, value in scope["headers"] if name == b"cookie"]
+        self._sent_id: bytes | None = None
+        self._unit = UnitOfWork(
+            place.registry,
+            ids_in(fields, self._name),
+            scope.get("stickyd.identity", b""),
+            self._secure,
+        )
+        self._begun = False  # the application has begun its response
+        self._client_knows = False  # and its head has gone
+        self._answered = False  # by us, so that nobody hears the application any more
+        self._failed = False  # what has changed cannot be saved
+        self._looked = 0.0
+
+    async def run(self, application: Application) -> None:
+        """
+        Call the application, with a session.
+        """
+        try:
+            text = await self._place.ask(self._unit.load)
+        except (SessionMoved, StoreAway) as problem:
+            await self._refuse(503, problem)
+            return
+        self._sent_id = self._unit.uid
+        session = self._session = AsgiSession(self._place, self._unit, text)
+        self._scope["session"] = session
+        websocket = self._scope["type"] == "websocket"
+        self._looked = time.monotonic()
+        try:
+            if websocket:
+                await application(self._scope, self._hear, self._tell)
+            else:
+                await application(self._scope, self._receive, self._respond)
+        except Exception as problem:
+            # It has let through what the session has told it: that is not its fault.
+            if problem is not session.failure or not (self._answered or await self._excuse()):
+                raise
+        finally:
+            # Without a response the request has failed, and what it did is not done.
+            if self._begun:
+                await self._save_rest()
+            await self._let_go()
+
+    # HTTP.
+
+    async def _respond(self, message: Message) -> None:
+        if self._answered:
+            return
+        kind = message["type"]
+        if kind == "http.response.start":
+            if message["status"] == 500 and await self._excuse():
+                return
+            try:
+                message = await self._saved(message)
+            except (SessionError, StoreAway):
+                if not await self._excuse():
+                    raise
+                return
+        elif kind in _BODIES and not message.get("more_body", False):
+            # Before the client knows that it is over, and asks for more.
+            await self._save_rest()
+        await self._send(message)
+
+    async def _saved(self, message: Message) -> Message:
+        """
+        Save the session, and say in the head of the response what follows for the client.
+        """
+        self._begun = True
+        session = self._session
+        if not self._failed:
+            self._failed = True  # unless it goes well
+            await session.save()
+            self._failed = False
+        session.answered()
+        await self._let_go()
+        fields = list(message.get("headers", ()))
+        if session.accessed and not varying(
+            value for name, value in fields if name.lower() == b"vary"
+        ):
+            fields.append((b"vary", b"Cookie"))
+        uid, sent = self._unit.uid, self._sent_id
+        if not self._failed and (uid != sent or (uid is not None and session.modified)):
+            line = set_cookie(self._cookie, self._name, uid or b"", self._secure)
+            fields.append((b"set-cookie", line))
+        self._client_knows = True
+        return {**message, "headers": fields}
+
+    async def _let_go(self) -> None:
+        if self._unit.holds:
+            await self._place.ask(self._unit.let_go)
+
+    async def _save_rest(self) -> None:
+        """
+        Save what was done after the response began; nobody can be told any more if that fails.
+        """
+        if self._failed:
+            return
+        try:
+            await self._session.save()
+        except Exception:  # noqa: BLE001 - whatever it is, the response has gone
+            self._failed = True
+            self._log.failure("session: what a request did after its response began is lost")
+
+    async def _excuse(self) -> bool:
+        """
+        Answer in the application's place if the session could not be had or saved, and nobody
+        is to blame for it.
+
+        :return: whether that was done.
+        """
+        problem = self._session.failure
+        if self._answered or self._client_knows or problem is None:
+            return False
+        if isinstance(problem, (SessionConflict, NoSuchSession)):
+            await self._refuse(409, problem)
+        elif isinstance(problem, (SessionMoved, StoreAway)):
+            await self._refuse(503, problem)
+        return self._answered
+
+    async def _refuse(self, status: int, problem: Exception) -> None:
+        """
+        Answer in the application's place.
+        """
+        self._begun = self._answered = self._failed = True
+        if self._scope["type"] == "websocket":
+            await self._send({"type": "websocket.close", "code": 1013, "reason": "Try again"})
+            return
+        if status == 409 and self._conflict is not None:
+            await self._conflict(self._scope, self._receive, self._send)
+            return
+        if status == 409:
+            body = b"Another request has changed this session meanwhile. Please try again.\n"
+        else:
+            body = b"This session cannot be had right now. Please try again.\n"
+        fields = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        if status == 503:
+            seconds = getattr(problem, "retry_after_seconds", 1)
+            fields.append((b"retry-after", b"%d" % seconds))
+        await self._send({"type": "http.response.start", "status": status, "headers": fields})
+        await self._send({"type": "http.response.body", "body": body})
+
+    # WebSockets.
+
+    async def _hear(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.receive":
+            await self._now_and_then()
+        return message
+
+    async def _tell(self, message: Message) -> None:
+        if message["type"] in _HEADS:
+            message = await self._saved(message)
+        else:
+            await self._now_and_then()
+        await self._send(message)
+
+    async def _now_and_then(self) -> None:
+        """
+        Save the session of a WebSocket if it is time, or at least note that it is used.
+        """
+        now = time.monotonic()
+        if now - self._looked < WEBSOCKET_SECONDS or not self._begun:
+            return
+        self._looked = now
+        session = self._session
+        try:
+            if session.unsaved:
+                await session.save()
+            else:
+                await self._place.ask(self._unit.fresh)
+        except Exception:  # noqa: BLE001 - it is tried again, and at the end
+            self._log.failure("session: what a WebSocket did to it is not saved yet")
+        finally:
+            await self._let_go()

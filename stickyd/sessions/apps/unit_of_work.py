@@ -1,0 +1,214 @@
+"""
+What one request does to its session, in the loop that the registry is in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, succeed
+
+from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved
+from stickyd.sessions.record import EndReason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stickyd.sessions.apps.tracked import TrackedData
+    from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.registry import SessionRegistry
+
+#: Seconds that a request waits for a session that another request of its client still uses in
+#: the worker that was relieved.
+AWAIT_SECONDS = 30.0
+
+#: How often changes are put on the session anew, while others write it all the time.
+MOST_TRIES = 32
+
+EMPTY = b"{}"
+
+
+class UnitOfWork:
+    """
+    Loads a session, holds it so that it is not carried to another worker meanwhile, and
+    writes it.
+
+    :ivar uid: the session's id; :obj:`None` while there is none.
+    :ivar sent: whether the client has named a session that there is, or was.
+    """
+
+    def __init__(
+        self,
+        registry: SessionRegistry,
+        uids: Sequence[bytes] = (),
+        key: bytes = b"",
+        secure: bool = False,
+    ) -> None:
+        """
+        :param uids: the ids that the client sends; the first of which there is a session is
+            its own.
+        :param key: the affinity key of the client, which the session remembers.
+        :param secure: whether its id is only ever sent over TLS.
+        """
+        self.uid: bytes | None = None
+        self.sent = False
+        self.registry = registry
+        self._uids = uids
+        self._key = key
+        self._secure = secure
+        self._live: LiveSession | None = None
+
+    def load(self) -> Deferred[bytes]:
+        """
+        Load the session, and hold it.
+
+        :return: fires with its data; with that of an empty one if there is none.  Fails with
+            :exc:`stickyd.errors.SessionMoved` or an error of the store's.
+        """
+        return Deferred.fromCoroutine(self._load())
+
+    def fresh(self) -> Deferred[bytes]:
+        """
+        Get the data as it stands.
+
+        :return: as :meth:`load`; fails too with :exc:`stickyd.errors.NoSuchSession` if the
+            session has ended.
+        """
+        return Deferred.fromCoroutine(self._fresh())
+
+    def commit(
+        self,
+        data: TrackedData,
+        new_id: bool = False,
+        idle_seconds: float | None = None,
+        uid: bytes | None = None,
+    ) -> Deferred[bytes]:
+        """
+        Write what has changed, if anything has; a session that is not there is made.
+
+        :param new_id: whether the session gets another id.
+        :param idle_seconds: after how long without a use it is over, if that shall change.
+        :param uid: the id of a session that is made, if not a random one.
+        :return: fires with the data that is stored now.  Fails with
+            :exc:`stickyd.errors.SessionConflict` if somebody else has changed what was read
+            or written, :exc:`stickyd.errors.NoSuchSession` if the session has ended meanwhile,
+            :exc:`stickyd.errors.NotCarriable` and :exc:`stickyd.errors.SessionTooLarge` for
+            what cannot be kept, with :exc:`stickyd.errors.SessionMoved`, and with errors of the
+            store's.
+        """
+        return Deferred.fromCoroutine(self._commit(data, new_id, idle_seconds, uid))
+
+    def end(self) -> Deferred[None]:
+        """
+        End the session for good.  What is committed from now on makes a new one.
+        """
+        return Deferred.fromCoroutine(self._end())
+
+    @property
+    def unsaved(self) -> bool:
+        """
+        Whether something is to be written that the application did not change: whose it is.
+        """
+        return self._live is not None and self._live.unsaved
+
+    @property
+    def holds(self) -> bool:
+        """
+        Whether it holds a session.
+        """
+        return self._live is not None
+
+    def let_go(self) -> Deferred[None]:
+        """
+        Hold the session no longer.
+
+        :return: fires when it is where it belongs.
+        """
+        live, self._live = self._live, None
+        following = None if live is None else self.registry.let_go(live)
+        return succeed(None) if following is None else following
+
+    async def _load(self) -> bytes:
+        for uid in self._uids:
+            await self._arrival(uid)
+            live = await self.registry.load(uid)
+            # An id that was sent without TLS is worth nothing with it, and the reverse.
+            if live is not None and live.secure == self._secure:
+                self.sent = True
+                return self._hold(live)
+        return EMPTY
+
+    async def _arrival(self, uid: bytes) -> None:
+        registry = self.registry
+        arriving = registry.awaited.wait(uid)
+        if arriving is None:
+            return
+        arriving.addTimeout(AWAIT_SECONDS, registry.clock)
+        try:
+            await arriving
+        except defer.TimeoutError:
+            raise SessionMoved("this session is still used by another worker") from None
+        if registry.relieved:
+            raise SessionMoved("this session has gone past this worker")
+
+    def _hold(self, live: LiveSession) -> bytes:
+        live.hold()
+        self._live, self.uid = live, live.uid
+        if self._key:
+            live.key = self._key
+        return live.data.text()
+
+    async def _fresh(self) -> bytes:
+        live = self._live
+        if live is not None:
+            if live.ended is None:
+                return live.data.text()
+            if live.ended.for_good:
+                raise NoSuchSession("the session has ended meanwhile")
+            if live.ended is EndReason.MOVED:
+                raise SessionMoved("this session has moved to another worker")
+            self.let_go()
+        if self.uid is None:
+            return EMPTY
+        live = await self.registry.load(self.uid)
+        if live is None:
+            raise NoSuchSession("the session has ended meanwhile")
+        return self._hold(live)
+
+    async def _commit(
+        self, data: TrackedData, new_id: bool, idle_seconds: float | None, uid: bytes | None
+    ) -> bytes:
+        for _ in range(MOST_TRIES):
+            text = data.merged(await self._fresh())
+            live = self._live
+            made = live is None
+            if live is None:
+                live = self.registry.create(self._key, self._secure, uid)
+                self._hold(live)
+                new_id = False
+            live.data.replace(text)
+            if idle_seconds is not None and live.idle != idle_seconds:
+                live.idle = idle_seconds
+            try:
+                await (live.regenerate() if new_id else live.save())
+            except SessionConflict:
+                self.let_go()
+                if made:
+                    raise  # the id is another session's
+                continue
+            self.uid = live.uid
+            return text
+        raise SessionConflict(
+            f"others have written the session {MOST_TRIES} times while this request tried to"
+        )
+
+    async def _end(self) -> None:
+        live, uid = self._live, self.uid
+        if live is not None:
+            self.let_go()
+        elif uid is not None:
+            live = await self.registry.load(uid)
+        self.uid = None
+        if live is not None:
+            await live.delete()
