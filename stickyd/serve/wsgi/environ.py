@@ -60,18 +60,38 @@ def add_fields(environ: dict[str, Any], fields: Iterable[tuple[bytes, bytes]]) -
         environ[name] = text
 
 
-def add_target(environ: dict[str, Any], target: bytes) -> None:
+def add_request_line(environ: dict[str, Any], method: bytes, target: bytes, version: bytes) -> None:
     """
-    Put the request target in.
+    Put the request line in.
 
     :param target: in origin form, as it came.
     """
+    environ["REQUEST_METHOD"] = method.decode("latin-1")
+    environ["SERVER_PROTOCOL"] = version.decode("latin-1")
     text = target.decode("latin-1")
     environ["RAW_URI"] = environ["REQUEST_URI"] = text
     path, _, environ["QUERY_STRING"] = text.partition("?")
     if "%" in path:
         path = unquote_to_bytes(path).decode("latin-1")
     environ["PATH_INFO"] = path
+
+
+def add_ends(environ: dict[str, Any], secure: bool, client: Any, server: Any) -> None:
+    """
+    Put in who speaks with whom, each end by itself: a client that a proxy on a UNIX socket
+    tells of has an address, and our end has none.
+
+    :param secure: whether the client speaks TLS.
+    :param client: an address of Twisted's, and ``server`` too.
+    """
+    if secure:
+        environ["wsgi.url_scheme"] = "https"
+    environ["REMOTE_ADDR"] = getattr(client, "host", "")
+    environ["REMOTE_PORT"] = str(getattr(client, "port", ""))
+    # PEP 3333: neither is ever empty.
+    environ["SERVER_PORT"] = str(getattr(server, "port", "") or (443 if secure else 80))
+    if not environ["SERVER_NAME"]:
+        environ["SERVER_NAME"] = getattr(server, "host", "") or "localhost"
 
 
 def server_name(host: str) -> str:

@@ -3,12 +3,13 @@ A request to a WSGI application, as its connection sees it.
 
 It is what a channel of HTTP/1.1 or a stream of HTTP/2 makes for each request (Twisted's
 names), and what the application's thread puts its response into.
+
+It is one class, though a long one, because the connection, the thread and the transport each
+ask it by name, and whichever of them ends the request must find all the others' state.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from functools import partial
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from twisted.web.http_headers import Headers
 
 from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.event_stream import is_event_stream
-from stickyd.serve.http.head import HTTP_1_1, RequestError
+from stickyd.serve.http.head import RequestError
 from stickyd.serve.wsgi.body import Body
 from stickyd.serve.wsgi.call import BROKEN, LAST, MORE, ApplicationCall
-from stickyd.serve.wsgi.environ import add_target
+from stickyd.serve.wsgi.environ import add_ends, add_request_line
+from stickyd.serve.wsgi.head_text import http1_head, http2_fields
+from stickyd.serve.wsgi.pieces import Pieces
 from stickyd.serve.wsgi.response import failure_head
 from stickyd.serve.wsgi.websocket_request import WebSocketRequest, asks_for_websocket
 
@@ -31,9 +34,6 @@ if TYPE_CHECKING:
     from stickyd.serve.http.head import FieldBlock
     from stickyd.serve.wsgi.backend import Backend
     from stickyd.serve.wsgi.response import ResponseHead
-
-#: A thread that has put this much more than its client took waits until it is a quarter.
-HIGH_WATER_BYTES = 131072
 
 #: Pieces that are together no longer than this leave as one.
 JOINED_BYTES = 65536
@@ -71,11 +71,8 @@ class WsgiRequest:
     _streaming = False  # we are registered as a producer
     _whole: tuple[ResponseHead, bytes] | None = None  # the response, if it is one piece
     _file: FileChunk | None = None  # its body, if that is no bytes
-    _messages: deque[tuple[ResponseHead | None, bytes, int]] | None = None  # else its pieces
+    _pieces: Pieces | None = None  # else its pieces
     _posted = False
-    _put_bytes = 0  # only the application's thread changes it
-    _taken_bytes = 0  # only the loop does
-    _room: Any = None  # the lock on which the thread waits
     _response_head: ResponseHead | None = None  # once it is written
 
     def __init__(self, channel: Any, backend: Backend) -> None:
@@ -165,9 +162,8 @@ class WsgiRequest:
         Forget the channel.
         """
         self.channel = None
-        self._messages = None
-        if self._room is not None:
-            self._make_room()
+        if self._pieces is not None:
+            self._pieces.close()
 
     # Beginning.
 
@@ -240,25 +236,12 @@ class WsgiRequest:
             environ = self._backend.environs.begin(block.raw, block.pairs)
         else:
             environ = self._backend.environs.begin(b"", self._fields())
-        secure = channel.isSecure()
-        if secure:
-            environ["wsgi.url_scheme"] = "https"
-        environ["REQUEST_METHOD"] = self.method.decode("latin-1")
-        environ["SERVER_PROTOCOL"] = self.clientproto.decode("latin-1")
-        add_target(environ, self.uri)
+        add_request_line(environ, self.method, self.uri, self.clientproto)
+        add_ends(environ, channel.isSecure(), channel.getPeer(), channel.getHost())
         if self._body is not None and self._length is None:
             # It was chunked, and is not any more (RFC 9112, 7.1.3).
             environ["CONTENT_LENGTH"] = str(self._body.size)
             environ.pop("HTTP_TRANSFER_ENCODING", None)
-        # Each end by itself: a client that a proxy on a UNIX socket tells of has an address,
-        # and our end has none.
-        client, server = channel.getPeer(), channel.getHost()
-        environ["REMOTE_ADDR"] = getattr(client, "host", "")
-        environ["REMOTE_PORT"] = str(getattr(client, "port", ""))
-        # PEP 3333: neither is ever empty.
-        environ["SERVER_PORT"] = str(getattr(server, "port", "") or (443 if secure else 80))
-        if not environ["SERVER_NAME"]:
-            environ["SERVER_NAME"] = getattr(server, "host", "") or "localhost"
         return environ
 
     def _fields(self) -> list[tuple[bytes, bytes]]:
@@ -298,10 +281,12 @@ class WsgiRequest:
         """
         Have a piece of the response written.
         """
-        self._put_bytes += len(piece)
-        if self._messages is None:
-            self._messages = deque()
-        self._messages.append((head, piece, kind))
+        pieces = self._pieces
+        if pieces is None:
+            pieces = self._pieces = Pieces()
+            if self.channel is None:
+                pieces.close()  # The client has left before the loop could see them.
+        pieces.put(head, piece, kind)
         if not self._posted:
             self._posted = True
             self._backend.responses.put(self)
@@ -337,14 +322,8 @@ class WsgiRequest:
         """
         Wait until the client has taken enough of what was put, or has left.
         """
-        while self._put_bytes - self._taken_bytes > HIGH_WATER_BYTES and self.channel is not None:
-            lock = threading.Lock()
-            lock.acquire()
-            self._room = lock
-            # Again: the loop may have looked before it could see the lock.
-            if self._put_bytes - self._taken_bytes > HIGH_WATER_BYTES and self.channel is not None:
-                lock.acquire()
-            self._room = None
+        if self._pieces is not None:
+            self._pieces.wait_for_room()
 
     def ended(self) -> None:
         """
@@ -368,7 +347,6 @@ class WsgiRequest:
         self._posted = False
         channel = self.channel
         if channel is None:
-            self._messages = None
             if self._file is not None:
                 self._file.close()
         elif self._whole is not None:
@@ -376,8 +354,8 @@ class WsgiRequest:
                 self._answer_whole(*self._whole)
             else:
                 channel.answer(partial(self._answer_whole, *self._whole))
-        elif self._messages is not None:
-            self._deliver_pieces(self._messages)
+        elif self._pieces is not None:
+            self._deliver_pieces(self._pieces)
 
     def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
         channel = self.channel
@@ -398,12 +376,11 @@ class WsgiRequest:
             channel.write(body)
         self._done(LAST)
 
-    def _deliver_pieces(self, messages: deque[tuple[ResponseHead | None, bytes, int]]) -> None:
+    def _deliver_pieces(self, put: Pieces) -> None:
         channel = self.channel
         pieces: list[bytes] = []
-        while messages and not self._paused:
-            head, piece, kind = messages.popleft()
-            self._taken_bytes += len(piece)
+        while put and not self._paused:
+            head, piece, kind = put.take()
             if head is not None:
                 pieces.append(self._begin_response(head, len(piece) if kind == LAST else None))
             if piece and not self._silent:
@@ -426,7 +403,7 @@ class WsgiRequest:
             self._write(pieces)
             if self.channel is None:
                 return
-        self._make_room()
+        put.make_room()
 
     def _write(self, pieces: list[bytes]) -> None:
         if sum(map(len, pieces)) <= JOINED_BYTES:
@@ -460,45 +437,11 @@ class WsgiRequest:
         channel = self.channel
         version = self.clientproto
         if self._block is None:
-            channel.writeHeaders(
-                version, b"%d" % head.status, head.reason, self._headers_of(head, whole)
-            )
+            fields = http2_fields(head, channel.context, whole, silent)
+            channel.writeHeaders(version, b"%d" % head.status, head.reason, fields)
             return b""
-        common = channel.context.common()
-        if head.named:
-            common = b"".join(b"%b: %b\r\n" % pair for pair in self._own_fields(head))
-        lines = head.lines
-        if channel.exchange is not None:
-            lines = b"".join(b"%b: %b\r\n" % pair for pair in channel.respond(head.fields))
-        end = b"\r\n"
-        if head.length is None and not silent:
-            if whole is not None:
-                end = b"Content-Length: %d\r\n\r\n" % whole
-            elif version is HTTP_1_1:
-                self.chunked = True
-                end = b"Transfer-Encoding: chunked\r\n\r\n"
-            else:
-                channel.persistent = False
-        if head.closes:
-            channel.persistent = False
-        if not channel.persistent and version is HTTP_1_1:
-            end = b"Connection: close\r\n" + end
-        return b"%b %d %b\r\n%b%b%b" % (version, head.status, head.reason, common, lines, end)
-
-    def _own_fields(self, head: ResponseHead) -> list[tuple[bytes, bytes]]:
-        context = self.channel.context
-        own = [] if "server" in head.named else [(b"Server", context.server)]
-        if "date" not in head.named:
-            own.append((b"Date", context.date()))
-        return own
-
-    def _headers_of(self, head: ResponseHead, whole: int | None) -> Headers:
-        headers = Headers()
-        for name, value in (*self._own_fields(head), *head.fields):
-            headers.addRawHeader(name, value)
-        if head.length is None and whole is not None and not self._silent:
-            headers.addRawHeader(b"Content-Length", b"%d" % whole)
-        return headers
+        text, self.chunked = http1_head(head, version, channel, whole, silent)
+        return text
 
     def _answer(self, status: int, **more: str) -> None:
         """
@@ -531,17 +474,6 @@ class WsgiRequest:
         """
         The connection is over; :meth:`connectionLost` follows.
         """
-
-    def _make_room(self) -> None:
-        """
-        Wake the thread if it waits, and need not any more.
-        """
-        room = self._room
-        if room is not None and (
-            self.channel is None or self._put_bytes - self._taken_bytes <= HIGH_WATER_BYTES // 4
-        ):
-            self._room = None
-            room.release()
 
     # For the access log.
 
