@@ -115,7 +115,8 @@ _EXAMPLES = {
     "learn": "learn:cookie:session, learn:header:X-Session or learn:query:sid",
 }
 _SEPARATOR = re.compile(r"(?<!\\),")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
+#: What a header or a cookie may be named.
+NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110, section 5.6.2
 #: Cookies that frameworks set by themselves.
 _FRAMEWORK_COOKIES = {
     "session": "Flask, Quart and Starlette",
@@ -226,7 +227,7 @@ def _source(entry: str, kind: str, name: str) -> HeaderKey | CookieKey | QueryKe
 
 
 def _name(entry: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise SettingError(
             f"--affinity: {entry!r}: {name!r} is not a name of a header or a cookie, which has "
             "letters, digits and any of !#$%&'*+-.^_`|~"

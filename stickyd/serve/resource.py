@@ -21,6 +21,7 @@ from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http.sticky import StickySite
 from stickyd.serve.open_connections import OpenConnections
 from stickyd.serve.tls.handshake import Handshake
+from stickyd.sessions.web.cookie import SessionCookie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,7 @@ class ResourceHost:
         sessions: SessionRegistry | None = None,
         access_log: TextIO | None = None,
         tls: ServerTls | None = None,
+        session_cookie: SessionCookie = SessionCookie(),  # noqa: B008 -- frozen
     ) -> None:
         """
         :param root: the tree.
@@ -72,12 +74,13 @@ class ResourceHost:
         :param access_log: gets a line for each finished request, in the combined
             format; flushed by :meth:`stop`, closed by the caller.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
+        :param session_cookie: carries the ids of those sessions.
         """
         log = None if access_log is None else AccessLog(access_log, context.clock)
         self.site = (
             HTTPSite(root, context, log)
             if sessions is None
-            else StickySite(root, context, log, sessions)
+            else StickySite(root, context, log, sessions, session_cookie)
         )
         if sessions is not None:
             sessions.call_before_export(self._hold_sessions)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stickyd.affinity.keys import CookieKey
+from stickyd.affinity.spec import NAME
 from stickyd.errors import SettingError
 from stickyd.settings.values import spelt
 
@@ -29,6 +30,7 @@ _OF_ONE_KIND = {
     "body_bytes": _HTTP,
     "static_dotfiles": ("--static",),
     "form_bytes": ("--resource", "the demonstration"),
+    "session_cookie": ("--resource",),  # the demonstration needs no cookie
     "idle_timeout": _HTTP,
     "head_timeout": _HTTP,
     "body_timeout": _HTTP,
@@ -67,6 +69,8 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
                 " --placement least"
             )
     _check_cookie(settings, given)
+    if "session_cookie" in given:
+        _check_session_cookie(settings)
     # Parsed whoever asks for it: a wrong network must not come to light later.
     networks = settings.networks
     if settings.proxy_protocol == "on" and not networks:
@@ -117,6 +121,20 @@ def _check_cookie(settings: Table, given: AbstractSet[str]) -> None:
         )
     for name in ("path", "domain"):
         _check_cookie_attribute(name, getattr(settings, f"cookie_{name}"))
+
+
+def _check_session_cookie(settings: Table) -> None:
+    name = settings.session_cookie
+    if not NAME.fullmatch(name):
+        raise SettingError(
+            f"--session-cookie: {name!r} is not a name of a cookie, which has letters, digits and"
+            " any of !#$%&'*+-.^_`|~"
+        )
+    for key in settings.keys.keys:
+        if isinstance(key, CookieKey) and key.name in (name, f"{name}_SECURE"):
+            raise SettingError(
+                f"--session-cookie {name}: --affinity {key} would overwrite it; write another name"
+            )
 
 
 def _check_cookie_attribute(name: str, value: str) -> None:

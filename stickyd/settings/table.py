@@ -184,6 +184,11 @@ class Table:
     access_log: str = text("", "PATH", group=REQUESTS, help=
         "Append a line for each request to this file, in the combined format; - is the log.")
 
+    session_cookie: str = text("TWISTED_SESSION", "NAME", group=SESSIONS, help=
+        "The cookie that carries the ids of a resource's sessions, and over TLS, with _SECURE"
+        " behind this name, those of its secure ones (without this option"
+        " TWISTED_SECURE_SESSION). Servers under one host name, on whatever ports, need a name"
+        " each.")
     session_idle: float = seconds(1800.0, least=1, group=SESSIONS, help=
         "How long a session lives without a request.")
     session_lifetime: float = seconds(86400.0 * 7, least=1, group=SESSIONS, help=

@@ -18,6 +18,7 @@ from stickyd.serve.demo import Counter
 from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.resource import ResourceHost
+from stickyd.sessions.web.cookie import SessionCookie
 from stickyd.worker.application import load_asgi, load_protocol, load_resource, load_wsgi
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def build_host(
 
         return ProtocolHost(load_protocol(name), readiness, reactor, tls)
     http: dict[str, Any] = {
-        "sessions": sessions,
         "context": HTTPContext(reactor, http_limits(settings), route, stickiness=stickiness),
         "access_log": access_log,
         "tls": tls,
@@ -85,13 +85,13 @@ def build_host(
             # Our own wish to be replaced is an operator's: see the worker's handler.
             lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
-        del http["sessions"]  # which are for twisted.web's requests
         return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
     if kind == "static":
         root = _static_files(name, settings.static_dotfiles == "on")
     else:
         root = load_resource(name) if kind == "resource" else Counter(sessions)
-    return ResourceHost(root, readiness, **http)
+    cookie = SessionCookie.named(settings.session_cookie)
+    return ResourceHost(root, readiness, sessions=sessions, session_cookie=cookie, **http)
 
 
 def _asgi_host(

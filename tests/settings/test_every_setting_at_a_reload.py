@@ -65,6 +65,7 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "cookie_samesite": ("strict", COOKIE),
     "cookie_secure": ("always", COOKIE),
     "cookie_max_age": (60, COOKIE),
+    "session_cookie": ("shop", {"resource": RESOURCE}),
     "trust": (["10.0.0.0/8"], {}),
     "proxy_protocol": ("on", TRUST),
     "sniff_overflow": ("close", {}),

@@ -158,6 +158,17 @@ def test_bad_command_line_gets_one_line(arguments: tuple[str, ...], line: str) -
         (("--proxy-protocol", "yes"), "'yes' is unknown; known: off, on"),
         (("--cookie-path", "/a"), "--cookie-path means nothing without a cookie"),
         (("--affinity", "cookie:a", "--cookie-path", "a"), "write /a"),
+        (("--resource", "a:b", "--session-cookie", "a b"), "'a b' is not a name of a cookie"),
+        (("--resource", "a:b", "--session-cookie", ""), "'' is not a name of a cookie"),
+        (
+            ("--resource", "a:b", "--session-cookie", "a", "--affinity", "cookie:a,ip"),
+            "--session-cookie a: --affinity cookie:a would overwrite it",
+        ),
+        (
+            ("--resource", "a:b", "--session-cookie", "a", "--affinity", "cookie:a_SECURE"),
+            "--session-cookie a: --affinity cookie:a_SECURE would overwrite it",
+        ),
+        (("--asgi", "a:b", "--session-cookie", "a"), "means nothing to --asgi"),
         (("--affinity", "cookie:a", "--cookie-domain", "a;b"), "cannot stand in a Set-Cookie"),
         (
             ("--affinity", "cookie:a", "--cookie-samesite", "none", "--cookie-secure", "never"),

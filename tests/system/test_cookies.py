@@ -248,3 +248,31 @@ def test_fault_6_nobody_is_logged_out(framework: str, start: Start) -> None:
     assert [visit("/") for _ in range(5)] == [b"alice"] * 5
     server.log.wait_for(f"The application sets a cookie named {name} itself")
     assert len(server.log.found("The application sets a cookie named")) == 1
+
+
+def ask(target: tuple[str, int], path: str, jar: dict[str, str]) -> bytes:
+    """
+    Ask as a browser does, whose cookies know no ports.
+    """
+    with Client(target) as client:
+        cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+        client.send(path, True, *([f"Cookie: {cookies}"] if cookies else []))
+        with client.response() as response:
+            fresh = set_cookies(response)
+            jar.update({name: value.partition(";")[0] for name, value in fresh.items()})
+            return response.read()
+
+
+def test_servers_of_one_host_keep_their_sessions_apart(start: Start) -> None:
+    """
+    With a name of its own for each one's cookie, nobody who uses both is logged out of either.
+    """
+    resource = ("--resource", "tests.system.frameworks.logins:resource")
+    first = start(*resource, workers=2)
+    second = start(*resource, "--session-cookie", "second", workers=2)
+    jar: dict[str, str] = {}
+    for server in (first, second):
+        assert ask(server.target, "/login", jar) == b"hello"
+    assert set(jar) == {"TWISTED_SESSION", "second"}
+    for server in (first, second) * 3:
+        assert ask(server.target, "/", jar) == b"alice"

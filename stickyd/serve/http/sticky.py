@@ -48,12 +48,13 @@ class StickySite(SessionSite, HTTPSite):
         context: HTTPContext,
         access_log: AccessLog | None,
         sessions: SessionRegistry,
+        cookie: SessionCookie = SessionCookie(),  # noqa: B008 -- frozen
     ) -> None:
         # Not by super(): the two have different parameters, and this is all that
         # SessionSite's would do.
         HTTPSite.__init__(self, resource, context, access_log, SessionRequest)
         self.session_registry = sessions
-        self.session_cookie = SessionCookie()
+        self.session_cookie = cookie
         self.session_key = _key_of
         ids = getattr(resource, "session_ids", None)
         if ids is not None:

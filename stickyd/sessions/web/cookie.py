@@ -47,6 +47,15 @@ class SessionCookie:
     behind a proxy that ends TLS.
     """
 
+    @classmethod
+    def named(cls, name: str) -> SessionCookie:
+        """
+        The one of a name, and for TLS of that with ``_SECURE`` behind it; twisted.web's own
+        name has its own for TLS.
+        """
+        own = name.encode("ascii")
+        return cls() if own == cls.name else cls(own, own + b"_SECURE")
+
     def __post_init__(self) -> None:
         for name in (self.name, self.secure_name):
             if not _TOKEN.fullmatch(name):

@@ -74,6 +74,15 @@ def test_cookie_settings() -> None:
     assert line.partition(b"; ")[2] == b"Path=/; HttpOnly"
 
 
+def test_cookie_by_its_name() -> None:
+    """
+    A name of one's own is that of both cookies; twisted.web's name has twisted.web's for TLS.
+    """
+    assert SessionCookie.named("TWISTED_SESSION") == SessionCookie()
+    cookie = SessionCookie.named("shop")
+    assert (cookie.name, cookie.secure_name) == (b"shop", b"shop_SECURE")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
