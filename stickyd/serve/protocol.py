@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @implementer(ITLSTransport, IServedConnection)
 class ServedTransport(SocketTransport):
     """
-    The transport of any protocol: a connection of which nothing is known unless its protocol
-    provides :class:`IDetachable`, and on which a protocol may start TLS.
+    The transport of any protocol, which may start TLS on it.  Of the connection nothing is known
+    unless its protocol provides :class:`IDetachable`.
 
     :ivar TLS: whether one has, as Twisted's transports call it.
     """

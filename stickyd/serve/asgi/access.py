@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 class LoggedApplication:
     """
-    An application of which each request is logged when it is over; a WebSocket as 101 when
-    it ends, or with the status that it was refused with.
+    Stands before an application, and logs each request when it is over; a WebSocket as 101
+    when it ends, or with the status that it was refused with.
     """
 
     def __init__(self, application: AsgiApplication, log: AccessLog) -> None:

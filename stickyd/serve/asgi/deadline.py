@@ -33,7 +33,8 @@ class Deadline:
 
     def expect(self, seconds: float | None) -> None:
         """
-        Be past in so many seconds, whatever was said before; never, if it is :obj:`None`.
+        Set the deadline so many seconds from now, whatever it was before; to none if it is
+        :obj:`None`.
         """
         if seconds is None or self._expired is None:
             self._due = inf
@@ -48,7 +49,7 @@ class Deadline:
 
     def stop(self) -> None:
         """
-        Be past never again, and forget whom to call.
+        Set none any more, and forget whom to call.
         """
         self._due = inf
         self._expired = None

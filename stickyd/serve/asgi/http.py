@@ -73,7 +73,7 @@ class HttpProtocol(asyncio.Protocol):
     """
 
     descriptors = 1
-    unanswered: tuple[Any, ...] = ()  # which would hold sessions, and have none
+    unanswered: tuple[Any, ...] = ()  # ASGI applications have none of our sessions
     ended: Callable[[Any], object] | None = None
     transport: Any
     flow: Flow
@@ -113,8 +113,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def await_first_request(self) -> None:
         """
-        Close the connection if nothing comes on it.  Called once what had come before it
-        was adopted is read, since most requests have: a timer less for each.
+        Close the connection if nothing comes on it.  Called when what came with the connection
+        is read: most bring their first request, and so need no timer.
         """
         if self.cycle is None and not self._over and not self._reader.waiting_bytes:
             limits = self._context.limits
@@ -130,8 +130,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """
-        Called when the client will send no more: what it has asked for whole is answered
-        (RFC 9112, 9.6), then the connection is closed.
+        Called when the client will send no more: a request that is whole is answered (RFC
+        9112, 9.6), then the connection is closed.
 
         :return: whether it stays open.
         """
@@ -286,8 +286,8 @@ class HttpProtocol(asyncio.Protocol):
             cycle.message_event.set()
         context.run(cycle)
         if first:
-            # An application that answers at once and a client that asks once never touch
-            # epoll so.
+            # So a request that is answered at once, on a connection of its own, costs no call
+            # of epoll.
             self.flow.pause_reading()
             context.loop.call_soon(self._watch_client)
 
@@ -486,7 +486,7 @@ class HttpProtocol(asyncio.Protocol):
         """
         Close the connection now if nothing is under way, or after a moment if it is TLS;
         else after the response, which says ``Connection: close`` if its head is not written
-        yet.  One that departs is left alone.
+        yet.  One that is leaving already is left alone.
         """
         self._finishing = True
         if self._leaving:

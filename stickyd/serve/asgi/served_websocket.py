@@ -31,7 +31,7 @@ class ServedWebSocket:
     unanswered: tuple[Any, ...] = ()
     ended: Callable[[Any], object] | None = None
 
-    _bidden = False  # farewell was said
+    _goodbye_said = False
 
     def __init__(self, protocol: Any) -> None:
         """
@@ -53,9 +53,9 @@ class ServedWebSocket:
         """
         Close it with a reason: uvicorn's, which is 1012, *service restart*.
         """
-        if self._bidden:
+        if self._goodbye_said:
             return False
-        self._bidden = True
+        self._goodbye_said = True
         try:
             self._protocol.shutdown()
         except Exception:  # noqa: BLE001 - one connection's state is not the others'

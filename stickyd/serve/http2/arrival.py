@@ -1,7 +1,7 @@
 # mypy: allow-untyped-calls
 # (h2 is not annotated throughout.)
 """
-An HTTP/2 connection whose first request has not come, and with it whose it is.
+An HTTP/2 connection before its first request, which says whose it is.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class HTTP2Arrival(Protocol):
     connection stays, or goes to its owner through a tunnel, with the bytes that have come.
 
     Until then it is served as any other: settings and PINGs are acknowledged, and the client's
-    mistakes told.  The one that takes its place goes on from there, here with the state of the
-    connection, or in its owner with a copy of it, made of the same bytes
+    mistakes told.  The connection that takes its place goes on from there: here with the same
+    state, in another worker with a copy of it that is made of the same bytes
     (:meth:`Begun.elsewhere`).
     """
 
@@ -119,7 +119,7 @@ class HTTP2Arrival(Protocol):
             and self.transport.can_divert
             and not objection_to(headers, self._context.limits)
         ):
-            # A route reads no more of a head than there is in this one.
+            # All that a route reads of a head is in this one.
             take = route(head_of(headers), handoff)
         if take is None:
             self._stay()
@@ -183,7 +183,7 @@ class HTTP2Arrival(Protocol):
 
     def expire(self) -> None:
         """
-        Called by the timer: the client has nothing to ask, or does not take the end.
+        Called by the timer: the client has asked nothing in time, or does not let us close.
         """
         if self._closing:
             self.transport.abortConnection()

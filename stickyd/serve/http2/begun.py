@@ -1,7 +1,8 @@
 # mypy: allow-untyped-calls
 # (h2 is not annotated throughout.)
 """
-An HTTP/2 connection that is served by somebody else than who has read its first bytes.
+An HTTP/2 connection whose first bytes were read by another object than serves it, or by
+another process.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Begun:
         settings are the same.
 
         :param said: all that the client has said there.
-        :raise h2.exceptions.ProtocolError: if the other has not told the truth.
+        :raise h2.exceptions.ProtocolError: if the other has passed on what is not HTTP/2.
         """
         conn = StrictConnection(limits)
         conn.initiate_connection()

@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 
     Pairs = list[tuple[bytes, bytes]]
 
-#: Asks the client for an answer that shows that it has read our GOAWAY.
-_HEARD = b"farewell"
+#: The payload of the PING whose answer shows that the client has read our GOAWAY.
+_FAREWELL = b"farewell"
 
 #: How much of our own control frames may wait for a client that reads none.
 MOST_HELD_BYTES = 1 << 20
@@ -214,7 +214,7 @@ class HTTP2Connection(Protocol):
         self.context.requests += 1
         self._guard.note_request()
         if any(name == b":authority" for name, _ in headers):
-            # The same, as HTTP/2 demands; once is enough.
+            # HTTP/2 demands that both say the same, so one of them is enough.
             headers = [pair for pair in headers if pair[0] != b"host"]
         exchange = None
         if self.context.stickiness is not None:
@@ -237,9 +237,9 @@ class HTTP2Connection(Protocol):
         """
         Have the client make a request again, on another connection.
 
-        It was not begun, so they do, whatever its method (RFC 9113, 8.7), as they are told
-        first that this connection takes no more.  Browsers do; of a 421, which curl and Go
-        take as the answer, no more than a few.
+        As the request was not begun, a client may repeat it whatever its method (RFC 9113,
+        8.7); it is told first that this connection takes no more.  A status of 421 would not
+        do: few clients repeat a request for it, and curl and Go take it for the answer.
         """
         self.drain()
         self._conn.reset_stream(number, ErrorCodes.REFUSED_STREAM)
@@ -281,7 +281,7 @@ class HTTP2Connection(Protocol):
             self._calm_down("too many frames that do nothing")
 
     def _ping_acknowledged(self, event: PingAckReceived) -> None:
-        if self._state == _State.WARNED and event.ping_data == _HEARD:
+        if self._state == _State.WARNED and event.ping_data == _FAREWELL:
             self._part()
         else:
             self._idle_frame(event)
@@ -358,7 +358,7 @@ class HTTP2Connection(Protocol):
             self.transport.abortConnection()
             return
         if self._state == _State.WARNED:
-            # It does not answer, or only our PING; so it has had its time.
+            # The client has not answered our PING, and has had its time.
             self._part()
         elif not self.streams:
             self._finish()
@@ -415,7 +415,7 @@ class HTTP2Connection(Protocol):
             return
         self._state = _State.WARNED
         self._conn.warn()
-        self._conn.ping(_HEARD)
+        self._conn.ping(_FAREWELL)
         self._output.flush()
         self._expect(self.context.limits.first)
 

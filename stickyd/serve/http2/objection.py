@@ -1,5 +1,5 @@
 """
-What of an HTTP/2 request is refused with a status, before anybody sees it.
+HTTP/2 requests that are refused with a status before the application sees them.
 """
 
 from __future__ import annotations

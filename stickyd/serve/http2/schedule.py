@@ -69,7 +69,7 @@ class Schedule:
 
     def block(self, number: int) -> None:
         """
-        Give it none until it is ready again.
+        Give a stream no turn until it is ready again.
         """
         urgency, _ = self._priorities[number]
         self._ready[urgency].pop(number, None)

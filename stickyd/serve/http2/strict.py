@@ -1,7 +1,7 @@
 # mypy: allow-untyped-calls
 # (h2 is not annotated throughout.)
 """
-The state of an HTTP/2 connection: h2's, mended at its edge.
+The state of an HTTP/2 connection: h2's, corrected where it does not keep to the RFC.
 
 What of h2's internals this module stands on: that ``H2Connection`` has all frames that it sends
 pass ``_prepare_for_sending``, sends its own GOAWAY by ``_terminate_connection``, takes one by

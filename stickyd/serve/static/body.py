@@ -12,7 +12,7 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Read at once.
+#: How much of a file is read at once.
 PIECE_BYTES = 65536
 
 
@@ -22,7 +22,7 @@ class FileBody:
     Writes parts of a file as the body of a response, and closes the file.
 
     It writes as many bytes as the response's head has promised.  If the file has become
-    shorter, that cannot be: the connection is broken off, for the client not to take half a
+    too short for that, the connection is broken off, so that the client does not take half a
     file for a whole one.
     """
 

@@ -62,12 +62,12 @@ class StaticFiles(File):
         :param path: the directory; :class:`File` has the other parameters.
         """
         super().__init__(path, *arguments)
-        # What nobody knows is not a page: browsers would run the scripts in it.
+        # A file of an unknown type is not a page: browsers would run the scripts in it.
         self.defaultType = "application/octet-stream"
 
     @override
     def getChild(self, path: bytes, request: Request) -> Any:
-        # The system calls refuse it, and Twisted has not thought of that.
+        # System calls refuse a NUL byte, for which Twisted does not look.
         if b"\0" in path or (path.startswith(b".") and not self._shows(path)):
             return self.childNotFound
         return super().getChild(path, request)
@@ -106,7 +106,7 @@ class StaticFiles(File):
                 return self.forbidden.render(request)
             raise
         if file is None:
-            # Not open(): it is one of the things that block who opens them.
+            # A folder, or something that may block its reader, such as a FIFO.
             return self.redirect(request) if self.isdir() else self.childNotFound.render(request)
         answer: Any = b""
         try:
@@ -124,7 +124,7 @@ class StaticFiles(File):
 
         :param file: closed by the caller unless the answer is ``NOT_DONE_YET``.
         """
-        # Of the very file that is open, which may have taken another's place.
+        # Of the file that is open: another may have taken its place in the folder.
         status = os.fstat(file.fileno())
         size = status.st_size
         # RFC 9110, 8.8.2.1: not later than the response itself.

@@ -23,7 +23,7 @@ _entity_tags = re.compile(rb'(W/)?("[\x21\x23-\x7e\x80-\xff]*")').findall
 @dataclass(frozen=True)
 class Version:
     """
-    What a client knows a version of a file by.
+    What tells a client one version of a file from another.
 
     :ivar etag: a strong entity-tag, with its quotes.
     :ivar modified_seconds: when it was modified, in whole seconds since the epoch.

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 HANDSHAKE_SECONDS = 30.0
 """
-A client that has not finished its handshake by then is thrown out.
+How long a client may take for its handshake.
+"""
+
+LAST_HANDSHAKE_SECONDS = 5.0
+"""
+The same, while the worker waits for its last connections to end.
 """
 
 _RECORDS_BYTES = 1 << 15  # what is decrypted in one call
@@ -44,11 +49,6 @@ What HTTP/1 is called in ALPN.
 HTTP_2 = (b"h2", *HTTP_1)
 """
 The same, with HTTP/2 before it.
-"""
-
-HURRY_SECONDS = 5.0
-"""
-The same, while the worker waits for its last connections to end.
 """
 
 
@@ -66,7 +66,7 @@ class ServerTls:
 
         :param clock: times handshakes, and gathers small writes of a turn.
         :param pairs: files as :func:`load_certificate` wants them.  A client that names
-            no host, or one that none is for, gets the first.
+            no host, or one that no certificate is for, gets the first.
         :param protocols: what is spoken here, for ALPN, the preferred one first; see
             :func:`load_certificate`.
         :raise SettingError: if a file is not what it should be.
@@ -89,8 +89,8 @@ class ServerTls:
 
         :param build: makes the application's protocol for the TLS transport, and does
             not connect it; called when the connection is made.
-        :param divert: gives the plain text of a connection away that belongs to another
-            worker, see :meth:`TlsTransport.divert`; without it none ever does.
+        :param divert: gives away the plain text of a connection that belongs to another
+            worker, see :meth:`TlsTransport.divert`; :obj:`None` if none can.
         :return: the protocol to be connected to the plain transport.
         """
         return TlsTransport(self._factory, build, self._clock, divert)
@@ -190,12 +190,12 @@ class TlsTransport(BufferingTLSTransport):
 
     def shorten_deadline(self) -> None:
         """
-        Give a handshake that is under way only :data:`HURRY_SECONDS` more.
+        Give a handshake that is under way only :data:`LAST_HANDSHAKE_SECONDS` more.
         """
         deadline = self._handshake_deadline
         left = deadline.getTime() - self._handshake_clock.seconds() if deadline.active() else 0
-        if left > HURRY_SECONDS:
-            deadline.reset(HURRY_SECONDS)
+        if left > LAST_HANDSHAKE_SECONDS:
+            deadline.reset(LAST_HANDSHAKE_SECONDS)
 
     def _check_handshake(self) -> None:
         if self.getHandle().get_peer_finished() is None:
@@ -276,7 +276,7 @@ class TlsTransport(BufferingTLSTransport):
         if connection is None or not self.connected:
             return
         if connection.get_shutdown() & SSL.SENT_SHUTDOWN:
-            # As if the client's had come: or this orderly end would be reported to the
+            # As if the client's had come: else this orderly end would be reported to the
             # application as a lost connection.
             connection.set_shutdown(SSL.SENT_SHUTDOWN | SSL.RECEIVED_SHUTDOWN)
             self.transport.loseConnection()

@@ -20,7 +20,7 @@ from stickyd.serve.tls.server import TlsTransport
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime, ITransport
 
-#: What of a transport is the TLS's from now on.
+#: What a transport leaves to its TLS from now on.
 _ENCRYPTED = (
     "write",
     "writeSequence",
@@ -75,7 +75,7 @@ def start_tls(
     # First, as an application's context factory may fail.
     tls.makeConnection(cast("ITransport", _Beneath(transport)))
     transport.protocol = tls
-    # Of the instance, so that a connection without TLS pays nothing for the choice.
+    # Set on the instance, so that a connection without TLS pays nothing for the choice.
     for name in _ENCRYPTED:
         setattr(transport, name, getattr(tls, name))
     alsoProvides(transport, ISSLTransport)

@@ -95,7 +95,7 @@ class Tunnel:
         """
         Take the place of the protocol that the client's TLS had.
 
-        What that one has written still goes to the client, before anything of the owner's.
+        What that protocol has written goes to the client before anything of the owner's.
 
         :return: the owner's end, non-blocking, which the caller closes.
         """
@@ -104,7 +104,7 @@ class Tunnel:
         theirs.setblocking(False)
         plain = self.plain = SocketTransport(self._readiness, ours, UNIXAddress(None))
         self.tls.wrappedProtocol = _Side(plain.write, self._client_asks_no_more, self._end_owner)
-        # TLS has no half of an end, and no owner of a connection needs one.
+        # TLS cannot end one half of a connection, and no owner needs that.
         plain.start(_Side(self.tls.write, self._end_client, self._end_client))
         self.plain.registerProducer(self.tls, True)
         self.tls.registerProducer(self.plain, True)

@@ -1,8 +1,8 @@
 """
-Something to be done about requests that are not over after a while.
+Looking at requests that are not over after a while.
 
-Most are, so none has a timer of its own: they stand in a row, and the oldest are looked at
-together.
+Most are over by then, so none has a timer of its own: they stand in a row, and the oldest are
+looked at together.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: Seconds between two lines in the log about requests that found no place in the queue.
 QUIET_SECONDS = 10.0
 
-#: How long a client is not watched whose answer is on its way.
+#: How long the watch over a client is put off, as its answer is probably on its way.
 UNWATCHED_SECONDS = 0.025
 
 #: How long an incomplete body is awaited until the application is called without the rest,
@@ -43,7 +43,7 @@ PATIENCE_SECONDS = 0.1
 
 class Unfinished(Protocol):
     """
-    A request that something becomes of when it has waited.
+    A request that is looked at once it has waited for a while.
     """
 
     def be_watched(self) -> None:

@@ -164,14 +164,14 @@ class Body:
 
     def finish(self) -> None:
         """
-        It is whole.
+        Learn that the body is whole.
         """
         self._whole = True
         self._notify()
 
     def lose(self) -> None:
         """
-        The client has left.  What has come can still be read; the rest never comes.
+        Learn that the client has left.  What has come can still be read; the rest never comes.
         """
         self._lost = True
         self._notify()

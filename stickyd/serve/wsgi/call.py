@@ -173,8 +173,7 @@ class ApplicationCall:
     @property
     def unanswered(self) -> bool:
         """
-        Whether the application is to blame for having said nothing yet: it has all that it
-        needs.
+        Whether the application has said nothing yet, though it has all that it needs.
         """
         return not self.answered and not self._receiver.uploading
 
@@ -317,7 +316,7 @@ class ApplicationCall:
 
     def _finish(self) -> None:
         """
-        The application has said all.
+        Complete the response: the application has said all.
         """
         if self._complete:
             return

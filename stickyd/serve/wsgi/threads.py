@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: How long a thread rests until it ends.
 REST_SECONDS = 30.0
 
-#: How often it is looked whether the queue moves, while there is one.
+#: How long it is between two looks whether the queue moves, while there is one.
 TICK_SECONDS = 0.002
 
 #: The same while nobody could help: all threads that there may be are at work.
@@ -43,7 +43,7 @@ FULL_TICK_SECONDS = 0.02
 #: How long the loop waits for a thread that it has woken.
 WAIT_SECONDS = 0.0005
 
-#: How often it does not, at most, after a thread that took longer.
+#: In how many turns it does not wait, at most, after a thread that took longer.
 MOST_SKIPS = 256
 
 
@@ -118,12 +118,12 @@ class ApplicationThreads:
         self._responses = responses
         self._rest_seconds = rest_seconds
         self._flushing = False
-        # What the loop waits for while a thread serves; and the same if it waits just now.
+        # The lock on which the loop waits while a thread serves; and in a list while it does.
         self._served = threading.Lock()
         self._served.acquire()
         self._waiters: list[threading.Lock] = []
-        self._skip = 1  # how many turns it shall not wait, next time that it takes too long
-        self._skips = 0  # how many more turns
+        self._skip = 1  # in how many turns not to wait after the next thread that takes too long
+        self._skips = 0  # in how many more turns not to wait
         self._ticking = False
         self._step = 1  # how many threads the next tick wakes, if the queue does not move
         self._made = 0
@@ -326,7 +326,7 @@ class ApplicationThreads:
         resting = self._resting
         resting.append(seat)
         if self._jobs or self._stopping:
-            # It came when we were not seen resting yet.
+            # A job came when nobody could see yet that we rest.
             try:
                 resting.remove(seat)
             except ValueError:

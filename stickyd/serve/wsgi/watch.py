@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
     from stickyd.serve.wsgi.threads import ApplicationThreads, Seat
 
-#: How often it is looked, while there is something to look at.
+#: How long it is between two looks at the threads, while any is at work.
 LOOK_SECONDS = 1.0
 
 #: How long all threads must have been busy to be worth a line in the log, and how long it is

@@ -31,10 +31,10 @@ CLOSE_SECONDS = 0.2
 
 class WebSockets:
     """
-    Counts those of one application.
+    Counts the WebSockets of one application.
 
     :ivar most: how many there may be.
-    :ivar count: how many there are, or may become one just now.
+    :ivar count: how many there are, and requests that may become one just now.
     :ivar open: the connections that are not closed yet.
     """
 
@@ -89,7 +89,7 @@ class LentConnection:
     ended: Callable[[Any], object] | None = None
     closed: Callable[[LentConnection], object] | None = None
 
-    _bidden = False  # farewell was said
+    _goodbye_said = False
 
     def __init__(self, readiness: IReadiness, sock: socket.socket, lent: LentSocket) -> None:
         """
@@ -138,9 +138,9 @@ class LentConnection:
 
         :param code: as of RFC 6455, section 7.4.
         """
-        if self._bidden or not self._lent.sending.acquire(timeout=GOODBYE_SECONDS):
+        if self._goodbye_said or not self._lent.sending.acquire(timeout=GOODBYE_SECONDS):
             return False
-        self._bidden = True
+        self._goodbye_said = True
         try:
             self._socket.send(b"\x88\x02" + struct.pack("!H", code), socket.MSG_DONTWAIT)
         except OSError:
@@ -151,7 +151,7 @@ class LentConnection:
 
     def end_streams(self) -> None:
         """
-        It is none.
+        A WebSocket is none.
         """
 
     def abortConnection(self) -> None:  # noqa: N802 - the name that all connections have
