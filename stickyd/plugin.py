@@ -75,6 +75,25 @@ def makeService(options: Options) -> MultiService:
         exit_code.set(1)
         reactor.stop()
 
+    inherited, preflight, sticky = _make_checked(options, give_up)
+    if options["check"] or preflight is not None:
+        _say_sound(options.settings)
+        raise SystemExit(0)
+    if inherited is None:
+        _require_writable(options)
+    return _assemble(reactor, options, sticky, inherited)
+
+
+def _make_checked(
+    options: Options, give_up: Callable[[], None]
+) -> tuple[dict[str, Any] | None, Preflight | None, StickyService]:
+    """
+    Make the service, and try all that can be tried before it listens.
+
+    :return: what a former self has left, what a parent says that only tries this code, and the
+        service.
+    :raises SystemExit: says in one line what is wrong.
+    """
     try:
         inherited = take_inherited(os.environ)
         preflight = take_preflight(os.environ)
@@ -91,20 +110,30 @@ def makeService(options: Options) -> MultiService:
     except KeyboardInterrupt:
         sys.stderr.write("stickyd: interrupted while the application was tried\n")
         raise SystemExit(128 + signal.SIGINT) from None
-    if options["check"] or preflight is not None:
-        for warning in options.settings.keys.warnings:
-            sys.stderr.write(f"stickyd: {warning}\n")
-        if options.settings.application is None:
-            served = "no application is named: the demonstration would be served"
-        elif options.settings.static:
-            served = "the directory can be served"
-        else:
-            served = "the application imports"
-        joined = "; " if options.settings.application is None else " and "
-        write_out(f"stickyd: the settings are sound{joined}{served}\n")
-        raise SystemExit(0)
-    if inherited is None:
-        _require_writable(options)
+    return inherited, preflight, sticky
+
+
+def _say_sound(settings: Settings) -> None:
+    """
+    Say what ``--check`` has found.
+    """
+    for warning in settings.keys.warnings:
+        sys.stderr.write(f"stickyd: {warning}\n")
+    if settings.application is None:
+        served = "; no application is named: the demonstration would be served"
+    elif settings.static:
+        served = " and the directory can be served"
+    else:
+        served = " and the application imports"
+    write_out(f"stickyd: the settings are sound{served}\n")
+
+
+def _assemble(
+    reactor: Any, options: Options, sticky: StickyService, inherited: dict[str, Any] | None
+) -> MultiService:
+    """
+    Put what operators and service managers talk to beside the service.
+    """
     together = MultiService()
     control = ControlSocket(reactor, sticky.settings.control, sticky.explain, inherited)
     control.setServiceParent(together)

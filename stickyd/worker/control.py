@@ -99,13 +99,13 @@ class PrimaryLink(ControlProtocol):
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
         if self.serving is not None:
-            self.serving.places.occupy(slot)
+            self.serving.homes.places.occupy(slot)
         return {}
 
     @Place.responder
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
         if self.serving is not None:
-            self.serving.places.update(slots, standing)
+            self.serving.homes.places.update(slots, standing)
         return {}
 
     @Verify.responder

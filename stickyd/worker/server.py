@@ -11,25 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.resolve import Resolver
-from stickyd.affinity.token import Signer
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import WallClock
-from stickyd.serve.stickiness import CookieAttributes, Stickiness
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.worker.accepting import Listening
 from stickyd.worker.build_host import build_host, open_access_log
 from stickyd.worker.capacity import Capacity
-from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
 from stickyd.worker.farewell import Farewell
 from stickyd.worker.give_away import Retirement
 from stickyd.worker.handoffs import Handoffs, adopt
+from stickyd.worker.homes import ClientHomes
 from stickyd.worker.outbox import Outbox
-from stickyd.worker.routing import Rehoming
-from stickyd.worker.slot_map import SlotMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +43,7 @@ class Serving:
     """
     Host, sessions, and both directions of the handoff channel.
 
+    :ivar homes: which clients belong here, and where the others do.
     :ivar host: serves connections.
     :ivar sessions: the sessions of this worker's clients.
     :ivar retirement: gives away what is not ours any more.
@@ -74,37 +70,23 @@ class Serving:
             be had.
         """
         self._reactor = reactor
-        self._settings = settings
         self.sessions = session_registry(settings, reactor)
         self._access_log = open_access_log(settings.access_log)
-        self.places = SlotMap(slot, settings.placement)
-        self.own_ids = OwnIds(
-            reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
-        )
         self._outbox = Outbox()
-        self._signer = Signer(secrets) if secrets else None
-        self._stickiness = self._make_stickiness()
-        self._rehoming = Rehoming(
-            Resolver(settings.keys, self._signer, self.places.stands, settings.networks),
-            self.places,
-            self.own_ids,
-            OwnKeys(reactor),
-            self._outbox,
-            settings.networks,
-        )
+        self.homes = ClientHomes(reactor, settings, slot, secrets, send_claims, self._outbox)
         self.host = build_host(
             settings,
             reactor,
             self.sessions,
             self._access_log,
-            self._rehoming.route if self._rehoming.needed else None,
-            self._stickiness,
+            self.homes.route,
+            self.homes.stickiness,
         )
         self._farewell = Farewell(
             reactor, self.host, settings.stop_timeout, settings.stream_timeout
         )
         self.retirement = Retirement(
-            self.host, self.sessions, self._outbox, send_sessions, self.places
+            self.host, self.sessions, self._outbox, send_sessions, self.homes.places
         )
         self._capacity = Capacity(reactor, self.host, settings.window)
         readiness = readiness_of(reactor)
@@ -114,17 +96,11 @@ class Serving:
             settings.affinity,
             partial(adopt, self.host),
             self._capacity.window,
-            self.places,
+            self.homes.places,
             self._outbox,
         )
-        self._handoffs = Handoffs(
-            self.host,
-            self._capacity,
-            self._outbox,
-            self.retirement.divert,
-            self.listening.add,
-            lost,
-        )
+        take, listen = self.retirement.divert, self.listening.add
+        self._handoffs = Handoffs(self.host, self._capacity, self._outbox, take, listen, lost)
         self._channel = HandoffChannel(
             readiness, reactor, sock, self._handoffs, self._capacity.window
         )
@@ -132,24 +108,6 @@ class Serving:
         self._outbox.open(self._channel)
         self._capacity.watch(self._channel.announce)
         self._capacity.watch(self.listening.look)
-
-    def _make_stickiness(self) -> Stickiness | None:
-        settings = self._settings
-        stickiness = Stickiness(
-            settings.keys,
-            self._signer,
-            lambda: self.places.slot,
-            self.own_ids.claim,
-            settings.networks,
-            CookieAttributes(
-                settings.cookie_path,
-                settings.cookie_domain,
-                settings.cookie_samesite,
-                settings.cookie_secure,
-                settings.cookie_max_age,
-            ),
-        )
-        return stickiness if stickiness.needed else None
 
     def open(self) -> None:
         """
@@ -162,8 +120,7 @@ class Serving:
         """
         Take tokens for good that are signed with these secrets; we go on signing with our own.
         """
-        if self._signer is not None:  # else no token tells anybody where it belongs
-            self._signer.verify_also(secrets)
+        self.homes.verify_also(secrets)
 
     def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
         """
@@ -202,7 +159,7 @@ class Serving:
         self.retirement.leave()
         self._capacity.close()
         # The others stop too, or do without us.
-        self._rehoming.pause()
+        self.homes.pause()
         self._farewell.begin(patience)
 
         def drained(_: object) -> Deferred[None]:

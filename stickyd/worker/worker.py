@@ -115,7 +115,7 @@ class Worker:
     def _begin(self, serving: Serving, settings: Settings) -> None:
         self._serving = serving
         serving.open()
-        desk.open(self._reactor.callFromThread, serving.own_ids.claim_value)
+        desk.open(self._reactor.callFromThread, serving.homes.own_ids.claim_value)
         self._patience_seconds = settings.stop_timeout
         self._orphan.allow(settings.stop_timeout)
         self._heart = LoopingCall(self._beat, serving)
