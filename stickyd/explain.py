@@ -136,7 +136,7 @@ class Running(Protocol):
 
     def newcomer_home(self) -> tuple[int | None, str]:
         """
-        The slot of a client whom no entry knows, if he came now, and how it is found.
+        The slot of a client that no entry knows, if it came now, and how that is found.
         """
 
     def occupant_of(self, slot: int) -> Occupant | None:

@@ -386,7 +386,7 @@ class Primary(Clock):
     The primary's reactor, which starts processes that are none.
 
     :ivar children: every process that was started.
-    :ivar births: every attempt to start one.
+    :ivar attempts: every attempt to start one.
     :ivar fork_fails: whether the next one cannot be started.
     """
 
@@ -394,7 +394,7 @@ class Primary(Clock):
         super().__init__()
         self.readiness = FakeReadiness(self)
         self.children: list[Child] = []
-        self.births: list[WorkerProcess] = []
+        self.attempts: list[WorkerProcess] = []
         self.fork_fails = False
         self._began = began
         self._over = over
@@ -407,7 +407,7 @@ class Primary(Clock):
         childFDs: dict[int, int | str],  # noqa: N803
         **rest: object,
     ) -> Child:
-        self.births.append(processProtocol)
+        self.attempts.append(processProtocol)
         if self.fork_fails:
             self.fork_fails = False
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))

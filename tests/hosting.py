@@ -42,7 +42,7 @@ def a_loop(kind: str = "uvloop") -> Iterator[asyncio.AbstractEventLoop]:
     asyncio.set_event_loop(loop)
     try:
         yield loop
-        # What was called soon, and what ends by being told so.
+        # Calls that are due, and what needs a turn of the loop to end.
         loop.run_until_complete(asyncio.sleep(0.01))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
@@ -97,7 +97,7 @@ async def end_abruptly(host: IHost) -> None:
 
 async def some_turns() -> None:
     """
-    Let the loop do all that it would do by itself.
+    Let the loop run what is due, without waiting for anything.
     """
     for _ in range(30):
         await asyncio.sleep(0)
@@ -163,7 +163,7 @@ class Client:
 
     async def taken(self, count: int) -> bytes:
         """
-        Read exactly so many bytes.
+        Read exactly ``count`` bytes.
         """
         while len(self._read) < count:
             assert await self.more(), f"ended after {self._read!r}"
@@ -243,7 +243,7 @@ class Visitors:
 @contextlib.contextmanager
 def logged() -> Iterator[list[dict[str, Any]]]:
     """
-    Collect what goes through twisted.logger meanwhile.
+    Collect what twisted.logger is given inside the ``with``.
     """
     events: list[dict[str, Any]] = []
 

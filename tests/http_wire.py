@@ -32,7 +32,7 @@ class WireTransport(StringTransport):
     A transport in memory that can also be half-closed, detached and filled.
 
     :ivar writes: each write on its own.
-    :ivar unsent: what it says that it has not sent yet.
+    :ivar unsent: how many bytes it claims not to have sent yet.
     """
 
     def __init__(self) -> None:
@@ -67,19 +67,19 @@ class WireTransport(StringTransport):
 
     def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: N802 - ITCPTransport's name
         """
-        Remember Nagle's fate.
+        Note whether Nagle's algorithm is off.
         """
         self.no_delay = enabled
 
     def get_write_buffer_size(self) -> int:
         """
-        Tell what is not sent.
+        Tell how many bytes are not sent.
         """
         return self.unsent
 
     def detach(self) -> tuple[socket.socket, bytes]:
         """
-        Give a socket away, which the test closes.
+        Leave the connection: give its socket, which the test closes, and the unread bytes.
         """
         if self.unsent or self.producer is not None:
             raise RuntimeError("not now")
@@ -113,7 +113,7 @@ def echo(request: Any) -> bytes:
 
 def hold(requests: list[Any]) -> Callable[[Any], int]:
     """
-    Make an answer that puts the request into a list, for the test to finish it.
+    Make an answer that puts the request into a list; the test finishes it.
     """
 
     def answer(request: Any) -> int:
@@ -125,7 +125,7 @@ def hold(requests: list[Any]) -> Callable[[Any], int]:
 
 def note(requests: list[Any]) -> Callable[[Any], bytes]:
     """
-    Make an answer that puts the request into a list, and is empty.
+    Make an empty answer that also puts the request into a list.
     """
 
     def answer(request: Any) -> bytes:

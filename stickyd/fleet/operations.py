@@ -213,7 +213,7 @@ class Operations:
     def resize_as_before(self, wanted: int, workers: int) -> None:
         """
         Have as many slots as a former self of this process: what the operator has done by
-        signals stays, unless he has changed the setting.
+        signals stays, unless the setting has changed.
 
         :param wanted: its own :attr:`wanted`.
         :param workers: its setting.

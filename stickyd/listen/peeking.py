@@ -306,7 +306,7 @@ class Peeker:
 
     def stop(self) -> None:
         """
-        Wait no more: who waits is placed by his address.
+        Wait no more: each connection that waits is placed by its address.
         """
         for conn in self._room.empty():
             self._give_up(conn, "stopped")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
 
-#: Seconds for which a refused client may read the answer before his connection is closed.
+#: Seconds for which a refused client may read the answer before its connection is closed.
 LINGER = 1.0
 
 #: How many such connections there may be; past it the oldest are closed at once.

@@ -14,8 +14,8 @@ class Allowance:
     """
     So many a second, and so many at once.
 
-    What was not used is kept, up to the burst: who was not listened to for a while (this
-    process was suspended) has what he sent meanwhile heard all the same.
+    What was not used is kept, up to the burst: a sender that was not listened to for a while
+    (this process was suspended) is still heard with what it has sent meanwhile.
     """
 
     def __init__(self, now: Callable[[], float], per_second: float, burst: int) -> None:

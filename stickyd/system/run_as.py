@@ -19,7 +19,7 @@ def identity(user: str, group: str) -> tuple[int | None, int | None]:
     :param group: the same; empty for the primary group of the user.
     :return: user and group id, or :obj:`None` for each that stays as it is.
     :raises SettingError: if one is unknown, or we may not become it.  A user must be known
-        by number too, as without a name nobody can tell which groups he is in.
+        by number too, as without a name nobody can tell which groups they are in.
     """
     uid: int | None = None
     gid: int | None = None
@@ -50,7 +50,7 @@ def groups_of(uid: int, gid: int | None) -> list[int]:
     """
     All groups that a user is in, as initgroups(3) would have them.
 
-    :param gid: one more, which is his first.
+    :param gid: one more, which is the user's first.
     """
     entry = pwd.getpwuid(uid)
     return os.getgrouplist(entry.pw_name, entry.pw_gid if gid is None else gid)

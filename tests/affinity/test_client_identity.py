@@ -17,7 +17,7 @@ SLOT_OF = Rendezvous(8).slot_of
 @given(slot=st.integers(0, 255), key=st.binary(max_size=40))
 def test_pinned_client_stays_while_his_slot_stands(slot: int, key: bytes) -> None:
     """
-    Whatever his key says, a client belongs to the slot that he is pinned to.
+    Whatever its key says, a client belongs to the slot that it is pinned to.
     """
     assert home_of(pinned(slot, key), SLOT_OF, lambda each: each == slot) == slot
 
@@ -25,7 +25,7 @@ def test_pinned_client_stays_while_his_slot_stands(slot: int, key: bytes) -> Non
 @given(slot=st.integers(0, 255), key=st.binary(min_size=1, max_size=40))
 def test_key_counts_when_the_slot_is_gone(slot: int, key: bytes) -> None:
     """
-    When it does not stand any more, the client goes where his key belongs.
+    When it does not stand any more, the client goes where its key belongs.
     """
     assert home_of(pinned(slot, key), SLOT_OF, lambda _: False) == SLOT_OF(key)
 

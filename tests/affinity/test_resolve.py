@@ -150,7 +150,7 @@ def test_stamp_names_its_slot() -> None:
 def test_token_of_a_slot_that_is_gone_is_the_last_resort() -> None:
     """
     It leaves it to every other entry; if none matches, its client is no newcomer but goes
-    where the sessions of that slot went, whichever of its tokens he has.
+    where the sessions of that slot went, whichever of its tokens it has.
     """
     cookie = f"stickyd={SIGNER.mint(77)}".encode()
     listed = resolver("cookie:stickyd,stamp:X-Id,header:X-User")

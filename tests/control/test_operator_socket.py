@@ -105,7 +105,7 @@ def serve(
 
 def test_question_and_answer_arrive_as_they_are(reactor: EPollReactor, path: str) -> None:
     """
-    Whatever is said of the client, and told of him, is the same at the other end.
+    Whatever is said of the client, and told of it, is the same at the other end.
     """
     explain = Answering()
     control = serve(reactor, path, explain)
@@ -161,7 +161,7 @@ def test_another_version_is_told_so(
 
 def test_strangers_are_not_answered(reactor: EPollReactor, path: str) -> None:
     """
-    Another user is told why, and logged, even if the file's mode lets him in; the owner and
+    Another user is told why, and logged, even if the file's mode lets it in; the owner and
     root are served.
     """
     explain = Answering()

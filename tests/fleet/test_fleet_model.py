@@ -460,7 +460,7 @@ class FleetModel(RuleBasedStateMachine):
             members = list(self.fleet.table.everybody())
             expected += sum(len(member.slot.queue) for member in members)
             expected += len(self.fleet._held or ())
-            for process in self.primary.births:
+            for process in self.primary.attempts:
                 channel = process.link.channel
                 if channel is not None and channel._open:
                     expected += 1 + len(channel.in_flight)
@@ -529,7 +529,7 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.living():
             for descriptor in child.descriptors:
                 where.setdefault(inode(descriptor), []).append(child)
-        # Nobody is served again whose worker had acknowledged him and died.
+        # Nobody is served again whose worker had acknowledged it and died.
         assert self.clients.gone() == [client for client in self.clients if client.may_end]
         for client in self.clients:
             if client.may_end:
@@ -558,7 +558,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         for child in self.primary.children:
             child.die(KILLED)
-        for process in self.primary.births:
+        for process in self.primary.attempts:
             if process.link.channel is not None:
                 process.link.channel._socket.close()
         for client in self.clients:

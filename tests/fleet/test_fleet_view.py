@@ -86,7 +86,7 @@ def test_stop_in_words() -> None:
 
 def test_stand_in_is_told_with_the_reason() -> None:
     """
-    Whose slot does not stand is told which one, how it is there, and where he is instead.
+    Whose slot does not stand is told which one, how it is there, and where it is instead.
     """
     rig = Rig(3)
     rig.ready(0, 1)
@@ -103,7 +103,7 @@ def test_stand_in_is_told_with_the_reason() -> None:
 
 def test_nobody_stands() -> None:
     """
-    Where nobody is left it is told that the client is refused, by whatever he is known.
+    Where no slot is left, it is told that the client is refused, whatever is known of it.
     """
     rig = Rig(1)
     rig.fail(0)
@@ -118,7 +118,7 @@ def test_nobody_stands() -> None:
 
 def test_asking_of_newcomers_takes_no_turn() -> None:
     """
-    However often it is asked, the next newcomer goes where it was told he would.
+    However often it is asked, the next newcomer goes where it was told it would.
     """
     rig = Rig(3)
     rig.ready(0, 1, 2)
@@ -132,7 +132,7 @@ def test_asking_of_newcomers_takes_no_turn() -> None:
 def test_asking_remembers_nobody() -> None:
     """
     With the least placement an unknown client stays unknown, and a known one is not used:
-    he is forgotten when his time is over.
+    it is forgotten when its time is over.
     """
     clock, spawner = Clock(), FakeSpawner()
     table = SlotTable(clock)

@@ -91,7 +91,7 @@ def test_newcomer_does_not_wait_for_a_worker_if_another_serves() -> None:
 
 def test_newcomer_whose_slot_goes_is_a_newcomer_again() -> None:
     """
-    He waited for a worker; when its slot fails he goes where there is one.
+    While it waits for a worker its slot fails: it goes where there is one.
     """
     made = rig(2)
     made.worker(0).connections = 5
@@ -118,7 +118,7 @@ def test_newcomers_wait_for_a_resize_too() -> None:
 
 def test_those_who_wait_through_a_resize_keep_the_slot_that_their_request_names() -> None:
     """
-    Who belongs to a slot by a token stays with it, whatever his key says; if it is gone he is
+    Who belongs to a slot by a token stays with it, whatever its key says; if it is gone it is
     placed by the key, as is everybody else.
     """
     made = rig()

@@ -1,5 +1,5 @@
 """
-Slots: who waits, for how long, and what becomes of him.
+Slots: which connections wait, for how long, and what becomes of them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def test_connections_wait_for_the_first_worker_in_their_order() -> None:
 
 def test_newcomer_does_not_overtake_those_who_wait() -> None:
     """
-    As long as someone waits, the next one waits behind him, whatever the window.
+    As long as someone waits, the next one waits behind it, whatever the window.
     """
     rig = Rig()
     worker = rig.worker(window=1)
@@ -110,7 +110,7 @@ def test_full_queue_refuses_the_newcomer() -> None:
 
 def test_waiting_ends_at_its_deadline() -> None:
     """
-    Each waits as long as the limit says from when he came, no longer.
+    Each waits as long as the limit says from when it came, no longer.
     """
     rig = Rig(patience=10.0)
     rig.deliver(1)

@@ -319,7 +319,7 @@ class Model(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         """
         Back-off and deadlines run: nobody waits for longer than the limit says, from when
-        he first waited.
+        it first waited.
         """
         self.clock.advance(seconds)
         for number in self.waiting():
@@ -354,7 +354,7 @@ class Model(RuleBasedStateMachine):
 
     def in_flight(self) -> list[int]:
         """
-        Who is on his way, as far as the primary knows.
+        Which clients are on their way, as far as the primary knows.
         """
         return [int(handoff.host) for handoff in self.worker.in_flight]
 

@@ -324,7 +324,7 @@ def test_unix_client_that_goes_is_closed(rigs: Rigs) -> None:
 @pytest.mark.parametrize("how", ["close", "half", "reset"])
 def test_client_that_goes_is_closed(rigs: Rigs, sent: bytes, how: str) -> None:
     """
-    Whoever ends or resets his connection before his head is whole costs nobody anything.
+    Whoever ends or resets its connection before its head is whole costs nobody anything.
     """
     rig = rigs()
     client = rig.client(sent)
@@ -506,7 +506,7 @@ def test_proxy_header_is_a_matter_of_trust(rigs: Rigs, source: str, data: bytes)
 
 def test_stranger_without_a_proxy_header_is_a_client(rigs: Rigs) -> None:
     """
-    Even if he begins like one, in pieces.
+    Even if it begins like one, in pieces.
     """
     rig = rigs("ip", "127.0.0.1", True)
     client = rig.client(b"P", "127.0.0.9")
@@ -571,7 +571,7 @@ def test_stop_places_those_who_wait(rigs: Rigs) -> None:
 
 def test_successor_goes_on(rigs: Rigs) -> None:
     """
-    Who waits at a primary that replaces itself waits at its successor, wherever he was.
+    Who waits at a primary that replaces itself waits at its successor, wherever it was.
     """
     old = rigs("header:X-User", "127.0.0.1", True)
     plain, proxied = old.client(b"P", "127.0.0.9"), old.client(V1 + HEAD[:9])

@@ -279,7 +279,7 @@ def test_all_that_wait_are_accepted_in_one_go(rig: Rig) -> None:
 
 def test_descriptor_is_close_on_exec_and_unread(rig: Rig) -> None:
     """
-    A worker started a moment later inherits no client; his bytes are still there.
+    A worker started a moment later inherits no client; its bytes are still there.
     """
     rig.connect()
     rig.clients[0].sendall(b"request")
@@ -337,7 +337,7 @@ def test_error_of_one_connection_does_not_stop_the_next(
     odd: Rig, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     """
-    A client who was gone before he was accepted costs the one behind him nothing.
+    A client who was gone before it was accepted costs the one behind it nothing.
     """
     monkeypatch.setattr(odd.listener, "_accept", failing(odd, error, error))
     odd.connect(2)
@@ -425,7 +425,7 @@ def test_overload_is_told_once_in_a_while(odd: Rig, monkeypatch: pytest.MonkeyPa
 def test_stop_accepts_those_who_wait(rig: Rig) -> None:
     """
     Whoever is in the kernel's queue at a stop is accepted, batch by batch, as closing the
-    socket would reset him; nothing is watched any more.
+    socket would reset it; nothing is watched any more.
     """
     rig.connect(BATCH + 5)
     rig.loop.stop()

@@ -79,7 +79,7 @@ def test_client_reads_the_whole_answer_though_nobody_read_his_request() -> None:
     client.sendall(b"POST / HTTP/1.1\r\n\r\n" + b"x" * 10_000)
     Refusal(clock, "503").refuse(handoff, "full")
     assert read_all(client) == UNAVAILABLE
-    # He may even go on sending for a while without being reset.
+    # It may even go on sending for a while without being reset.
     client.sendall(b"more")
     client.sendall(b"and more")
     clock.advance(LINGER)
@@ -187,7 +187,7 @@ def test_close_says_nothing() -> None:
 
 def test_reset_resets() -> None:
     """
-    The client of ``reset`` gets ECONNRESET, though he had sent nothing.
+    The client of ``reset`` gets ECONNRESET, though it had sent nothing.
     """
     handoff, client = accepted()
     Refusal(Clock(), "reset").refuse(handoff, "full")

@@ -215,7 +215,7 @@ def test_reports_of_clients_who_take_turns_are_no_skew() -> None:
 @pytest.mark.parametrize("each", [100, 10_000])
 def test_report_that_is_the_first_of_its_time_is_no_skew(each: int) -> None:
     """
-    Of two who share the server evenly, each on a worker of his own, one is always told of
+    Of two who share the server evenly, each on a worker of its own, one is always told of
     before the other.
     """
     both = [reports([1] * each), reports([2] * each)]

@@ -149,7 +149,7 @@ def test_if_every_slot_has_failed_the_loads_decide() -> None:
 
 def test_client_that_somebody_else_placed_is_remembered() -> None:
     """
-    Until his time is over; to look him up is a use of it, and places nobody.
+    Until its time is over; to look it up is a use of it, and places nobody.
     """
     world = World([0, 0])
     placement = world.placement()
@@ -252,7 +252,7 @@ def test_clients_of_slots_that_stay_are_not_moved_by_a_resize() -> None:
 
 def test_moving_keeps_the_order_of_use_and_the_times() -> None:
     """
-    Who moves is no newcomer: his time runs on from his last use.
+    Who moves is no newcomer: its time runs on from its last use.
     """
     world = World([0, 1])
     placement = world.placement(seconds=60.0)

@@ -204,7 +204,7 @@ def test_failing_protocol_ends_its_own_connection(scene: Scene) -> None:
 
 def test_drain_closes_the_idle_and_waits_for_the_others(scene: Scene) -> None:
     """
-    Who says that he is idle is closed at once; the others end in their own time.
+    Who says that it is idle is closed at once; the others end in their own time.
     """
 
     async def go() -> None:

@@ -239,7 +239,7 @@ def test_cookie_stays_out_of_shared_caches(control: bytes, wanted: bool) -> None
 )
 def test_attributes_of_the_cookie(attributes: CookieAttributes, secure: bool, text: str) -> None:
     """
-    They are the operator's; ``Secure`` depends on the connection unless he says otherwise.
+    They are the operator's; ``Secure`` depends on the connection unless they say otherwise.
     """
     exchange = Rig("cookie:stickyd", attributes).begin(secure=secure)
     (value,) = set_by(exchange.respond([]))
@@ -329,7 +329,7 @@ def test_what_a_proxy_says(
     host: str, secure: bool, fields: Any, client: str | None, spoken: bool
 ) -> None:
     """
-    A trusted peer tells who the client is and what he speaks; nobody else does.
+    A trusted peer tells who the client is and what it speaks; nobody else does.
     """
     exchange = Rig("ip").begin(*fields, host=host, secure=secure)
     assert (exchange.client, exchange.secure) == (client, spoken)

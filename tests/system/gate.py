@@ -20,7 +20,7 @@ VARIABLE = "STICKYD_TEST_GATE"
 class Gate:
     """
     The test's side.  Somebody who arrives connects to a UNIX socket, and waits until
-    his connection is closed.  Close the gate too.
+    its connection is closed.  Close the gate too.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,5 +1,5 @@
 """
-Many clients at a time, each of whom knows what his answers must be.
+Many clients at a time, each of whom knows what its answers must be.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ PATIENT = 60.0
 
 class Visitor:
     """
-    A client: his connection to the proxy, his cookie, and what he has found out.
+    A client: its connection to the proxy, its cookie, and what it has found out.
 
-    :ivar slots: who answered him, and how often.
-    :ivar cookie: what the worker gave him last.
+    :ivar slots: who answered it, and how often.
+    :ivar cookie: what the worker gave it last.
     """
 
     def __init__(self, number: int, target: tuple[str, int], source: str) -> None:
@@ -109,7 +109,7 @@ class Visitor:
 
     def hang_up(self) -> None:
         """
-        Close his connection; the next request makes another.
+        Close its connection; the next request makes another.
         """
         if self._client is not None:
             self._client.close()
@@ -152,7 +152,7 @@ class Crowd:
 
         def work(number: int) -> None:
             random = Random(number)
-            # Each has some of his own, so that nobody asks twice at a time.
+            # Each has some of its own, so that nobody asks twice at a time.
             ours = self.visitors[number::threads]
             large = LARGE[number::threads]
             try:

@@ -40,11 +40,12 @@ LONG = 60.0
 #: The tests' own socket is the server's descriptor 3, as systemd would pass it.
 HANDED = "systemd:domain=INET:index=0"
 
-#: sd_listen_fds(3) wants the pid of the very process, so it is exec'd from one that knows
-#: its own.  The socket comes as standard input, because only there can it be put.
+#: sd_listen_fds(3) wants the pid of the process itself, so a shell sets that variable and then
+#: becomes the server.  The socket comes as standard input, where Popen can put it, and the shell
+#: moves it to descriptor 3.
 _ACTIVATE = 'export LISTEN_PID=$$; exec "$@" 3<&0 0</dev/null'
 
-#: What a log of a server that nothing happened to does not contain.
+#: What the log of a server that nothing has gone wrong with does not contain.
 COMPLAINTS = re.compile(r"#(warn|error|critical)\]|Traceback|Unhandled")
 
 _STARTED = re.compile(r"(?:Worker (\d+) started \(slot|Spare worker (\d+) takes slot) (\d+)")
@@ -68,9 +69,9 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class WorkerSpec:
+class StartedWorker:
     """
-    A worker that was started.
+    A worker that the log has told of.
     """
 
     pid: int
@@ -81,7 +82,7 @@ class Server:
     """
     A running primary.
 
-    :ivar births: every worker that it started, oldest first.
+    :ivar started: every worker that it has started, oldest first.
     :ivar log: what it wrote.
     :ivar port: where it listens, once :meth:`wait_until_ready` has returned.
     """
@@ -111,7 +112,7 @@ class Server:
         :param before: the command that runs it, and becomes it.
         """
         self.workers = workers
-        self.births: list[WorkerSpec] = []
+        self.started: list[StartedWorker] = []
         self.port = 0
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
         self._allowed: list[str] = []
@@ -157,7 +158,7 @@ class Server:
     def _notice(self, line: str) -> None:
         started = _STARTED.search(line)
         if started is not None:
-            self.births.append(WorkerSpec(int(started[1] or started[2]), int(started[3])))
+            self.started.append(StartedWorker(int(started[1] or started[2]), int(started[3])))
 
     # what is known of it
 
@@ -180,13 +181,13 @@ class Server:
         """
         The pid of the worker that occupies a slot, or was the last to.
         """
-        return next(birth.pid for birth in reversed(self.births) if birth.slot == slot)
+        return next(worker.pid for worker in reversed(self.started) if worker.slot == slot)
 
     def slot_of(self, pid: int) -> int:
         """
         The slot that a worker occupies or occupied.
         """
-        return next(birth.slot for birth in self.births if birth.pid == pid)
+        return next(worker.slot for worker in self.started if worker.pid == pid)
 
     def serving(self) -> list[int]:
         """
@@ -247,7 +248,7 @@ class Server:
 
     def pause(self, seconds: float) -> None:
         """
-        Let the server have the machine for a moment.  Nothing may depend on how long.
+        Leave the machine to the server for a moment.  No test may depend on how long.
         """
         threading.Event().wait(seconds)
 

@@ -65,7 +65,7 @@ def test_framework_runs_and_sticks(framework: str, start: Start) -> None:
         assert {one["host"] for one in told} == {source}
         (pid,) = {one["pid"] for one in told}
         pids.add(pid)
-    assert pids == {birth.pid for birth in server.births}
+    assert pids == {worker.pid for worker in server.started}
     server.allow("boom|Traceback|#error|#critical|File |Internal Server Error")
     assert ask_once(server.target, path="/boom").status == 500
     server.log.wait_for("ValueError: boom")
@@ -214,7 +214,7 @@ def test_socketio(transports: list[str], start: Start) -> None:
     async def go() -> None:
         talkers = [Talker(server, source, transports) for source in SOURCES]
         pids = await asyncio.gather(*(talker.talk() for talker in talkers))
-        assert set(pids) == {birth.pid for birth in server.births}
+        assert set(pids) == {worker.pid for worker in server.started}
 
     run(go())
 
@@ -235,7 +235,7 @@ def test_chat(start: Start) -> None:
             assert [file.readline() for file in lines] == [b"hello\r\n"] * 2
             for file in lines:
                 file.close()
-    assert welcomes == {b"welcome to %d\r\n" % birth.pid for birth in server.births}
+    assert welcomes == {b"welcome to %d\r\n" % worker.pid for worker in server.started}
 
 
 def test_stop_cuts_protocols_off_when_their_time_is_over(start: Start) -> None:

@@ -1,5 +1,5 @@
 """
-100 clients behind a real proxy that keeps its connections: each has his worker and his answers.
+100 clients behind a real proxy that keeps its connections: each has its worker and its answers.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def ask_through_nginx(
 
 def check_cookies(crowd: Crowd) -> None:
     """
-    Check that each client was answered by the worker that his cookie names.
+    Check that each client was answered by the worker that its cookie names.
     """
     for visitor in crowd.visitors:
         if visitor.asked:
@@ -76,7 +76,7 @@ def check_cookies(crowd: Crowd) -> None:
 
 def check_addresses(crowd: Crowd) -> None:
     """
-    Check that each client was answered by the worker that his address belongs to.
+    Check that each client was answered by the worker that its address belongs to.
     """
     for visitor in crowd.visitors:
         if visitor.asked:
@@ -129,7 +129,7 @@ def check_kind(kind: str, by: str, requests: int, start: Start, directory: Path)
 def test_requests_behind_proxy_headers(options: str, start: Start, tmp_path: Path) -> None:
     """
     HAProxy, which reuses connections only where the PROXY header stays true, brings each
-    client to his worker, and to no other's answers.
+    client to its worker, and to no other's answers.
     """
     arguments = (*KINDS["resource"], *TRUSTED, "--proxy-protocol", "on")
     server = start(*arguments, workers=WORKERS)
@@ -145,7 +145,7 @@ def test_requests_behind_proxy_headers(options: str, start: Start, tmp_path: Pat
 def test_requests_behind_haproxy(start: Start, tmp_path: Path) -> None:
     """
     HAProxy, which sends everybody down whatever connection is free, and says in
-    X-Forwarded-For who it is, brings each client to his worker, and to no other's answers.
+    X-Forwarded-For who it is, brings each client to its worker, and to no other's answers.
     """
     server = start(*KINDS["resource"], *TRUSTED, workers=WORKERS)
     defaults = f"{REUSE}\n    option forwardfor"

@@ -122,7 +122,7 @@ def test_profiles_stick_through_a_reload(
         homes = {page: use(page) for page in pages}
         for page in pages:
             check_cookie(page, scheme)
-        assert set(homes.values()) == {birth.pid for birth in server.births}
+        assert set(homes.values()) == {worker.pid for worker in server.started}
         old = {page: server.slot_of(pid) for page, pid in homes.items()}
         server.reload()
         for page, slot in old.items():

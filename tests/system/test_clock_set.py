@@ -143,7 +143,7 @@ def test_fault_18_an_upgrade_keeps_deadlines(wall: Wall, start: Start) -> None:
         since = server.log.mark()
         server.send(signal.SIGUSR2)
         server.log.wait_for(rf"Primary {server.pid} running", since)
-        server.resume(server.births[0].pid)
+        server.resume(server.started[0].pid)
         for client in clients:
             assert client.answer().status == 200
         server.log.wait_for("Reloaded: every worker is fresh", since)

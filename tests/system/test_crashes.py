@@ -190,7 +190,7 @@ def test_replays_what_was_not_acknowledged(start: Start) -> None:
         ]
         for client in clients:
             client.send()
-        # He came last and is served: so all of the others have been accepted and sent.
+        # It came last and is served: so all of the others have been accepted and sent.
         pid, _ = ask_once(server.target, bystander).counted
         assert pid == server.worker(1)
         os.kill(worker, signal.SIGKILL)
@@ -267,8 +267,8 @@ def test_crash_loop_fails_one_slot(start: Start) -> None:
     # They are not all of them a burden to the same other slot.
     assert {first[source] for source in sources if homes[source] == 1} == {0, 2}
     server.log.wait_for(r"#critical\] Slot 1 failed")
-    assert len([birth for birth in server.births if birth.slot == 1]) == 5
-    assert len([birth for birth in server.births if birth.slot != 1]) == 2
+    assert len([worker for worker in server.started if worker.slot == 1]) == 5
+    assert len([worker for worker in server.started if worker.slot != 1]) == 2
 
 
 def test_crash_loop_of_all(start: Start, tmp_path: Path) -> None:

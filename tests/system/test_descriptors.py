@@ -51,7 +51,7 @@ class Crowd:
         """
         Read the answers that have come, after waiting for the first for so long.
 
-        :return: who was answered; each was told his own address and port.
+        :return: who was answered; each was told its own address and port.
         """
         answered = []
         for key, _ in self._selector.select(seconds):
@@ -66,8 +66,8 @@ class Crowd:
 
 def test_full_workers_mix_nobody_up(start: Start) -> None:
     """
-    When workers run out of descriptors in the middle of a crowd, everybody gets his own
-    answer, as soon as others have left.
+    When workers run out of descriptors in the middle of a crowd, each client gets its
+    own answer, as soon as others have left.
     """
     server = start(*MIRROR)
     server.allow("No more connections for now")

@@ -27,7 +27,7 @@ def test_drains_and_comes_back(start: Start) -> None:
     away = [client.ask().counted for client in clients]
     assert {hits for _, hits in away} == {2}
     assert {pid for pid, _ in away} == {server.worker(0), server.worker(2)}
-    # One who comes by a new connection is where his session is.
+    # One who comes by a new connection is where its session is.
     assert ask_once(server.target, sources[0]).counted == (away[0][0], 3)
     assert server.ask("undrain 1") == ""
     assert [client.ask().counted[0] for client in clients] == [home] * 6

@@ -186,7 +186,7 @@ def test_learned_ids(start: Start, path: Path) -> None:
 
 def test_least(start: Start, path: Path) -> None:
     """
-    A client is where he was before; an unknown one would be a newcomer, and does not become
+    A client is where it was before; an unknown one would be a newcomer, and does not become
     a known one by being asked about.
     """
     server = start(

@@ -270,7 +270,7 @@ def test_proxy_header_of_another_family_counts(start: Start) -> None:
 def test_proxy_header_is_a_matter_of_trust(start: Start) -> None:
     """
     A header from elsewhere, and a trusted peer without one, are closed; anybody else
-    without one is a client of his own.
+    without one is a client of its own.
     """
     server = start(*PROXIED)
     server.allow("closed: a PROXY header from a peer outside --trust")

@@ -99,7 +99,7 @@ def check_unharmed(
     server.pause(1)
     assert all(cpu_seconds(pid) - spent[pid] < 0.5 for pid in before), "somebody spins"
     # They are those who were there before.
-    assert len(server.births) == server.workers
+    assert len(server.started) == server.workers
     visit(server)
 
 

@@ -138,5 +138,5 @@ def test_next_primary_serves_what_waits(start: Start) -> None:
             second = start(*SITE, listener=listener)
             told = client.answer().told
         assert told["host"] == "127.0.0.9"
-        assert told["pid"] in {birth.pid for birth in second.births}
+        assert told["pid"] in {worker.pid for worker in second.started}
     first.check_nothing_left()

@@ -133,8 +133,8 @@ def test_websocket_or_close_after_rehoming(kind: str, start: Start) -> None:
 @every_kind
 def test_cookie_is_set_once_and_brings_its_client_home(kind: str, start: Start) -> None:
     """
-    A client without the cookie gets one, which names the worker that answered; with it he
-    gets no other and is served there, on whatever connection.
+    A client without the cookie gets one, which names the worker that answered; once
+    it sends that, it gets no other and is served there, on whatever connection.
     """
     server = start(*KINDS[kind], "--affinity", "cookie:stickyd,ip", workers=WORKERS)
     homes = {}
@@ -197,7 +197,7 @@ def test_forged_cookie_is_replaced(kind: str, start: Start) -> None:
 @every_channel
 def test_clients_of_one_proxy_keep_apart(kind: str, start: Start, tmp_path: Path) -> None:
     """
-    Behind nginx, which sends all down a few connections, each client keeps his worker, and
+    Behind nginx, which sends all down a few connections, each client keeps its worker, and
     newcomers spread over all of them.
     """
     server = start(

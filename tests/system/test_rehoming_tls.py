@@ -64,7 +64,7 @@ def tls_client(server: Server) -> Client:
 def test_requests_on_tls_go_home(kind: str, encrypted: Callable[..., Server]) -> None:
     """
     The workers that own the requests answer them, and know that the client speaks TLS and
-    who he is, though another worker has his TLS.
+    who it is, though another worker has its TLS.
     """
     server = encrypted(*KINDS[kind], "--affinity", "header:X-User,ip")
     with tls_client(server) as client:

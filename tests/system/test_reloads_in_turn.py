@@ -50,7 +50,7 @@ def test_fault_20_fifty_signals_are_two_reloads(start: Start, gate: Gate, tmp_pa
     assert ask_once(server.target, path="/spun").status == 404
     assert ask_once(server.target, path="/mirror").told["pid"] == server.worker(0)
     assert len(server.log.found(r"\] Reloading$", since)) == 2
-    assert len(server.births) == 3
+    assert len(server.started) == 3
 
 
 @pytest.mark.parametrize("most", [1, 2])

@@ -270,7 +270,7 @@ def test_fault_10_streams(start: Start, tmp_path: Path) -> None:
         assert first.whole(first.send(carried, path="/visits"))[0].endswith("hits: 2\n")
         server.reload()
         first.end(stream, b"body")
-        assert first.whole(stream)[0] == f"Worker {server.births[0].pid} session hits: 3\n"
+        assert first.whole(stream)[0] == f"Worker {server.started[0].pid} session hits: 3\n"
     with closing(H2Client(server, MOVED)) as second:
         assert second.whole(second.send(carried, path="/visits"))[0].endswith("hits: 4\n")
 

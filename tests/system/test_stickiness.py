@@ -42,7 +42,7 @@ def test_counts_one_client(start: Start) -> None:
     answers = [ask_once(server.target).counted for _ in range(3)]
     pid = answers[0][0]
     assert answers == [(pid, 1), (pid, 2), (pid, 3)]
-    assert pid in {birth.pid for birth in server.births}
+    assert pid in {worker.pid for worker in server.started}
 
 
 def test_counts_on_one_connection(start: Start) -> None:
@@ -78,7 +78,7 @@ def test_keeps_each_address(start: Start) -> None:
     server = start(workers=4)
     first = {source: ask_once(server.target, source).counted for source in SOURCES}
     assert {hits for _, hits in first.values()} == {1}
-    assert {pid for pid, _ in first.values()} == {birth.pid for birth in server.births}
+    assert {pid for pid, _ in first.values()} == {worker.pid for worker in server.started}
     for source in SOURCES:
         pid = first[source][0]
         with Client(server.target, source) as kept:
@@ -178,4 +178,4 @@ def test_twenty_thousand_connections(start: Start, load_program: Path, tmp_path:
     assert outcome.stickiness.holds
     assert outcome.stickiness.sources == 500
     assert outcome.stickiness.order_checked == 20_000 - 500
-    assert {int(pid) for pid in outcome.stickiness.pids} == {b.pid for b in server.births}
+    assert {int(pid) for pid in outcome.stickiness.pids} == {b.pid for b in server.started}

@@ -151,7 +151,7 @@ def test_reload_brings_new_certificates(start: Start, tmp_path: Path, gate: Gate
         server.process.send_signal(signal.SIGHUP)
         assert idle.tls.recv(1) == b""
         for slot in range(2):
-            server.wait_for_successor(server.births[slot].pid)
+            server.wait_for_successor(server.started[slot].pid)
         for slot in range(2):
             with Secure(server, sources_of(slot, 2, 1)[0]) as client:
                 assert client.names() == ["new.test"]
@@ -298,7 +298,7 @@ def test_http2_request_survives_a_reload(start: Start, tmp_path: Path, gate: Gat
         gate.wait_for_arrival()
         server.process.send_signal(signal.SIGHUP)
         for slot in range(2):
-            server.wait_for_successor(server.births[slot].pid)
+            server.wait_for_successor(server.started[slot].pid)
         gate.open()
         output, _ = curl.communicate(timeout=PATIENCE)
     assert (output, curl.returncode) == (b"2 200", 0)
@@ -326,7 +326,7 @@ def test_access_log(start: Start, tmp_path: Path, application: str) -> None:
     path.rename(tmp_path / "former.log")
     server.process.send_signal(signal.SIGHUP)
     for slot in range(2):
-        server.wait_for_successor(server.births[slot].pid)
+        server.wait_for_successor(server.started[slot].pid)
     visit("b")
     server.stop()
     for file, mark in (("former.log", "a"), ("access.log", "b")):

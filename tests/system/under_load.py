@@ -148,7 +148,7 @@ class UnderLoad:
 
     def check_moves(self, placements: Sequence[Callable[[str], int]]) -> None:
         """
-        Check that every client was always where one of the placements had him, and that he
+        Check that every client was always on a slot that one of the placements gave it, and
         changed from slot to slot in their order.
 
         :param placements: those that were in force, in their order.

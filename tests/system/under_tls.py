@@ -36,7 +36,7 @@ _COUNTED = re.compile(rb"Worker \d+ session hits: (\d+)\n")
 
 class _Visitor:
     """
-    A client, who keeps a connection and counts his hits.
+    A client, who keeps a connection and counts its hits.
     """
 
     def __init__(self, server: Server, source: str, context: ssl.SSLContext) -> None:

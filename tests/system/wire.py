@@ -1,9 +1,9 @@
 """
 What really passed between a primary and its workers, by the primary's own system calls.
 
-The primary runs with ``wire.c`` between it and the C library; its code is what everybody
-runs.  From the record comes the journey of each connection: to which workers it was sent,
-and which of them acknowledged it.
+The primary's code runs unchanged; ``wire.c`` stands between it and the C library, and writes a
+record.  From that comes the journey of each connection: to which workers it was sent, and which
+of them acknowledged it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Wire:
     """
     The record of one primary.
 
-    :ivar before: what its server is to be started with, and with :attr:`variables`.
+    :ivar before: the command that its server is to be started by; :attr:`variables` are the
+        server's.
     """
 
     def __init__(self, library: Path, path: Path) -> None:
@@ -89,7 +90,7 @@ class Wire:
         :param library: what :func:`compile_wire` made.
         :param path: where the record is written.
         """
-        # Not in the server's variables: a shell starts it, in which nothing is to be done.
+        # Not in the server's variables: the shell that starts it would be recorded too.
         self.before = ("env", f"LD_PRELOAD={library}")
         self.variables = {"STICKYD_TEST_WIRE": str(path)}
         self._path = path
@@ -139,7 +140,7 @@ class _Reading:
             self._message(event, int(rest[0]), bytes.fromhex(rest[1]), int(at))
 
     def _message(self, event: str, channel: int, frame: bytes, at: int) -> None:
-        # One that the primary never read is no less an acknowledgement.
+        # An acknowledgement that the primary never reads counts too.
         kind, sequence, _ = decode(frame, len(frame))
         flying = self.flying.setdefault(channel, [])
         if event == "sent":

@@ -158,7 +158,7 @@ def test_own_client_is_served_as_if_handed_over(rig: Rig) -> None:
 
 def test_client_of_another_slot_goes_to_the_primary(rig: Rig) -> None:
     """
-    Whatever the kernel did, nobody is served where he does not belong.
+    Whatever the kernel did, nobody is served where it does not belong.
     """
     rig.entrust(1, 3)
     source = rig.come(2, 3)

@@ -232,7 +232,7 @@ def test_id_that_was_minted_here_is_served_here() -> None:
 
 def test_newcomer_on_his_own_connection_stays() -> None:
     """
-    A client whom no entry knows stays where his connection is, and is pinned there.
+    A client whom no entry knows stays where its connection is, and is pinned there.
     """
     rig = Rig("cookie:stickyd")
     handoff = rig.handoff()
@@ -243,7 +243,7 @@ def test_newcomer_on_his_own_connection_stays() -> None:
 def test_newcomer_on_a_proxys_connection_is_placed_anew() -> None:
     """
     Each newcomer whom a trusted proxy brings goes to the primary once, as nothing but the
-    client before him has led the connection here.
+    client before it has led the connection here.
     """
     rig = Rig("cookie:stickyd")
     handoff = rig.handoff(host=PROXY, flags=Flag.PLACED)

@@ -119,7 +119,7 @@ class KernelSteering:
             group.resize(slots)
         except ListenError as problem:
             # It was tried before, so this is as good as impossible; and still nobody is
-            # misplaced, as workers send on whom the kernel puts where he does not belong.
+            # misplaced, as workers send on each connection that the kernel puts elsewhere.
             self._log.critical("The kernel does not follow: {problem}", problem=problem)
 
     def occupied(self, slot: Slot) -> None:

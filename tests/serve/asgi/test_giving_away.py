@@ -134,7 +134,7 @@ def test_release_waits_for_requests_under_way(scene: Scene) -> None:
 
 def test_release_does_not_wait_for_answers_under_way(scene: Scene) -> None:
     """
-    A client that is slow to take a long response holds nobody up; his connection is given
+    A client that is slow to take a long response holds nobody up; its connection is given
     afterwards.
     """
 

@@ -223,7 +223,7 @@ def test_cookie_in_both_kinds_of_heads() -> None:
 def test_cookie_is_looked_for_in_each_request() -> None:
     """
     A client that sends the cookie, even with the same bytes again and again, gets none;
-    one behind him on the same connection does.
+    one behind it on the same connection does.
     """
     wire = Wire(stickiness=stickiness("cookie:stickyd"))
     known = GET[:-2] + b"Cookie: stickyd=%b\r\n\r\n" % SIGNER.mint(0).encode()

@@ -91,7 +91,7 @@ def test_upgrade_offer_may_be_ignored() -> None:
 
 def test_taken_transport() -> None:
     """
-    What was written before somebody takes the transport leaves before what he writes.
+    What was written before somebody takes the transport leaves before what it writes.
     """
 
     def answer(request: Any) -> int:

@@ -97,7 +97,7 @@ def test_failure_in_the_middle_looks_like_one() -> None:
 
 def test_early_answer_does_not_break_the_connection() -> None:
     """
-    Who is answered before his body is whole is told to stop; what is on its way is dropped,
+    Who is answered before its body is whole is told to stop; what is on its way is dropped,
     and the connection serves on.
     """
     wire = begun(lambda request: b"")

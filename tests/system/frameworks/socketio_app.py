@@ -29,7 +29,7 @@ async def remember(sid: str, word: str) -> int:
 @sio.event
 async def recall(sid: str) -> Any:
     """
-    Tell all his words.
+    Tell all words of the client.
     """
     return (await sio.get_session(sid)).get("words", [])
 
