@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
-#: was named by a token, learned, or chosen by load; should it not stand any more, the
+#: was named by a token, learned, or chosen by load; should that not be available, the
 #: connection is placed as with this value.
 BY_KEY = 0xFFFF
 
@@ -27,7 +27,7 @@ def pinned(slot: int, key: bytes) -> bytes:
     """
     Make the identity of a client that belongs to a slot.
 
-    :param key: by which it is placed should the slot not stand any more; may be empty.
+    :param key: by which it is placed should the slot not be available; may be empty.
     """
     return b"%b%d %b" % (_MARK, slot, key)
 
@@ -40,16 +40,18 @@ def identity_of(slot: int, key: bytes) -> bytes:
     return key if slot == BY_KEY else pinned(slot, key)
 
 
-def home_of(identity: bytes, slot_of: Callable[[bytes], int], stands: Callable[[int], bool]) -> int:
+def home_of(
+    identity: bytes, slot_of: Callable[[bytes], int], available: Callable[[int], bool]
+) -> int:
     """
     Find the slot of a client.
 
     :param slot_of: gives the slot of a key.
-    :param stands: whether clients may be placed on a slot.
+    :param available: whether clients may be placed on a slot.
     """
     if not identity.startswith(_MARK):
         return slot_of(identity)
     digits, _, key = identity[len(_MARK) :].partition(b" ")
-    if digits.isdigit() and stands(int(digits)):
+    if digits.isdigit() and available(int(digits)):
         return int(digits)
     return slot_of(key or identity)

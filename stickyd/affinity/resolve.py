@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
     :ivar key: what the placement hashes, at least one byte.
     :ivar learned: an id to be looked up where the claims are known, see :func:`learned_id`.
     :ivar weak: whether the entry counts only if no other one matches: a token that names a
-        slot that does not stand any more.  Then ``key`` is the one by which the sessions of
+        slot that is not available.  Then ``key`` is the one by which the sessions of
         its client went elsewhere.
     """
 
@@ -99,7 +99,7 @@ class Resolver:
     Finds the first entry that a client matches.
 
     An entry that needs what is not there (a head, a hello, a secret) does not match, nor
-    does a token that is forged.  One that names a slot that does not stand any more leaves
+    does a token that is forged.  One that names a slot that is not available leaves
     it to the other entries; if none of them matches, its client goes where its sessions
     went.
 
@@ -117,20 +117,20 @@ class Resolver:
         self,
         affinity: Affinity,
         signer: Signer | None,
-        stands: Callable[[int], bool],
+        available: Callable[[int], bool],
         trust: Networks = Networks(),  # noqa: B008 (immutable)
         owner_of: Callable[[bytes], int | None] | None = None,
     ) -> None:
         """
         :param signer: verifies tokens; without one none counts.
-        :param stands: whether there is such a slot, and clients may be placed on it.
+        :param available: whether there is such a slot, and clients may be placed on it.
         :param trust: whose ``X-Forwarded-For`` and ``Forwarded`` count.
         :param owner_of: the slot that has claimed an id of :func:`learned_id`, or None if
             none has, which makes the entry fall through.  Without it (where the claims are
             not known) such a client gets a verdict with ``learned``.
         """
         self._signer = signer
-        self._stands = stands
+        self._available = available
         self._trust = trust
         self._owner_of = owner_of
         addresses = [key for key in affinity.keys if isinstance(key, (IpKey, TextKey))]
@@ -256,7 +256,7 @@ class Resolver:
 
     def _by_tokens(self, key: CookieKey | StampKey, slots: list[int | None]) -> Verdict | None:
         """
-        Take the first of our tokens that names a slot that stands; else the first of our
+        Take the first of our tokens that names an available slot; else the first of our
         tokens.
 
         :param slots: what each token names, if it is ours.
@@ -264,7 +264,7 @@ class Resolver:
         gone = None
         for slot in slots:
             if slot is not None:
-                if self._stands(slot):
+                if self._available(slot):
                     return Verdict(key, slot)
                 gone = slot if gone is None else gone
         return None if gone is None else Verdict(key, key=pinned(gone, b""), weak=True)
@@ -280,7 +280,7 @@ class Resolver:
         # Of several, the first that a worker has claimed.
         for value in key.source.values_of(head)[:MOST_VALUES]:
             slot = self._owner_of(learned_id(key.source, value)) if value else None
-            if slot is not None and self._stands(slot):
+            if slot is not None and self._available(slot):
                 return Verdict(key, slot=slot)
         return None
 

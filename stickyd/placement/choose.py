@@ -23,13 +23,13 @@ LEAST = "least"
 PLACEMENTS: dict[str, Callable[[int], IPlacement]] = {"rendezvous": Rendezvous, "modulo": Modulo}
 
 
-def placement_in_worker(name: str, slots: int, standing: Sequence[int], own: int) -> IPlacement:
+def placement_in_worker(name: str, slots: int, available: Sequence[int], own: int) -> IPlacement:
     """
     Make the placement of ``--placement``, as far as the worker in slot ``own`` can know it.
 
     :param slots: how many slots there are.
-    :param standing: those of them that stand, at least one, ascending.
+    :param available: those of them that clients may be placed on, at least one, ascending.
     """
     if name == LEAST:
-        return Staying(slots, standing, own)
-    return Failover(PLACEMENTS[name], slots, standing)
+        return Staying(slots, available, own)
+    return Failover(PLACEMENTS[name], slots, available)

@@ -17,36 +17,38 @@ if TYPE_CHECKING:
 @implementer(IPlacement)
 class Failover:
     """
-    A placement over all slots that never chooses one which does not stand.
+    A placement over all slots that never chooses one that is not available.
 
-    Keys of standing slots stay where they are; the keys of each other one are spread over
-    those that stand, the same key always to the same stand-in.  Primary and workers
+    Keys of available slots stay where they are; the keys of each other one are spread over
+    the available ones, the same key always to the same slot.  Primary and workers
     compute it alike from the same few numbers.
 
-    :ivar slots: how many slots there are, standing or not.
-    :ivar standing: the indices of those that stand, ascending; at least one.
-    :ivar usual: gives the slot of a key when all of them stand.
+    :ivar slots: how many slots there are, available or not.
+    :ivar available: the indices of those that are available, ascending; at least one.
+    :ivar usual: gives the slot of a key when all of them are available.
     """
 
     def __init__(
-        self, make_placement: Callable[[int], IPlacement], slots: int, standing: Collection[int]
+        self, make_placement: Callable[[int], IPlacement], slots: int, available: Collection[int]
     ) -> None:
         self.slots = slots
-        self.standing = sorted(standing)
+        usable = frozenset(available)
+        self.available = sorted(usable)
         self.usual = make_placement(slots).slot_of
-        self._second = make_placement(len(self.standing)).slot_of
-        self._stands = frozenset(standing)
-        if len(self._stands) == slots:
+        self._second = make_placement(len(self.available)).slot_of
+        self._is_available = usable.__contains__
+        if len(usable) == slots:
             # The usual case: spare each connection the look.
             self.slot_of = self.usual  # type: ignore[method-assign]
 
     def slot_of(self, key: bytes) -> int:
         """
-        Choose among the slots that stand; see :class:`IPlacement`.
+        Choose among the available slots; see :class:`IPlacement`.
         """
         slot = self.usual(key)
-        if slot in self._stands:
+        if self._is_available(slot):
             return slot
         # By a key of its own: among fewer slots, rendezvous would give all of this slot's
         # clients the same index again, and so one neighbour all of its load.
-        return self.standing[self._second(b"stand-in:" + key)]
+        # The prefix may never change: each other process computes with it too.
+        return self.available[self._second(b"stand-in:" + key)]

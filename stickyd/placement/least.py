@@ -47,8 +47,8 @@ class LeastLoaded:
 
     When a slot goes, the workers must know where its clients are from now on, as their
     sessions go there.  So a client of such a slot need not become a newcomer
-    (:meth:`resize`): it can have a stand-in that follows from its key and the slots that
-    stand (:meth:`place`).
+    (:meth:`resize`): it can have another slot, which follows from its key and the
+    available slots (:meth:`place`).
     """
 
     def __init__(
@@ -170,23 +170,23 @@ class LeastLoaded:
         kept = ((key, entry) for key, entry in self._table.items() if entry[0] < slots)
         self._table = OrderedDict(kept)
 
-    def place(self, slots: int, standing: Sequence[int]) -> LeastLoaded:
+    def place(self, slots: int, available: Sequence[int]) -> LeastLoaded:
         """
-        Change the slots, and move the clients of those that do not stand any more to their
-        stand-ins, for good: where :class:`Staying` has the workers send their sessions.
+        Change the slots, and move the clients of those that are not available any more to
+        others, for good: where :class:`Staying` has the workers send their sessions.
 
         :param slots: how many there are, at least 1.
-        :param standing: those that stand, at least one, ascending.
+        :param available: those that clients may be placed on, at least one, ascending.
         :return: this placement.
         :raises SettingError: if there is no slot.
         """
         _require_slots(slots)
         self.slots = slots
-        stays = frozenset(standing)
-        stand_in = stand_ins(standing)
+        stays = frozenset(available)
+        other = failover_of(available)
         for key, (slot, expiry) in self._table.items():
             if slot not in stays:
-                self._table[key] = stand_in(key), expiry
+                self._table[key] = other(key), expiry
         return self
 
     def snapshot(self) -> Snapshot:
@@ -222,31 +222,31 @@ class LeastLoaded:
             del self._table[key]
 
 
-def stand_ins(standing: Sequence[int]) -> Callable[[bytes], int]:
+def failover_of(available: Sequence[int]) -> Callable[[bytes], int]:
     """
     Give the function from the key of a client whose slot has gone to its new slot.
     """
-    choose = Rendezvous(len(standing)).slot_of
-    return lambda key: standing[choose(key)]
+    choose = Rendezvous(len(available)).slot_of
+    return lambda key: available[choose(key)]
 
 
 @implementer(IPlacement)
 class Staying:
     """
     The ``least`` placement as far as a worker can know it: who is here belongs here, as
-    long as the worker's slot stands, and else to a stand-in.
+    long as the worker's slot is available, and else to another one.
 
     :ivar slots: how many slots there are.
     """
 
-    def __init__(self, slots: int, standing: Sequence[int], own: int) -> None:
+    def __init__(self, slots: int, available: Sequence[int], own: int) -> None:
         """
-        :param standing: the slots that stand, at least one, ascending.
+        :param available: the available slots, at least one, ascending.
         :param own: the worker's slot.
         """
         self.slots = slots
         self._own = own
-        self._move = None if own in standing else stand_ins(standing)
+        self._move = None if own in available else failover_of(available)
 
     def slot_of(self, key: bytes) -> int:
         """
