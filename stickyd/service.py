@@ -282,7 +282,7 @@ class StickyService(Service):
         else:
             self.succession.resume(inherited, self._life)
             # The file may have changed since they were told.
-            self._rotation.announce(self._spawner.birth.secrets)
+            self._rotation.announce(self._spawner.spec.secrets)
         self._listeners.accept()
 
     def _run_as(self, settings: Settings) -> None:

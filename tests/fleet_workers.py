@@ -437,7 +437,7 @@ class Primary(Clock):
 
     def readable(self) -> list[int]:
         """
-        The descriptors of handoff channels that can be read, in the order of their birth.
+        The descriptors of handoff channels that can be read, in the order of their start.
         """
         readers = list(self.readiness.readers)
         ready = set(select.select(readers, [], [], 0)[0])

@@ -68,7 +68,7 @@ class SecretRotation:
         """
         if not secrets or self._signer is None:
             return succeed(None)
-        self._signer.replace(merged(self._spawner.birth.secrets, secrets))
+        self._signer.replace(merged(self._spawner.spec.secrets, secrets))
         told = [*self._spawner.verify_also(secrets), *self._fleet.verify_also(secrets)]
         all_told: Deferred[Any] = DeferredList(told)
         all_told.addTimeout(ANNOUNCE_SECONDS, self._clock)

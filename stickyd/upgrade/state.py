@@ -119,7 +119,7 @@ class UpgradeState:
             "stick": None if self._stick is None else self._stick.snapshot(),
             "fleet": fleet,
             "secret": self._secrets.own.hex(),
-            "secrets": [secret.hex() for secret in self._spawner.birth.secrets],
+            "secrets": [secret.hex() for secret in self._spawner.spec.secrets],
             "former": self._operations.settings.to_json(),
             "unready": [
                 *self._spawner.unplaced,

@@ -78,7 +78,7 @@ class FleetModel(RuleBasedStateMachine):
     @initialize(
         spares=st.integers(0, 1),
         slots=st.sampled_from([1, 1, 2, 3]),
-        scene=st.sampled_from(["birth", "calm", "calm", "flip", "flip", "move"]),
+        scene=st.sampled_from(["start", "calm", "calm", "flip", "flip", "move"]),
     )
     def start(self, spares: int, slots: int, scene: str) -> None:
         """
@@ -107,7 +107,7 @@ class FleetModel(RuleBasedStateMachine):
         )
         self.fleet.start(slots, self.make_life)
         self.spawner.replenish()
-        if scene != "birth":
+        if scene != "start":
             self.everything_gets_ready()
         if scene == "flip":
             self.clients_connect(3)
@@ -335,7 +335,7 @@ class FleetModel(RuleBasedStateMachine):
             self.primary.fork_fails = True
         elif what == "spares are renewed":
             if not self.stopping:
-                self.spawner.renew(self.spawner.birth)
+                self.spawner.renew(self.spawner.spec)
         elif self.clients.open():
             self.clients.open()[0].leave()
 

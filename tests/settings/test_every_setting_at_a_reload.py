@@ -114,8 +114,7 @@ class Spawner(FakeSpawner):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spec: WorkerSpec | None = None
-        self.birth = spec_of(Settings(), ())
+        self.spec = spec_of(Settings(), ())
 
     def verify_also(self, secrets: Sequence[bytes]) -> list[Deferred[None]]:
         """
@@ -137,7 +136,7 @@ class Spawner(FakeSpawner):
         """
         Start the next workers with this.
         """
-        self.spec = self.birth = spec
+        self.spec = spec
 
     def stop(self) -> Deferred[None]:
         """
@@ -268,7 +267,6 @@ def test_fault_21_every_setting_is_applied_or_named(
         return
     assert not any("cannot change" in line for line in logged)
     assert now == (tuple(value) if isinstance(value, list) else value) != before
-    assert server.spawner.spec is not None
     assert getattr(server.spawner.spec.settings, name) == now
     if name in LIVE:
         assert LIVE[name](server.service, server.spawner.spec) == now

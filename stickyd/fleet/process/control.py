@@ -224,7 +224,7 @@ class WorkerControl(ControlProtocol):
         answer: Deferred[Any] = self.callRemote(command, **arguments)
         return answer.addBoth(answered)
 
-    def serve(self, birth: WorkerSpec) -> Deferred[object]:
+    def serve(self, spec: WorkerSpec) -> Deferred[object]:
         """
         Ask it to serve.
 
@@ -232,10 +232,10 @@ class WorkerControl(ControlProtocol):
         """
         answer: Deferred[object] = self.callRemote(
             Serve,
-            settings=birth.settings.to_json(),
+            settings=spec.settings.to_json(),
             slot=self._slot,
             path=[entry for entry in sys.path if entry],
-            secrets=list(birth.secrets),
+            secrets=list(spec.secrets),
         )
         return answer
 

@@ -93,7 +93,7 @@ class WorkerProcess(ProcessProtocol):
         self,
         reactor: IWorkerReactor,
         readiness: IReadiness,
-        birth: WorkerSpec,
+        spec: WorkerSpec,
         fleet: IFleet,
         events: WorkerEvents,
         slot: Slot | None,
@@ -104,7 +104,7 @@ class WorkerProcess(ProcessProtocol):
         :param share: how much of its output is logged at a time.
         """
         self._reactor = reactor
-        self._birth = birth
+        self._spec = spec
         self._fleet = fleet
         self._events = events
         self.slot = slot
@@ -112,12 +112,12 @@ class WorkerProcess(ProcessProtocol):
         self.heartbeats = Heartbeats()
         self.label = WorkerLabel(slot)
         self._output = OutputRelay(reactor, share, self.label, self._read_output)
-        self.termination = Termination(reactor, birth.settings.hang_timeout, self.label)
+        self.termination = Termination(reactor, spec.settings.hang_timeout, self.label)
         self._readiness = readiness
         self.link = HandoffLink(
             reactor,
             readiness,
-            birth.settings.window,
+            spec.settings.window,
             fleet,
             slot,
             self.label,
@@ -128,7 +128,7 @@ class WorkerProcess(ProcessProtocol):
         self._control = WorkerControl(
             fleet,
             reactor,
-            birth.settings,
+            spec.settings,
             -1 if slot is None else slot.index,
             self.termination,
             self.beat,
@@ -158,7 +158,7 @@ class WorkerProcess(ProcessProtocol):
 
         If the machine cannot start one more process, the worker dies a turn later.
         """
-        birth = self._birth
+        spec = self._spec
         try:
             self._spawn()
         except OSError as problem:
@@ -171,15 +171,15 @@ class WorkerProcess(ProcessProtocol):
                 self.termination.kill(signal.SIGKILL)
             return
         self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.label.place)
-        self.termination.allow(birth.settings.start_timeout)
-        self._control.serve(birth).addCallbacks(self._serving, self._refused)
+        self.termination.allow(spec.settings.start_timeout)
+        self._control.serve(spec).addCallbacks(self._serving, self._refused)
 
     def _spawn(self) -> None:
         with ExitStack() as ends:
             ours, handoffs = channel_pair()
             ends.enter_context(handoffs)
             self._connect(ours).open()
-            process, control = self._birth.start(self._reactor, self, self.label.place, handoffs)
+            process, control = self._spec.start(self._reactor, self, self.label.place, handoffs)
             ends.enter_context(control)
             self.termination.attend(process)
             self.label.begin(process.pid)

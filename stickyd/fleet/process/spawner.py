@@ -79,7 +79,7 @@ class Spawner:
     A spare has started, imported the application and waits; a slot that wants a worker
     gets it at once, and another one is started in its place.
 
-    :ivar birth: what the next workers are started with.
+    :ivar spec: what the next workers are started with.
     """
 
     _log = Logger()
@@ -88,7 +88,7 @@ class Spawner:
         self,
         reactor: IWorkerReactor,
         readiness: IReadiness,
-        birth: WorkerSpec,
+        spec: WorkerSpec,
         fleet: IFleet,
         backoff: Backoff,
         recycling: Recycling,
@@ -100,7 +100,7 @@ class Spawner:
         """
         self._reactor = reactor
         self._readiness = readiness
-        self.birth = birth
+        self.spec = spec
         self._fleet = fleet
         self._backoff = backoff
         self._recycling = recycling
@@ -118,7 +118,7 @@ class Spawner:
         """
         Start the next workers as somebody, or as whom we are by now.
         """
-        self.birth = replace(self.birth, uid=uid, gid=gid)
+        self.spec = replace(self.spec, uid=uid, gid=gid)
 
     @property
     def spare(self) -> bool:
@@ -142,7 +142,7 @@ class Spawner:
         return [worker.pid for worker in (*self.spares, *self._ending) if worker.lives]
 
     def call_when_spare(self, call: Callable[[], bool]) -> None:
-        if self.birth.settings.spares and call not in self._wanting:
+        if self.spec.settings.spares and call not in self._wanting:
             self._wanting.append(call)
 
     def spawn(
@@ -165,7 +165,7 @@ class Spawner:
 
     def _make(self, events: WorkerEvents, slot: Slot | None) -> WorkerProcess:
         return WorkerProcess(
-            *(self._reactor, self._readiness, self.birth, self._fleet, events, slot, self._share)
+            *(self._reactor, self._readiness, self.spec, self._fleet, events, slot, self._share)
         )
 
     def resume(
@@ -197,18 +197,18 @@ class Spawner:
         """
         Have as many spares as the settings say.
         """
-        missing = self.birth.settings.spares - len(self._ready) - len(self._starting)
+        missing = self.spec.settings.spares - len(self._ready) - len(self._starting)
         if self._stopped is None and self._retry is None:
             for _ in range(missing):
                 worker = self._make(self, None)
                 self._starting.append(worker)
                 worker.start()
 
-    def renew(self, birth: WorkerSpec) -> None:
+    def renew(self, spec: WorkerSpec) -> None:
         """
-        Start workers with ``birth`` from now on, and replace the spares.
+        Start workers with ``spec`` from now on, and replace the spares.
         """
-        self.birth = birth
+        self.spec = spec
         for worker in self.spares:
             self._dismiss(worker)
         self._ready, self._starting = [], []
@@ -221,9 +221,9 @@ class Spawner:
 
         :return: each fires when its worker does.
         """
-        known = self.birth.secrets
+        known = self.spec.secrets
         if known:
-            self.birth = replace(self.birth, secrets=merged(known, secrets))
+            self.spec = replace(self.spec, secrets=merged(known, secrets))
         return [worker.verify_also(secrets) for worker in self.spares]
 
     def _dismiss(self, worker: WorkerProcess) -> None:

@@ -57,7 +57,7 @@ def test_secrets_are_told_and_not_shown(rig: Rig) -> None:
     """
     rig.flush()
     assert rig.reactor.control.secrets == list(SECRETS)
-    shown = repr(rig.spawner.birth) + str(rig.reactor.spawned)
+    shown = repr(rig.spawner.spec) + str(rig.reactor.spawned)
     assert SECRETS[0].decode() not in shown
 
 
