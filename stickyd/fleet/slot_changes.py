@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
 
-from stickyd.fleet.slot_workers import FLIP_SECONDS
+from stickyd.fleet.slot_workers import SWITCH_OVER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -232,7 +232,7 @@ class SlotChanges:
             if not waiting.called:
                 waiting.callback(None)
 
-        overdue = self._fleet.clock.callLater(FLIP_SECONDS, go_on)
+        overdue = self._fleet.clock.callLater(SWITCH_OVER_SECONDS, go_on)
         released.addErrback(
             lambda _: self._log.info("A worker ended while it gave away what it had")
         ).addCallback(go_on)

@@ -7,7 +7,7 @@ Theory of operation::
                       ^   |               |   ^                  |
                 retry |   | died     died |   | released         | the successor is ready
                       |   v               |   |                  v
-                   backing off <----------+   +-------------- flipping
+                   backing off <----------+   +--------- switching over
                      |          ^
     too many deaths  |          | retry, ever more slowly: starting, died
     in a row before  v          |
@@ -21,7 +21,7 @@ slowly, and stands again when a worker gets ready.  One that dies after it was r
 without end, at once if it had been sound, else with growing back-off.
 
 *relieving*: the worker serves on while its successor starts; a successor that dies leaves
-everything as it was.  *flipping*: the successor is ready, new connections wait, and the
+everything as it was.  *switching over*: the successor is ready, new connections wait, and the
 old worker hands over what it can; then the successor serves, and the old worker is
 ``leaving``: it finishes what could not be handed over.
 """
@@ -49,7 +49,7 @@ class _States:
         self.backing_off = machine.state("backing off")
         self.failed = machine.state("failed")
         self.relieving = machine.state("relieving")
-        self.flipping = machine.state("flipping")
+        self.switching_over = machine.state("switching over")
         self.stopping = machine.state("stopping")
 
 
@@ -62,7 +62,7 @@ def _add_starts(states: _States) -> None:
     From nothing to a worker that serves.
     """
     wanted = (states.starting, states.serving, states.backing_off)
-    for state in (*wanted, states.relieving, states.flipping):
+    for state in (*wanted, states.relieving, states.switching_over):
         state.upon(SlotMachine.start).loop().returns(None)
 
     states.empty.upon(SlotMachine.start).to(states.starting)(_begin)
@@ -104,7 +104,7 @@ def _add_deaths(states: _States) -> None:
     def follow(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.follow(cause)
 
-    @states.flipping.upon(SlotMachine.died).to(states.serving)
+    @states.switching_over.upon(SlotMachine.died).to(states.serving)
     def follow_at_once(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.record_death(cause, "its successor takes over")
         life.promote()
@@ -119,11 +119,11 @@ def _add_reloads(states: _States) -> None:
     def relieve(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
         life.relieve(machine, done)
 
-    @states.relieving.upon(SlotMachine.successor_ready).to(states.flipping)
-    def flip(machine: SlotMachine, life: SlotWorkers) -> None:
+    @states.relieving.upon(SlotMachine.successor_ready).to(states.switching_over)
+    def switch_over(machine: SlotMachine, life: SlotWorkers) -> None:
         life.hand_over(machine)
 
-    @states.flipping.upon(SlotMachine.released).to(states.serving)
+    @states.switching_over.upon(SlotMachine.released).to(states.serving)
     def promote(machine: SlotMachine, life: SlotWorkers) -> None:
         life.promote()
 
@@ -131,7 +131,7 @@ def _add_reloads(states: _States) -> None:
     def keep(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.drop_successor(cause)
 
-    @states.flipping.upon(SlotMachine.successor_died).to(states.serving)
+    @states.switching_over.upon(SlotMachine.successor_died).to(states.serving)
     def take_back(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
         life.take_back(cause)
 
@@ -154,7 +154,7 @@ def _add_other_reloads(states: _States) -> None:
         done("")
 
     @states.relieving.upon(SlotMachine.reload).loop()
-    @states.flipping.upon(SlotMachine.reload).loop()
+    @states.switching_over.upon(SlotMachine.reload).loop()
     def busy(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
         done("a reload is under way already")
 
@@ -177,7 +177,7 @@ def _add_stops(states: _States) -> None:
     @states.starting.upon(SlotMachine.stop).to(states.stopping)
     @states.serving.upon(SlotMachine.stop).to(states.stopping)
     @states.relieving.upon(SlotMachine.stop).to(states.stopping)
-    @states.flipping.upon(SlotMachine.stop).to(states.stopping)
+    @states.switching_over.upon(SlotMachine.stop).to(states.stopping)
     @states.failed.upon(SlotMachine.stop).to(states.stopping)
     @states.backing_off.upon(SlotMachine.stop).to(states.stopping)
     def finish(machine: SlotMachine, life: SlotWorkers, patience: float) -> None:

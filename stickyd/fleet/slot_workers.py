@@ -27,7 +27,7 @@ STOPPED = "the slot is being stopped"
 #: Seconds that newcomers wait for a worker to give away what it can.  The worker waits for
 #: no request that long (:data:`stickyd.worker.give_away.REQUEST_SECONDS`), so this is for one
 #: whose reactor is stuck.
-FLIP_SECONDS = 10.0
+SWITCH_OVER_SECONDS = 10.0
 
 
 @dataclass
@@ -43,7 +43,7 @@ class SlotWorkers:
     :ivar successor: the one that will relieve it.
     :ivar leaving: relieved ones that have not exited yet, the longest relieved first.
     :ivar cut_short: the pids of those that were given no more time.
-    :ivar flip: stands for the hand-over that is under way, if one is.
+    :ivar switch_over: stands for the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
     :ivar last_death: the last worker that died and was not told to end, and how.
     """
@@ -61,7 +61,7 @@ class SlotWorkers:
     cut_short: set[int] = field(default_factory=set)
     reloaded: Callable[[str], object] | None = None
     stopping: bool = False
-    flip: object = None
+    switch_over: object = None
     first_outcome: Callable[[bool], object] | None = None
     last_death: tuple[IWorker, str] | None = None
     _log = Logger()
@@ -258,14 +258,14 @@ class SlotWorkers:
         Let newcomers wait while the present worker gives to its successor what it can.
         """
         self.slot.hold(self.successor)
-        flip = self.flip = object()
+        switch_over = self.switch_over = object()
 
         def released(_: object = None) -> None:
-            if self.flip is flip:
-                self.flip = None
+            if self.switch_over is switch_over:
+                self.switch_over = None
                 machine.released()
 
-        self.clock.callLater(FLIP_SECONDS, released)
+        self.clock.callLater(SWITCH_OVER_SECONDS, released)
         if self.worker is not None:
             self.worker.release(None).addBoth(released)
 
@@ -273,7 +273,7 @@ class SlotWorkers:
         """
         Let the successor serve, and the old worker, if it lives, leave in peace.
         """
-        self.flip = None
+        self.switch_over = None
         if self.worker is not None:
             self.dismiss(self.take_worker())
         self.worker, self.successor = self.successor, None
@@ -305,7 +305,7 @@ class SlotWorkers:
         it had not given away yet; connections come back to it; the sessions that the
         successor had already are lost with it.
         """
-        self.flip = None
+        self.switch_over = None
         if self.worker is not None:
             self.worker.stay()
             self.slot.occupy(self.worker)
@@ -341,7 +341,7 @@ class SlotWorkers:
         """
         Have all workers end, and no new one start.
         """
-        self.flip = None
+        self.switch_over = None
         self.restarts.cancel()
         self.shorten_deadline(patience)
         self.report(STOPPED)

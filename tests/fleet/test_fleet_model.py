@@ -78,12 +78,12 @@ class FleetModel(RuleBasedStateMachine):
     @initialize(
         spares=st.integers(0, 1),
         slots=st.sampled_from([1, 1, 2, 3]),
-        scene=st.sampled_from(["start", "calm", "calm", "flip", "flip", "move"]),
+        scene=st.sampled_from(["start", "calm", "calm", "switch", "switch", "move"]),
     )
     def start(self, spares: int, slots: int, scene: str) -> None:
         """
         The service starts, and the model begins there or later: where all serve, in the
-        middle of a flip with a worker that is stuck, or of a move with one that is not there.
+        middle of a switch-over with a worker that is stuck, or of a move with one that is not there.
         """
         read = Settings.read(
             {
@@ -109,7 +109,7 @@ class FleetModel(RuleBasedStateMachine):
         self.spawner.replenish()
         if scene != "start":
             self.everything_gets_ready()
-        if scene == "flip":
+        if scene == "switch":
             self.clients_connect(3)
             self.everything_runs()
             self.worker_answers(("worker", 0), 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stickyd.fleet.slot_changes import STOPS
-from stickyd.fleet.slot_workers import FLIP_SECONDS
+from stickyd.fleet.slot_workers import SWITCH_OVER_SECONDS
 from tests.fleet.test_fleet import Rig as FleetRig
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_stuck_worker_holds_nobody_up_for_ever() -> None:
     drained = outcome(rig.changes.drain(1))
     waiting = rig.deliver(1)
     rig.given(rig.worker(0))
-    rig.clock.advance(FLIP_SECONDS)
+    rig.clock.advance(SWITCH_OVER_SECONDS)
     assert drained == [""]
     assert rig.worker(0).sent == [waiting]
     rig.given(rig.worker(1))

@@ -12,7 +12,7 @@ from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.restarts import SOUND_SECONDS, Restarts
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_machine import new_lifecycle
-from stickyd.fleet.slot_workers import FLIP_SECONDS, STOPPED, SlotWorkers
+from stickyd.fleet.slot_workers import STOPPED, SWITCH_OVER_SECONDS, SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
@@ -341,7 +341,7 @@ def newcomer(rig: Rig) -> Handoff:
     return handoff
 
 
-def test_reload_flips_when_the_old_worker_has_given_away() -> None:
+def test_reload_switches_over_when_the_old_worker_has_given_away() -> None:
     """
     The old worker serves until its successor is ready; newcomers wait while it gives away;
     then the successor has them, and the old one is told to finish.
@@ -362,14 +362,14 @@ def test_reload_flips_when_the_old_worker_has_given_away() -> None:
     assert rig.life.leaving == []
 
 
-def test_flip_does_not_wait_for_ever() -> None:
+def test_switch_over_does_not_wait_for_ever() -> None:
     """
     A worker that is stuck holds newcomers up for as long as the limit says.
     """
     rig = serving()
     old, fresh, outcome = reloading(rig)
     fresh.ready()
-    rig.clock.advance(FLIP_SECONDS - 0.1)
+    rig.clock.advance(SWITCH_OVER_SECONDS - 0.1)
     assert rig.serves() is None
     rig.clock.advance(0.1)
     assert rig.serves() is fresh
@@ -392,7 +392,7 @@ def test_successor_that_does_not_get_ready_changes_nothing() -> None:
     assert len(old.releases) == 1
 
 
-def test_old_worker_is_taken_back_when_its_successor_dies_at_the_flip() -> None:
+def test_old_worker_is_taken_back_when_its_successor_dies_at_the_switch_over() -> None:
     """
     It is told to stay, gets those who waited meanwhile, and serves on; what it gives away
     too late is no reason to stop it.
@@ -407,25 +407,25 @@ def test_old_worker_is_taken_back_when_its_successor_dies_at_the_flip() -> None:
     assert rig.slot.successor is None
     assert old.sent == [waiting]
     assert outcome == ["the fresh worker died of signal 9 (SIGKILL)"]
-    rig.clock.advance(FLIP_SECONDS)
+    rig.clock.advance(SWITCH_OVER_SECONDS)
     old.releases[0][1].callback(None)
     assert rig.serves() is old
     assert (old.stopped, rig.life.leaving, rig.life.successor) == ([], [], None)
 
 
-def test_what_an_abandoned_flip_had_waited_for_ends_no_other() -> None:
+def test_what_an_abandoned_switch_over_had_waited_for_ends_no_other() -> None:
     """
     The old worker has its own time for each successor.
     """
     rig = serving()
     old, fresh, _ = reloading(rig)
     fresh.ready()
-    rig.clock.advance(FLIP_SECONDS / 2)
+    rig.clock.advance(SWITCH_OVER_SECONDS / 2)
     fresh.died("x")
     _, second, outcome = reloading(rig)
     second.ready()
     old.releases[0][1].callback(None)
-    rig.clock.advance(FLIP_SECONDS / 2)
+    rig.clock.advance(SWITCH_OVER_SECONDS / 2)
     assert (rig.serves(), outcome) == (None, [])
     old.releases[1][1].callback(None)
     assert (rig.serves(), outcome) == (second, [""])
@@ -447,7 +447,7 @@ def test_successor_follows_a_worker_that_dies() -> None:
     assert old.stopped == []
 
 
-def test_successor_follows_at_once_at_the_flip() -> None:
+def test_successor_follows_at_once_at_the_switch_over() -> None:
     """
     If the old worker dies while it gives away, the successor, which is ready, serves.
     """
@@ -489,7 +489,7 @@ def test_stop_ends_a_reload(ready: bool) -> None:
     rig.machine.stop(7.0)
     assert (old.stopped, fresh.stopped) == ([7.0], [7.0])
     assert outcome == [STOPPED]
-    rig.clock.advance(FLIP_SECONDS)
+    rig.clock.advance(SWITCH_OVER_SECONDS)
     fresh.died("exited with code 0")
     assert rig.ended == []
     old.died("exited with code 0")

@@ -103,7 +103,7 @@ class Relief(RuleBasedStateMachine):
         self.new = Worker(self.clock, None)
         self.counts: list[list[int]] = [[] for _ in range(CLIENTS)]
         self.open: list[Request] = []
-        self.relieved = self.flipped = False
+        self.relieved = self.switched = False
         self.uids = []
         for _ in range(CLIENTS):
             session = self.old.site.makeSession()
@@ -120,7 +120,7 @@ class Relief(RuleBasedStateMachine):
         """
         A request comes; newcomers go to the next worker once the last has given away.
         """
-        worker = self.new if self.flipped else self.old
+        worker = self.new if self.switched else self.old
         if worker is self.old and self.relieved:
             return  # newcomers wait
         self.open.append(Request(worker, client, self.uids[client]))
@@ -145,10 +145,10 @@ class Relief(RuleBasedStateMachine):
         """
         self.relieved = True
         self.old.moves.begin(True)
-        self.old.moves.carry_all().addCallback(self._flip)
+        self.old.moves.carry_all().addCallback(self._switch_over)
 
-    def _flip(self, _: object) -> None:
-        self.flipped = True
+    def _switch_over(self, _: object) -> None:
+        self.switched = True
 
     @precondition(lambda self: self.relieved)
     @rule()
@@ -211,7 +211,7 @@ class Relief(RuleBasedStateMachine):
         self.settle()
         self.look()
         assert not self.open
-        worker = self.new if self.flipped else self.old
+        worker = self.new if self.switched else self.old
         for uid, counts in zip(self.uids, self.counts, strict=True):
             live = worker.registry.find(uid)
             assert live is not None
