@@ -56,7 +56,7 @@ class IDestination(Interface):
         """
 
 
-class ICourier(Interface):
+class IHandoffSender(Interface):
     """
     One end of a handoff channel; in the primary, the way to one worker.
     """

@@ -21,7 +21,7 @@ FAKES = [
     (interfaces.IRefusal, testing.FakeRefusal),
     (slot_services.ISteering, testing.FakeSteering),
     (fleet_interfaces.IWorker, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
-    (interfaces.ICourier, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
+    (interfaces.IHandoffSender, lambda: testing.FakeSpawner().spawn(_slot(), lambda: None, print)),
     (slot_services.ISpawner, testing.FakeSpawner),
     (interfaces.IHandoffReceiver, testing.FakeReceiver),
     (interfaces.IReadiness, lambda: testing.FakeReadiness(Clock())),

@@ -43,7 +43,7 @@ class Health(Resource):
     @override
     def render(self, request: Request) -> bytes:
         slots = self._sticky.fleet.slots
-        serving = sum(slot.courier is not None for slot in slots)
+        serving = sum(slot.worker is not None for slot in slots)
         return b"%d of %d workers serve\n" % (serving, len(slots))
 
 

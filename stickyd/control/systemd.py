@@ -89,15 +89,15 @@ class ServiceManager(Service):
 
     def _look_whether_ready(self) -> None:
         slots = self._sticky.fleet.slots
-        settled = [slot for slot in slots if slot.courier is not None or slot.failed]
-        serving = any(slot.courier is not None for slot in slots)
+        settled = [slot for slot in slots if slot.worker is not None or slot.failed]
+        serving = any(slot.worker is not None for slot in slots)
         if serving and len(settled) == len(slots):
             self._loops[0].stop()
             self._ready()
 
     def _ready(self) -> None:
         slots = self._sticky.fleet.slots
-        serving = sum(slot.courier is not None for slot in slots)
+        serving = sum(slot.worker is not None for slot in slots)
         self._say(READY="1", STATUS=f"{serving} of {len(slots)} workers serve")
 
     def _reloading(self, reloaded: Deferred[list[str]]) -> Deferred[list[str]]:

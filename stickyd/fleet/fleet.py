@@ -271,7 +271,7 @@ class Fleet:
         """
         slots = self.slots
         slot = slots[index] if 0 <= index < len(slots) else None
-        keeper = slot and (slot.successor or slot.courier)
+        keeper = slot and (slot.successor or slot.worker)
         if not keeper:
             return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
         return keeper.adopt_sessions(chunk)

@@ -80,13 +80,13 @@ def _occupant_of(member: Member) -> Occupant:
     slot, life = member.slot, member.life
     if slot.failed:
         return Occupant(0, "failed")
-    worker = slot.courier or slot.successor or life.worker
+    worker = slot.worker or slot.successor or life.worker
     pid = 0 if worker is None else worker.pid
     if life.stopping:
         return Occupant(pid, "stopping")
     if slot.drained:
         return Occupant(pid, "draining")
-    if worker is not None and worker is slot.courier:
+    if worker is not None and worker is slot.worker:
         return Occupant(pid, "serving")
     if worker is not None and worker is slot.successor and worker is life.worker:
         return Occupant(pid, "serving")  # it gives away what another slot gets from now on

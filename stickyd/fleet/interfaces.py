@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute
 
-from stickyd.interfaces import ICourier, IDestination
+from stickyd.interfaces import IDestination, IHandoffSender
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
 
 
-class IWorker(ICourier):
+class IWorker(IHandoffSender):
     """
     A worker process, seen from the primary.
     """

@@ -40,7 +40,7 @@ class Member:
         """
         The slot as JSON can carry it, for a primary that replaces itself.
         """
-        serving = self.slot.courier
+        serving = self.slot.worker
         return {
             "drained": self.slot.drained,
             "queue": self.slot.dump_queue(),

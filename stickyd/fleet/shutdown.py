@@ -55,7 +55,7 @@ class Shutdown:
             member.life.shorten_deadline(patience)
         overdue = self._overdue = self._clock.callLater(patience, self._cut_off)
         for member in list(self._table.members):
-            if member.slot.courier is None and member.slot.successor is None:
+            if member.slot.worker is None and member.slot.successor is None:
                 self.refuse_all(member.slot)
             member.slot.when_settled(lambda member=member: finish(member))  # type: ignore[misc]
         closed = self._closed

@@ -4,7 +4,7 @@ A slot: the stable place that a client is bound to, and the connections that wai
 Clients belong to slots, never to workers: a restart changes the worker and leaves the
 slot.  What happens to the worker is :mod:`stickyd.fleet.slot_machine`'s matter; here is what
 happens to the connections, and it is done for every one of them: so delivering is no
-input of the state machine, and needs to know only whether there is a courier.
+input of the state machine, and needs to know only whether there is a worker.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Slot:
     One slot.
 
     :ivar index: its number, 0 .. slots - 1, for good.
-    :ivar courier: the way to the worker that serves now, if one does.
+    :ivar worker: the one that serves now, if one does.
     :ivar queue: connections that wait, oldest first.
     :ivar failed: whether the slot has given up: its clients are placed elsewhere.
     :ivar drained: whether the operator keeps clients away from it.
@@ -85,7 +85,7 @@ class Slot:
         :param free: gives how many more connections may wait at all slots together.
         """
         self.index = index
-        self.courier: IWorker | None = None
+        self.worker: IWorker | None = None
         self.queue: deque[Handoff] = deque()
         self.failed = False
         self.drained = False
@@ -103,8 +103,8 @@ class Slot:
         """
         Give a connection to the worker, or let it wait; see :class:`IDestination`.
         """
-        courier = self.courier
-        if courier is None or self.queue or not courier.send(handoff):
+        worker = self.worker
+        if worker is None or self.queue or not worker.send(handoff):
             self._wait(handoff)
 
     def _wait(self, handoff: Handoff) -> None:
@@ -130,7 +130,7 @@ class Slot:
         if waiting >= self._limits.length and not moves:
             return f"the queue of slot {self.index} is full"
         # No slot may have all: one whose worker is stuck leaves as much as it takes.
-        if free <= 0 or (waiting >= free and not (moves and self.courier is None)):
+        if free <= 0 or (waiting >= free and not (moves and self.worker is None)):
             return (
                 f"the queue of slot {self.index} has its share of the descriptors; raise the"
                 " limit of open files (ulimit -n, LimitNOFILE=)"
@@ -143,7 +143,7 @@ class Slot:
         Whether those who wait do so because one worker gives way to another, or are being
         worked off.
         """
-        if self.courier is None:
+        if self.worker is None:
             return self.successor is not None
         return self._clock.seconds() - self._last_sent < PROGRESS_SECONDS
 
@@ -163,10 +163,10 @@ class Slot:
         """
         Send what waits, as far as the worker takes it.
         """
-        courier = self.courier
+        worker = self.worker
         queue = self.queue
-        if courier is not None:
-            while queue and courier.send(queue[0]):
+        if worker is not None:
+            while queue and worker.send(queue[0]):
                 queue.popleft()
                 self._last_sent = self._clock.seconds()
         self._settle()
@@ -194,8 +194,8 @@ class Slot:
         About how many connections it has; a slot without a worker has too many for anybody
         to be sent there who can as well go elsewhere.
         """
-        courier = self.courier
-        return len(self.queue) + (UNSERVED if courier is None else courier.load)
+        worker = self.worker
+        return len(self.queue) + (UNSERVED if worker is None else worker.load)
 
     # from the lifecycle
 
@@ -229,14 +229,14 @@ class Slot:
         Let newcomers wait until ``successor`` has what it needs to serve them, which may be the
         worker that has served all the time, while it gives away what is not its own.
         """
-        self.courier = None
+        self.worker = None
         self.successor = successor
 
     def occupy(self, worker: IWorker) -> None:
         """
         A worker serves: send it what waits.
         """
-        self.courier = worker
+        self.worker = worker
         self.successor = None
         self.failed = False
         self._occupied(self)
@@ -246,7 +246,7 @@ class Slot:
         """
         The worker is gone: keep what it had not acknowledged for its successor.
         """
-        self.courier = self.successor = None
+        self.worker = self.successor = None
         self.wait_first(unacknowledged)
         self._settle()
 
@@ -300,7 +300,7 @@ class Slot:
         self._settle()
 
     def _settle(self) -> None:
-        settled = not self.queue and (self.courier is None or not self.courier.in_flight)
+        settled = not self.queue and (self.worker is None or not self.worker.in_flight)
         if settled and self._when_settled is not None:
             call, self._when_settled = self._when_settled, None
             call()

@@ -205,7 +205,7 @@ class SlotChanges:
         fleet.hold()
         giving: dict[Slot, IWorker] = {}
         # Again while others begin to serve meanwhile: they would keep what they got.
-        while begun := {m.slot: m.slot.courier for m in members if m.slot.courier is not None}:
+        while begun := {m.slot: m.slot.worker for m in members if m.slot.worker is not None}:
             giving.update(begun)
             releases = []
             for slot, worker in begun.items():

@@ -123,7 +123,7 @@ class SlotWorkers:
         """
         The workers that serve, or still finish what they served.
         """
-        serving = self.slot.courier
+        serving = self.slot.worker
         return [*self.leaving, *([] if serving is None else [serving])]
 
     def take_worker(self) -> IWorker:
@@ -195,7 +195,7 @@ class SlotWorkers:
         """
         worker = self.take_worker()
         self.last_death = worker, cause
-        has_served = self.slot.courier is worker
+        has_served = self.slot.worker is worker
         unacknowledged = worker.reclaim()
         self.slot.vacate(unacknowledged)
         replayed, queued = len(unacknowledged), len(self.slot.queue)

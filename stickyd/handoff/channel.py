@@ -35,7 +35,7 @@ from stickyd.handoff.frame import (
     encode_handoff,
     encode_nack,
 )
-from stickyd.interfaces import ICourier
+from stickyd.interfaces import IHandoffSender
 from stickyd.net.allowance import Allowance
 from stickyd.net.descriptors import SHORTAGES
 
@@ -71,7 +71,7 @@ IDLE_ACKS_PER_SECOND = 1000
 IDLE_ACKS_AT_ONCE = 4096
 
 
-@implementer(ICourier)
+@implementer(IHandoffSender)
 class HandoffChannel:
     """
     One end.
@@ -188,7 +188,7 @@ class HandoffChannel:
 
     def send(self, handoff: Handoff) -> bool:
         """
-        Pass a connection on; see :meth:`stickyd.interfaces.ICourier.send`.
+        Pass a connection on; see :meth:`stickyd.interfaces.IHandoffSender.send`.
 
         When it returns :obj:`False`, ``receiver.room()`` is called once there is room.
         """
@@ -421,7 +421,7 @@ class HandoffChannel:
 
     def reclaim(self) -> list[Handoff]:
         """
-        Close the channel; see :meth:`stickyd.interfaces.ICourier.reclaim`.
+        Close the channel; see :meth:`stickyd.interfaces.IHandoffSender.reclaim`.
         """
         if not self._open:
             return []

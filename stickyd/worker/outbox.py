@@ -16,7 +16,7 @@ from stickyd.net.waiters import Waiters
 if TYPE_CHECKING:
     from socket import socket
 
-    from stickyd.interfaces import ICourier
+    from stickyd.interfaces import IHandoffSender
 
 #: What stays true of a connection wherever it goes.
 _LASTING = Flag.HTTPS | Flag.CLAIMED | Flag.HTTP2 | Flag.LAST
@@ -30,13 +30,13 @@ class Outbox:
     _log = Logger()
 
     def __init__(self) -> None:
-        self._channel: ICourier | None = None
+        self._channel: IHandoffSender | None = None
         self._waiting: deque[Handoff] = deque()
         # Those that will be sent as soon as something else is done.
         self._expected = 0
         self._emptied = Waiters()
 
-    def open(self, channel: ICourier) -> None:
+    def open(self, channel: IHandoffSender) -> None:
         """
         Begin to send.
 

@@ -82,8 +82,8 @@ class FleetModel(RuleBasedStateMachine):
     )
     def start(self, spares: int, slots: int, scene: str) -> None:
         """
-        The service starts, and the model begins there or later: where all serve, in the
-        middle of a switch-over with a worker that is stuck, or of a move with one that is not there.
+        The service starts, and the model begins there or later: where all serve, in the middle of
+        a switch-over with a worker that is stuck, or of a move with one that is not there.
         """
         read = Settings.read(
             {
@@ -524,7 +524,7 @@ class FleetModel(RuleBasedStateMachine):
         standing = self.fleet.table.standing()
         for member in self.fleet.table.members:
             assert not member.life.leaving
-            assert member.slot.failed or member.slot.courier is member.life.worker
+            assert member.slot.failed or member.slot.worker is member.life.worker
         where: dict[int, list[Child]] = {}
         for child in self.primary.living():
             for descriptor in child.descriptors:

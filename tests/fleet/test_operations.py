@@ -61,8 +61,8 @@ def test_slots_are_reloaded_one_after_the_other() -> None:
     rig.ready(1)
     rig.given(old[1])
     assert problems == [["slot 0: the fresh worker exited with code 1"]]
-    assert (rig.worker(0), rig.fleet.slots[0].courier) == (rig.spawner.workers[2], old[0])
-    assert rig.fleet.slots[1].courier is rig.spawner.workers[3]
+    assert (rig.worker(0), rig.fleet.slots[0].worker) == (rig.spawner.workers[2], old[0])
+    assert rig.fleet.slots[1].worker is rig.spawner.workers[3]
 
 
 def test_mended_slot_gets_its_clients_back_when_the_others_have_given_them_away() -> None:

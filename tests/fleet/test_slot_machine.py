@@ -52,7 +52,7 @@ class Rig:
         """
         The worker that gets the slot's connections.
         """
-        return self.slot.courier
+        return self.slot.worker
 
     def advance_to_next(self) -> float:
         """
@@ -78,7 +78,7 @@ def test_start_spawns_and_ready_serves() -> None:
     assert not rig.worker.sent
     rig.worker.ready()
     assert rig.worker.sent == [handoff]
-    assert rig.slot.courier is rig.worker
+    assert rig.slot.worker is rig.worker
 
 
 def test_sound_worker_is_replaced_at_once() -> None:
@@ -93,7 +93,7 @@ def test_sound_worker_is_replaced_at_once() -> None:
     handoff = Handoff(5, "192.0.2.1", 1, b"k")
     rig.slot.deliver(handoff)
     rig.worker.died("died of signal 9 (SIGKILL)")
-    assert rig.slot.courier is None
+    assert rig.slot.worker is None
     assert rig.advance_to_next() == 0.0
     rig.worker.ready()
     assert rig.worker.sent == [handoff]
@@ -228,7 +228,7 @@ def test_failed_slot_can_be_started_again() -> None:
     rig.worker.ready()
     failed.append(rig.slot.failed)
     assert failed == [True, False]
-    assert rig.slot.courier is rig.worker
+    assert rig.slot.worker is rig.worker
 
 
 def test_stop_while_serving_ends_the_worker() -> None:
@@ -255,7 +255,7 @@ def test_stop_while_starting_ends_the_worker_even_if_it_gets_ready() -> None:
     rig.machine.start()
     rig.machine.stop(1.0)
     rig.worker.ready()
-    assert rig.slot.courier is None
+    assert rig.slot.worker is None
     rig.worker.died("exited with code 0")
     assert rig.ended == [rig.slot]
 

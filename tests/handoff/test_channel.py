@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff import channel as channel_module
 from stickyd.handoff.fd_passing import send_rights
 from stickyd.handoff.frame import Handoff, encode_ack, encode_handoff, encode_nack
-from stickyd.interfaces import ICourier
+from stickyd.interfaces import IHandoffSender
 from tests.channels import Pair, connection, no_descriptor_free, open_sockets
 
 
@@ -52,11 +52,11 @@ def send(pair: Pair, *names: str) -> list[socket.socket]:
     return clients
 
 
-def test_channel_is_a_courier(pair: Pair) -> None:
+def test_channel_is_a_sender(pair: Pair) -> None:
     """
     The channel provides what the primary's slots expect.
     """
-    assert verifyObject(ICourier, pair.primary.channel)
+    assert verifyObject(IHandoffSender, pair.primary.channel)
 
 
 def test_connection_arrives_unread_with_its_header(pair: Pair) -> None:

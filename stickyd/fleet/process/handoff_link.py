@@ -167,7 +167,7 @@ class HandoffLink:
 
     def reclaim(self) -> list[Handoff]:
         """
-        Close the channel; see :meth:`stickyd.interfaces.ICourier.reclaim`.
+        Close the channel; see :meth:`stickyd.interfaces.IHandoffSender.reclaim`.
         """
         handoffs = [] if self.channel is None else self.channel.reclaim()
         # The listening sockets were for this worker alone; its successor gets its own.

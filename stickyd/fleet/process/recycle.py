@@ -63,7 +63,7 @@ class Recycling:
         slot = worker.slot
         if not (self._most_requests or self._most_memory) or worker.pid in self._told:
             return
-        if slot is None or getattr(slot.courier, "pid", 0) != worker.pid:
+        if slot is None or getattr(slot.worker, "pid", 0) != worker.pid:
             return
         if self._kept.get(worker.pid, 0):
             self._kept[worker.pid] -= 1

@@ -109,10 +109,10 @@ class KernelSteering:
         self._accept_from_the_rest()
         self._retire_later(HANDSHAKE_SECONDS)
         for index in anew:
-            courier = slots[index].courier
-            if courier is not None:
+            worker = slots[index].worker
+            if worker is not None:
                 self._entrust(slots[index])
-                courier.accept()
+                worker.accept()
 
     def _resize(self, group: SteeredGroup, slots: int) -> None:
         try:
@@ -128,21 +128,21 @@ class KernelSteering:
             self._entrust(slot)
 
     def _entrust(self, slot: Slot) -> None:
-        courier = slot.courier
-        assert courier is not None
+        worker = slot.worker
+        assert worker is not None
         for group in self.groups.values():
             if slot.index >= group.slots:
                 continue
             try:
                 descriptor = os.dup(group.sockets[slot.index].fileno())
             except OSError:
-                self._clock.callLater(PAUSE, self._entrust_yet, slot, courier)
+                self._clock.callLater(PAUSE, self._entrust_yet, slot, worker)
                 return
             placed = b"%d" % len(self._slots)
-            courier.entrust(Handoff(descriptor, "", 0, b"", placed, slot.index, Purpose.LISTENER))
+            worker.entrust(Handoff(descriptor, "", 0, b"", placed, slot.index, Purpose.LISTENER))
 
-    def _entrust_yet(self, slot: Slot, courier: object) -> None:
-        if slot.courier is courier and slot.index in self._standing:
+    def _entrust_yet(self, slot: Slot, worker: object) -> None:
+        if slot.worker is worker and slot.index in self._standing:
             self._entrust(slot)
 
     # what no worker accepts from
