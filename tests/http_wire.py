@@ -155,9 +155,8 @@ class Wire:
             self.clock, HTTPLimits(**limits), route, lambda: DATE, b"test", stickiness
         )
         self.site = HTTPSite(root, context)
-        self.channel: HTTPChannel = self.site.buildProtocol(None)
+        self.channel: HTTPChannel = self.site.make_channel(Handoff(-1, "192.0.2.1", 1, b"key"))
         self.transport: Any = WireTransport() if transport is None else transport
-        self.channel.handoff = Handoff(-1, "192.0.2.1", 1, b"key")
         self.channel.makeConnection(self.transport)
 
     def feed(self, data: bytes) -> None:

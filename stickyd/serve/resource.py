@@ -127,9 +127,7 @@ class ResourceHost:
         )
         transport.stall_seconds = self.site.context.limits.stall
         if self._tls is None or handoff.flags & Flag.SECURE:
-            channel = self.make_channel()
-            channel.handoff = handoff
-            transport.start(channel)
+            transport.start(self.make_channel(handoff))
         else:
             handshake = self._open.add(Handshake(handoff, partial(self._receive, handoff)))
             transport.start(self._tls.accept(lambda _: handshake, self._open_tunnel))
@@ -168,9 +166,7 @@ class ResourceHost:
         Make what a connection begins with after a handshake.
         """
         if protocol != b"h2":
-            channel = self.make_channel()
-            channel.handoff = handoff
-            return channel
+            return self.make_channel(handoff)
         if self.site.context.route is None:
             return self._make_http2_connection(handoff, None)
         from stickyd.serve.http2.arrival import HTTP2Arrival
@@ -201,11 +197,13 @@ class ResourceHost:
             for request in connection.unanswered:
                 request.hold_sessions()
 
-    def make_channel(self) -> HTTPChannel:
+    def make_channel(self, handoff: Handoff | None) -> HTTPChannel:
         """
         Make a channel, and count it until its connection is over or given away.
+
+        :param handoff: what has brought the connection.
         """
-        return self._open.add(self.site.make_channel())
+        return self._open.add(self.site.make_channel(handoff))
 
     def count(self, connection: C) -> C:
         """

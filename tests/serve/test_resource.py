@@ -32,9 +32,9 @@ def _host(
     return ResourceHost(root, readiness_of(reactor), context, access_log=access_log), clock
 
 
-def _connect(host: ResourceHost) -> tuple[Any, Any]:
+def _connect(host: ResourceHost, handoff: Any = None) -> tuple[Any, Any]:
     transport = WireTransport()
-    channel = host.make_channel()
+    channel = host.make_channel(handoff)
     channel.makeConnection(transport)
     return channel, transport
 
@@ -126,8 +126,7 @@ def test_limits_and_route_are_used() -> None:
     """
     heads = []
     host, clock = _host(limits=HTTPLimits(idle=5), route=lambda head, _: heads.append(head))
-    channel, transport = _connect(host)
-    channel.handoff = Handoff(-1, "192.0.2.1", 1, b"key")
+    channel, transport = _connect(host, Handoff(-1, "192.0.2.1", 1, b"key"))
     channel.dataReceived(GET)
     assert [head.target for head in heads] == [b"/"]
     clock.pump([1] * 8)
@@ -152,10 +151,8 @@ def test_release() -> None:
     """
     requests: list[Any] = []
     host, _ = _host(hold(requests))
-    going, staying = object(), object()
-    channels = [_connect(host)[0] for _ in range(3)]
-    for channel, handoff in zip(channels, (going, going, staying), strict=True):
-        channel.handoff = handoff
+    going, staying = (Handoff(-1, "192.0.2.1", port, b"key") for port in (1, 2))
+    channels = [_connect(host, handoff)[0] for handoff in (going, going, staying)]
     channels[1].dataReceived(GET)
     channels[2].dataReceived(GET)
     given: list[object] = []

@@ -72,6 +72,19 @@ class SuiteChannel(HTTPChannel):
         super().__init__(SuiteContext(Clock()))
 
     @property
+    def transport(self) -> Any:
+        return super().transport
+
+    @transport.setter
+    def transport(self, transport: Any) -> None:
+        self._link.transport = self._output.transport = transport
+
+    @property
+    def requests(self) -> list[Any]:
+        request = self._pipeline.request
+        return [] if request is None else [request]
+
+    @property
     def _requestProducer(self) -> Any:  # noqa: N802 - Twisted's name
         return self._output.producer
 

@@ -51,13 +51,15 @@ class Deadlines:
         self._buckets: dict[int, set[Expiring]] = {}
         self._call: IDelayedCall | None = None
 
-    def add(self, item: Expiring) -> None:
+    def add(self, item: Expiring, seconds: float | None) -> None:
         """
-        Begin to watch.
+        Begin to watch something that expires in so many seconds; never, if it is :obj:`None`.
         """
         if self._call is None:
+            # Nothing was watched, so no step was made.
             self.now = self._clock.seconds()
             self._call = self._clock.callLater(self._step, self._tick)
+        item.deadline = inf if seconds is None else self.now + seconds
         self._put(item)
 
     def discard(self, item: Expiring) -> None:

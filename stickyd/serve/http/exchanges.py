@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from stickyd.serve.http.head import FieldBlock
+    from stickyd.serve.http.link import Link
     from stickyd.serve.stickiness import Exchange, Stickiness
 
 
@@ -31,20 +32,20 @@ class Exchanges:
     _unremarkable: FieldBlock | None = None  # fields for which nothing is to be done
 
     def begin(
-        self, stickiness: Stickiness, host: str, secure: bool, fields: FieldBlock
+        self, stickiness: Stickiness, link: Link, fields: FieldBlock
     ) -> tuple[FieldBlock, Exchange | None]:
         """
         Begin the exchange of a request and its response.
 
-        :param host: the connection's peer.
-        :param secure: whether the connection is.
+        :param link: knows the connection's peer, and whether the connection is secure.
         :return: the fields that the application shall see, and the exchange if there is
             anything to be done to the response.
         """
         self.address = self.secure = None
         if fields is self._unremarkable:
             return fields, None
-        exchange = stickiness.begin(host, secure, fields.pairs)
+        host = getattr(link.transport.getPeer(), "host", "")
+        exchange = stickiness.begin(host, link.secure, fields.pairs)
         if exchange.client is not None:
             self.address = tcp_address(exchange.client, 0)
         if exchange.unremarkable:

@@ -11,9 +11,11 @@ from twisted.internet.interfaces import ISSLTransport
 from stickyd.handoff.frame import Flag, say_secure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from socket import socket
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.serve.http.reader import Reader
 
 
 class Link:
@@ -21,6 +23,7 @@ class Link:
     Whether a transport is read, who is told that it is full, and how the connection leaves it.
 
     :ivar transport: the transport, once there is one.
+    :ivar handoff: what brought the connection, if anything did.
     :ivar reading: it is not paused.
     """
 
@@ -29,6 +32,19 @@ class Link:
 
     _watched = False
     _waiting = False  # leave_or_wait() is at work
+
+    def __init__(self, handoff: Handoff | None = None) -> None:
+        self.handoff = handoff
+
+    def call(self, write: Callable[[], object]) -> None:
+        """
+        Call what writes, and ends the connection perhaps: at once, if the transport can.
+        """
+        call = getattr(self.transport, "call", None)
+        if call is None:
+            write()
+        else:
+            call(write)
 
     def pause(self) -> None:
         """
@@ -65,27 +81,35 @@ class Link:
             self._watched = False
             self.transport.unregisterProducer()
 
-    def close(self) -> None:
+    @property
+    def watched(self) -> bool:
+        """
+        Whether its loop looks for input already, as far as can be told.
+        """
+        watched: bool = getattr(self.transport, "watched", True)
+        return watched
+
+    def close(self, lingering: bool) -> bool:
         """
         Close it behind what was written.
+
+        :param lingering: drop for a while what the client is still sending: a close with input
+            unread is a reset, which takes our answer with it.
+        :return: whether only our half is closed, and the caller has to see to the rest.
         """
         self.unwatch()
+        if lingering and not self._lingers():
+            self.resume()
+            self.transport.loseWriteConnection()
+            return True
         self.transport.loseConnection()
+        return False
 
-    def half_close(self) -> None:
+    def _lingers(self) -> bool:
         """
-        Send the end, and read on.
-        """
-        self.unwatch()
-        self.resume()
-        self.transport.loseWriteConnection()
+        Have the coming close linger, if the transport sees to that.
 
-    def let_linger(self) -> bool:
-        """
-        Have the coming close drop for a while what the client is still sending: a close with
-        input unread is a reset, which takes our answer with it.
-
-        :return: whether the transport sees to that, or cannot; else it is to be half-closed.
+        :return: whether it does, or cannot be half-closed.
         """
         transport = self.transport
         if hasattr(transport, "lingering"):
@@ -110,24 +134,34 @@ class Link:
         """
         return bool(getattr(self.transport, "can_divert", False))
 
-    def leave(self, handoff: Handoff | None) -> tuple[socket, bytes]:
+    @property
+    def takes_files(self) -> bool:
         """
-        Take the connection from the transport, which is dead then.
+        Whether it is plain, and sends files.
+        """
+        return self.can_detach and hasattr(self.transport, "send_file")
 
-        :param handoff: the handoff that brought it, which is told if its TLS stays here.
-        :return: the socket, which the caller closes, and what was read and given to nobody.
+    def leave(self, reader: Reader) -> tuple[socket, bytes]:
+        """
+        Take the connection from the transport, which is dead then.  If its TLS stays here, the
+        handoff is told.
+
+        :param reader: what it has not given out goes too.
+        :return: the socket, which the caller closes, and what was read and not consumed.
         :raise RuntimeError: if not all is sent; nothing has changed then.
         """
         self.unwatch()
+        handoff = self.handoff
+        sock: socket
         if handoff is None or not self.can_divert:
-            detached: tuple[socket, bytes] = self.transport.detach()
-            return detached
-        sock: socket = self.transport.divert()
+            sock, rest = self.transport.detach()
+            return sock, reader.take_rest() + rest
+        sock = self.transport.divert()
         host = self.transport.getHost()
         say_secure(handoff, (host.host, host.port) if hasattr(host, "port") else None)
-        return sock, b""
+        return sock, reader.take_rest()
 
-    def leave_or_wait(self, handoff: Handoff | None, producer: Any) -> tuple[socket, bytes] | None:
+    def leave_or_wait(self, reader: Reader, producer: Any) -> tuple[socket, bytes] | None:
         """
         Take the connection from the transport as :meth:`leave` does, if all is sent.
 
@@ -137,7 +171,7 @@ class Link:
         if self._waiting:
             return None
         try:
-            return self.leave(handoff)
+            return self.leave(reader)
         except RuntimeError:
             # As a pull producer it is asked for more when all is sent; and at once, to no
             # purpose.
@@ -146,10 +180,12 @@ class Link:
             self._waiting = False
             return None
 
-    def is_secure(self, handoff: Handoff | None) -> bool:
+    @property
+    def secure(self) -> bool:
         """
-        Tell whether the client speaks TLS, here or where it came from.
+        Whether the client speaks TLS, here or where the connection was before.
         """
+        handoff = self.handoff
         if handoff is not None and handoff.flags & Flag.HTTPS:
             return True
         return ISSLTransport.providedBy(self.transport)

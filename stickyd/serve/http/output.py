@@ -56,6 +56,7 @@ class Output:
     _pending: list[bytes] | None = None
     _wrote = False
     _prompt = False  # Nagle's algorithm is off
+    _begun_bytes = 0  # of the next write, which are written already
     _pending_bytes = 0
     _unsent_bytes: float = inf  # at the last look
     _room_below = False  # it is full as it is held, not as the transport is
@@ -77,6 +78,9 @@ class Output:
         """
         if data.__class__ is not bytes:
             data = bytes(memoryview(data))
+        if self._begun_bytes:
+            data = data[self._begun_bytes :]
+            self._begun_bytes = 0
         if self.corked:
             if self._pending is None:
                 self._pending = [data]
@@ -90,6 +94,21 @@ class Output:
             self._be_prompt()
         self._wrote = True
         self.transport.write(data)
+
+    def begin_next(self, request: Any, version: bytes) -> None:
+        """
+        Write what any client would get next: the beginning of the response's head, or of its
+        next chunk.
+
+        :param request: what is being answered.
+        :param version: of HTTP, in which its head will be written.
+        """
+        if not request.startedWriting:
+            begun = version + b" "
+            self.write(begun)
+            self._begun_bytes = len(begun)
+        elif request.chunked and self.unsent_bytes == 0:
+            self.write(b"0")  # the size of a chunk may begin so
 
     def flush(self) -> None:
         """
@@ -231,6 +250,18 @@ class Output:
         self.producer = None
         self.pulls = False
         self._cancel_pull()
+
+    def end_stream(self, chunked: bool) -> Any:
+        """
+        End a response that would go on, in the middle of which its producer is.
+
+        :return: the producer, which is not told, or :obj:`None`.
+        """
+        producer = self.producer
+        self.unregister()
+        if chunked:
+            self.write(b"0\r\n\r\n")
+        return producer
 
     def _cancel_pull(self) -> None:
         if self._next_pull is not None:

@@ -14,9 +14,12 @@ from stickyd.serve.http.connection import HTTPChannel
 from stickyd.serve.http.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.interfaces import IAddress
     from twisted.web.resource import IResource
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.serve.access_log import AccessLog
     from stickyd.serve.http.context import HTTPContext
 
@@ -42,14 +45,18 @@ class HTTPSite(server.Site):
         self.context = context
         self.access_log = access_log
 
-    def make_channel(self) -> HTTPChannel:
+    def make_channel(
+        self,
+        handoff: Handoff | None = None,
+        ended: Callable[[HTTPChannel], object] | None = None,
+    ) -> HTTPChannel:
         """
         Make the protocol for one connection.
+
+        :param handoff: what brought it.
+        :param ended: called when it is served here no longer.
         """
-        channel = HTTPChannel(self.context)
-        channel.site = channel.factory = self
-        channel.requestFactory = self.requestFactory
-        return channel
+        return HTTPChannel(self.context, self, handoff, ended)
 
     @override
     def buildProtocol(  # type: ignore[override]  # Twisted's wraps its channel once more

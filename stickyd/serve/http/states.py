@@ -1,15 +1,15 @@
 """
 The states of an HTTP/1.1 connection.
 
-Whatever affects them stands in :mod:`stickyd.serve.http.connection`; what they mean, here.
+The pipeline goes through the first three, request by request; the connection sets the others.
 
 =======  ========================  =====================  ============================
 state    input                     deadline               goes on to
 =======  ========================  =====================  ============================
 HEAD     is read as a head;        idle; or head, once    BODY, BUSY, LEAVING, CLOSING
-         waits if ``_backlog``     it has begun
+         waits if ``backlog``      it has begun
 BODY     is read as a body; is     body; none while it    BUSY, CLOSING
-         not, if ``_body_held``    is held
+         not, if ``body_held``     is held
 BUSY     waits, some of it         none                   HEAD, PASSING, CLOSING
 PASSING  goes to another protocol  none                   CLOSING
 LEAVING  is not read               stall                  GONE

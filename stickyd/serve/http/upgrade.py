@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from stickyd.serve.http.link import Link
+    from stickyd.serve.http.reader import Reader
+
 
 class Upgrade:
     """
@@ -16,12 +19,28 @@ class Upgrade:
     the transport, which may have looked up their methods already.
     """
 
-    def __init__(self, protocol: Any, transport: Any) -> None:
+    _lost = False
+
+    def __init__(self, protocol: Any, link: Link, reader: Reader) -> None:
         """
         Connect it.
+
+        :param reader: has what came with the request.
         """
         self._protocol = protocol
-        protocol.makeConnection(transport)
+        self._link = link
+        self._reader = reader
+        protocol.makeConnection(link.transport)
+
+    def go_on(self) -> None:
+        """
+        Give it what came with the request, unless the connection is over already, and read on.
+        """
+        if self._lost:
+            return
+        self._link.resume()
+        if not self._reader.dry:
+            self.feed(self._reader.take_rest())
 
     def feed(self, data: bytes) -> None:
         """
@@ -33,6 +52,7 @@ class Upgrade:
         """
         Tell it that the connection is over.
         """
+        self._lost = True
         self._protocol.connectionLost(reason)
 
     def say_goodbye(self, code: int) -> bool:

@@ -82,9 +82,7 @@ class HTTP2Arrival(Protocol):
     def connectionMade(self) -> None:
         self._conn.initiate_connection()
         self._say()
-        idle = self._context.limits.idle
-        self.deadline = inf if idle is None else self._context.deadlines.now + idle
-        self._context.deadlines.add(self)
+        self._context.deadlines.add(self, self._context.limits.idle)
 
     def _say(self) -> None:
         self.transport.write(self._conn.data_to_send())

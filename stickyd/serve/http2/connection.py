@@ -127,7 +127,7 @@ class HTTP2Connection(Protocol):
             self._site, self.handoff, self.transport, self._output
         )
         self.transport.registerProducer(self._output, True)
-        self.context.deadlines.add(self)
+        self.context.deadlines.add(self, self.context.limits.idle)
         self._await_request()
         begun, self._begun = self._begun, None
         if begun is None:

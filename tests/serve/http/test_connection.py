@@ -472,7 +472,7 @@ def test_only_the_answered_request_can_be_done() -> None:
     wire.feed(GET)
     with pytest.raises(TypeError):
         wire.channel.requestDone(object())
-    assert len(wire.channel.requests) == 1
+    assert len(wire.channel.unanswered) == 1
 
 
 def test_losing_the_connection_in_a_response() -> None:

@@ -23,10 +23,10 @@ class Item:
     """
 
     bucket = 0
+    deadline = inf
 
-    def __init__(self, clock: Clock, deadline: float) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.deadline = deadline
         self.expired: list[float] = []
 
     def expire(self) -> None:
@@ -50,9 +50,9 @@ def test_never_early_and_soon(start: float, waits: list[float]) -> None:
     clock = Clock()
     clock.advance(start)
     deadlines = Deadlines(clock)
-    items = [Item(clock, deadlines.now + wait) for wait in waits]
-    for item in items:
-        deadlines.add(item)
+    items = [Item(clock) for _ in waits]
+    for item, wait in zip(items, waits, strict=True):
+        deadlines.add(item, wait)
     _run(clock, 30)
     for item in items:
         assert len(item.expired) == 1
@@ -61,14 +61,29 @@ def test_never_early_and_soon(start: float, waits: list[float]) -> None:
         assert 0 <= item.expired[0] - (start + wait) <= 2
 
 
+def test_time_goes_on_while_nothing_is_watched() -> None:
+    """
+    Whoever comes after a long time without anybody has all its time.
+    """
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    clock.advance(1000)
+    item = Item(clock)
+    deadlines.add(item, 5)
+    _run(clock, 4)
+    assert item.expired == []
+    _run(clock, 4)
+    assert len(item.expired) == 1
+
+
 def test_later_deadlines_are_found_without_a_word() -> None:
     """
     A deadline may be moved away by assignment alone.
     """
     clock = Clock()
     deadlines = Deadlines(clock)
-    item = Item(clock, 5)
-    deadlines.add(item)
+    item = Item(clock)
+    deadlines.add(item, 5)
     for _ in range(10):
         _run(clock, 3)
         item.deadline = deadlines.now + 5
@@ -83,9 +98,9 @@ def test_sooner_deadlines_need_haste() -> None:
     """
     clock = Clock()
     deadlines = Deadlines(clock)
-    items = [Item(clock, 50), Item(clock, inf)]
-    for item in items:
-        deadlines.add(item)
+    items = [Item(clock), Item(clock)]
+    for item, wait in zip(items, (50, None), strict=True):
+        deadlines.add(item, wait)
         item.deadline = 5
         deadlines.hasten(item)
     _run(clock, 8)
@@ -98,8 +113,8 @@ def test_discarded_items_do_not_expire() -> None:
     """
     clock = Clock()
     deadlines = Deadlines(clock)
-    item = Item(clock, 5)
-    deadlines.add(item)
+    item = Item(clock)
+    deadlines.add(item, 5)
     deadlines.discard(item)
     _run(clock, 200)
     assert item.expired == []
@@ -111,15 +126,15 @@ def test_the_timer_rests() -> None:
     """
     clock = Clock()
     deadlines = Deadlines(clock)
-    items = [Item(clock, 5 + n) for n in range(10)]
-    for item in items:
-        deadlines.add(item)
+    items = [Item(clock) for _ in range(10)]
+    for n, item in enumerate(items):
+        deadlines.add(item, 5 + n)
     assert len(clock.getDelayedCalls()) == 1
     for item in items:
         deadlines.discard(item)
     _run(clock, 30)
     assert clock.getDelayedCalls() == []
-    deadlines.add(Item(clock, deadlines.now + 5))
+    deadlines.add(Item(clock), 5)
     assert len(clock.getDelayedCalls()) == 1
     deadlines.stop()
     deadlines.stop()
@@ -137,9 +152,9 @@ def test_an_error_does_not_stop_the_timer() -> None:
         def expire(self) -> None:
             raise ZeroDivisionError
 
-    deadlines.add(Bad(clock, 2))
-    item = Item(clock, 6)
-    deadlines.add(item)
+    deadlines.add(Bad(clock), 2)
+    item = Item(clock)
+    deadlines.add(item, 6)
     with pytest.raises(ZeroDivisionError):
         _run(clock, 4)
     _run(clock, 6)
@@ -190,7 +205,7 @@ def test_slow_body_is_refused() -> None:
         wire.feed(b"x")
         _run(wire.clock, 1)
     assert not wire.closing
-    content = wire.channel.requests[0].content
+    content = wire.channel.unanswered[0].content
     _run(wire.clock, 12)
     assert [status for status, _ in bodies(wire.output())] == [408]
     assert content.closed

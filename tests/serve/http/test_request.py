@@ -163,7 +163,7 @@ def test_upload_is_closed_when_the_connection_is_lost() -> None:
     """
     wire = Wire()
     wire.feed(request_for(b"PUT /", b"Content-Length: 300000", body=b"abc"))
-    content = wire.channel.requests[0].content
+    content = wire.channel.unanswered[0].content
     wire.lose()
     assert content.closed
 
