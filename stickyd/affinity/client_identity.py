@@ -23,7 +23,7 @@ BY_KEY = 0xFFFF
 _MARK = b"\0slot "
 
 
-def pinned(slot: int, key: bytes) -> bytes:
+def slot_identity(slot: int, key: bytes) -> bytes:
     """
     Make the identity of a client that belongs to a slot.
 
@@ -37,7 +37,7 @@ def identity_of(slot: int, key: bytes) -> bytes:
     Give the identity of the client whose request came last on a connection, by the slot and the
     key that the connection's handoff has.
     """
-    return key if slot == BY_KEY else pinned(slot, key)
+    return key if slot == BY_KEY else slot_identity(slot, key)
 
 
 def home_of(

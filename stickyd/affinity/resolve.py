@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey
-from stickyd.affinity.client_identity import BY_KEY, pinned
+from stickyd.affinity.client_identity import BY_KEY, slot_identity
 from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
 from stickyd.affinity.peek.client_hello import SniKey
@@ -267,7 +267,7 @@ class Resolver:
                 if self._available(slot):
                     return Verdict(key, slot)
                 gone = slot if gone is None else gone
-        return None if gone is None else Verdict(key, key=pinned(gone, b""), weak=True)
+        return None if gone is None else Verdict(key, key=slot_identity(gone, b""), weak=True)
 
     def _by_claim(
         self, key: LearnKey, _: str, head: Head | None, hello: Hello | None

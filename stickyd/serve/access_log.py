@@ -114,7 +114,7 @@ class AccessLog:
 
     def close(self) -> None:
         """
-        Write what waits, and release the timer.
+        Write what waits, and stop the timer.
         """
         self.flush()
         if self._call is not None:

@@ -233,7 +233,7 @@ class ResourceHost:
 
     def stop(self) -> Deferred[None]:
         """
-        Flush the access log, and release the timers.
+        Flush the access log, and stop the timers.
         """
         self.site.stopFactory()
         return succeed(None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.affinity.client_identity import home_of, pinned
+from stickyd.affinity.client_identity import home_of, slot_identity
 from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.placement.rendezvous import Rendezvous
 
@@ -19,7 +19,7 @@ def test_pinned_client_stays_while_his_slot_stands(slot: int, key: bytes) -> Non
     """
     Whatever its key says, a client belongs to the slot that it is pinned to.
     """
-    assert home_of(pinned(slot, key), SLOT_OF, lambda each: each == slot) == slot
+    assert home_of(slot_identity(slot, key), SLOT_OF, lambda each: each == slot) == slot
 
 
 @given(slot=st.integers(0, 255), key=st.binary(min_size=1, max_size=40))
@@ -27,7 +27,7 @@ def test_key_counts_when_the_slot_is_gone(slot: int, key: bytes) -> None:
     """
     When it does not stand any more, the client goes where its key belongs.
     """
-    assert home_of(pinned(slot, key), SLOT_OF, lambda _: False) == SLOT_OF(key)
+    assert home_of(slot_identity(slot, key), SLOT_OF, lambda _: False) == SLOT_OF(key)
 
 
 @given(slot=st.integers(0, 255))
@@ -35,7 +35,7 @@ def test_clients_without_a_key_leave_together(slot: int) -> None:
     """
     Those of a gone slot who have no key go where the identity itself belongs.
     """
-    identity = pinned(slot, b"")
+    identity = slot_identity(slot, b"")
     assert home_of(identity, SLOT_OF, lambda _: False) == SLOT_OF(identity)
 
 
@@ -60,4 +60,4 @@ def test_identity_of_a_connection() -> None:
     A connection that was placed by its key has the key as identity, any other its slot too.
     """
     assert Handoff(0, "h", 1, b"key", slot=BY_KEY).identity == b"key"
-    assert Handoff(0, "h", 1, b"key", slot=3).identity == pinned(3, b"key")
+    assert Handoff(0, "h", 1, b"key", slot=3).identity == slot_identity(3, b"key")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from stickyd.affinity.address import IpKey, parse_text_key
-from stickyd.affinity.client_identity import pinned
+from stickyd.affinity.client_identity import slot_identity
 from stickyd.affinity.keys import CookieKey, HeaderKey, QueryKey
 from stickyd.affinity.peek.client_hello import Hello
 from stickyd.affinity.peek.http1 import Head
@@ -130,7 +130,7 @@ def test_fault_4_the_token_that_verifies_counts(entry: str) -> None:
     gone = alone.resolve(HOST, Head(b"GET", b"/", [(b"x-id", value) for value in values]))
     if entry.startswith("stamp"):
         assert gone.weak
-        assert gone.key == pinned(9, b"")
+        assert gone.key == slot_identity(9, b"")
 
 
 def test_stamp_names_its_slot() -> None:
@@ -157,11 +157,11 @@ def test_token_of_a_slot_that_is_gone_is_the_last_resort() -> None:
     assert listed.resolve(HOST, head(cookie=cookie, x_user=b"bob")).key == b"bob"
     for request in (head(cookie=cookie), head(x_id=SIGNER.stamp(b"abc", 77))):
         verdict = listed.resolve(HOST, request)
-        assert verdict.key == pinned(77, b"")
+        assert verdict.key == slot_identity(77, b"")
         assert verdict.slot is None
         assert not verdict.newcomer
     both = head(cookie=cookie, x_id=SIGNER.stamp(b"abc", 78))
-    assert listed.resolve(HOST, both).key == pinned(77, b"")
+    assert listed.resolve(HOST, both).key == slot_identity(77, b"")
 
 
 def test_tokens_need_a_secret() -> None:

@@ -12,7 +12,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from stickyd.affinity.client_identity import pinned
+from stickyd.affinity.client_identity import slot_identity
 from stickyd.affinity.keys import HeaderKey
 from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import Resolver, learned_id
@@ -175,9 +175,9 @@ def test_token_of_a_gone_slot_goes_where_its_sessions_went() -> None:
     rig.places.update(SLOTS, [0, 1, 2])
     handoff = rig.handoff()
     gone = rig.ask(handoff, cookie=b"stickyd=" + SIGNER.mint(3).encode())
-    home = rig.places.home_of(pinned(3, b""))
+    home = rig.places.home_of(slot_identity(3, b""))
     assert said(gone) == (
-        None if home == OWN else (BY_KEY, pinned(3, b""), Purpose.CONNECTION, Flag.PLACED)
+        None if home == OWN else (BY_KEY, slot_identity(3, b""), Purpose.CONNECTION, Flag.PLACED)
     )
 
 

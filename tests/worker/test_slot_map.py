@@ -4,7 +4,7 @@ What a worker knows of the slots.
 
 from __future__ import annotations
 
-from stickyd.affinity.client_identity import pinned
+from stickyd.affinity.client_identity import slot_identity
 from stickyd.placement.failover import Failover
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.worker.slot_map import SlotMap
@@ -21,8 +21,8 @@ def test_keys_are_placed_as_the_primary_does() -> None:
     primary = Failover(Rendezvous, 4, [0, 1, 3])
     assert [places.slot_of(key) for key in KEYS] == [primary.slot_of(key) for key in KEYS]
     assert [places.stands(slot) for slot in range(5)] == [True, True, False, True, False]
-    assert places.home_of(pinned(3, b"k")) == 3
-    assert places.home_of(pinned(2, b"k")) == primary.slot_of(b"k")
+    assert places.home_of(slot_identity(3, b"k")) == 3
+    assert places.home_of(slot_identity(2, b"k")) == primary.slot_of(b"k")
 
 
 def test_nothing_is_known_at_first() -> None:

@@ -45,11 +45,11 @@ class Deadline:
             if timer.when() <= due:
                 return
             timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._look)
+        self._timer = self._loop.call_later(seconds, self._timer_fired)
 
     def stop(self) -> None:
         """
-        Set none any more, and forget whom to call.
+        Set none any more, and forget what to call.
         """
         self._due = inf
         self._expired = None
@@ -57,14 +57,14 @@ class Deadline:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _timer_fired(self) -> None:
         self._timer = None
         due = self._due
         if due == inf or self._expired is None:
             return
         left = due - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(left, self._timer_fired)
         else:
             self._due = inf
             self._expired()

@@ -43,9 +43,9 @@ class Aging(Generic[T]):
         self._row.append(item)
         if not self._running:
             self._running = True
-            self._readiness.call_later(self._age_seconds, self._look, 0)
+            self._readiness.call_later(self._age_seconds, self._hand_over_aged, 0)
 
-    def _look(self, count: int) -> None:
+    def _hand_over_aged(self, count: int) -> None:
         """
         :param count: how many stood there at the last look.
         """
@@ -53,6 +53,6 @@ class Aging(Generic[T]):
         # First of all: an error must not stop the others.
         self._running = len(row) > count
         if self._running:
-            self._readiness.call_later(self._age_seconds, self._look, len(row) - count)
+            self._readiness.call_later(self._age_seconds, self._hand_over_aged, len(row) - count)
         for _ in range(count):
             self._aged(row.popleft())

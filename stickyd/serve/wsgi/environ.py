@@ -78,7 +78,7 @@ def add_request_line(environ: dict[str, Any], method: bytes, target: bytes, vers
 
 def add_ends(environ: dict[str, Any], secure: bool, client: Any, server: Any) -> None:
     """
-    Put in who speaks with whom, each end by itself: a client that a proxy on a UNIX socket
+    Put the two ends in, each by itself: a client that a proxy on a UNIX socket
     tells of has an address, and our end has none.
 
     :param secure: whether the client speaks TLS.

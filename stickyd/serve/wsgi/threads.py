@@ -280,10 +280,10 @@ class ApplicationThreads:
         stopped = self._stopped.wait()
         while self._wake():
             pass
-        self._look_for_end()
+        self._check_ended()
         return stopped
 
-    def _look_for_end(self) -> None:
+    def _check_ended(self) -> None:
         if self._stopping and not self._seats and not self._jobs:
             self._stopped.fire()
 
@@ -376,4 +376,4 @@ class ApplicationThreads:
             if not seat.apart:
                 self._count -= 1
             self._seats.discard(seat)
-        self._call_from_thread(self._look_for_end)
+        self._call_from_thread(self._check_ended)

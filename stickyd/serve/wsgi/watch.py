@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stickyd.serve.wsgi.threads import ApplicationThreads, Seat
 
 #: How long it is between two looks at the threads, while any is at work.
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 #: How long all threads must have been busy to be worth a line in the log, and how long it is
 #: until the next one.
@@ -71,20 +71,20 @@ class ThreadWatch:
         """
         if not self._running:
             self._running = True
-            self._readiness.call_later(LOOK_SECONDS, self._look)
+            self._readiness.call_later(CHECK_SECONDS, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         # What threads do meanwhile changes nothing that matters a second later.
         now = self._now()
         busy = [seat for seat in self._threads.seats if seat.job is not None and not seat.apart]
         self._running = bool(busy)
         if busy:
-            self._readiness.call_later(LOOK_SECONDS, self._look)
-        self._look_for_full(now, busy)
+            self._readiness.call_later(CHECK_SECONDS, self._check)
+        self._check_full(now, busy)
         if self._timeout_seconds:
-            self._look_for_stuck(now, busy)
+            self._check_stuck(now, busy)
 
-    def _look_for_full(self, now: float, busy: list[Seat]) -> None:
+    def _check_full(self, now: float, busy: list[Seat]) -> None:
         if len(busy) < self._threads.most:
             self._full_since = None
         elif self._full_since is None:
@@ -103,7 +103,7 @@ class ThreadWatch:
                 more=self._threads.most * 2,
             )
 
-    def _look_for_stuck(self, now: float, busy: list[Seat]) -> None:
+    def _check_stuck(self, now: float, busy: list[Seat]) -> None:
         stuck = {}
         for seat in busy:
             job = cast("ApplicationCall | None", seat.job)
