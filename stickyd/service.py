@@ -280,7 +280,7 @@ class StickyService(Service):
             self.fleet.start(self._count, self._life)
             self._spawner.replenish()
         else:
-            self.succession.resume(inherited, self._life)
+            self.succession.restore_state(inherited, self._life)
             # The file may have changed since they were told.
             self._rotation.announce(self._spawner.spec.secrets)
         self._listeners.accept()

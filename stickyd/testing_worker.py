@@ -139,7 +139,7 @@ class FakeSpawner:
         self.workers.append(worker)
         return worker
 
-    def resume(
+    def restore(
         self,
         slot: Slot,
         ready: Callable[[], None],

@@ -309,7 +309,9 @@ class Fleet:
             "claims": table.newcomers.snapshot(),
         }
 
-    def resume(self, plain: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]) -> None:
+    def restore_state(
+        self, plain: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]
+    ) -> None:
         """
         Go on with the slots of a former self; instead of :meth:`start`.
 
@@ -326,12 +328,12 @@ class Fleet:
         table = self.table
         table.placed = len(table.members)
         for member, each in zip(table.members, plain["slots"], strict=True):
-            member.resume(each)
+            member.restore_state(each)
         for each in plain["leaving"]:
             slot = self._make_slot(each["index"])
             member = Member(slot, make_life(slot))
             table.leaving.append(member)
-            member.resume_leaving(each)
+            member.restore_leaving(each)
         table.place_on(table.placed)
         table.newcomers.restore(plain.get("claims", ()))
         self.place_again()

@@ -97,7 +97,7 @@ class IWorker(IHandoffSender):
 
     def dump_state() -> dict[str, Any]:
         """
-        Write its state down, while ``quiet``: for :meth:`ISpawner.resume`, in a primary
+        Write its state down, while ``quiet``: for :meth:`ISpawner.restore`, in a primary
         that has replaced itself.
         """
 

@@ -62,13 +62,13 @@ class Member:
             "workers": [worker.dump_state() for worker in self.life.all_ready()],
         }
 
-    def resume_leaving(self, plain: dict[str, Any]) -> None:
+    def restore_leaving(self, plain: dict[str, Any]) -> None:
         """
         Go on from what :meth:`dump_leaving` gave.
         """
         self.lifecycle.inherit_leaving(plain["workers"])
 
-    def resume(self, plain: dict[str, Any]) -> None:
+    def restore_state(self, plain: dict[str, Any]) -> None:
         """
         Go on from what :meth:`dump_state` gave.
         """

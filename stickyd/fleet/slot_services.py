@@ -56,7 +56,7 @@ class ISpawner(Interface):
         :param call: returns whether it wants the spare.
         """
 
-    def resume(
+    def restore(
         slot: Slot, ready: Callable[[], None], died: Callable[[str], None], plain: dict[str, Any]
     ) -> IWorker:
         """

@@ -116,7 +116,7 @@ class SlotWorkers:
         if plain is None:
             worker = self.spawner.spawn(self.slot, ready, died)
         else:
-            worker = self.spawner.resume(self.slot, ready, died, plain)
+            worker = self.spawner.restore(self.slot, ready, died, plain)
         return worker
 
     def all_ready(self) -> list[IWorker]:

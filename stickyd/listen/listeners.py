@@ -26,7 +26,7 @@ from stickyd.listen.endpoint import (
 )
 from stickyd.listen.peeking import Bounds, Peeker
 from stickyd.listen.port import PassedPort, StickyFactory, plain_socket
-from stickyd.listen.reuseport.setup import open_groups, require_kernel, resume_groups, try_kernel
+from stickyd.listen.reuseport.setup import open_groups, require_kernel, restore_groups, try_kernel
 from stickyd.net.accept_loop import AcceptLoop
 from stickyd.net.descriptors import PEEKED_SHARE, share_of
 
@@ -207,7 +207,7 @@ class Listeners:
             if inherited is None:
                 groups = open_groups(self._settings, slots, self.factory.accepted)
             else:
-                groups, steers = resume_groups(self._settings, inherited["groups"])
+                groups, steers = restore_groups(self._settings, inherited["groups"])
         except OperatorError:
             self.is_open = False
             raise
@@ -321,7 +321,7 @@ class Listeners:
             "sniffed": [] if self.sniffer is None else self.sniffer.dump_state(),
         }
 
-    def resume(self, inherited: dict[str, Any]) -> None:
+    def restore_state(self, inherited: dict[str, Any]) -> None:
         """
         Go on with those whose first bytes a former self looked at.
 
@@ -331,4 +331,4 @@ class Listeners:
             if self.sniffer is None:
                 self.factory.accepted(each["descriptor"], each["host"], each["port"])
             else:
-                self.sniffer.resume(each)
+                self.sniffer.restore_state(each)

@@ -330,7 +330,7 @@ class Peeker:
             for conn in self._room
         ]
 
-    def resume(self, plain: dict[str, Any]) -> None:
+    def restore_state(self, plain: dict[str, Any]) -> None:
         """
         Go on with one who waited at a former self.
         """

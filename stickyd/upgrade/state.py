@@ -127,7 +127,9 @@ class UpgradeState:
             ],
         }
 
-    def resume(self, inherited: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]) -> None:
+    def restore_state(
+        self, inherited: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]
+    ) -> None:
         """
         Go on as the former self; instead of starting the fleet.
 
@@ -138,9 +140,9 @@ class UpgradeState:
         if self._stick is not None and inherited["stick"] is not None:
             slots = len(inherited["fleet"]["slots"])
             self._stick.place(slots, range(slots)).restore(inherited["stick"])
-        self._fleet.resume(inherited["fleet"], make_life)
+        self._fleet.restore_state(inherited["fleet"], make_life)
         # The workers run the former code.
         self._operations.reload().addCallback(
             lambda _: self._operations.resize_as_before(inherited["wanted"], inherited["workers"])
         )
-        self._entrance.resume(inherited)
+        self._entrance.restore_state(inherited)

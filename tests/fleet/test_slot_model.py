@@ -228,7 +228,7 @@ class Model(RuleBasedStateMachine):
         There are no spares; see :class:`ISpawner`.
         """
 
-    def resume(self, slot: Slot, ready: object, died: object, plain: object) -> Worker:
+    def restore(self, slot: Slot, ready: object, died: object, plain: object) -> Worker:
         """
         Nothing is resumed here; see :class:`ISpawner`.
         """

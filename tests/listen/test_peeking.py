@@ -579,7 +579,7 @@ def test_successor_goes_on(rigs: Rigs) -> None:
     state = old.sniffer.dump_state()
     new = rigs("header:X-User", "127.0.0.1", True)
     for each in state:
-        new.sniffer.resume({**each, "descriptor": os.dup(each["descriptor"])})
+        new.sniffer.restore_state({**each, "descriptor": os.dup(each["descriptor"])})
     for client, data in ((plain, b"UT" + HEAD[3:]), (proxied, HEAD[9:])):
         new.send(client, data)
         assert new.last().key == b"alice"

@@ -216,7 +216,7 @@ class WorkerProcess(ProcessProtocol):
             "output": pipes_of(self.termination.process),
         }
 
-    def resume(self, plain: dict[str, Any]) -> None:
+    def restore_state(self, plain: dict[str, Any]) -> None:
         """
         Be the worker that another object was; instead of :meth:`start`.
 

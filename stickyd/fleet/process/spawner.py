@@ -168,7 +168,7 @@ class Spawner:
             *(self._reactor, self._readiness, self.spec, self._fleet, events, slot, self._share)
         )
 
-    def resume(
+    def restore(
         self,
         slot: Slot,
         ready: Callable[[], None],
@@ -182,7 +182,7 @@ class Spawner:
         """
         events = _SlotEvents(ready, died, self._recycling, self._accepted)
         worker = self._make(events, slot)
-        worker.resume(plain)
+        worker.restore_state(plain)
         return worker
 
     def reap(self, pids: Sequence[int]) -> None:

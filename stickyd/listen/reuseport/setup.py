@@ -124,7 +124,7 @@ def try_kernel(settings: Settings, slots: int) -> None:
     group.withdraw(taken_apart(drop))
 
 
-def resumed_group(plain: dict[str, Any], description: str, key: IpKey) -> SteeredGroup:
+def restored_group(plain: dict[str, Any], description: str, key: IpKey) -> SteeredGroup:
     """
     Go on with a group of a former self, by this version's program.
 
@@ -169,7 +169,7 @@ def open_groups(
     return groups
 
 
-def resume_groups(
+def restore_groups(
     settings: Settings, plain: dict[str, Any]
 ) -> tuple[dict[str, SteeredGroup], bool]:
     """
@@ -188,6 +188,6 @@ def resume_groups(
     if settings.steering == "kernel" and not plain:
         _log.warn("Steering by handoff until a restart, as before the upgrade")
     return {
-        description: resumed_group(former, description, key)
+        description: restored_group(former, description, key)
         for description, former in plain.items()
     }, steers

@@ -24,7 +24,7 @@ from stickyd.listen.reuseport.setup import (
     open_checked_group,
     open_groups,
     require_kernel,
-    resume_groups,
+    restore_groups,
 )
 from stickyd.listen.reuseport.steering import HANDSHAKE_SECONDS, KernelSteering
 from stickyd.settings import Settings
@@ -365,7 +365,7 @@ def test_groups_outlive_the_primarys_code(rig: Rig) -> None:
     plain = rig.steering.dump_state()
     for member in plain["tcp:0"]["members"]:
         member["descriptor"] = os.dup(member["descriptor"])
-    groups, steers = resume_groups(Settings(steering="kernel", listen=("tcp:0",)), plain)
+    groups, steers = restore_groups(Settings(steering="kernel", listen=("tcp:0",)), plain)
     assert steers
     group = groups["tcp:0"]
     assert (group.slots, len(group.sockets), len(group.retired)) == (2, 2, 1)
@@ -385,7 +385,7 @@ def test_former_groups_serve_settings_that_the_kernel_cannot_steer_by(rig: Rig) 
     for member in plain["tcp:0"]["members"]:
         member["descriptor"] = os.dup(member["descriptor"])
     with capturedLogs() as logged:
-        groups, steers = resume_groups(Settings(placement="modulo"), plain)
+        groups, steers = restore_groups(Settings(placement="modulo"), plain)
     assert not steers
     assert "steering by handoff" in formatEvent(logged[0])
     steering = KernelSteering(rig.clock, rig.readiness)
