@@ -204,7 +204,7 @@ class StickyService(Service):
             self._apply,
         )
 
-    def _life(self, slot: Slot) -> SlotWorkers:
+    def _make_workers(self, slot: Slot) -> SlotWorkers:
         return SlotWorkers(
             slot,
             self._reactor,
@@ -277,10 +277,10 @@ class StickyService(Service):
             self._log.info("{notice}", notice=HTTP2_NOTICE)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
-            self.fleet.start(self._count, self._life)
+            self.fleet.start(self._count, self._make_workers)
             self._spawner.replenish()
         else:
-            self.succession.restore_state(inherited, self._life)
+            self.succession.restore_state(inherited, self._make_workers)
             # The file may have changed since they were told.
             self._rotation.announce(self._spawner.spec.secrets)
         self._listeners.accept()

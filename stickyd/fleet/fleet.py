@@ -74,7 +74,7 @@ class Fleet:
         self._refusal = refusal
         self._resolver = resolver
         self._hopeless = hopeless
-        self._make_life: Callable[[Slot], SlotWorkers] | None = None
+        self._make_workers: Callable[[Slot], SlotWorkers] | None = None
         self._slot_of: Callable[[bytes], int] | None = None
         self._held: deque[Handoff] | None = deque()
         self._closing: Shutdown | None = None
@@ -86,29 +86,29 @@ class Fleet:
         """
         return [member.slot for member in self.table.members]
 
-    def start(self, count: int, make_life: Callable[[Slot], SlotWorkers]) -> None:
+    def start(self, count: int, make_workers: Callable[[Slot], SlotWorkers]) -> None:
         """
         Have a worker in each of so many slots, from now until :meth:`stop`.
 
         :param count: at least 1.
-        :param make_life: equips a slot.
+        :param make_workers: equips a slot.
         """
-        self._make_life = make_life
+        self._make_workers = make_workers
         self.running = True
         self.table.clear()
         for _ in range(count):
             self.add()
         self.place_again(count)
         for member in self.table.members:
-            member.lifecycle.start()
+            member.machine.start()
 
     def add(self) -> Member:
         """
         Add a slot at the tail.  It gets no clients before :meth:`place_again`.
         """
-        assert self._make_life is not None
+        assert self._make_workers is not None
         slot = self._make_slot(len(self.table.members))
-        member = Member(slot, self._make_life(slot))
+        member = Member(slot, self._make_workers(slot))
         self.table.members.append(member)
         return member
 
@@ -129,7 +129,7 @@ class Fleet:
         for handoff in member.slot.release():
             handoff.slot = BY_KEY
             self.deliver(handoff)
-        member.lifecycle.stop(patience)
+        member.machine.stop(patience)
 
     # connections
 
@@ -236,7 +236,7 @@ class Fleet:
             self.placement = self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
         for member in table.members:
-            for worker in member.workers():
+            for worker in member.all_workers():
                 worker.tell_places(table.placed, standing)
         self.steering.placed(self.slots[: table.placed], standing)
         held, self._held = self._held, None
@@ -310,14 +310,14 @@ class Fleet:
         }
 
     def restore_state(
-        self, plain: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]
+        self, plain: dict[str, Any], make_workers: Callable[[Slot], SlotWorkers]
     ) -> None:
         """
         Go on with the slots of a former self; instead of :meth:`start`.
 
         :param plain: what its :meth:`dump_state` gave.
         """
-        self._make_life = make_life
+        self._make_workers = make_workers
         self.running = True
         self.table.clear()
         for each in plain["slots"]:
@@ -331,7 +331,7 @@ class Fleet:
             member.restore_state(each)
         for each in plain["leaving"]:
             slot = self._make_slot(each["index"])
-            member = Member(slot, make_life(slot))
+            member = Member(slot, make_workers(slot))
             table.leaving.append(member)
             member.restore_leaving(each)
         table.place_on(table.placed)

@@ -77,19 +77,19 @@ class FleetView:
 
 
 def _occupant_of(member: Member) -> Occupant:
-    slot, life = member.slot, member.life
+    slot, workers = member.slot, member.workers
     if slot.failed:
         return Occupant(0, "failed")
-    worker = slot.worker or slot.successor or life.worker
+    worker = slot.worker or slot.successor or workers.worker
     pid = 0 if worker is None else worker.pid
-    if life.stopping:
+    if workers.stopping:
         return Occupant(pid, "stopping")
     if slot.drained:
         return Occupant(pid, "draining")
     if worker is not None and worker is slot.worker:
         return Occupant(pid, "serving")
-    if worker is not None and worker is slot.successor and worker is life.worker:
+    if worker is not None and worker is slot.successor and worker is workers.worker:
         return Occupant(pid, "serving")  # it gives away what another slot gets from now on
-    past = life.restarts
+    past = workers.restarts
     first = not (past.ready_at or past.count or past.crashes or slot.successor)
     return Occupant(pid, "starting" if first else "restarting")

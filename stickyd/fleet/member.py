@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.fleet.slot_machine import new_lifecycle
+from stickyd.fleet.slot_machine import new_machine
 
 if TYPE_CHECKING:
     from stickyd.fleet.interfaces import IWorker
@@ -22,19 +22,19 @@ class Member:
     :ivar ended: whether it has become empty after a stop.
     """
 
-    def __init__(self, slot: Slot, life: SlotWorkers) -> None:
+    def __init__(self, slot: Slot, workers: SlotWorkers) -> None:
         self.slot = slot
-        self.life = life
-        self.lifecycle: SlotMachine = new_lifecycle(life)
+        self.workers = workers
+        self.machine: SlotMachine = new_machine(workers)
         self.ended = False
 
-    def workers(self) -> list[IWorker]:
+    def all_workers(self) -> list[IWorker]:
         """
         The workers of the slot that have not ended, whatever part they play.
         """
-        life = self.life
-        present = [worker for worker in (life.worker, life.successor) if worker is not None]
-        return [*present, *life.leaving]
+        workers = self.workers
+        present = [worker for worker in (workers.worker, workers.successor) if worker is not None]
+        return [*present, *workers.leaving]
 
     def dump_state(self) -> dict[str, Any]:
         """
@@ -45,10 +45,10 @@ class Member:
             "drained": self.slot.drained,
             "queue": self.slot.dump_queue(),
             "worker": None if serving is None else serving.dump_state(),
-            "leaving": [worker.dump_state() for worker in self.life.leaving],
+            "leaving": [worker.dump_state() for worker in self.workers.leaving],
             "unready": [
                 worker.pid
-                for worker in (self.life.worker, self.life.successor)
+                for worker in (self.workers.worker, self.workers.successor)
                 if worker is not None and worker is not serving and worker.lives
             ],
         }
@@ -59,22 +59,22 @@ class Member:
         """
         return {
             "index": self.slot.index,
-            "workers": [worker.dump_state() for worker in self.life.all_ready()],
+            "workers": [worker.dump_state() for worker in self.workers.all_ready()],
         }
 
     def restore_leaving(self, plain: dict[str, Any]) -> None:
         """
         Go on from what :meth:`dump_leaving` gave.
         """
-        self.lifecycle.inherit_leaving(plain["workers"])
+        self.machine.inherit_leaving(plain["workers"])
 
     def restore_state(self, plain: dict[str, Any]) -> None:
         """
         Go on from what :meth:`dump_state` gave.
         """
         for each in plain["leaving"]:
-            self.life.leaving.append(self.life.spawn(self.lifecycle, each))
+            self.workers.leaving.append(self.workers.spawn(self.machine, each))
         if plain["worker"] is None:
-            self.lifecycle.start()
+            self.machine.start()
         else:
-            self.lifecycle.inherit(plain["worker"])
+            self.machine.inherit(plain["worker"])

@@ -48,11 +48,11 @@ class Shutdown:
 
         def finish(member: Member) -> None:
             if overdue.active():
-                member.lifecycle.stop(max(0.0, deadline - self._clock.seconds()))
+                member.machine.stop(max(0.0, deadline - self._clock.seconds()))
 
         for member in self._table.leaving:
             # They were given longer by the resize that took their slot away.
-            member.life.shorten_deadline(patience)
+            member.workers.shorten_deadline(patience)
         overdue = self._overdue = self._clock.callLater(patience, self._cut_off)
         for member in list(self._table.members):
             if member.slot.worker is None and member.slot.successor is None:
@@ -75,7 +75,7 @@ class Shutdown:
     def _cut_off(self) -> None:
         for member in self._table.members:
             self.refuse_all(member.slot)
-            member.lifecycle.stop(0.0)
+            member.machine.stop(0.0)
 
     def refuse_all(self, slot: Slot) -> None:
         """

@@ -197,7 +197,7 @@ class Slot:
         worker = self.worker
         return len(self.queue) + (UNSERVED if worker is None else worker.load)
 
-    # from the lifecycle
+    # from the state machine
 
     @property
     def stands(self) -> bool:

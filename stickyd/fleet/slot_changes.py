@@ -72,7 +72,7 @@ class SlotChanges:
             if indices is not None and index not in indices:
                 continue
             outcome: Deferred[str] = Deferred()
-            member.lifecycle.reload(outcome.callback)
+            member.machine.reload(outcome.callback)
             reason = await outcome
             if reason:
                 kept.append(f"slot {index}: {reason}")
@@ -120,7 +120,7 @@ class SlotChanges:
         added = [fleet.add() for _ in range(count - len(old))]
         ready = [self._ready(member) for member in added]
         for member in added:
-            member.lifecycle.start()
+            member.machine.start()
         outcomes = [await waiting for waiting in ready]
         if not fleet.running:
             return STOPS
@@ -133,7 +133,7 @@ class SlotChanges:
 
     def _ready(self, member: Member) -> Deferred[bool]:
         waiting: Deferred[bool] = Deferred()
-        member.life.call_when_decided(waiting.callback)
+        member.workers.call_when_decided(waiting.callback)
         return waiting
 
     # drain

@@ -53,8 +53,8 @@ class _States:
         self.stopping = machine.state("stopping")
 
 
-def _begin(machine: SlotMachine, life: SlotWorkers) -> None:
-    life.begin(machine)
+def _begin(machine: SlotMachine, workers: SlotWorkers) -> None:
+    workers.begin(machine)
 
 
 def _add_starts(states: _States) -> None:
@@ -69,17 +69,17 @@ def _add_starts(states: _States) -> None:
     states.failed.upon(SlotMachine.start).to(states.starting)(_begin)
 
     @states.empty.upon(SlotMachine.inherit).to(states.serving)
-    def go_on(machine: SlotMachine, life: SlotWorkers, plain: dict[str, Any]) -> None:
-        life.inherit(machine, plain)
+    def go_on(machine: SlotMachine, workers: SlotWorkers, plain: dict[str, Any]) -> None:
+        workers.inherit(machine, plain)
 
     @states.backing_off.upon(SlotMachine.retry).to(states.starting)
     @states.failed.upon(SlotMachine.retry).to(states.starting)
-    def again(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.begin_again(machine)
+    def again(machine: SlotMachine, workers: SlotWorkers) -> None:
+        workers.begin_again(machine)
 
     @states.starting.upon(SlotMachine.ready).to(states.serving)
-    def serve(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.serve()
+    def serve(machine: SlotMachine, workers: SlotWorkers) -> None:
+        workers.serve()
 
 
 def _add_deaths(states: _States) -> None:
@@ -88,26 +88,26 @@ def _add_deaths(states: _States) -> None:
     """
 
     @states.starting.upon(SlotMachine.died).to(states.backing_off)
-    def crash(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        if life.crash(machine, cause):
+    def crash(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        if workers.crash(machine, cause):
             machine.give_up()
 
     @states.serving.upon(SlotMachine.died).to(states.backing_off)
-    def death(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.die(machine, cause)
+    def death(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.die(machine, cause)
 
     @states.backing_off.upon(SlotMachine.give_up).to(states.failed)
-    def fail(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.fail()
+    def fail(machine: SlotMachine, workers: SlotWorkers) -> None:
+        workers.fail()
 
     @states.relieving.upon(SlotMachine.died).to(states.starting)
-    def follow(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.follow(cause)
+    def follow(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.follow(cause)
 
     @states.switching_over.upon(SlotMachine.died).to(states.serving)
-    def follow_at_once(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.record_death(cause, "its successor takes over")
-        life.promote()
+    def follow_at_once(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.record_death(cause, "its successor takes over")
+        workers.promote()
 
 
 def _add_reloads(states: _States) -> None:
@@ -116,24 +116,24 @@ def _add_reloads(states: _States) -> None:
     """
 
     @states.serving.upon(SlotMachine.reload).to(states.relieving)
-    def relieve(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
-        life.relieve(machine, done)
+    def relieve(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
+        workers.relieve(machine, done)
 
     @states.relieving.upon(SlotMachine.successor_ready).to(states.switching_over)
-    def switch_over(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.hand_over(machine)
+    def switch_over(machine: SlotMachine, workers: SlotWorkers) -> None:
+        workers.hand_over(machine)
 
     @states.switching_over.upon(SlotMachine.released).to(states.serving)
-    def promote(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.promote()
+    def promote(machine: SlotMachine, workers: SlotWorkers) -> None:
+        workers.promote()
 
     @states.relieving.upon(SlotMachine.successor_died).to(states.serving)
-    def keep(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.drop_successor(cause)
+    def keep(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.drop_successor(cause)
 
     @states.switching_over.upon(SlotMachine.successor_died).to(states.serving)
-    def take_back(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.take_back(cause)
+    def take_back(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.take_back(cause)
 
 
 def _add_other_reloads(states: _States) -> None:
@@ -142,25 +142,25 @@ def _add_other_reloads(states: _States) -> None:
     """
 
     @states.failed.upon(SlotMachine.reload).to(states.starting)
-    def mend(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
-        _begin(machine, life)
+    def mend(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
+        _begin(machine, workers)
         done("")
 
     @states.backing_off.upon(SlotMachine.reload).loop()
     @states.starting.upon(SlotMachine.reload).loop()
     def fresh_anyway(
-        machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]
+        machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]
     ) -> None:
         done("")
 
     @states.relieving.upon(SlotMachine.reload).loop()
     @states.switching_over.upon(SlotMachine.reload).loop()
-    def busy(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    def busy(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
         done("a reload is under way already")
 
     @states.empty.upon(SlotMachine.reload).loop()
     @states.stopping.upon(SlotMachine.reload).loop()
-    def no_more(machine: SlotMachine, life: SlotWorkers, done: Callable[[str], object]) -> None:
+    def no_more(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
         done(STOPPED)
 
 
@@ -180,24 +180,24 @@ def _add_stops(states: _States) -> None:
     @states.switching_over.upon(SlotMachine.stop).to(states.stopping)
     @states.failed.upon(SlotMachine.stop).to(states.stopping)
     @states.backing_off.upon(SlotMachine.stop).to(states.stopping)
-    def finish(machine: SlotMachine, life: SlotWorkers, patience: float) -> None:
-        life.stop(machine, patience)
+    def finish(machine: SlotMachine, workers: SlotWorkers, patience: float) -> None:
+        workers.stop(machine, patience)
 
     @states.empty.upon(SlotMachine.inherit_leaving).to(states.stopping)
-    def finish_on(machine: SlotMachine, life: SlotWorkers, plains: list[dict[str, Any]]) -> None:
-        life.finish_on(machine, plains)
+    def finish_on(machine: SlotMachine, workers: SlotWorkers, plains: list[dict[str, Any]]) -> None:
+        workers.finish_on(machine, plains)
 
     @states.stopping.upon(SlotMachine.died).loop()
-    def rest(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.record_exit(machine, life.take_worker(), cause)
+    def rest(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.record_exit(machine, workers.take_worker(), cause)
 
     @states.stopping.upon(SlotMachine.successor_died).loop()
-    def rest_too(machine: SlotMachine, life: SlotWorkers, cause: str) -> None:
-        life.record_successor_exit(machine, cause)
+    def rest_too(machine: SlotMachine, workers: SlotWorkers, cause: str) -> None:
+        workers.record_successor_exit(machine, cause)
 
     @states.stopping.upon(SlotMachine.gone).to(states.empty)
-    def end(machine: SlotMachine, life: SlotWorkers) -> None:
-        life.ended(life.slot)
+    def end(machine: SlotMachine, workers: SlotWorkers) -> None:
+        workers.ended(workers.slot)
 
 
 def _build() -> Callable[[SlotWorkers], SlotMachine]:
@@ -212,4 +212,4 @@ def _build() -> Callable[[SlotWorkers], SlotMachine]:
 
 
 #: Makes the machine of one slot.
-new_lifecycle = _build()
+new_machine = _build()

@@ -61,7 +61,7 @@ class SlotTable:
         All workers that have not ended, whatever part they play.
         """
         for member in self.everybody():
-            yield from member.workers()
+            yield from member.all_workers()
 
     def stands(self, index: int) -> bool:
         """
@@ -114,8 +114,8 @@ class SlotTable:
         """
         told = []
         for member in self.members:
-            if member.life.last_death is not None:
-                worker, cause = member.life.last_death
+            if member.workers.last_death is not None:
+                worker, cause = member.workers.last_death
                 words = worker.last_words and f". Its last words: {worker.last_words}"
                 told.append(f"The last one (slot {member.slot.index}) {cause}{words}")
         return told
@@ -129,6 +129,6 @@ class SlotTable:
         return [
             f"worker {worker.pid} (slot {member.slot.index})"
             for member in self.everybody()
-            for worker in member.life.all_ready()
+            for worker in member.workers.all_ready()
             if not worker.quiet
         ]

@@ -1,5 +1,5 @@
 """
-What the states of a slot's lifecycle share, and what they do.
+What the states of a slot's state machine share, and what they do.
 """
 
 from __future__ import annotations

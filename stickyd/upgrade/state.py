@@ -128,19 +128,19 @@ class UpgradeState:
         }
 
     def restore_state(
-        self, inherited: dict[str, Any], make_life: Callable[[Slot], SlotWorkers]
+        self, inherited: dict[str, Any], make_workers: Callable[[Slot], SlotWorkers]
     ) -> None:
         """
         Go on as the former self; instead of starting the fleet.
 
         :param inherited: what its :meth:`dump_state` gave.
-        :param make_life: equips a slot.
+        :param make_workers: equips a slot.
         """
         self._spawner.reap(inherited["unready"])
         if self._stick is not None and inherited["stick"] is not None:
             slots = len(inherited["fleet"]["slots"])
             self._stick.place(slots, range(slots)).restore(inherited["stick"])
-        self._fleet.restore_state(inherited["fleet"], make_life)
+        self._fleet.restore_state(inherited["fleet"], make_workers)
         # The workers run the former code.
         self._operations.reload().addCallback(
             lambda _: self._operations.resize_as_before(inherited["wanted"], inherited["workers"])

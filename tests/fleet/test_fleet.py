@@ -41,7 +41,7 @@ def start(
     """
     backoff = Backoff(1.0, 8.0, lambda: 1.0)
 
-    def make_life(slot: Slot) -> SlotWorkers:
+    def make_workers(slot: Slot) -> SlotWorkers:
         limits = WorkerLimits(most_crashes, 300.0, 2)
         return SlotWorkers(
             slot,
@@ -53,7 +53,7 @@ def start(
             fleet.ended,
         )
 
-    fleet.start(count, make_life)
+    fleet.start(count, make_workers)
 
 
 class Rig:

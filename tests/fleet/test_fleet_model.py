@@ -105,7 +105,7 @@ class FleetModel(RuleBasedStateMachine):
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(MOST_REQUESTS, 0, lambda: 0.0, lambda slot: self.changes.reload([slot])),
         )
-        self.fleet.start(slots, self.make_life)
+        self.fleet.start(slots, self.make_workers)
         self.spawner.replenish()
         if scene != "start":
             self.everything_gets_ready()
@@ -134,7 +134,7 @@ class FleetModel(RuleBasedStateMachine):
             child.get_ready()
         self.everything_runs()
 
-    def make_life(self, slot: Slot) -> SlotWorkers:
+    def make_workers(self, slot: Slot) -> SlotWorkers:
         """
         Equip a slot.
         """
@@ -158,7 +158,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         held = {inode(descriptor) for descriptor in child.descriptors} - child.spared()
         members = list(self.fleet.table.everybody())
-        if any(child.pid in member.life.cut_short for member in members):
+        if any(child.pid in member.workers.cut_short for member in members):
             # What it could not give away has no more time, though nobody killed it.
             for client in self.clients:
                 if client.inode in held:
@@ -177,9 +177,9 @@ class FleetModel(RuleBasedStateMachine):
         part, which = who
         parts: dict[object, str] = {}
         for member in list(self.fleet.table.everybody()):
-            parts[member.life.worker] = "worker"
-            parts[member.life.successor] = "successor"
-            parts.update((worker, "leaving") for worker in member.life.leaving)
+            parts[member.workers.worker] = "worker"
+            parts[member.workers.successor] = "successor"
+            parts.update((worker, "leaving") for worker in member.workers.leaving)
         fitting = [child for child in children if parts.get(child.process, "spare") == part]
         return (fitting or children)[which % len(fitting or children)]
 
@@ -523,8 +523,8 @@ class FleetModel(RuleBasedStateMachine):
         assert not self.changing()
         standing = self.fleet.table.standing()
         for member in self.fleet.table.members:
-            assert not member.life.leaving
-            assert member.slot.failed or member.slot.worker is member.life.worker
+            assert not member.workers.leaving
+            assert member.slot.failed or member.slot.worker is member.workers.worker
         where: dict[int, list[Child]] = {}
         for child in self.primary.living():
             for descriptor in child.descriptors:

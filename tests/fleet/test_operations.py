@@ -100,7 +100,7 @@ def test_mending_waits_for_the_change_under_way() -> None:
     rig.clock.advance(0)
     rig.fail(0)
     drained = outcome(rig.changes.drain(2))
-    rig.fleet.table.members[0].lifecycle.start()
+    rig.fleet.table.members[0].machine.start()
     rig.ready(0)
     assert [len(rig.worker(slot).releases) for slot in range(3)] == [0, 1, 1]
     rig.given(rig.worker(1))

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.restarts import SOUND_SECONDS, Restarts
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.fleet.slot_machine import new_lifecycle
+from stickyd.fleet.slot_machine import new_machine
 from stickyd.fleet.slot_workers import STOPPED, SWITCH_OVER_SECONDS, SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
@@ -20,7 +20,7 @@ from stickyd.testing import FakeRefusal, FakeSpawner, FakeWorker
 
 class Rig:
     """
-    A lifecycle among fakes; back-off without jitter, 1 s doubling to 8 s.
+    A state machine among fakes; back-off without jitter, 1 s doubling to 8 s.
     """
 
     def __init__(self, most_crashes: int = 3) -> None:
@@ -30,7 +30,7 @@ class Rig:
         self.gave_up: list[Slot] = []
         self.ended: list[Slot] = []
         limits = WorkerLimits(most_crashes, 300.0, 2)
-        self.life = SlotWorkers(
+        self.workers = SlotWorkers(
             self.slot,
             self.clock,
             self.spawner,
@@ -39,7 +39,7 @@ class Rig:
             self.gave_up.append,
             self.ended.append,
         )
-        self.machine = new_lifecycle(self.life)
+        self.machine = new_machine(self.workers)
 
     @property
     def worker(self) -> FakeWorker:
@@ -97,7 +97,7 @@ def test_sound_worker_is_replaced_at_once() -> None:
     assert rig.advance_to_next() == 0.0
     rig.worker.ready()
     assert rig.worker.sent == [handoff]
-    assert rig.life.restarts.count == 1
+    assert rig.workers.restarts.count == 1
 
 
 def test_quick_deaths_back_off_up_to_the_cap() -> None:
@@ -145,8 +145,8 @@ def test_crash_loop_fails_the_slot() -> None:
     assert delays == [0.0, 1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 160.0, 160.0]
     assert rig.gave_up == [rig.slot]
     rig.worker.died("exited with code 1")
-    assert rig.life.last_death is not None
-    assert rig.life.last_death[1] == "exited with code 1"
+    assert rig.workers.last_death is not None
+    assert rig.workers.last_death[1] == "exited with code 1"
     rig.advance_to_next()
     failed = [rig.slot.failed]
     rig.worker.ready()
@@ -357,9 +357,9 @@ def test_reload_switches_over_when_the_old_worker_has_given_away() -> None:
     assert (placement, old.stopped) == (None, [])
     released.callback(None)
     assert fresh.sent == [second]
-    assert (outcome, old.stopped, rig.life.leaving) == ([""], [300.0], [old])
+    assert (outcome, old.stopped, rig.workers.leaving) == ([""], [300.0], [old])
     old.died("exited with code 0")
-    assert rig.life.leaving == []
+    assert rig.workers.leaving == []
 
 
 def test_switch_over_does_not_wait_for_ever() -> None:
@@ -410,7 +410,7 @@ def test_old_worker_is_taken_back_when_its_successor_dies_at_the_switch_over() -
     rig.clock.advance(SWITCH_OVER_SECONDS)
     old.releases[0][1].callback(None)
     assert rig.serves() is old
-    assert (old.stopped, rig.life.leaving, rig.life.successor) == ([], [], None)
+    assert (old.stopped, rig.workers.leaving, rig.workers.successor) == ([], [], None)
 
 
 def test_what_an_abandoned_switch_over_had_waited_for_ends_no_other() -> None:
@@ -502,7 +502,7 @@ def test_stop_tells_who_waits_for_the_first_worker() -> None:
     """
     rig = Rig()
     outcomes: list[bool] = []
-    rig.life.first_outcome = outcomes.append
+    rig.workers.first_outcome = outcomes.append
     rig.machine.start()
     rig.machine.stop(1.0)
     assert outcomes == [False]

@@ -197,10 +197,10 @@ class Model(RuleBasedStateMachine):
         self.fleet = make_fleet(
             self.clock, queue=QueueLimits(LENGTH, PATIENCE), refusal=self.refusal
         )
-        self.fleet.start(1, self.make_life)
+        self.fleet.start(1, self.make_workers)
         (self.slot,) = self.fleet.slots
 
-    def make_life(self, slot: Slot) -> SlotWorkers:
+    def make_workers(self, slot: Slot) -> SlotWorkers:
         """
         Equip the slot.
         """

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 class _SlotEvents:
     """
-    What happens to the worker of a slot, for that slot's lifecycle.
+    What happens to the worker of a slot, for that slot's state machine.
     """
 
     def __init__(
