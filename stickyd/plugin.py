@@ -143,7 +143,7 @@ def _assemble(
     reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
     upgrade = Upgrade(
         reactor,
-        sticky.succession,
+        sticky.upgrade_state,
         os.getcwd(),
         partial(_forget_pid, options),
         COMMANDS,

@@ -77,7 +77,7 @@ class StickyService(Service):
     :ivar fleet: the slots.
     :ivar operations: what an operator may do while it runs.
     :ivar stick: the table of the ``least`` placement, if that places.
-    :ivar succession: the state, for a successor in the same process.
+    :ivar upgrade_state: the state, for a successor in the same process.
     """
 
     _log = Logger()
@@ -93,7 +93,7 @@ class StickyService(Service):
         """
         :param reactor: the global one by default.  It goes by a monotonic clock from now on,
             see :func:`stickyd.net.steady_time.keep_steady`.
-        :param inherited: what ``succession.dump_state()`` of a former self gave, if this process
+        :param inherited: what ``upgrade_state.dump_state()`` of a former self gave, if this process
             has replaced its code.
         :param held: the endpoints that another process holds for us, if this one only
             tries the code.
@@ -131,7 +131,7 @@ class StickyService(Service):
         self.operations = self._make_operations(settings)
         ports = held if inherited is None else inherited["ports"]
         self._listeners = Listeners(reactor, readiness, settings, steering, skew, resolver, ports)
-        self.succession = UpgradeState(
+        self.upgrade_state = UpgradeState(
             *(self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick)
         )
 
@@ -280,7 +280,7 @@ class StickyService(Service):
             self.fleet.start(self._count, self._make_workers)
             self._spawner.replenish()
         else:
-            self.succession.restore_state(inherited, self._make_workers)
+            self.upgrade_state.restore_state(inherited, self._make_workers)
             # The file may have changed since they were told.
             self._rotation.announce(self._spawner.spec.secrets)
         self._listeners.accept()

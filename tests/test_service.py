@@ -151,7 +151,7 @@ def test_affinity_that_means_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("settings", "sniffs"),
+    ("settings", "peeks"),
     [
         ({"affinity": "ip/24"}, False),
         ({"affinity": "ip,header:X-User"}, False),
@@ -163,7 +163,7 @@ def test_affinity_that_means_nothing_is_refused(
     ],
 )
 def test_bytes_are_looked_at_only_where_they_count(
-    settings: dict[str, object], sniffs: bool, reactor: EPollReactor, spawner: FakeSpawner
+    settings: dict[str, object], peeks: bool, reactor: EPollReactor, spawner: FakeSpawner
 ) -> None:
     """
     A silent client waits for its placing only where its bytes may decide it.
@@ -172,16 +172,16 @@ def test_bytes_are_looked_at_only_where_they_count(
     trust = {"trust": "127.0.0.1"} if "trust" in settings else {}
     service = make(reactor, **{**settings, **trust})
     service.startService()
-    sniffer = service._listeners.sniffer
+    peeker = service._listeners.peeker
     with socket.create_connection(address(service)) as client:
         turn_until(
             reactor,
-            lambda: any(slot.queue for slot in service.fleet.slots) or (sniffer and sniffer._room),
+            lambda: any(slot.queue for slot in service.fleet.slots) or (peeker and peeker._room),
         )
-        assert sum(len(slot.queue) for slot in service.fleet.slots) == (not sniffs)
-        assert (sniffer is not None and len(sniffer)) == sniffs
+        assert sum(len(slot.queue) for slot in service.fleet.slots) == (not peeks)
+        assert (peeker is not None and len(peeker)) == peeks
         end(reactor, service, spawner)
-        assert sniffer is None or len(sniffer) == 0
+        assert peeker is None or len(peeker) == 0
         assert client.recv(1) == b""
 
 

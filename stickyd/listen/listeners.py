@@ -48,7 +48,7 @@ class Listeners:
     Listens, and passes on whom it accepts.
 
     :ivar factory: accepts for an endpoint of somebody else's too.
-    :ivar sniffer: looks at first bytes, if they matter.
+    :ivar peeker: looks at first bytes, if they matter.
     :ivar is_open: whether it listens.
     """
 
@@ -83,18 +83,18 @@ class Listeners:
         ]
         if settings.steering == "kernel":
             require_kernel(settings)
-        self.sniffer = self._make_sniffer(destination)
+        self.peeker = self._make_peeker(destination)
         self.factory = StickyFactory(
             destination,
             resolver.fallback_key,
-            None if self.sniffer is None else self.sniffer.accepted,
+            None if self.peeker is None else self.peeker.accepted,
         )
         self.is_open = False
         self._accepts = False
         self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
 
-    def _make_sniffer(self, destination: IDestination) -> Peeker | None:
+    def _make_peeker(self, destination: IDestination) -> Peeker | None:
         settings, resolver = self._settings, self._resolver
         proxied = settings.proxy_protocol == "on"
         if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
@@ -292,8 +292,8 @@ class Listeners:
         for loop in self._loops:
             loop.stop()
         self._steering.stop()
-        if self.sniffer is not None:
-            self.sniffer.stop()
+        if self.peeker is not None:
+            self.peeker.stop()
         return self._close_ports()
 
     def _close_ports(self) -> list[Deferred[Any]]:
@@ -318,7 +318,7 @@ class Listeners:
         return {
             "ports": ports,
             "groups": self._steering.dump_state(),
-            "sniffed": [] if self.sniffer is None else self.sniffer.dump_state(),
+            "sniffed": [] if self.peeker is None else self.peeker.dump_state(),
         }
 
     def restore_state(self, inherited: dict[str, Any]) -> None:
@@ -328,7 +328,7 @@ class Listeners:
         :param inherited: what its :meth:`dump_state` gave.
         """
         for each in inherited.get("sniffed", ()):
-            if self.sniffer is None:
+            if self.peeker is None:
                 self.factory.accepted(each["descriptor"], each["host"], each["port"])
             else:
-                self.sniffer.restore_state(each)
+                self.peeker.restore_state(each)

@@ -78,15 +78,15 @@ class StickyFactory(Factory):
         self,
         destination: IDestination,
         key_of: Callable[[str], bytes],
-        sniff: Callable[[int, str, int], None] | None = None,
+        peek: Callable[[int, str, int], None] | None = None,
     ) -> None:
         """
         :param key_of: the affinity key of a host.
-        :param sniff: takes each accepted connection, where its address is not enough to
+        :param peek: takes each accepted connection, where its address is not enough to
             choose a destination.
         """
-        if sniff is not None:
-            self.accepted = sniff  # type: ignore[assignment]  # a method, to mypy
+        if peek is not None:
+            self.accepted = peek  # type: ignore[assignment]  # a method, to mypy
         self._deliver = destination.deliver
         self._key_of = key_of
 

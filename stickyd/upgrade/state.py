@@ -32,7 +32,7 @@ class UpgradeState:
 
     def __init__(
         self,
-        entrance: Listeners,
+        listeners: Listeners,
         fleet: Fleet,
         spawner: Spawner,
         operations: Operations,
@@ -42,7 +42,7 @@ class UpgradeState:
         """
         :param stick: the table of the ``least`` placement, if that places.
         """
-        self._entrance = entrance
+        self._listeners = listeners
         self._fleet = fleet
         self._spawner = spawner
         self._operations = operations
@@ -61,7 +61,7 @@ class UpgradeState:
         """
         The endpoints that it listens on.
         """
-        return self._entrance.descriptions
+        return self._listeners.descriptions
 
     def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
@@ -74,13 +74,13 @@ class UpgradeState:
         """
         Let newcomers wait in the kernel's queue.
         """
-        self._entrance.pause()
+        self._listeners.pause()
 
     def proceed(self) -> None:
         """
         Accept again.
         """
-        self._entrance.proceed()
+        self._listeners.proceed()
 
     @property
     def unsettled(self) -> list[str]:
@@ -110,10 +110,10 @@ class UpgradeState:
 
         :raises OperatorError: if a port is of a kind that cannot be carried on.
         """
-        entrance = self._entrance.dump_state()
+        listeners = self._listeners.dump_state()
         fleet = self._fleet.dump_state()
         return {
-            **entrance,
+            **listeners,
             "workers": self._operations.settings.workers,
             "wanted": self._operations.wanted,
             "stick": None if self._stick is None else self._stick.snapshot(),
@@ -145,4 +145,4 @@ class UpgradeState:
         self._operations.reload().addCallback(
             lambda _: self._operations.resize_as_before(inherited["wanted"], inherited["workers"])
         )
-        self._entrance.restore_state(inherited)
+        self._listeners.restore_state(inherited)

@@ -19,7 +19,7 @@ from tests.fleet.fleets import make_fleet
 from tests.fleet.test_fleet import Rig, start
 
 
-def knowledge_of(rig: Rig) -> FleetView:
+def view_of(rig: Rig) -> FleetView:
     """
     What the fleet of a rig knows.
     """
@@ -32,7 +32,7 @@ def test_life_of_a_slot_in_words() -> None:
     has the slot.
     """
     rig = Rig(2)
-    known = knowledge_of(rig)
+    known = view_of(rig)
     assert known.occupant_of(0) == Occupant(1001, "starting")
     rig.clock.advance(1.0)
     rig.ready(0, 1)
@@ -53,7 +53,7 @@ def test_reload_in_words() -> None:
     A worker serves until it hands over; from then on clients wait for the next one.
     """
     rig = Rig(1)
-    known = knowledge_of(rig)
+    known = view_of(rig)
     rig.ready(0)
     SlotChanges(rig.fleet, lambda: 300.0).reload()
     assert known.occupant_of(0) == Occupant(1001, "serving")
@@ -68,7 +68,7 @@ def test_worker_that_gives_away_serves_on() -> None:
     While others are given what is theirs by a new placement, the worker is no other.
     """
     rig = Rig(1)
-    known = knowledge_of(rig)
+    known = view_of(rig)
     rig.ready(0)
     rig.fleet.slots[0].hold(rig.worker(0))
     assert known.occupant_of(0) == Occupant(1001, "serving")
@@ -81,7 +81,7 @@ def test_stop_in_words() -> None:
     rig = Rig(1)
     rig.ready(0)
     rig.stop()
-    assert knowledge_of(rig).occupant_of(0) == Occupant(1001, "stopping")
+    assert view_of(rig).occupant_of(0) == Occupant(1001, "stopping")
 
 
 def test_stand_in_is_told_with_the_reason() -> None:
@@ -90,7 +90,7 @@ def test_stand_in_is_told_with_the_reason() -> None:
     """
     rig = Rig(3)
     rig.ready(0, 1)
-    known = knowledge_of(rig)
+    known = view_of(rig)
     assert known.home_of(b"\2") == (2, "rendezvous over 3 slots gives 2")
     rig.fail(2)
     slot, how = known.home_of(b"\2")
@@ -109,7 +109,7 @@ def test_nobody_stands() -> None:
     rig.fail(0)
     settings = Settings.read({"affinity": "header:X-User"})
     for headers in ([("X-User", "alice")], []):
-        found = explain_by(knowledge_of(rig), settings, Client("192.0.2.1", headers), None)
+        found = explain_by(view_of(rig), settings, Client("192.0.2.1", headers), None)
         assert found.slot is None
         assert found.told
         assert str(found).startswith("no slot\n")
@@ -122,7 +122,7 @@ def test_asking_of_newcomers_takes_no_turn() -> None:
     """
     rig = Rig(3)
     rig.ready(0, 1, 2)
-    known = knowledge_of(rig)
+    known = view_of(rig)
     for expected in (0, 1, 2):
         for _ in range(2):
             assert known.newcomer_home()[0] == expected
@@ -160,7 +160,7 @@ def test_asking_of_a_learned_id_does_not_keep_it() -> None:
     rig = Rig(2)
     rig.ready(0, 1)
     rig.fleet.claim(1, [b"id"])
-    owner_of = knowledge_of(rig).owner_of
+    owner_of = view_of(rig).owner_of
     rig.clock.advance(86399.0)
     assert owner_of(b"id") == 1
     rig.clock.advance(2.0)
@@ -173,7 +173,7 @@ def test_move_in_between() -> None:
     """
     rig = Rig(2)
     rig.ready(0, 1)
-    known = knowledge_of(rig)
+    known = view_of(rig)
     resized: Deferred[str] = SlotChanges(rig.fleet, lambda: 300.0).resize(3)
     rig.ready(2)
     assert known.slots == 2

@@ -93,7 +93,7 @@ class Destination:
 
 class Rig:
     """
-    A sniffer, and clients that it accepts.
+    A peeker, and clients that it accepts.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Rig:
             parse_affinity(entries), SIGNER, lambda slot: slot < 4, networks, lambda _: None
         )
         bounds = Bounds(head_bytes, 10.0, most, closes)
-        self.sniffer = Peeker(
+        self.peeker = Peeker(
             self.clock, self.readiness, self.destination, resolver, networks, proxied, bounds
         )
         self.clients: list[socket.socket] = []
@@ -131,7 +131,7 @@ class Rig:
         if data:
             client.sendall(data)
             select.select([accepted], [], [], 5)
-        self.sniffer.accepted(accepted.detach(), host, port)
+        self.peeker.accepted(accepted.detach(), host, port)
         return client
 
     def send(self, client: socket.socket, data: bytes) -> None:
@@ -196,7 +196,7 @@ def rigs() -> Iterator[Callable[..., Rig]]:
 
     yield make
     for rig in made:
-        rig.sniffer.stop()
+        rig.peeker.stop()
         rig.close()
     assert open_sockets() == before
 
@@ -226,12 +226,12 @@ def test_head_byte_by_byte_is_placed_when_whole(rigs: Rigs) -> None:
     client = rig.client()
     for end in range(1, len(HEAD) + 1):
         assert rig.keys == []
-        assert len(rig.sniffer) == 1
+        assert len(rig.peeker) == 1
         rig.send(client, HEAD[end - 1 : end])
     assert rig.readiness.wakes == len(HEAD)
     assert (rig.keys, rig.destination.marks) == ([b"alice"], [1])
     assert rig.unread() == HEAD
-    assert (rig.readiness.readers, len(rig.sniffer)) == ({}, 0)
+    assert (rig.readiness.readers, len(rig.peeker)) == ({}, 0)
 
 
 def test_part_of_a_head_does_not_spin(rigs: Rigs) -> None:
@@ -255,7 +255,7 @@ def test_part_of_a_head_on_a_unix_socket_does_not_spin(rigs: Rigs) -> None:
     ours, theirs = socket.socketpair()
     rig.clients.append(theirs)
     theirs.sendall(HEAD[:20])
-    rig.sniffer.accepted(ours.detach(), "", 0)
+    rig.peeker.accepted(ours.detach(), "", 0)
     for _ in range(20):
         rig.readiness.turn(0.002)
     assert rig.readiness.wakes == 1
@@ -276,7 +276,7 @@ def test_fault_23_a_look_in_vain_puts_the_next_one_off(rigs: Rigs) -> None:
     ours, theirs = socket.socketpair()
     rig.clients.append(theirs)
     theirs.sendall(HEAD[:20])
-    rig.sniffer.accepted(ours.detach(), "", 0)
+    rig.peeker.accepted(ours.detach(), "", 0)
     rig.readiness.turn(1)
     looks = 0
     while rig.clock.seconds() < 5.0:
@@ -301,8 +301,8 @@ def test_fault_23_urgent_data_is_not_waited_for(closes: bool, rigs: Rigs) -> Non
     client.sendall(HEAD[21:])
     rig.readiness.turn(1)
     assert rig.keys == ([] if closes else [LOCAL])
-    assert rig.sniffer.counts == {"urgent data": 1}
-    assert len(rig.sniffer) == 0
+    assert rig.peeker.counts == {"urgent data": 1}
+    assert len(rig.peeker) == 0
     assert rig.readiness.turn(0.005) == 0
 
 
@@ -313,11 +313,11 @@ def test_unix_client_that_goes_is_closed(rigs: Rigs) -> None:
     rig = rigs()
     ours, theirs = socket.socketpair()
     theirs.sendall(HEAD[:20])
-    rig.sniffer.accepted(ours.detach(), "", 0)
+    rig.peeker.accepted(ours.detach(), "", 0)
     rig.readiness.turn(1)
     theirs.close()
     rig.clock.advance(RETRY_SECONDS)
-    assert (rig.keys, len(rig.sniffer), rig.sniffer.counts["gone"]) == ([], 0, 1)
+    assert (rig.keys, len(rig.peeker), rig.peeker.counts["gone"]) == ([], 0, 1)
 
 
 @pytest.mark.parametrize("sent", [b"", HEAD[:20]])
@@ -335,7 +335,7 @@ def test_client_that_goes_is_closed(rigs: Rigs, sent: bytes, how: str) -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
     assert rig.readiness.turn(5)
-    assert (rig.keys, len(rig.sniffer), rig.sniffer.counts["gone"]) == ([], 0, 1)
+    assert (rig.keys, len(rig.peeker), rig.peeker.counts["gone"]) == ([], 0, 1)
     assert rig.readiness.readers == {}
 
 
@@ -361,7 +361,7 @@ def test_silent_clients_wait_their_time_and_no_longer(rigs: Rigs) -> None:
     late = rig.client(HEAD[:20])
     assert len(rig.clock.getDelayedCalls()) == 1
     rig.clock.advance(6)
-    assert (rig.keys, rig.sniffer.counts) == ([LOCAL], {"too late": 1})
+    assert (rig.keys, rig.peeker.counts) == ([LOCAL], {"too late": 1})
     assert rig.last().flags == 0
     rig.clock.advance(4 + COARSE)
     assert (rig.keys, rig.destination.marks) == ([LOCAL, LOCAL], [1, 1])
@@ -377,13 +377,13 @@ def test_too_many_waiting(rigs: Rigs) -> None:
     rig = rigs(most=2)
     waiting = [rig.client() for _ in range(2)]
     rig.client()
-    assert (rig.keys, rig.sniffer.counts) == ([LOCAL], {"too many": 1})
+    assert (rig.keys, rig.peeker.counts) == ([LOCAL], {"too many": 1})
     rig.client(HEAD)
     assert rig.keys == [LOCAL, b"alice"]
     rig.send(waiting[0], HEAD)
     rig.client()
     assert rig.keys == [LOCAL, b"alice", b"alice"]
-    assert len(rig.sniffer) == 2
+    assert len(rig.peeker) == 2
 
 
 def test_too_long_a_head_is_left_to_the_worker(rigs: Rigs) -> None:
@@ -395,7 +395,7 @@ def test_too_long_a_head_is_left_to_the_worker(rigs: Rigs) -> None:
     rig.send(client, b"X: " + b"x" * 80)
     assert rig.keys == []
     rig.send(client, b"x")
-    assert (rig.keys, rig.sniffer.counts) == ([LOCAL], {"too long": 1})
+    assert (rig.keys, rig.peeker.counts) == ([LOCAL], {"too long": 1})
     assert (len(rig.unread()), rig.destination.marks) == (100, [1])
 
 
@@ -459,7 +459,7 @@ def test_proxy_header_is_consumed_exactly(rigs: Rigs, entries: str, behind: byte
         assert rig.keys == []
     if not behind:
         client.sendall(HEAD)
-        if len(rig.sniffer):
+        if len(rig.peeker):
             rig.readiness.turn(5)
     handoff = rig.last()
     assert (handoff.host, handoff.port) == ("192.0.2.7", 4711)
@@ -501,7 +501,7 @@ def test_proxy_header_is_a_matter_of_trust(rigs: Rigs, source: str, data: bytes)
     assert len(lines) == 2
     assert lines[0].startswith(f"Connection of {source} closed: ")
     assert lines[1].endswith("; 4 so far")
-    assert (rig.keys, rig.sniffer.counts) == ([], {"refused": 4})
+    assert (rig.keys, rig.peeker.counts) == ([], {"refused": 4})
 
 
 def test_stranger_without_a_proxy_header_is_a_client(rigs: Rigs) -> None:
@@ -564,7 +564,7 @@ def test_stop_places_those_who_wait(rigs: Rigs) -> None:
     rig = rigs()
     rig.client()
     rig.client(HEAD[:10])
-    rig.sniffer.stop()
+    rig.peeker.stop()
     assert (rig.keys, rig.destination.marks) == ([LOCAL, LOCAL], [1, 1])
     assert (rig.readiness.readers, rig.clock.getDelayedCalls()) == ({}, [])
 
@@ -576,10 +576,10 @@ def test_successor_goes_on(rigs: Rigs) -> None:
     old = rigs("header:X-User", "127.0.0.1", True)
     plain, proxied = old.client(b"P", "127.0.0.9"), old.client(V1 + HEAD[:9])
     silent = old.client()
-    state = old.sniffer.dump_state()
+    state = old.peeker.dump_state()
     new = rigs("header:X-User", "127.0.0.1", True)
     for each in state:
-        new.sniffer.restore_state({**each, "descriptor": os.dup(each["descriptor"])})
+        new.peeker.restore_state({**each, "descriptor": os.dup(each["descriptor"])})
     for client, data in ((plain, b"UT" + HEAD[3:]), (proxied, HEAD[9:])):
         new.send(client, data)
         assert new.last().key == b"alice"
