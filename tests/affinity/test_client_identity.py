@@ -15,9 +15,9 @@ SLOT_OF = Rendezvous(8).slot_of
 
 
 @given(slot=st.integers(0, 255), key=st.binary(max_size=40))
-def test_pinned_client_stays_while_his_slot_stands(slot: int, key: bytes) -> None:
+def test_client_stays_while_its_slot_is_available(slot: int, key: bytes) -> None:
     """
-    Whatever its key says, a client belongs to the slot that it is pinned to.
+    Whatever its key says, a client belongs to the slot that its identity names.
     """
     assert home_of(slot_identity(slot, key), SLOT_OF, lambda each: each == slot) == slot
 

@@ -232,7 +232,7 @@ def test_id_that_was_minted_here_is_served_here() -> None:
 
 def test_newcomer_on_his_own_connection_stays() -> None:
     """
-    A client whom no entry knows stays where its connection is, and is pinned there.
+    A client whom no entry knows stays where its connection is, and belongs there from then on.
     """
     rig = Rig("cookie:stickyd")
     handoff = rig.handoff()
