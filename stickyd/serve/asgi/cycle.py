@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from stickyd.serve.http.event_stream import is_event_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
 #: What the status line of a response begins with.
 BEGIN = b"HTTP/1.1 "
@@ -103,8 +103,13 @@ class Cycle(RequestResponseCycle):
         Send some of what comes next in any case: a client that has left answers with a reset.
         """
         if not self.response_started:
-            self.transport.write(BEGIN)
-            self.transport = _Rest(self, self.transport)  # type: ignore[assignment]  # enough of one
+            transport = self.transport
+            transport.write(BEGIN)
+
+            def go_on() -> None:
+                self.transport = transport
+
+            self.transport = _Rest(transport, go_on)  # type: ignore[assignment]  # enough of one
         elif self.chunked_encoding and self.transport.get_write_buffer_size() == 0:
             self.transport.write(b"0")  # the size of the next chunk may begin so
 
@@ -114,18 +119,21 @@ class _Rest:
     A transport for a response whose first bytes were sent already.
     """
 
-    def __init__(self, cycle: Cycle, transport: Any) -> None:
-        self._cycle = cycle
+    def __init__(self, transport: Any, written: Callable[[], object]) -> None:
+        """
+        :param written: called before the next bytes are written: this has done its part.
+        """
         self._transport = transport
+        self._written = written
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
         """
-        Write the rest of it, and be gone.
+        Write the rest of it.
         """
-        self._cycle.transport = self._transport
+        self._written()
         self._transport.write(data[len(BEGIN) :])
 
 

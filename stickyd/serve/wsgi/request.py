@@ -29,6 +29,8 @@ from stickyd.serve.wsgi.response import failure_head
 from stickyd.serve.wsgi.websocket_request import WebSocketRequest, asks_for_websocket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.python.failure import Failure
 
     from stickyd.serve.http.head import FieldBlock
@@ -216,7 +218,14 @@ class WsgiRequest:
             if not backend.websockets.enter():
                 self._answer(503, Retry_After="1")
                 return
-            self._websocket = WebSocketRequest(self, backend, call)
+            self._websocket = WebSocketRequest(
+                backend,
+                call,
+                self.channel.context.limits.stall,
+                lambda: self.channel,
+                self._lend,
+                self._websocket_log(),
+            )
             environ["werkzeug.socket"] = self._websocket.socket
         if backend.threads.submit(call):
             self._begun = True
@@ -228,6 +237,21 @@ class WsgiRequest:
                 backend.websockets.leave()
             backend.note_full()
             self._answer(503, Retry_After="1")
+
+    def _lend(self) -> None:
+        """
+        Leave the connection to the application.
+        """
+        self.lent = True
+        self.channel = None
+
+    def _websocket_log(self) -> Callable[[], object] | None:
+        log = self.channel.factory.access_log
+        if log is None:
+            return None
+        host = getattr(self.channel.getPeer(), "host", "")
+        about = (self.getHeader(b"referer"), self.getHeader(b"user-agent"))
+        return partial(log.write, host, self.method, self.uri, self.clientproto, 101, 0, *about)
 
     def _make_environ(self) -> dict[str, Any]:
         channel = self.channel

@@ -5,8 +5,7 @@ A request that asks for a WebSocket.
 from __future__ import annotations
 
 import threading
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from stickyd.serve.wsgi.lent_socket import Lent, LentSocket
 from stickyd.serve.wsgi.websockets import LentConnection
@@ -17,26 +16,6 @@ if TYPE_CHECKING:
 
     from stickyd.serve.wsgi.backend import Backend
     from stickyd.serve.wsgi.call import ApplicationCall
-
-
-class Lender(Protocol):
-    """
-    The request, as far as it is needed here.
-
-    :ivar channel: its connection, or :obj:`None` if the client has left.
-    :ivar lent: whether the application has the connection itself.
-    """
-
-    channel: Any
-    lent: bool
-    method: bytes
-    uri: bytes
-    clientproto: bytes
-
-    def getHeader(self, key: bytes) -> bytes | None:  # noqa: N802 - Twisted's name
-        """
-        Give the last of the fields of a name in lower case.
-        """
 
 
 def asks_for_websocket(environ: Mapping[str, Any]) -> bool:
@@ -59,16 +38,29 @@ class WebSocketRequest:
     :ivar socket: what the application may take.
     """
 
-    def __init__(self, request: Lender, backend: Backend, call: ApplicationCall) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        call: ApplicationCall,
+        stall_seconds: float | None,
+        channel: Callable[[], Any],
+        lent: Callable[[], object],
+        log: Callable[[], object] | None,
+    ) -> None:
         """
         :param call: the application's.
+        :param stall_seconds: how long the client may take nothing of what is sent.
+        :param channel: gives the request's connection; :obj:`None` if the client has left.
+        :param lent: called in the loop when the application has the connection itself.
+        :param log: writes a line into the access log, if there is one: called when all is over.
         """
-        self._request = request
         self._backend = backend
         self._call = call
+        self._channel = channel
+        self._lent = lent
+        self._log = log
         self._connection: LentConnection | None = None
-        self._log: Callable[[], object] | None = None
-        self.socket = LentSocket(self._borrow, request.channel.context.limits.stall)
+        self.socket = LentSocket(self._borrow, stall_seconds)
 
     def _borrow(self) -> Lent:
         """
@@ -90,13 +82,11 @@ class WebSocketRequest:
         return result[0]
 
     def _lend(self, result: list[Lent]) -> None:
-        channel = self._request.channel
+        channel = self._channel()
         if channel is None:
             return
         fields = channel.respond([])
         handoff = channel.handoff
-        self._request.lent = True
-        self._log = self._prepare_log(channel)
 
         def take(sock: socket, unread: bytes) -> None:
             lines = b"".join(b"%b: %b\r\n" % pair for pair in fields)
@@ -109,10 +99,8 @@ class WebSocketRequest:
         try:
             channel.lend(take)
         except RuntimeError:
-            # Something of an earlier response is still to be written.
-            self._request.lent = False
-            return
-        self._request.channel = None
+            return  # Something of an earlier response is still to be written.
+        self._lent()
         seat = self._call.seat
         if seat is not None:
             self._backend.threads.set_apart(seat)
@@ -126,17 +114,3 @@ class WebSocketRequest:
             self._connection.finish()
             if self._log is not None:
                 self._log()
-
-    def _prepare_log(self, channel: Any) -> Callable[[], object] | None:
-        """
-        Give what writes a line into the access log, if there is one: when all is over.
-        """
-        log = channel.factory.access_log
-        if log is None:
-            return None
-        request = self._request
-        host = getattr(channel.getPeer(), "host", "")
-        about = (request.getHeader(b"referer"), request.getHeader(b"user-agent"))
-        return partial(
-            log.write, host, request.method, request.uri, request.clientproto, 101, 0, *about
-        )
