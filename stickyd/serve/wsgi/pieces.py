@@ -25,16 +25,18 @@ class Pieces:
 
     Each count is changed by one side only, and the queue by both at its two ends; so no lock
     is needed but the one on which the thread waits.
+
+    :ivar closed: whether the response is over.
     """
 
-    __slots__ = ("_closed", "_put_bytes", "_queue", "_room", "_taken_bytes")
+    __slots__ = ("_put_bytes", "_queue", "_room", "_taken_bytes", "closed")
 
     def __init__(self) -> None:
         self._queue: deque[Piece] = deque()
         self._put_bytes = 0  # only the application's thread changes it
         self._taken_bytes = 0  # only the loop does
         self._room: Any = None  # the lock on which the thread waits
-        self._closed = False
+        self.closed = False
 
     # In the application's thread.
 
@@ -42,7 +44,7 @@ class Pieces:
         """
         Add a piece; dropped if the response is over.
         """
-        if not self._closed:
+        if not self.closed:
             self._put_bytes += len(piece)
             self._queue.append((head, piece, kind))
 
@@ -60,7 +62,7 @@ class Pieces:
             self._room = None
 
     def _crowded(self) -> bool:
-        return self._put_bytes - self._taken_bytes > HIGH_WATER_BYTES and not self._closed
+        return self._put_bytes - self._taken_bytes > HIGH_WATER_BYTES and not self.closed
 
     # In the loop.
 
@@ -84,7 +86,7 @@ class Pieces:
         """
         room = self._room
         if room is not None and (
-            self._closed or self._put_bytes - self._taken_bytes <= HIGH_WATER_BYTES // 4
+            self.closed or self._put_bytes - self._taken_bytes <= HIGH_WATER_BYTES // 4
         ):
             self._room = None
             room.release()
@@ -93,6 +95,6 @@ class Pieces:
         """
         Take no more: the response is over.
         """
-        self._closed = True
+        self.closed = True
         self._queue.clear()
         self.make_room()

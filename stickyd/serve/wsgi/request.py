@@ -4,8 +4,8 @@ A request to a WSGI application, as its connection sees it.
 It is what a channel of HTTP/1.1 or a stream of HTTP/2 makes for each request (Twisted's
 names), and what the application's thread puts its response into.
 
-It is one class, though a long one, because the connection, the thread and the transport each
-ask it by name, and whichever of them ends the request must find all the others' state.
+It is one class, though a long one, because the connection and the thread each ask it by name,
+and whichever of them ends the request must find the state of the other.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from stickyd.serve.wsgi.call import BROKEN, LAST, MORE, ApplicationCall
 from stickyd.serve.wsgi.environ import add_ends, add_request_line
 from stickyd.serve.wsgi.head_text import http1_head, http2_fields
 from stickyd.serve.wsgi.pieces import Pieces
+from stickyd.serve.wsgi.pieces_writer import JOINED_BYTES, PiecesWriter
 from stickyd.serve.wsgi.response import failure_head
 from stickyd.serve.wsgi.websocket_request import WebSocketRequest, asks_for_websocket
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from stickyd.serve.http.head import FieldBlock
     from stickyd.serve.wsgi.backend import Backend
     from stickyd.serve.wsgi.response import ResponseHead
-
-#: Pieces that are together no longer than this leave as one.
-JOINED_BYTES = 65536
 
 
 class WsgiRequest:
@@ -67,13 +65,11 @@ class WsgiRequest:
     _websocket: WebSocketRequest | None = None
     _early = False  # the application runs, or is to run, before the body is whole
     _received = False
-    _paused = False
     chunked = False  # the body is written in chunks
-    _silent = False  # the response has no body, whatever the application says
-    _streaming = False  # we are registered as a producer
     _whole: tuple[ResponseHead, bytes] | None = None  # the response, if it is one piece
     _file: FileChunk | None = None  # its body, if that is no bytes
     _pieces: Pieces | None = None  # else its pieces
+    _writer: PiecesWriter | None = None  # and what writes them
     _posted = False
     _response_head: ResponseHead | None = None  # once it is written
 
@@ -164,6 +160,7 @@ class WsgiRequest:
         Forget the channel.
         """
         self.channel = None
+        self._writer = None  # which refers to us
         if self._pieces is not None:
             self._pieces.close()
 
@@ -379,66 +376,37 @@ class WsgiRequest:
             else:
                 channel.answer(partial(self._answer_whole, *self._whole))
         elif self._pieces is not None:
-            self._deliver_pieces(self._pieces)
+            writer = self._writer
+            if writer is None:
+                writer = self._writer = PiecesWriter(
+                    self._pieces, channel, self._begin_response, self._complete
+                )
+            writer.deliver()
 
     def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
         channel = self.channel
         if self._file is not None:
             file, self._file = self._file, None
-            self.sentLength = len(file)
-            channel.write(self._begin_response(head, len(file)))
+            channel.write(self._begin_response(head, len(file))[0])
             channel.write_file(file)
-            self._done(LAST)
+            self._complete(LAST, len(file))
             return
-        text = self._begin_response(head, len(body))
-        if not self._silent:
-            self.sentLength = len(body)
-            if len(body) <= JOINED_BYTES:
-                text += body
+        text, _, silent = self._begin_response(head, len(body))
+        size = 0 if silent else len(body)
+        if 0 < size <= JOINED_BYTES:
+            text += body
         channel.write(text)
-        if self.sentLength > JOINED_BYTES:
+        if size > JOINED_BYTES:
             channel.write(body)
-        self._done(LAST)
+        self._complete(LAST, size)
 
-    def _deliver_pieces(self, put: Pieces) -> None:
-        channel = self.channel
-        pieces: list[bytes] = []
-        while put and not self._paused:
-            head, piece, kind = put.take()
-            if head is not None:
-                pieces.append(self._begin_response(head, len(piece) if kind == LAST else None))
-            if piece and not self._silent:
-                self.sentLength += len(piece)
-                if self.chunked:
-                    pieces += (b"%x\r\n" % len(piece), piece, b"\r\n")
-                else:
-                    pieces.append(piece)
-            if kind:
-                if kind == LAST and self.chunked:
-                    pieces.append(b"0\r\n\r\n")
-                self._write(pieces)
-                if self._streaming:
-                    channel.unregisterProducer()
-                self._done(kind)
-                return
-            if not self._streaming:
-                self._streaming = True
-                channel.registerProducer(self, True)
-            self._write(pieces)
-            if self.channel is None:
-                return
-        put.make_room()
+    def _complete(self, kind: int, sent_bytes: int) -> None:
+        """
+        End the response.
 
-    def _write(self, pieces: list[bytes]) -> None:
-        if sum(map(len, pieces)) <= JOINED_BYTES:
-            self.channel.write(b"".join(pieces))
-        else:
-            for piece in pieces:
-                if piece:
-                    self.channel.write(piece)
-        pieces.clear()
-
-    def _done(self, kind: int) -> None:
+        :param kind: of its last piece.
+        """
+        self.sentLength = sent_bytes
         channel = self.channel
         if channel.factory.access_log is not None:
             channel.factory.log(self)
@@ -449,23 +417,22 @@ class WsgiRequest:
         else:
             channel.requestDone(self)
 
-    def _begin_response(self, head: ResponseHead, whole: int | None) -> bytes:
+    def _begin_response(self, head: ResponseHead, whole: int | None) -> tuple[bytes, bool, bool]:
         """
-        :param whole: how long the whole body is, if that is known.
-        :return: what is to be written before the body.
+        Write the head; see :data:`stickyd.serve.wsgi.pieces_writer.Begin`.
         """
         self.startedWriting = True
         self._response_head = head
         self.code = head.status
-        self._silent = silent = head.bodiless or self.method == b"HEAD"
+        silent = head.bodiless or self.method == b"HEAD"
         channel = self.channel
         version = self.clientproto
         if self._block is None:
             fields = http2_fields(head, channel.context, whole, silent)
             channel.writeHeaders(version, b"%d" % head.status, head.reason, fields)
-            return b""
+            return b"", False, silent
         text, self.chunked = http1_head(head, version, channel, whole, silent)
-        return text
+        return text, self.chunked, silent
 
     def _answer(self, status: int, **more: str) -> None:
         """
@@ -478,26 +445,6 @@ class WsgiRequest:
         if self._body is not None:
             self._body.close()
         self._answer_whole(head, text)
-
-    # As a producer.
-
-    def pauseProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """
-        Take no more from the thread.
-        """
-        self._paused = True
-
-    def resumeProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """
-        Take what the thread has put meanwhile, and more.
-        """
-        self._paused = False
-        self.deliver()
-
-    def stopProducing(self) -> None:  # noqa: N802 - Twisted's name
-        """
-        The connection is over; :meth:`connectionLost` follows.
-        """
 
     # For the access log.
 
