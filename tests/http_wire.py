@@ -155,7 +155,10 @@ class Wire:
             self.clock, HTTPLimits(**limits), route, lambda: DATE, b"test", stickiness
         )
         self.site = HTTPSite(root, context)
-        self.channel: HTTPChannel = self.site.make_channel(Handoff(-1, "192.0.2.1", 1, b"key"))
+        self.ended: list[HTTPChannel] = []
+        self.channel: HTTPChannel = self.site.make_channel(
+            Handoff(-1, "192.0.2.1", 1, b"key"), self.ended.append
+        )
         self.transport: Any = WireTransport() if transport is None else transport
         self.channel.makeConnection(self.transport)
 

@@ -26,6 +26,12 @@ SERVICE_RESTART = 1012
 FAREWELL_SECONDS = 0.25
 
 
+def uncounted(connection: object) -> None:
+    """
+    Take the place of :meth:`OpenConnections.remove` for a connection that nobody counts.
+    """
+
+
 class OpenConnections:
     """
     Counts connections from when they come until they are over or given away.
@@ -57,16 +63,20 @@ class OpenConnections:
 
     def add(self, connection: C) -> C:
         """
-        Count a connection until it says that it has ended.
+        Count a connection until :meth:`remove` is called with it, as its ``ended``.
 
         One that takes the place of another is added before that ends.
         """
-        connection.ended = self._remove
         self._open.add(connection)
         self.descriptors += connection.descriptors
         return connection
 
-    def _remove(self, connection: Any) -> None:
+    def remove(self, connection: Any) -> None:
+        """
+        Count a connection no longer; calling it again does nothing.
+        """
+        if connection not in self._open:
+            return
         self._open.remove(connection)
         self.descriptors -= connection.descriptors
         if self._quiet:
@@ -147,16 +157,3 @@ class OpenConnections:
     def _cut_off(self) -> None:
         for each in self:
             each.abortConnection()
-
-
-def tell_ended(connection: Any) -> None:
-    """
-    Tell whoever counts a connection, if anybody does, that it is served here no longer.
-
-    It may be called again: only the first call tells.
-
-    :param connection: an :class:`stickyd.serve.served_connection.IServedConnection`.
-    """
-    ended, connection.ended = connection.ended, None
-    if ended is not None:
-        ended(connection)

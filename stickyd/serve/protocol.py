@@ -15,7 +15,7 @@ from zope.interface import implementer
 from stickyd.interfaces import IDetachable, IHost
 from stickyd.net.lingering_close import hang_up
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.serve.open_connections import OpenConnections, tell_ended
+from stickyd.serve.open_connections import OpenConnections, uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ class ServedTransport(SocketTransport):
     descriptors = 1
     busy = False  # as far as is known
     unanswered: tuple[Any, ...] = ()
-    ended: Callable[[ServedTransport], object] | None = None
 
     def __init__(
         self,
@@ -55,6 +54,7 @@ class ServedTransport(SocketTransport):
         served: Any,
         clock: IReactorTime,
         encrypted: bool = False,
+        ended: Callable[[Any], object] = uncounted,
     ) -> None:
         """
         Take over a socket, as :class:`SocketTransport` does.
@@ -63,12 +63,14 @@ class ServedTransport(SocketTransport):
         :param served: the factory's protocol, which on TLS is not this transport's own.
         :param clock: times the handshakes of protocols that start TLS.
         :param encrypted: it is on TLS from the beginning.
+        :param ended: called when it is served here no longer.
         """
         super().__init__(readiness, sock, peer, handoff.unread)
         self.handoff = handoff
         self._served = served
         self._clock = clock
         self._encrypted = encrypted
+        self._report_ended = ended
 
     def startTLS(self, contextFactory: object, normal: bool = True) -> None:  # noqa: N802, N803 - Twisted's names
         """
@@ -89,7 +91,7 @@ class ServedTransport(SocketTransport):
                 from stickyd.serve.tls.start_tls import forget_tls
 
                 forget_tls(self)
-            tell_ended(self)
+            self._report_ended(self)
 
     # For the host.
 
@@ -108,7 +110,7 @@ class ServedTransport(SocketTransport):
             self._finish()
         else:
             sock, unread = self._served.detach()
-            tell_ended(self)
+            self._report_ended(self)
             take(sock, unread)
 
     def drain(self) -> None:
@@ -211,6 +213,7 @@ class ProtocolHost:
                 protocol,
                 self._clock,
                 self._tls is not None,
+                self._open.remove,
             )
         )
         transport.start(protocol if self._tls is None else self._tls.accept(lambda _: protocol))

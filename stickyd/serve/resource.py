@@ -129,7 +129,9 @@ class ResourceHost:
         if self._tls is None or handoff.flags & Flag.SECURE:
             transport.start(self.make_channel(handoff))
         else:
-            handshake = self._open.add(Handshake(handoff, partial(self._receive, handoff)))
+            handshake = self._open.add(
+                Handshake(handoff, partial(self._receive, handoff), self._open.remove)
+            )
             transport.start(self._tls.accept(lambda _: handshake, self._open_tunnel))
 
     def _go_on(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
@@ -157,7 +159,7 @@ class ResourceHost:
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        return self._open.add(Tunnel(self._readiness, tls)).open()
+        return self._open.add(Tunnel(self._readiness, tls, self._open.remove)).open()
 
     def _receive(
         self, handoff: Handoff, protocol: bytes | None
@@ -172,12 +174,12 @@ class ResourceHost:
         from stickyd.serve.http2.arrival import HTTP2Arrival
 
         make = partial(self._make_http2_connection, handoff)
-        return self._open.add(HTTP2Arrival(self.site.context, handoff, make))
+        return self._open.add(HTTP2Arrival(self.site.context, handoff, make, self._open.remove))
 
     def _make_http2_connection(self, handoff: Handoff, begun: Begun | None) -> HTTP2Connection:
         from stickyd.serve.http2.connection import HTTP2Connection  # it needs a package of its own
 
-        return self._open.add(HTTP2Connection(self.site, handoff, begun))
+        return self._open.add(HTTP2Connection(self.site, handoff, self._open.remove, begun))
 
     def give_away(
         self,
@@ -203,13 +205,7 @@ class ResourceHost:
 
         :param handoff: what has brought the connection.
         """
-        return self._open.add(self.site.make_channel(handoff))
-
-    def count(self, connection: C) -> C:
-        """
-        Count a connection of another kind, until it is over.
-        """
-        return self._open.add(connection)
+        return self._open.add(self.site.make_channel(handoff, self._open.remove))
 
     def drain(self) -> Deferred[None]:
         """

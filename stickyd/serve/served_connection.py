@@ -22,18 +22,14 @@ class IServedConnection(Interface):
     A connection that is served here, until it is over, was given away, or another one has taken
     its place, as an HTTP connection takes that of a handshake.
 
-    What a host does with all of them together is in
+    Whoever makes one tells it what to call with it when it is served here no longer, and
+    whoever is concerned has heard of it: a host whose last connection has ended lets the worker
+    exit.  What a host does with all of them together is in
     :class:`stickyd.serve.open_connections.OpenConnections`.
     """
 
     handoff: Handoff | None = Attribute(
         "The handoff that brought it; None if it cannot be given away, whatever it is doing."
-    )
-
-    ended: Callable[[Any], object] | None = Attribute(
-        "Called once with the connection when it is served here no longer, and whoever is"
-        " concerned has heard of it: a host whose last connection has ended lets the worker exit."
-        "  Whoever counts the connection sets it."
     )
 
     descriptors: int = Attribute("How many descriptors it takes.  It never changes.")

@@ -139,9 +139,7 @@ def _static_files(directory: str, dotfiles: bool) -> Any:
         ) from None
     from stickyd.serve.static.files import StaticFiles
 
-    files = StaticFiles(path)
-    files.dotfiles = dotfiles
-    return files
+    return StaticFiles(path, dotfiles=dotfiles)
 
 
 def http_limits(settings: Settings) -> HTTPLimits:

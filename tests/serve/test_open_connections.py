@@ -55,7 +55,9 @@ def kinds() -> dict[str, Callable[[], Any]]:
         "tunnel": lambda: Tunnel(nothing, nothing),
         "handshake of asyncio": lambda: TlsLoopProtocol(nothing, handoff()),
         "websocket": lambda: ServedWebSocket(None),
-        "websocket in a thread": lambda: LentConnection(nothing, nothing, nothing),
+        "websocket in a thread": lambda: LentConnection(
+            nothing, nothing, nothing, None, nothing, nothing
+        ),
     }
 
 
@@ -69,8 +71,9 @@ def test_every_kind_is_one(kind: str) -> None:
     opened = OpenConnections(Clock().callLater)
     assert opened.add(connection) is connection
     assert opened.descriptors == connection.descriptors
-    connection.ended(connection)
-    assert (len(opened), opened.descriptors) == (0, 0)
+    for _ in range(2):
+        opened.remove(connection)
+        assert (len(opened), opened.descriptors) == (0, 0)
 
 
 def test_transport_of_a_protocol_is_one() -> None:
@@ -148,6 +151,7 @@ class Scene:
         self.clock = Clock()
         self.open = OpenConnections(self.clock.callLater)
         for connection in connections:
+            connection.ended = self.open.remove
             self.open.add(connection)
 
 
@@ -160,9 +164,9 @@ def test_draining() -> None:
     assert (len(scene.open), scene.open.descriptors) == (2, 4)
     drained = [scene.open.drain(), scene.open.drain()]
     assert first.told == second.told == ["drain", "drain"]
-    first.ended(first)
+    scene.open.remove(first)
     assert [waiting.called for waiting in drained] == [False, False]
-    second.ended(second)
+    scene.open.remove(second)
     assert [waiting.called for waiting in drained] == [True, True]
     assert scene.open.drain().called
 
@@ -180,11 +184,11 @@ def test_giving_away() -> None:
     assert other.take is None
     assert idle.goes(idle.handoff)
     idle.take("socket", b"unread")
-    idle.ended(idle)
+    scene.open.remove(idle)
     assert given == [("socket", b"unread", idle.handoff)]
     heard: list[None] = []
     quiet.addCallback(heard.append)
-    busy.ended(busy)
+    scene.open.remove(busy)
     assert heard == []
     going.remove(3)
     assert not staying.goes(staying.handoff)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from stickyd.serve.asgi.served_websocket import ServedWebSocket
-from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -46,5 +45,4 @@ class UvicornConnections(set[Any]):
     @override
     def remove(self, protocol: Any) -> None:
         super().remove(protocol)
-        served = self._served.pop(protocol, protocol)
-        tell_ended(served)
+        self._open.remove(self._served.pop(protocol, protocol))

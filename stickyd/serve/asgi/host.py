@@ -136,7 +136,7 @@ class AsgiHost:
             from stickyd.serve.tls.loop_transport import TlsLoopProtocol
 
             handshake = self._open.add(
-                TlsLoopProtocol(lambda: self._make_protocol(handoff), handoff)
+                TlsLoopProtocol(lambda: self._make_protocol(handoff), handoff, self._open.remove)
             )
             tls = self._tls.accept(
                 lambda _: handshake, None if self._context.route is None else self._open_tunnel
@@ -167,7 +167,7 @@ class AsgiHost:
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        return self._open.add(Tunnel(cast("IReadiness", self._loop), tls)).open()
+        return self._open.add(Tunnel(cast("IReadiness", self._loop), tls, self._open.remove)).open()
 
     def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]

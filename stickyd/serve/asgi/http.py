@@ -74,7 +74,6 @@ class HttpProtocol(asyncio.Protocol):
 
     descriptors = 1
     unanswered: tuple[Any, ...] = ()  # ASGI applications have none of our sessions
-    ended: Callable[[Any], object] | None = None
     transport: Any
     flow: Flow
     cycle: Cycle | None = None

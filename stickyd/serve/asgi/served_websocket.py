@@ -12,7 +12,7 @@ from zope.interface import implementer
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 
 @implementer(IServedConnection)
@@ -29,7 +29,6 @@ class ServedWebSocket:
     handoff = None
     busy = False
     unanswered: tuple[Any, ...] = ()
-    ended: Callable[[Any], object] | None = None
 
     _goodbye_said = False
 

@@ -39,7 +39,7 @@ from stickyd.serve.http.request_channel import IRequestChannel
 from stickyd.serve.http.response_head import write_stock_head
 from stickyd.serve.http.states import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
 from stickyd.serve.http.upgrade import Upgrade
-from stickyd.serve.open_connections import tell_ended
+from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -95,17 +95,17 @@ class HTTPChannel:
         context: HTTPContext,
         site: Any = None,
         handoff: Handoff | None = None,
-        ended: Callable[[Any], object] | None = None,
+        ended: Callable[[Any], object] = uncounted,
     ) -> None:
         """
         :param site: finds the resources of requests, and logs them; Twisted's factories set
             theirs, and the class of requests, later.
         :param handoff: what brought the connection.
-        :param ended: see :class:`IServedConnection`.
+        :param ended: called when it is served here no longer.
         """
         self.context = context
         self.handoff = handoff
-        self.ended = ended
+        self._ended = ended
         if site is not None:
             self.site = self.factory = site
             self.requestFactory = site.requestFactory
@@ -153,7 +153,7 @@ class HTTPChannel:
         finally:
             if request is not None:
                 request.connectionLost(reason)
-            tell_ended(self)
+            self._ended(self)
 
     def logPrefix(self) -> str:
         return type(self).__name__
@@ -498,7 +498,7 @@ class HTTPChannel:
             raise RuntimeError("Only an idle connection can be detached.")
         left = self._link.leave(self._reader)
         self._forget()
-        tell_ended(self)
+        self._ended(self)
         return left
 
     def lend(self, take: Take) -> None:
@@ -550,7 +550,7 @@ class HTTPChannel:
     def _pass_to(self, take: Take, left: tuple[socket, bytes]) -> None:
         self._forget()
         take(*left)
-        tell_ended(self)
+        self._ended(self)
 
     def drain(self) -> None:
         if self._departure is not None and self._departure.awaited:

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from stickyd.serve.http.connection import HTTPChannel
 from stickyd.serve.http.request import Request
+from stickyd.serve.open_connections import uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ class HTTPSite(server.Site):
     def make_channel(
         self,
         handoff: Handoff | None = None,
-        ended: Callable[[HTTPChannel], object] | None = None,
+        ended: Callable[[HTTPChannel], object] = uncounted,
     ) -> HTTPChannel:
         """
         Make the protocol for one connection.

@@ -21,7 +21,7 @@ from stickyd.handoff.frame import MAX_UNREAD_BYTES, Flag, say_secure
 from stickyd.serve.http2.begun import Begun
 from stickyd.serve.http2.objection import objection_to
 from stickyd.serve.http2.strict import StrictConnection
-from stickyd.serve.open_connections import tell_ended
+from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class HTTP2Arrival(Protocol):
     descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
-    ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated
     deadline = inf
     bucket = 0
@@ -65,13 +64,16 @@ class HTTP2Arrival(Protocol):
         context: HTTPContext,
         handoff: Handoff,
         make_connection: Callable[[Begun], HTTP2Connection],
+        ended: Callable[[Any], object] = uncounted,
     ) -> None:
         """
         :param context: with a route.
         :param handoff: the handoff that brought the connection.
         :param make_connection: makes the one that takes its place, and counts it.
+        :param ended: called when it is served here no longer.
         """
         self.handoff = handoff
+        self._ended = ended
         self._context = context
         self._make_connection = make_connection
         self._conn = StrictConnection(context.limits)
@@ -138,7 +140,7 @@ class HTTP2Arrival(Protocol):
         connection = self._make_connection(Begun(self._conn, self._events))
         # From now on it gets all that the transport has to tell.
         self.transport.wrappedProtocol = connection
-        tell_ended(self)
+        self._ended(self)
         connection.makeConnection(self.transport)
         if self._draining:
             connection.drain()
@@ -150,7 +152,7 @@ class HTTP2Arrival(Protocol):
         say_secure(handoff, (host.host, host.port) if hasattr(host, "port") else None)
         handoff.flags |= Flag.HTTP2
         take(sock, self._seen)
-        tell_ended(self)
+        self._ended(self)
 
     def _finish(self) -> None:
         """
@@ -177,7 +179,7 @@ class HTTP2Arrival(Protocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._forget()
-        tell_ended(self)
+        self._ended(self)
 
     def expire(self) -> None:
         """

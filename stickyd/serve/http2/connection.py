@@ -46,7 +46,7 @@ from stickyd.serve.http2.ownership import Ownership
 from stickyd.serve.http2.stream import HTTP2Stream
 from stickyd.serve.http2.streams import Streams
 from stickyd.serve.http2.strict import StrictConnection
-from stickyd.serve.open_connections import tell_ended
+from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -95,15 +95,20 @@ class HTTP2Connection(Protocol):
     transport: Any  # TlsTransport, whose methods are not annotated
 
     def __init__(
-        self, site: HTTPSite, handoff: Handoff | None = None, begun: Begun | None = None
+        self,
+        site: HTTPSite,
+        handoff: Handoff | None = None,
+        ended: Callable[[Any], object] = uncounted,
+        begun: Begun | None = None,
     ) -> None:
         """
         :param handoff: the handoff that brought the connection, if one did.
+        :param ended: called when it is served here no longer.
         :param begun: what the client has said already; :obj:`None` for a new connection.
         """
         self.context = context = site.context
         self.handoff = handoff
-        self.ended: Callable[[HTTP2Connection], object] | None = None
+        self._ended = ended
         self.deadline = inf
         self.bucket = 0
         self._site = site
@@ -189,7 +194,7 @@ class HTTP2Connection(Protocol):
         self._state = _State.CLOSING
         self.streams.lose_all(reason)
         self.context.deadlines.discard(self)
-        tell_ended(self)
+        self._ended(self)
 
     def _write(self, data: bytes) -> None:
         self.transport.write(data)

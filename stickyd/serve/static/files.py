@@ -45,23 +45,24 @@ class StaticFiles(File):
     A directory: files with their types, ranges and ``304``, ``index.html`` for folders.
 
     A folder without an index is not found, nor is what a symbolic link would fetch from
-    outside the directory, nor, unless :attr:`dotfiles` is set, what has a dot before its
-    name, but for ``/.well-known/``.
-
-    :ivar inside: the real path of the directory, once it was asked for a child.
-    :ivar dotfiles: whether files and folders with a dot before their names are served.
+    outside the directory, nor, unless it is asked for, what has a dot before its name, but
+    for ``/.well-known/``.
     """
 
     indexNames = ("index.html", "index.htm")  # type: ignore[assignment]  # noqa: N815 - Twisted's name; only iterated
     childNotFound = notFound()  # type: ignore[assignment]  # noqa: N815 - any resource will do
-    inside = ""
-    dotfiles = False
 
-    def __init__(self, path: str, *arguments: Any) -> None:
+    def __init__(
+        self, path: str, *arguments: Any, dotfiles: bool = False, inside: str = ""
+    ) -> None:
         """
-        :param path: the directory; :class:`File` has the other parameters.
+        :param path: the directory, or something in it; :class:`File` has the other parameters.
+        :param dotfiles: whether files and folders with a dot before their names are served.
+        :param inside: the real path of the directory, if this is something in it.
         """
         super().__init__(path, *arguments)
+        self._dotfiles = dotfiles
+        self._inside = inside
         # A file of an unknown type is not a page: browsers would run the scripts in it.
         self.defaultType = "application/octet-stream"
 
@@ -76,7 +77,7 @@ class StaticFiles(File):
         """
         Tell whether something of this name, which begins with a dot, is served here.
         """
-        return self.dotfiles or (name == _WELL_KNOWN and not self.inside)
+        return self._dotfiles or (name == _WELL_KNOWN and not self._inside)
 
     @override
     def directoryListing(self) -> IResource:
@@ -84,12 +85,21 @@ class StaticFiles(File):
 
     @override
     def createSimilarFile(self, path: str) -> Any:
-        inside = self.inside or os.path.realpath(self.path)
+        inside = self._inside or os.path.realpath(self.path)
         if not os.path.realpath(path).startswith(os.path.join(inside, "")):
             return self.childNotFound
-        similar = super().createSimilarFile(path)
-        similar.inside = inside
-        similar.dotfiles = self.dotfiles
+        similar = type(self)(
+            path,
+            self.defaultType,
+            self.ignoredExts,
+            self.registry,
+            dotfiles=self._dotfiles,
+            inside=inside,
+        )
+        # As File does.
+        similar.processors = self.processors
+        similar.indexNames = self.indexNames[:]
+        similar.childNotFound = self.childNotFound
         return similar
 
     @override

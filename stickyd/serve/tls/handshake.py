@@ -11,7 +11,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from typing_extensions import override
 from zope.interface import implementer
 
-from stickyd.serve.open_connections import tell_ended
+from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -32,19 +32,25 @@ class Handshake(Protocol):
     descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
-    ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated
 
     _draining = False
     _leave: Callable[[Any], object] | None = None  # has the connection given away
 
-    def __init__(self, handoff: Handoff, make_connection: Callable[[bytes | None], Any]) -> None:
+    def __init__(
+        self,
+        handoff: Handoff,
+        make_connection: Callable[[bytes | None], Any],
+        ended: Callable[[Any], object] = uncounted,
+    ) -> None:
         """
         :param handoff: the handoff that brought the connection.
         :param make_connection: makes the one that takes its place, for the protocol that was
             agreed on, and counts it.
+        :param ended: called when it is served here no longer.
         """
         self.handoff = handoff
+        self._ended = ended
         self._make_connection = make_connection
 
     def say_goodbye(self, code: int) -> bool:
@@ -60,7 +66,7 @@ class Handshake(Protocol):
         connection = self._make_connection(self.transport.negotiatedProtocol)
         # From now on it gets all that the transport has to tell.
         self.transport.wrappedProtocol = connection
-        tell_ended(self)
+        self._ended(self)
         connection.makeConnection(self.transport)
         if self._leave is not None:
             self._leave(connection)
@@ -69,7 +75,7 @@ class Handshake(Protocol):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        tell_ended(self)
+        self._ended(self)
 
     def end_streams(self) -> None:
         """

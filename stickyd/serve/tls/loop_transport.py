@@ -19,7 +19,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.addresses import SocketView, name_of
-from stickyd.serve.open_connections import tell_ended
+from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -42,19 +42,23 @@ class TlsLoopProtocol(Protocol):
     descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
-    ended: Callable[[Any], object] | None = None
     transport: Any  # TlsTransport, whose methods are not annotated
 
     def __init__(
-        self, make_protocol: Callable[[], asyncio.Protocol], handoff: Handoff | None = None
+        self,
+        make_protocol: Callable[[], asyncio.Protocol],
+        handoff: Handoff | None = None,
+        ended: Callable[[Any], object] = uncounted,
     ) -> None:
         """
         Serve one connection.
 
         :param make_protocol: makes the asyncio protocol.
         :param handoff: the handoff that brought the connection.
+        :param ended: called when it is served here no longer.
         """
         self.handoff = handoff
+        self._ended = ended
         self._make_protocol = make_protocol
         self._loop_transport: TlsLoopTransport | None = None
 
@@ -65,7 +69,7 @@ class TlsLoopProtocol(Protocol):
             self.transport.registerProducer(self, True)
             protocol.connection_made(self._loop_transport)
             # From now on the asyncio protocol counts as the connection.
-            tell_ended(self)
+            self._ended(self)
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -90,7 +94,7 @@ class TlsLoopProtocol(Protocol):
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._loop_transport is None:
-            tell_ended(self)
+            self._ended(self)
         else:
             error: Any = reason.value
             self._loop_transport.closing = True

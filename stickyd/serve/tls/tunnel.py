@@ -19,7 +19,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.serve.open_connections import tell_ended
+from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -84,10 +84,18 @@ class Tunnel:
     busy = False  # requests are under way elsewhere
     unanswered: tuple[Any, ...] = ()
     handoff: Handoff | None = None
-    ended: Callable[[Any], object] | None = None
 
-    def __init__(self, readiness: IReadiness, tls: TlsTransport) -> None:
+    def __init__(
+        self,
+        readiness: IReadiness,
+        tls: TlsTransport,
+        ended: Callable[[Any], object] = uncounted,
+    ) -> None:
+        """
+        :param ended: called when it is served here no longer.
+        """
         self._readiness = readiness
+        self._ended = ended
         self.tls: Any = tls
         self.plain: Any = None
 
@@ -132,7 +140,7 @@ class Tunnel:
         """
         self.plain.unregisterProducer()
         self.plain.loseConnection()
-        tell_ended(self)
+        self._ended(self)
 
     # As a host's connections.
 

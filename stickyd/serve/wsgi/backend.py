@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.open_connections import OpenConnections
     from stickyd.serve.wsgi.call import WsgiApplication
     from stickyd.serve.wsgi.options import WsgiOptions
-    from stickyd.serve.wsgi.websockets import LentConnection
 
 #: Seconds between two lines in the log about requests that found no place in the queue.
 QUIET_SECONDS = 10.0
@@ -85,10 +85,11 @@ class Backend:
         readiness: IReadiness,
         call_from_thread: Callable[[Callable[[], object]], object],
         options: WsgiOptions,
-        serve: Callable[[LentConnection], object],
+        connections: OpenConnections,
     ) -> None:
         """
-        :param serve: makes a connection that the application has itself one of the host.
+        :param connections: those of the host, to which each belongs that the application has
+            itself.
         :param readiness: the loop.
         :param call_from_thread: the only method of the loop that threads may call.
         """
@@ -104,7 +105,7 @@ class Backend:
         self.uploads = Uploads(options.threads // 2)
         self.spills = Spills()
         self.files = Spills(sys.maxsize)  # as many as there are connections
-        self.websockets = WebSockets(options.websockets, serve)
+        self.websockets = WebSockets(options.websockets, connections)
         self.unwatched: Aging[Unfinished] = Aging(
             readiness, UNWATCHED_SECONDS, lambda request: request.be_watched()
         )

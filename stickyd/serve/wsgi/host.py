@@ -81,9 +81,9 @@ class WsgiHost(ResourceHost):
             with suppress(RuntimeError):
                 soon(call)
 
-        self._backend = Backend(application, readiness, call_from_thread, options, self.count)
-        self._given_up = False
         super().__init__(Resource(), readiness, context, **rest)
+        self._given_up = False
+        self._backend = Backend(application, readiness, call_from_thread, options, self._open)
         self.site.requestFactory = WsgiRequests(self._backend)  # type: ignore[assignment]
 
     @override

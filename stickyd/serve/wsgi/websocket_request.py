@@ -90,10 +90,9 @@ class WebSocketRequest:
 
         def take(sock: socket, unread: bytes) -> None:
             lines = b"".join(b"%b: %b\r\n" % pair for pair in fields)
-            connection = LentConnection(self._backend.readiness, sock, self.socket)
-            connection.handoff = handoff
-            self._connection = connection
-            self._backend.websockets.begin(connection)
+            self._connection = self._backend.websockets.begin(
+                self._backend.readiness, sock, self.socket, handoff
+            )
             result.append(Lent(sock, unread, lines))
 
         try:

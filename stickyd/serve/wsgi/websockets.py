@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
-from stickyd.serve.open_connections import tell_ended
 from stickyd.serve.served_connection import IServedConnection
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.open_connections import OpenConnections
     from stickyd.serve.wsgi.lent_socket import LentSocket
 
 
@@ -38,14 +38,14 @@ class WebSockets:
     :ivar open: the connections that are not closed yet.
     """
 
-    def __init__(self, most: int, serve: Callable[[LentConnection], object]) -> None:
+    def __init__(self, most: int, connections: OpenConnections) -> None:
         """
-        :param serve: makes one a connection of the host, until it tells that it has ended.
+        :param connections: those of the host, among which each counts until it is over.
         """
         self.most = most
         self.count = 0
         self.open: set[LentConnection] = set()
-        self._serve = serve
+        self._connections = connections
 
     def enter(self) -> bool:
         """
@@ -58,13 +58,21 @@ class WebSockets:
         self.count += 1
         return True
 
-    def begin(self, connection: LentConnection) -> None:
+    def begin(
+        self,
+        readiness: IReadiness,
+        sock: socket.socket,
+        lent: LentSocket,
+        handoff: Handoff | None,
+    ) -> LentConnection:
         """
-        Serve one.
+        Serve one, which takes these.
         """
+        connection = LentConnection(
+            readiness, sock, lent, handoff, self.open.discard, self._connections.remove
+        )
         self.open.add(connection)
-        connection.closed = self.open.discard
-        self._serve(connection)
+        return self._connections.add(connection)
 
     def leave(self) -> None:
         """
@@ -78,24 +86,33 @@ class LentConnection:
     """
     One connection that an application's thread has.
 
-    :ivar handoff: nothing: it goes nowhere from here.
-    :ivar closed: called with this when its socket is closed.
+    :ivar handoff: what brought it; it goes nowhere from here.
     """
 
     descriptors = 1
     busy = False
     unanswered: tuple[Any, ...] = ()
-    handoff: Handoff | None = None
-    ended: Callable[[Any], object] | None = None
-    closed: Callable[[LentConnection], object] | None = None
 
     _goodbye_said = False
 
-    def __init__(self, readiness: IReadiness, sock: socket.socket, lent: LentSocket) -> None:
+    def __init__(
+        self,
+        readiness: IReadiness,
+        sock: socket.socket,
+        lent: LentSocket,
+        handoff: Handoff | None,
+        closed: Callable[[LentConnection], object],
+        ended: Callable[[LentConnection], object],
+    ) -> None:
         """
         :param sock: the connection, which this object closes.
         :param lent: how the application sees it.
+        :param closed: called with this when its socket is closed.
+        :param ended: called when it is served here no longer.
         """
+        self.handoff = handoff
+        self._closed = closed
+        self._ended = ended
         self._readiness = readiness
         self._socket = sock
         self._lent = lent
@@ -116,9 +133,8 @@ class LentConnection:
 
     def _close(self) -> None:
         self._socket.close()
-        if self.closed is not None:
-            self.closed(self)
-        tell_ended(self)
+        self._closed(self)
+        self._ended(self)
 
     # As a host's connections.
 
@@ -159,4 +175,4 @@ class LentConnection:
         Cut it off: the application's threads see the end of it.
         """
         self._shut()
-        tell_ended(self)
+        self._ended(self)

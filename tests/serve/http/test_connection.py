@@ -412,16 +412,14 @@ def test_detach() -> None:
     """
     Detaching gives the socket and all bytes that were not consumed, and ends the channel.
     """
-    ended: list[object] = []
     wire = Wire()
-    wire.channel.ended = ended.append
     wire.feed(GET + b"GET / HT")
     wire.transport.unread = b"TP/1.1\r\n"
     sock, unread = wire.channel.detach()
     sock.close()
     assert sock is wire.transport.detached
     assert unread == b"GET / HTTP/1.1\r\n"
-    assert ended == [wire.channel]
+    assert wire.ended == [wire.channel]
     assert wire.transport.producer is None
     assert not wire.channel.idle
     wire.clock.pump([1] * 300)

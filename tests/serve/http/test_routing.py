@@ -31,9 +31,7 @@ def test_route_takes_the_connection(whole: bool) -> None:
     from the start of that request's head, and the application does not see the request.
     """
     router = Router()
-    ended: list[object] = []
     wire = Wire(route=router)
-    wire.channel.ended = ended.append
     wire.transport.unread = b"more"
     if whole:
         wire.feed(GET + GET + AWAY + b"ab")
@@ -43,7 +41,7 @@ def test_route_takes_the_connection(whole: bool) -> None:
         expected = AWAY + b"more"
     assert bodies(wire.output()) == [(200, b"GET / ")] * 2
     assert router.taken == [(wire.transport.detached, expected)]
-    assert ended == [wire.channel]
+    assert wire.ended == [wire.channel]
     assert wire.transport.producer is None
 
 

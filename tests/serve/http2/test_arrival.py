@@ -102,9 +102,8 @@ class Rig:
         self.context = HTTPContext(self.clock, HTTPLimits(**limits), route)
         self.handoff = Handoff(-1, "192.0.2.1", 7, b"key")
         make = cast("Any", self._make_channel)
-        self.arrival = HTTP2Arrival(self.context, self.handoff, make)
+        self.arrival = HTTP2Arrival(self.context, self.handoff, make, self.ended.append)
         self.heard: list[Any] = []
-        self.arrival.ended = self.ended.append
         self.transport = Diverting()
         self.transport.protocol = self.arrival
         self.arrival.makeConnection(self.transport)

@@ -107,8 +107,8 @@ class Wire:
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
         self.ended: list[Any] = []
-        self.channel = HTTP2Connection(self.site, Handoff(-1, "127.0.0.1", 1, b"key"))
-        self.channel.ended = self.ended.append
+        handoff = Handoff(-1, "127.0.0.1", 1, b"key")
+        self.channel = HTTP2Connection(self.site, handoff, self.ended.append)
         self.transport = SecureTransport()
         self.client = H2Connection(H2Configuration(header_encoding="utf-8"))
         self.channel.makeConnection(self.transport)

@@ -52,9 +52,8 @@ class Scene:
         sock, self.client, peer = socket_pair()
         handoff = Handoff(-1, "192.0.2.1", 1, b"k")
         self.transport = ServedTransport(
-            drive.readiness, sock, peer, handoff, self.protocol, reactor
+            drive.readiness, sock, peer, handoff, self.protocol, reactor, ended=self.ended.append
         )
-        self.transport.ended = self.ended.append
         self.transport.start(self.protocol)
 
     def _hear(self, protocol: Recorder, data: bytes) -> None:

@@ -65,8 +65,7 @@ class Rig:
         self.client.shake_hands()
 
     def _open_tunnel(self, tls: Any) -> socket.socket:
-        tunnel = Tunnel(self.drive.readiness, tls)
-        tunnel.ended = self.ended.append
+        tunnel = Tunnel(self.drive.readiness, tls, self.ended.append)
         self.tunnels.append(tunnel)
         return tunnel.open()
 
