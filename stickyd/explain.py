@@ -124,7 +124,7 @@ class Running(Protocol):
     @property
     def owner_of(self) -> Callable[[bytes], int | None] | None: ...
 
-    def stands(self, slot: int) -> bool:
+    def is_available(self, slot: int) -> bool:
         """
         Whether clients may be placed on a slot.
         """
@@ -147,7 +147,7 @@ class Running(Protocol):
 
 class Computed:
     """
-    What follows from the settings, as long as all slots stand.
+    What follows from the settings, as long as all slots are available.
     """
 
     runs = False
@@ -160,7 +160,7 @@ class Computed:
         self.slots = slots
         self._placement = settings.placement
 
-    def stands(self, slot: int) -> bool:
+    def is_available(self, slot: int) -> bool:
         """
         Whether there is such a slot.
         """
@@ -192,7 +192,7 @@ def explain(
     settings: Settings, slots: int, client: Client, signer: Signer | None = None
 ) -> Explanation:
     """
-    Say which slot serves a client, as long as all slots stand.
+    Say which slot serves a client, as long as all slots are available.
 
     :param slots: how many there are.
     :param signer: verifies cookies and stamps; without it none is valid.
@@ -217,7 +217,7 @@ def explain_by(
         except ValueError:
             raise SettingError(f"--address: {client.address!r} is not an address") from None
     affinity = settings.keys
-    resolver = Resolver(affinity, signer, running.stands, settings.networks, running.owner_of)
+    resolver = Resolver(affinity, signer, running.is_available, settings.networks, running.owner_of)
     head = client.head
     name = client.server_name.lower().rstrip(".").encode()
     hello = Hello(name) if name else None
@@ -240,10 +240,10 @@ def _why_not(key: Key, client: Client, signer: Signer | None) -> str:
     if not isinstance(key, (IpKey, TextKey)) and not key.key_of(client.head):
         return "the request does not have it"
     if isinstance(key, LearnKey):
-        return "no worker that stands has claimed the id"
+        return "no available worker has claimed the id"
     if isinstance(key, (CookieKey, StampKey)) and signer is None:
         return "cannot be verified here without --secret-file"
-    return "not signed by us, or for a slot that does not stand"
+    return "not signed by us, or for a slot that is not available"
 
 
 def _place(running: Running, verdict: Verdict) -> tuple[int | None, str]:

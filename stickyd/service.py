@@ -117,8 +117,9 @@ class StickyService(Service):
         self._signer = Signer(secrets) if secrets else None
         claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)
         table = SlotTable(reactor, claims)
+        owner_of = table.newcomers.known
         resolver = Resolver(
-            *(settings.keys, self._signer, table.stands, settings.networks, table.newcomers.known)
+            settings.keys, self._signer, table.is_available, settings.networks, owner_of
         )
         steering = KernelSteering(reactor, readiness)
         self.stick = _table_of_clients(settings, table, self._count, reactor)
@@ -211,7 +212,7 @@ class StickyService(Service):
             self._spawner,
             Restarts(self._reactor, self._backoff, self._limits),
             self._limits,
-            self._changes.standing_changed,
+            self._changes.availability_changed,
             self.fleet.ended,
         )
 
@@ -332,7 +333,7 @@ def _table_of_clients(
         count,
         table.loads,
         clock.seconds,
-        table.stands,
+        table.is_available,
         settings.stick_limit,
         settings.stick_timeout,
     )

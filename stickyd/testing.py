@@ -92,7 +92,7 @@ class FakeDestination:
 @implementer(IFleet)
 class FakeFleet(FakeDestination):
     """
-    Keeps what it is told; every slot of two stands, and none keeps sessions.
+    Keeps what it is told; both of its slots are available, and none keeps sessions.
 
     :ivar resolved: what it was to place by its request; open, like ``delivered``.
     :ivar claims: slot and ids of each claim.
@@ -142,7 +142,7 @@ class FakeSteering:
 
     :ivar refusal: why no other number of slots can be, or empty.
     :ivar prepared: the numbers of slots that it was asked for.
-    :ivar placements: each placement: how many slots, and which of them stand.
+    :ivar placements: each placement: how many slots, and which of them are available.
     :ivar occupations: the indices of slots that a worker began to serve, in order.
     """
 
@@ -156,8 +156,8 @@ class FakeSteering:
         self.prepared.append(slots)
         return self.refusal
 
-    def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
-        self.placements.append((len(slots), list(standing)))
+    def placed(self, slots: Sequence[Slot], available: Sequence[int]) -> None:
+        self.placements.append((len(slots), list(available)))
 
     def occupied(self, slot: Slot) -> None:
         self.occupations.append(slot.index)

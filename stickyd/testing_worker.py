@@ -100,8 +100,8 @@ class FakeWorker:
         self.releases.append((placement, released))
         return released
 
-    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
-        self.places.append((slots, standing))
+    def tell_places(self, slots: int, available: Sequence[int]) -> None:
+        self.places.append((slots, available))
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
         self.verified.append(secrets)

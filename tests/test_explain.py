@@ -93,7 +93,7 @@ def test_signed_cookie_names_its_slot() -> None:
     assert (explained.entry, explained.slot) == ("cookie:stickyd", 3)
     gone = ask(client, 2, SIGNER, affinity="cookie:stickyd,ip")
     assert gone.entry == "ip/32/64"
-    assert "not signed by us, or for a slot that does not stand" in str(gone)
+    assert "not signed by us, or for a slot that is not available" in str(gone)
     unknown = ask(client, affinity="cookie:stickyd,ip")
     assert unknown.entry == "ip/32/64"
     assert "cannot be verified here without --secret-file" in str(unknown)

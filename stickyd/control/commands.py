@@ -76,7 +76,8 @@ class Release(amp.Command):
 
     ``slots``: how many there are from now on; 0 to give everything to the successor; -1 to
     give nothing any more, as the successor has died.
-    ``standing``: those of them that stand.
+    ``standing``: those of them that are available; the word is an older one, which the workers
+    of a primary that replaces its code understand.
     """
 
     arguments = [  # noqa: RUF012
@@ -104,7 +105,7 @@ class Place(amp.Command):
     Primary to worker, before it gets connections and after each change: how clients are
     placed.
 
-    ``slots``: how many there are.  ``standing``: those of them that stand.
+    ``slots``: how many there are.  ``standing``: those of them that are available.
     """
 
     arguments = [  # noqa: RUF012
@@ -156,7 +157,7 @@ class Leave(amp.Command):
 
 class Accept(amp.Command):
     """
-    Primary to worker: your slot stands again, so accept from your listening sockets.
+    Primary to worker: your slot is available again, so accept from your listening sockets.
     """
 
 

@@ -40,7 +40,7 @@ class Fleet:
     :ivar clock: the reactor's.
     :ivar table: the slots.
     :ivar steering: told where clients are placed, as the kernel may place them too.
-    :ivar placement: the one by which clients are placed now; None if no slot stands.
+    :ivar placement: the one by which clients are placed now; None if no slot is available.
     :ivar running: whether it was started and not told to stop.
     :ivar has_served: whether any worker has ever become ready.
     """
@@ -59,7 +59,7 @@ class Fleet:
         hopeless: Callable[[], object] = lambda: None,
     ) -> None:
         """
-        :param place: makes the placement over a number of slots of which some stand.
+        :param place: makes the placement over a number of slots of which some are available.
         :param resolver: places connections by a request that a worker has read.
         :param hopeless: told when every slot has failed before any worker became ready.
         """
@@ -150,7 +150,7 @@ class Fleet:
             else:
                 # The worker is told, since nothing else says that the client belongs there.
                 index = handoff.slot = self.table.newcomers.least_loaded()
-        elif not self.table.stands(index):
+        elif not self.table.is_available(index):
             handoff.slot = BY_KEY
             self.deliver(handoff)
             return
@@ -217,28 +217,28 @@ class Fleet:
         """
         How clients are placed; see :class:`stickyd.fleet.interfaces.IFleet`.
         """
-        return self.table.placed, self.table.standing()
+        return self.table.placed, self.table.available_slots()
 
     def place_again(self, placed: int | None = None) -> None:
         """
-        Place by the slots that stand now, beginning with those who waited for it.
+        Place by the slots that are available now, beginning with those who waited for it.
 
         :param placed: how many slots there are from now on.
         """
         table = self.table
         if placed is not None:
             table.place_on(placed)
-        standing = table.standing()
-        if standing:
-            self.placement = self._place(table.placed, standing)
+        available = table.available_slots()
+        if available:
+            self.placement = self._place(table.placed, available)
             self._slot_of = self.placement.slot_of
         else:
             self.placement = self._slot_of = None
             self._log.critical("Every slot has failed or is drained: no connection can be served")
         for member in table.members:
             for worker in member.all_workers():
-                worker.tell_places(table.placed, standing)
-        self.steering.placed(self.slots[: table.placed], standing)
+                worker.tell_places(table.placed, available)
+        self.steering.placed(self.slots[: table.placed], available)
         held, self._held = self._held, None
         for handoff in held or ():
             self.deliver(handoff)
@@ -251,13 +251,13 @@ class Fleet:
         """
         return [worker.verify_also(secrets) for worker in self.table.workers()]
 
-    def standing_changed(self, slot: Slot) -> None:
+    def availability_changed(self, slot: Slot) -> None:
         """
-        Called by a slot that has failed, or stands again.
+        Called by a slot that has failed, or is available again.
         """
         if self._held is None:
             self.place_again()
-        if not slot.stands:
+        if not slot.available:
             self.give_up_waiting(slot)
         if not self.has_served and all(slot.failed for slot in self.slots):
             self._hopeless()
@@ -278,7 +278,7 @@ class Fleet:
 
     def give_up_waiting(self, slot: Slot) -> None:
         """
-        Place anew whoever waits at a slot that does not stand any more.
+        Place anew whoever waits at a slot that is not available any more.
         """
         for handoff in slot.release():
             handoff.slot = BY_KEY

@@ -30,7 +30,7 @@ class FleetView:
         """
         self._fleet = fleet
         self._placement = placement
-        self.stands = fleet.table.stands
+        self.is_available = fleet.table.is_available
         self.owner_of = fleet.table.newcomers.peek
 
     @property
@@ -57,7 +57,8 @@ class FleetView:
         slot, usual = placement.slot_of(key), placement.usual(key)
         how = f"{self._placement} over {self.slots} slots gives {usual}"
         if slot != usual:
-            how += f", which does not stand ({self.occupant_of(usual)}), so {slot} stands in for it"
+            occupant = self.occupant_of(usual)
+            how += f", which is not available ({occupant}), so {slot} has its clients"
         return slot, how
 
     def newcomer_home(self) -> tuple[int | None, str]:

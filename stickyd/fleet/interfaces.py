@@ -42,7 +42,7 @@ class IWorker(IHandoffSender):
     def accept() -> None:
         """
         Have it accept again from the listening sockets that it was entrusted with, which
-        it ceased to do when it was told that its slot does not stand.
+        it ceased to do when it was told that its slot is not available.
         """
 
     load: int = Attribute(
@@ -57,19 +57,19 @@ class IWorker(IHandoffSender):
         Have it give away its idle connections, each other one after the request that is
         under way, and its sessions: those whose slot is not its own any more.
 
-        :param placement: how many slots there are from now on, and which of them stand;
+        :param placement: how many slots there are from now on, and which of them are available;
             or :obj:`None` to have everything go to this worker's successor.
         :return: fires when what goes away is gone but for requests under way that take
             their time; fails if the worker dies first.
         """
 
-    def tell_places(slots: int, standing: Sequence[int]) -> None:
+    def tell_places(slots: int, available: Sequence[int]) -> None:
         """
         Tell it how clients are placed from now on, so that it knows whom a request on a
         connection of its own belongs to.
 
         :param slots: how many slots there are.
-        :param standing: those of them that stand.
+        :param available: those of them that are available.
         """
 
     def verify_also(secrets: Sequence[bytes]) -> Deferred[None]:
@@ -119,7 +119,7 @@ class IFleet(IDestination):
 
     def places() -> tuple[int, list[int]]:
         """
-        How clients are placed: how many slots there are, and those of them that stand.
+        How clients are placed: how many slots there are, and those of them that are available.
         """
 
     def adopt_sessions(index: int, chunk: bytes) -> Deferred[None]:

@@ -200,7 +200,7 @@ class Slot:
     # from the state machine
 
     @property
-    def stands(self) -> bool:
+    def available(self) -> bool:
         """
         Whether clients may be placed here.
         """

@@ -105,9 +105,9 @@ class SlotChanges:
             if reason:
                 return reason
         elif count < before:
-            stay = [index for index in fleet.table.standing() if index < count]
+            stay = [index for index in fleet.table.available_slots() if index < count]
             if not stay:
-                return "none of the slots that would stay stands"
+                return "none of the slots that would stay is available"
             await self._move(count, stay, fleet.table.members)
             while len(fleet.table.members) > count:
                 fleet.remove(self._patience())
@@ -128,7 +128,7 @@ class SlotChanges:
             while len(fleet.table.members) > len(old):
                 fleet.remove(0.0)
             return "a new worker could not start; the number of slots stays"
-        await self._move(count, [*fleet.table.standing(), *range(len(old), count)], old)
+        await self._move(count, [*fleet.table.available_slots(), *range(len(old), count)], old)
         return ""
 
     def _ready(self, member: Member) -> Deferred[bool]:
@@ -153,12 +153,12 @@ class SlotChanges:
             return STOPS
         if not 0 <= index < len(fleet.table.members):
             return f"there is no slot {index}: they are 0 to {len(fleet.table.members) - 1}"
-        remaining = [standing for standing in fleet.table.standing() if standing != index]
+        remaining = [other for other in fleet.table.available_slots() if other != index]
         if not remaining:
-            return "it is the last slot that stands; stop the server instead"
+            return "it is the last available slot; stop the server instead"
         slot = fleet.table.members[index].slot
         slot.drain()
-        # All of them: who stands in for a slot that was drained before may change too.
+        # All of them: who has the clients of a slot that was drained before may change too.
         await self._move(fleet.table.placed, remaining, fleet.table.members)
         fleet.give_up_waiting(slot)
         return ""
@@ -178,25 +178,24 @@ class SlotChanges:
         if not 0 <= index < len(fleet.table.members) or not fleet.table.members[index].slot.drained:
             return f"slot {index} is not drained"
         fleet.table.members[index].slot.undrain()
-        await self._move(fleet.table.placed, fleet.table.standing(), fleet.table.members)
+        await self._move(fleet.table.placed, fleet.table.available_slots(), fleet.table.members)
         return ""
 
-    def standing_changed(self, slot: Slot) -> None:
+    def availability_changed(self, slot: Slot) -> None:
         """
-        Called by a slot that has failed, or stands again.
+        Called by a slot that has failed, or is available again.
 
-        When a slot serves again that had failed, its clients come back from those that stood
-        in for it, with their sessions; unless nobody stood in, as all had failed.
+        When a slot serves again that had failed, its clients come back with their sessions
+        from the slots that had them meanwhile, unless all had failed.
         """
         fleet = self._fleet
-        if slot.stands and fleet.placement is not None:
-            self._in_turn(
-                lambda: self._move(fleet.table.placed, fleet.table.standing(), fleet.table.members)
-            )
+        table = fleet.table
+        if slot.available and fleet.placement is not None:
+            self._in_turn(lambda: self._move(table.placed, table.available_slots(), table.members))
         else:
-            fleet.standing_changed(slot)
+            fleet.availability_changed(slot)
 
-    async def _move(self, placed: int, standing: Sequence[int], members: Sequence[Member]) -> None:
+    async def _move(self, placed: int, available: Sequence[int], members: Sequence[Member]) -> None:
         """
         Have workers give away what does not belong to them by the new placement, while
         newcomers wait; then place by it.
@@ -211,7 +210,7 @@ class SlotChanges:
             for slot, worker in begun.items():
                 # What waits may not be its own any more, so nothing goes to it meanwhile.
                 slot.hold(worker)
-                releases.append(self._within_reason(worker.release((placed, standing))))
+                releases.append(self._within_reason(worker.release((placed, available))))
             await DeferredList(releases)
         for member in members:
             slot = member.slot

@@ -17,8 +17,8 @@ Theory of operation::
 
 A worker that dies before it is ready counts as a crash; enough of them in a row, and the
 slot fails, loudly, while the others go on.  It is tried again all the same, ever more
-slowly, and stands again when a worker gets ready.  One that dies after it was ready is replaced
-without end, at once if it had been sound, else with growing back-off.
+slowly, and is available again when a worker gets ready.  One that dies after it was ready is
+replaced without end, at once if it had been sound, else with growing back-off.
 
 *relieving*: the worker serves on while its successor starts; a successor that dies leaves
 everything as it was.  *switching over*: the successor is ready, new connections wait, and the

@@ -27,12 +27,12 @@ class ISteering(Interface):
         :return: an empty text, or the reason why there cannot.
         """
 
-    def placed(slots: Sequence[Slot], standing: Sequence[int]) -> None:
+    def placed(slots: Sequence[Slot], available: Sequence[int]) -> None:
         """
         Follow: clients are placed by these slots from now on.
 
         :param slots: by index; no others get clients.
-        :param standing: the indices of those that stand, ascending.
+        :param available: the indices of the available ones, ascending.
         """
 
     def occupied(slot: Slot) -> None:

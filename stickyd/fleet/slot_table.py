@@ -40,7 +40,7 @@ class SlotTable:
         self.leaving: list[Member] = []
         self.placed = 0
         self.newcomers = LeastLoaded(
-            1, self.loads, clock.seconds, self.stands, claims.most, claims.seconds
+            1, self.loads, clock.seconds, self.is_available, claims.most, claims.seconds
         )
 
     def clear(self) -> None:
@@ -63,20 +63,20 @@ class SlotTable:
         for member in self.everybody():
             yield from member.all_workers()
 
-    def stands(self, index: int) -> bool:
+    def is_available(self, index: int) -> bool:
         """
         Whether there is such a slot, and clients may be placed on it.
         """
         if not 0 <= index < self.placed:
             return False
         slot = self.members[index].slot
-        return not (slot.failed or slot.drained)  # not slot.stands: connections wait for this
+        return not (slot.failed or slot.drained)  # not slot.available: connections wait for this
 
-    def standing(self) -> list[int]:
+    def available_slots(self) -> list[int]:
         """
         The slots that clients may be placed on.
         """
-        return [m.slot.index for m in self.members[: self.placed] if m.slot.stands]
+        return [m.slot.index for m in self.members[: self.placed] if m.slot.available]
 
     def place_on(self, placed: int) -> None:
         """

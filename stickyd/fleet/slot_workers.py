@@ -37,13 +37,13 @@ class SlotWorkers:
 
     :ivar restarts: when the next one is started.
     :ivar limits: of all slots; may change.
-    :ivar standing_changed: told when the slot fails or stands again.
+    :ivar availability_changed: told when the slot fails or is available again.
     :ivar ended: told whenever the slot has become empty.
     :ivar worker: the worker that serves, or will when it has started.
     :ivar successor: the one that will relieve it.
     :ivar leaving: relieved ones that have not exited yet, the longest relieved first.
     :ivar cut_short: the pids of those that were given no more time.
-    :ivar switch_over: stands for the hand-over that is under way, if one is.
+    :ivar switch_over: identifies the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
     :ivar last_death: the last worker that died and was not told to end, and how.
     """
@@ -53,7 +53,7 @@ class SlotWorkers:
     spawner: ISpawner
     restarts: Restarts
     limits: WorkerLimits
-    standing_changed: Callable[[Slot], None]
+    availability_changed: Callable[[Slot], None]
     ended: Callable[[Slot], None]
     worker: IWorker | None = None
     successor: IWorker | None = None
@@ -140,11 +140,11 @@ class SlotWorkers:
         Let the present worker have the slot's connections.
         """
         self.restarts.served()
-        stood = not self.slot.failed
+        had_failed = self.slot.failed
         if self.worker is not None:
             self.slot.occupy(self.worker)
-        if not stood:
-            self.standing_changed(self.slot)
+        if had_failed:
+            self.availability_changed(self.slot)
         self.tell_outcome(True)
 
     def call_when_decided(self, call: Callable[[bool], object]) -> None:
@@ -239,7 +239,7 @@ class SlotWorkers:
             )
         if not self.slot.failed:
             self.slot.fail()
-            self.standing_changed(self.slot)
+            self.availability_changed(self.slot)
         self.tell_outcome(False)
 
     # reload

@@ -106,20 +106,20 @@ class Listening:
             for _, loop in self._loops.values():
                 loop.start()
 
-    def released(self, slots: int, standing: Sequence[int]) -> None:
+    def released(self, slots: int, available: Sequence[int]) -> None:
         """
         Called with each new placement, before anything is given away by it.
 
         :param slots: 0 if our successor takes over.
         """
-        if not slots or self._places.slot not in standing:
+        if not slots or self._places.slot not in available:
             self._accepting = False
             for _, loop in self._loops.values():
                 loop.pause()
 
     def accept(self) -> None:
         """
-        Called when our slot stands again, or our successor has died.
+        Called when our slot is available again, or our successor has died.
         """
         self._accepting = True
         self.look()

@@ -68,13 +68,13 @@ class Retirement:
         """
         return self._places.slot
 
-    def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
+    def release(self, slots: int, available: Sequence[int]) -> Deferred[None]:
         """
         Give away what the new placement gives to others.
 
         :param slots: how many slots there are from now on; 0 to give everything to the
             successor in our own slot.
-        :param standing: those of them that stand.
+        :param available: those of them that are available.
         :return: fires when the sessions are where they belong, which is soon: requests
             that take longer than :data:`REQUEST_SECONDS` are finished here, and what they
             hold follows.
@@ -84,7 +84,7 @@ class Retirement:
         self._moves.begin(self._everything)
         self._releases = number = self._releases + 1
         if slots:
-            self._places.update(slots, standing)
+            self._places.update(slots, available)
             self.target_of = self._places.home_of
         quiet = self._host.give_away(lambda handoff: self._goes(handoff.identity), self._give)
         waiting: Deferred[None] = Deferred()
@@ -153,7 +153,7 @@ class Retirement:
             # The slot has but another worker, so what was said of the next request holds.
             flags = handoff.flags & Flag.PLACED
         elif slot != BY_KEY:
-            # Its slot does not stand any more: it follows its session.
+            # Its slot is not available any more: it follows its session.
             slot = self.target_of(handoff.identity)
         packed = self._outbox.pack(sock, unread, handoff, slot, handoff.key, flags)
         if packed is not None:

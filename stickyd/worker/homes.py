@@ -56,7 +56,7 @@ class ClientHomes:
         stickiness = self._make_stickiness(settings)
         self.stickiness = stickiness if stickiness.needed else None
         self._rehoming = Rehoming(
-            Resolver(settings.keys, self._signer, self.places.stands, settings.networks),
+            Resolver(settings.keys, self._signer, self.places.is_available, settings.networks),
             self.places,
             self.own_ids,
             OwnKeys(reactor),

@@ -122,12 +122,12 @@ class Serving:
         """
         self.homes.verify_also(secrets)
 
-    def release(self, slots: int, standing: Sequence[int]) -> Deferred[None]:
+    def release(self, slots: int, available: Sequence[int]) -> Deferred[None]:
         """
         Give away what is not ours by a new placement; see :meth:`Retirement.release`.
         """
-        self.listening.released(slots, standing)
-        return self.retirement.release(slots, standing)
+        self.listening.released(slots, available)
+        return self.retirement.release(slots, available)
 
     def stay(self) -> None:
         """

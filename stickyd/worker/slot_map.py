@@ -30,40 +30,40 @@ class SlotMap:
         """
         self.slot = slot
         self.slots = self.changes = 0
-        self._standing: Sequence[int] = ()
+        self._available: Sequence[int] = ()
         self.knows_keys = placement != LEAST
         self._placement = placement
-        self._stands: frozenset[int] = frozenset()
+        self._usable: frozenset[int] = frozenset()
         self.slot_of: Callable[[bytes], int] = lambda key: self.slot
 
-    def update(self, slots: int, standing: Sequence[int]) -> None:
+    def update(self, slots: int, available: Sequence[int]) -> None:
         """
         Called when the primary tells how clients are placed from now on.
 
-        :param standing: of all slots, those that stand; if none does, nothing changes, as
+        :param available: of all slots, the available ones; if none is, nothing changes, as
             there is no better place for anybody.
         """
-        if standing:
-            self.slots, self._standing = slots, standing
+        if available:
+            self.slots, self._available = slots, available
             self.changes += 1
-            self._stands = frozenset(standing)
-            self.slot_of = placement_in_worker(self._placement, slots, standing, self.slot).slot_of
+            self._usable = frozenset(available)
+            self.slot_of = placement_in_worker(self._placement, slots, available, self.slot).slot_of
 
     def occupy(self, slot: int) -> None:
         """
         Called when a spare is given its slot.
         """
         self.slot = slot
-        self.update(self.slots, self._standing)
+        self.update(self.slots, self._available)
 
-    def stands(self, slot: int) -> bool:
+    def is_available(self, slot: int) -> bool:
         """
         Whether clients may be placed on a slot.
         """
-        return slot in self._stands
+        return slot in self._usable
 
     def home_of(self, identity: bytes) -> int:
         """
         The slot of a client; see :func:`stickyd.affinity.client_identity.home_of`.
         """
-        return home_of(identity, self.slot_of, self.stands)
+        return home_of(identity, self.slot_of, self.is_available)

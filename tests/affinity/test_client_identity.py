@@ -25,7 +25,7 @@ def test_client_stays_while_its_slot_is_available(slot: int, key: bytes) -> None
 @given(slot=st.integers(0, 255), key=st.binary(min_size=1, max_size=40))
 def test_key_counts_when_the_slot_is_gone(slot: int, key: bytes) -> None:
     """
-    When it does not stand any more, the client goes where its key belongs.
+    When it is not available any more, the client goes where its key belongs.
     """
     assert home_of(slot_identity(slot, key), SLOT_OF, lambda _: False) == SLOT_OF(key)
 

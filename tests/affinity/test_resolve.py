@@ -37,7 +37,7 @@ def resolver(
     entries: str, slots: int = 4, signer: Signer | None = SIGNER, **rest: object
 ) -> Resolver:
     """
-    A resolver of a list, for so many slots that stand.
+    A resolver of a list, for so many available slots.
     """
     return Resolver(parse_affinity(entries), signer, lambda slot: slot < slots, **rest)  # type: ignore[arg-type]
 
@@ -93,7 +93,7 @@ def test_client_whom_no_entry_knows_is_a_newcomer() -> None:
 )
 def test_token_that_does_not_count_falls_through(value: str) -> None:
     """
-    Forged, cut off, or for a slot that does not stand: it is as if it were not there.
+    Forged, cut off, or for a slot that is not available: it is as if it were not there.
     """
     listed = resolver("cookie:stickyd,ip")
     assert listed.resolve(HOST, head(cookie=f"stickyd={value}".encode())).key == IP
@@ -102,7 +102,7 @@ def test_token_that_does_not_count_falls_through(value: str) -> None:
 @pytest.mark.parametrize("entry", ["cookie:stickyd", "stamp:X-Id"])
 def test_fault_4_the_token_that_verifies_counts(entry: str) -> None:
     """
-    Fault 4: of several tokens the first that is ours and names a slot that stands; else the
+    Fault 4: of several tokens the first that is ours and names an available slot; else the
     first that is ours.  So it is in one field, and in several.
     """
     listed = resolver(f"{entry},ip")

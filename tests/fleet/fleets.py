@@ -39,9 +39,9 @@ def make_fleet(
     """
     Make a fleet that is not started yet.
 
-    :param make_placement: makes the placement over a number of slots all of which stand.
+    :param make_placement: makes the placement over a number of slots all of which are available.
     :param entries: of ``--affinity``.
-    :param place: makes the placement over those that stand, instead.
+    :param place: makes the placement over the available ones, instead.
     """
     table = table or SlotTable(clock)
     return Fleet(
@@ -50,6 +50,8 @@ def make_fleet(
         place or partial(Failover, make_placement),
         queue or QueueLimits(100, 1000.0),
         refusal or FakeRefusal(),
-        Resolver(parse_affinity(entries), signer, table.stands, owner_of=table.newcomers.known),
+        Resolver(
+            parse_affinity(entries), signer, table.is_available, owner_of=table.newcomers.known
+        ),
         steering or FakeSteering(),
     )

@@ -32,12 +32,12 @@ def start(
     spawner: FakeSpawner,
     count: int,
     most_crashes: int,
-    standing_changed: Callable[[Slot], None] | None = None,
+    availability_changed: Callable[[Slot], None] | None = None,
 ) -> None:
     """
     Start a fleet; back-off without jitter, 1 s doubling to 8 s.
 
-    :param standing_changed: the fleet's own, unless who changes the fleet is told first.
+    :param availability_changed: the fleet's own, unless who changes the fleet is told first.
     """
     backoff = Backoff(1.0, 8.0, lambda: 1.0)
 
@@ -49,7 +49,7 @@ def start(
             spawner,
             Restarts(fleet.clock, backoff, limits),
             limits,
-            standing_changed or fleet.standing_changed,
+            availability_changed or fleet.availability_changed,
             fleet.ended,
         )
 
@@ -81,7 +81,7 @@ class Rig:
         )
         self.changes = SlotChanges(self.fleet, lambda: 7.0)
         self.numbers = 0
-        start(self.fleet, self.spawner, count, most_crashes, self.changes.standing_changed)
+        start(self.fleet, self.spawner, count, most_crashes, self.changes.availability_changed)
 
     def worker(self, slot: int) -> FakeWorker:
         """
@@ -170,16 +170,16 @@ def test_named_slot_counts_more_than_the_key() -> None:
     assert not rig.worker(1).sent
 
 
-def test_client_of_a_failed_slot_always_finds_the_same_stand_in() -> None:
+def test_client_of_a_failed_slot_always_finds_the_same_other_slot() -> None:
     """
-    The clients of a failed slot are spread over the standing ones, each always to one.
+    The clients of a failed slot are spread over the available ones, each always to one.
     """
     rig = Rig(count=3)
     rig.fail(1)
     rig.ready(0, 2)
     one = [rig.deliver(1) for _ in range(3)]
     four = [rig.deliver(4) for _ in range(3)]
-    # Two stand: the key's byte modulo 2 chooses among slots 0 and 2.
+    # Two are available: the key's byte modulo 2 chooses among slots 0 and 2.
     assert rig.worker(0).sent == four
     assert rig.worker(2).sent == one
 
@@ -211,7 +211,7 @@ def test_named_slot_that_failed_counts_no_more() -> None:
 
 def test_failing_slot_passes_on_those_who_wait() -> None:
     """
-    What waited for the first worker of a slot that gives up is served by the stand-ins,
+    What waited for the first worker of a slot that gives up is served by the other slots,
     oldest first.
     """
     rig = Rig(count=2, most_crashes=2)
@@ -240,7 +240,7 @@ def test_failures_one_after_the_other_narrow_the_choice() -> None:
 
 def test_all_failed_refuses_everybody() -> None:
     """
-    When no slot stands, those who wait and those who come are refused, and why.
+    When no slot is available, those who wait and those who come are refused, and why.
     """
     rig = Rig(count=2)
     waiting = rig.deliver(0)
@@ -255,8 +255,8 @@ def test_all_failed_refuses_everybody() -> None:
 
 def test_real_placement_of_the_standing_slots() -> None:
     """
-    With rendezvous hashing the clients of standing slots stay, and the others are spread
-    over those that stand, as a worker would compute it.
+    With rendezvous hashing the clients of available slots stay, and the others are spread
+    over the available ones, as a worker would compute it.
     """
     clock, spawner = Clock(), FakeSpawner()
     fleet = make_fleet(clock, Rendezvous)
@@ -265,13 +265,13 @@ def test_real_placement_of_the_standing_slots() -> None:
     for worker in spawner.workers[1:]:
         worker.window = 1000
         worker.ready()
-    stand_in = Failover(Rendezvous, 3, [1, 2]).slot_of
+    other = Failover(Rendezvous, 3, [1, 2]).slot_of
     keys = [b"k" + bytes([number]) for number in range(60)]
     for number, key in enumerate(keys):
         fleet.deliver(Handoff(number, "192.0.2.1", 1, key))
     for slot in (1, 2):
         mine = [key for key in keys if Rendezvous(3).slot_of(key) == slot]
-        moved = [key for key in keys if Rendezvous(3).slot_of(key) == 0 and stand_in(key) == slot]
+        moved = [key for key in keys if Rendezvous(3).slot_of(key) == 0 and other(key) == slot]
         assert mine
         assert moved
         assert {handoff.key for handoff in spawner.workers[slot].sent} == {*mine, *moved}
@@ -282,7 +282,7 @@ def test_real_placement_of_the_standing_slots() -> None:
 
 def test_steering_hears_of_every_placement_before_those_who_waited_are_placed() -> None:
     """
-    The kernel follows at the start, when a slot fails, and when it stands again.
+    The kernel follows at the start, when a slot fails, and when it is available again.
     """
     rig = Rig(count=3)
     steering = rig.steering
@@ -339,13 +339,13 @@ def test_slot_that_is_added_again_does_not_inherit_the_end_of_the_former() -> No
 
 def test_placement_with_a_memory_of_its_own_can_take_the_place_of_the_others() -> None:
     """
-    The fleet asks it anew, with the slots that stand, whenever those change.
+    The fleet asks it anew, with the available slots, whenever those change.
     """
     clock, spawner = Clock(), FakeSpawner()
     asked: list[tuple[int, list[int]]] = []
 
-    def place(slots: int, standing: Sequence[int]) -> FakePlacement:
-        asked.append((slots, list(standing)))
+    def place(slots: int, available: Sequence[int]) -> FakePlacement:
+        asked.append((slots, list(available)))
         return FakePlacement(1)
 
     fleet = make_fleet(clock, place=place)
@@ -479,7 +479,7 @@ def test_ending_worker_keeps_nobody() -> None:
 @pytest.mark.parametrize("slot", [0, 1])
 def test_connection_for_a_slot_that_has_ended_is_refused(slot: int) -> None:
     """
-    Nobody is left to wait for a slot that has no worker any more, nor for a stand-in.
+    Nobody is left to wait for a slot that has no worker any more, nor for another slot.
     """
     rig = Rig(count=2, most_crashes=1)
     rig.ready(0, 1)

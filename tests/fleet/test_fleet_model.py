@@ -145,7 +145,7 @@ class FleetModel(RuleBasedStateMachine):
             self.spawner,
             Restarts(self.primary, Backoff(1.0, 8.0, lambda: 1.0), limits),
             limits,
-            self.changes.standing_changed,
+            self.changes.availability_changed,
             self.fleet.ended,
         )
 
@@ -521,7 +521,7 @@ class FleetModel(RuleBasedStateMachine):
         Every change has come to an end, and every connection is where it belongs.
         """
         assert not self.changing()
-        standing = self.fleet.table.standing()
+        available = self.fleet.table.available_slots()
         for member in self.fleet.table.members:
             assert not member.workers.leaving
             assert member.slot.failed or member.slot.worker is member.workers.worker
@@ -537,7 +537,7 @@ class FleetModel(RuleBasedStateMachine):
             assert client.answered == client.asked, f"client {client.number} waits"
             (child,) = where[client.inode]
             assert child.process.slot is not None
-            assert child.process.slot.index in standing
+            assert child.process.slot.index in available
 
     def check_end(self) -> None:
         """

@@ -84,9 +84,9 @@ def test_stop_in_words() -> None:
     assert view_of(rig).occupant_of(0) == Occupant(1001, "stopping")
 
 
-def test_stand_in_is_told_with_the_reason() -> None:
+def test_other_slot_is_told_with_the_reason() -> None:
     """
-    Whose slot does not stand is told which one, how it is there, and where it is instead.
+    Whose slot is not available is told which one, how it is there, and where it is instead.
     """
     rig = Rig(3)
     rig.ready(0, 1)
@@ -96,8 +96,8 @@ def test_stand_in_is_told_with_the_reason() -> None:
     slot, how = known.home_of(b"\2")
     assert slot == Failover(FakePlacement, 3, [0, 1]).slot_of(b"\2")
     assert how == (
-        "rendezvous over 3 slots gives 2, which does not stand (no worker, failed), so"
-        f" {slot} stands in for it"
+        "rendezvous over 3 slots gives 2, which is not available (no worker, failed), so"
+        f" {slot} has its clients"
     )
 
 
@@ -136,7 +136,7 @@ def test_asking_remembers_nobody() -> None:
     """
     clock, spawner = Clock(), FakeSpawner()
     table = SlotTable(clock)
-    stick = LeastLoaded(2, table.loads, clock.seconds, table.stands, 10, 60.0)
+    stick = LeastLoaded(2, table.loads, clock.seconds, table.is_available, 10, 60.0)
     fleet = make_fleet(clock, table=table, place=stick.place)
     start(fleet, spawner, 2, 1)
     for worker in spawner.workers:

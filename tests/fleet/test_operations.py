@@ -67,33 +67,33 @@ def test_slots_are_reloaded_one_after_the_other() -> None:
 
 def test_mended_slot_gets_its_clients_back_when_the_others_have_given_them_away() -> None:
     """
-    Newcomers wait until those who stood in for the slot have given away what is its own,
+    Newcomers wait until those who had its clients meanwhile have given away what is its own,
     its sessions first of all; then its clients go to it again.
     """
     rig = Rig(2)
     rig.worker(0).died("x")
     rig.clock.advance(0)
     rig.fail(0)
-    stand_in = rig.worker(1)
-    assert rig.fleet.table.standing() == [1]
+    other = rig.worker(1)
+    assert rig.fleet.table.available_slots() == [1]
     away = rig.deliver(0)
-    stand_in.acknowledge()
-    assert stand_in.sent == [away]
+    other.acknowledge()
+    assert other.sent == [away]
     rig.changes.reload([0])
     rig.ready(0)
-    assert rig.fleet.table.standing() == [0, 1]
+    assert rig.fleet.table.available_slots() == [0, 1]
     back = rig.deliver(0)
     assert rig.worker(0).sent == []
-    assert stand_in.sent == [away]
-    assert rig.given(stand_in) == (2, [0, 1])
+    assert other.sent == [away]
+    assert rig.given(other) == (2, [0, 1])
     rig.given(rig.worker(0))
     assert rig.worker(0).sent == [back]
-    assert stand_in.places[-1] == (2, [0, 1])
+    assert other.places[-1] == (2, [0, 1])
 
 
 def test_mending_waits_for_the_change_under_way() -> None:
     """
-    Nothing is moved for a slot that stands again while another change moves.
+    Nothing is moved for a slot that is available again while another change moves.
     """
     rig = Rig(3)
     rig.worker(0).died("x")
@@ -242,8 +242,8 @@ def test_last_slot_that_stands_is_kept() -> None:
     rig.given(rig.worker(1))
     assert drained == [""]
     assert outcome(rig.changes.drain(1)) == [
-        "it is the last slot that stands; stop the server instead"
+        "it is the last available slot; stop the server instead"
     ]
-    assert outcome(rig.changes.resize(1)) == ["none of the slots that would stay stands"]
+    assert outcome(rig.changes.resize(1)) == ["none of the slots that would stay is available"]
     assert outcome(rig.changes.drain(7)) == ["there is no slot 7: they are 0 to 1"]
     assert outcome(rig.changes.undrain(1)) == ["slot 1 is not drained"]

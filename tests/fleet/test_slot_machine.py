@@ -133,7 +133,7 @@ def test_one_sound_life_ends_the_back_off() -> None:
 def test_crash_loop_fails_the_slot() -> None:
     """
     Fault 17: too many deaths before ready, in a row, and the slot is reported as failed,
-    once.  It is tried again, ever more slowly, and stands when a worker gets ready.
+    once.  It is tried again, ever more slowly, and is available when a worker gets ready.
     """
     rig = Rig(most_crashes=3)
     rig.machine.start()
@@ -510,7 +510,7 @@ def test_stop_tells_who_waits_for_the_first_worker() -> None:
 
 def test_reload_mends_a_failed_slot() -> None:
     """
-    A slot that had given up gets a worker, and stands again when that is ready.
+    A slot that had given up gets a worker, and is available again when that is ready.
     """
     rig = Rig(most_crashes=1)
     rig.machine.start()

@@ -133,9 +133,9 @@ class Worker:
     def accept(self) -> None:
         raise AssertionError("the model has no listeners")
 
-    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
-        # The model has one slot, which may have failed and stand again.
-        assert (slots, list(standing)) == (1, [0])
+    def tell_places(self, slots: int, available: Sequence[int]) -> None:
+        # The model has one slot, which may have failed and be available again.
+        assert (slots, list(available)) == (1, [0])
 
     def adopt_sessions(self, chunk: bytes) -> Deferred[None]:
         raise AssertionError("there are no sessions")
@@ -211,7 +211,7 @@ class Model(RuleBasedStateMachine):
             self,
             Restarts(self.clock, Backoff(1.0, 8.0, lambda: 1.0), limits),
             limits,
-            self.fleet.standing_changed,
+            self.fleet.availability_changed,
             self.fleet.ended,
         )
 

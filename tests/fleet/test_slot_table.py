@@ -15,12 +15,12 @@ def test_table_knows_who_may_get_clients() -> None:
     rig.ready(0, 1)
     rig.fail(2)
     rig.fleet.slots[1].drain()
-    assert [rig.fleet.table.stands(index) for index in range(-1, 5)] == [
+    assert [rig.fleet.table.is_available(index) for index in range(-1, 5)] == [
         *(False, True, False, False),
         *(False, False),
     ]
     rig.fleet.slots[1].undrain()
-    assert rig.fleet.table.standing() == [0, 1]
+    assert rig.fleet.table.available_slots() == [0, 1]
 
 
 def test_last_deaths_are_told_with_the_last_words() -> None:

@@ -214,7 +214,7 @@ def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
 
 def test_clients_of_a_slot_that_goes_move_where_their_sessions_go() -> None:
     """
-    The clients of a slot that is drained move to their stand-ins, and do not move back.
+    The clients of a slot that is drained move to other slots, and do not move back.
     """
     world = World([0, 5, 9])
     placement = world.placement()
@@ -413,15 +413,15 @@ class TableMachine(RuleBasedStateMachine):
     @rule(data=st.data(), slots=st.integers(1, 6))
     def place(self, data: st.DataObject, slots: int) -> None:
         """
-        Slots come and go, and clients of those that go move to their stand-ins.
+        Slots come and go, and clients of those that go move to other slots.
         """
         self.prune()
         self.world.loads = [*self.world.loads, *[0] * slots][:slots]
-        standing = sorted(data.draw(st.sets(st.integers(0, slots - 1), min_size=1)))
-        self.world.failed = set(range(slots)) - set(standing)
-        self.table.place(slots, standing)
+        available = sorted(data.draw(st.sets(st.integers(0, slots - 1), min_size=1)))
+        self.world.failed = set(range(slots)) - set(available)
+        self.table.place(slots, available)
         self.model = [
-            (key, Staying(slots, standing, slot).slot_of(key), used)
+            (key, Staying(slots, available, slot).slot_of(key), used)
             for key, slot, used in self.model
         ]
 

@@ -38,7 +38,7 @@ def test_drains_and_comes_back(start: Start) -> None:
 
 def test_another_drained_slot_loses_nothing(start: Start) -> None:
     """
-    A second drain may change who stands in for the first slot: its clients move on.
+    A second drain may change who has the clients of the first slot: its clients move on.
     """
     server = start(embedded=True, workers=4)
     clients = [Client(server.target, source) for source in sources_of(1, 4, 12)]
@@ -59,5 +59,5 @@ def test_refusals(start: Start) -> None:
     assert server.ask("drain 2") == "there is no slot 2: they are 0 to 1"
     assert server.ask("undrain 1") == "slot 1 is not drained"
     assert server.ask("drain 1") == ""
-    assert server.ask("drain 0") == "it is the last slot that stands; stop the server instead"
+    assert server.ask("drain 0") == "it is the last available slot; stop the server instead"
     assert ask_once(server.target).counted == (server.worker(0), 1)

@@ -115,7 +115,7 @@ def test_addresses_through_all_changes(steering: str, start: Start, path: Path) 
 @pytest.mark.parametrize("steering", ["handoff", "kernel"])
 def test_drained_slot(steering: str, start: Start, path: Path) -> None:
     """
-    Of a drained slot's clients it is told who stands in for it, and why.
+    Of a drained slot's clients it is told who has them now, and why.
     """
     server = start(
         "--steering", steering, "--control", str(path), workers=3, listen=LISTEN, embedded=True
@@ -124,7 +124,8 @@ def test_drained_slot(steering: str, start: Start, path: Path) -> None:
     check_addresses(server, path, 2)
     (source,) = sources_of(1, 3, 1)
     found = asked(path, source)
-    assert f"gives 1, which does not stand (worker {server.worker(1)}, draining), so" in str(found)
+    drained = f"which is not available (worker {server.worker(1)}, draining), so"
+    assert f"gives 1, {drained}" in str(found)
     assert server.ask("undrain 1") == ""
     check_addresses(server, path, 3)
     assert asked(path, source).slot == 1
@@ -172,7 +173,7 @@ def test_learned_ids(start: Start, path: Path) -> None:
     )
     for source in SOURCES[:12]:
         unknown = asked(path, source, ("X-Id", "nobody minted it"))
-        assert unknown.reasons[0].endswith("no worker that stands has claimed the id")
+        assert unknown.reasons[0].endswith("no available worker has claimed the id")
         with Client(server.target, source) as client:
             client.send("/mint")
             told = client.answer().told
@@ -213,7 +214,7 @@ def test_least(start: Start, path: Path) -> None:
 def test_slot_without_a_worker(start: Start, path: Path) -> None:
     """
     While its worker does not start again, a slot is told to be restarting; once it has
-    given up, to have failed, and who stands in for it.
+    given up, to have failed, and who has its clients.
     """
     options = ("--resource", "tests.system.broken.crashing:root", "--control", str(path))
     crashing = {"STICKYD_TEST_CRASHING": "1"}
@@ -229,7 +230,7 @@ def test_slot_without_a_worker(start: Start, path: Path) -> None:
     server.log.wait_for("Slot 1 failed")
     server.log.wait_for(r"Worker \d+ online", count=2)
     found = asked(path, source)
-    assert "gives 1, which does not stand (no worker, failed), so" in str(found)
+    assert "gives 1, which is not available (no worker, failed), so" in str(found)
     answered = ask_once(server.target, source).told
     assert found.worker is not None
     assert (answered["slot"], answered["pid"]) == (found.slot, found.worker.pid)

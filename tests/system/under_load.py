@@ -35,13 +35,13 @@ THINK_MS = 25
 LONGEST = 900.0
 
 
-def placement(slots: int, standing: Iterable[int] = ()) -> Callable[[str], int]:
+def placement(slots: int, available: Iterable[int] = ()) -> Callable[[str], int]:
     """
     Where the default placement has an address.
 
-    :param standing: the slots that are not drained; all by default.
+    :param available: the slots that are not drained; all by default.
     """
-    slot_of = Failover(Rendezvous, slots, list(standing) or range(slots)).slot_of
+    slot_of = Failover(Rendezvous, slots, list(available) or range(slots)).slot_of
     return lambda source: slot_of(ipaddress.ip_address(source).packed)
 
 

@@ -222,7 +222,7 @@ def test_socket_that_comes_too_late_is_closed(rig: Rig) -> None:
 
 def test_drained_worker_ceases_and_begins_again(rig: Rig) -> None:
     """
-    While its slot does not stand it accepts nobody, even if entrusted anew, until told.
+    While its slot is not available it accepts nobody, even if entrusted anew, until told.
     """
     rig.entrust(1, 3)
     rig.listening.released(3, [0, 2])

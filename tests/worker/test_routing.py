@@ -55,7 +55,7 @@ class Rig:
         self.way = FakeSpawner().spawn(slot, lambda: None, lambda _: None)
         self.outbox.open(self.way)
         trust = Networks.parse("10.0.0.0/8")
-        resolver = Resolver(affinity, SIGNER, self.places.stands, trust)
+        resolver = Resolver(affinity, SIGNER, self.places.is_available, trust)
         self.rehoming = Rehoming(
             resolver, self.places, self.ids, OwnKeys(clock), self.outbox, trust
         )
@@ -155,7 +155,7 @@ def test_same_fields_say_nothing_of_the_target(entry: str) -> None:
 
 def test_token_of_another_slot_leaves() -> None:
     """
-    A request goes to the slot that its token names, if that stands.
+    A request goes to the slot that its token names, if that is available.
     """
     rig = Rig("cookie:stickyd,ip")
     cookie = b"stickyd=" + SIGNER.mint(3).encode()

@@ -20,14 +20,14 @@ def test_keys_are_placed_as_the_primary_does() -> None:
     places.update(4, [0, 1, 3])
     primary = Failover(Rendezvous, 4, [0, 1, 3])
     assert [places.slot_of(key) for key in KEYS] == [primary.slot_of(key) for key in KEYS]
-    assert [places.stands(slot) for slot in range(5)] == [True, True, False, True, False]
+    assert [places.is_available(slot) for slot in range(5)] == [True, True, False, True, False]
     assert places.home_of(slot_identity(3, b"k")) == 3
     assert places.home_of(slot_identity(2, b"k")) == primary.slot_of(b"k")
 
 
 def test_nothing_is_known_at_first() -> None:
     """
-    Until it is told, everything is the worker's own; and when nobody stands, nothing
+    Until it is told, everything is the worker's own; and when no slot is available, nothing
     changes, as there is no better place.
     """
     places = SlotMap(2, "rendezvous")

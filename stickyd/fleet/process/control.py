@@ -247,7 +247,7 @@ class WorkerControl(ControlProtocol):
         """
         self.gives = gives
 
-    def tell_places(self, slots: int, standing: Sequence[int]) -> Deferred[object]:
+    def tell_places(self, slots: int, available: Sequence[int]) -> Deferred[object]:
         """
         Tell it how clients are placed.
 
@@ -256,7 +256,7 @@ class WorkerControl(ControlProtocol):
         if self.gives is not Gives.NOTHING:
             # What is late may belong elsewhere by now.
             self.gives = Gives.ANY_SLOT
-        return self._ask(Place, slots=slots, standing=list(standing))
+        return self._ask(Place, slots=slots, standing=list(available))
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[object]:
         """
@@ -266,14 +266,14 @@ class WorkerControl(ControlProtocol):
         """
         return self._ask(Verify, secrets=list(secrets))
 
-    def release(self, slots: int, standing: Sequence[int]) -> Deferred[object]:
+    def release(self, slots: int, available: Sequence[int]) -> Deferred[object]:
         """
         Ask it to give away; see :class:`Release`.
 
         :return: fires when it has; fails if it dies first.
         """
         self.gives = max(self.gives, Gives.ANY_SLOT if slots else Gives.OWN_SLOT)
-        answer: Deferred[object] = self.callRemote(Release, slots=slots, standing=list(standing))
+        answer: Deferred[object] = self.callRemote(Release, slots=slots, standing=list(available))
         return answer
 
     def stay(self) -> None:

@@ -41,7 +41,7 @@ class WorkerOrders:
         """
         self._serves = True
 
-    def begin(self, slots: int, standing: Sequence[int]) -> Deferred[object]:
+    def begin(self, slots: int, available: Sequence[int]) -> Deferred[object]:
         """
         Tell a worker that has what it needs to serve where clients belong: before it gets a
         connection it must know that.
@@ -51,15 +51,15 @@ class WorkerOrders:
         self._serves = True
         if self._also:
             self.verify_also(self._also)
-        return self._control.tell_places(slots, standing)
+        return self._control.tell_places(slots, available)
 
-    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
+    def tell_places(self, slots: int, available: Sequence[int]) -> None:
         """
         See :meth:`stickyd.fleet.interfaces.IWorker.tell_places`.
         """
         if self._hears:
             self._link.wait_no_more()
-            told = self._control.tell_places(slots, standing)
+            told = self._control.tell_places(slots, available)
             told.addErrback(lambda _: None)  # its death is told elsewhere
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
@@ -75,10 +75,10 @@ class WorkerOrders:
         """
         See :meth:`stickyd.fleet.interfaces.IWorker.release`.
         """
-        slots, standing = placement or (0, ())
+        slots, available = placement or (0, ())
         return (
             self._link.when_taken()
-            .addCallback(lambda _: self._control.release(slots, standing))
+            .addCallback(lambda _: self._control.release(slots, available))
             .addCallback(lambda _: None)
         )
 

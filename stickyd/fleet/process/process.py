@@ -313,8 +313,8 @@ class WorkerProcess(ProcessProtocol):
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         return self._orders.release(placement)
 
-    def tell_places(self, slots: int, standing: Sequence[int]) -> None:
-        self._orders.tell_places(slots, standing)
+    def tell_places(self, slots: int, available: Sequence[int]) -> None:
+        self._orders.tell_places(slots, available)
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
         return self._orders.verify_also(secrets)

@@ -61,7 +61,7 @@ class KernelSteering:
         self._accepted: Callable[[int, str, int], None] = _close
         self._steers = True
         self._slots: Sequence[Slot] = ()
-        self._standing: frozenset[int] = frozenset()
+        self._available: frozenset[int] = frozenset()
         self._loops: dict[socket.socket, AcceptLoop] = {}
         self._retiring: IDelayedCall | None = None
 
@@ -83,7 +83,7 @@ class KernelSteering:
         self.groups = groups
         self._accepted = accepted
         self._steers = steers
-        self._slots, self._standing = (), frozenset()
+        self._slots, self._available = (), frozenset()
 
     # ISteering
 
@@ -95,7 +95,7 @@ class KernelSteering:
             return str(problem)
         return ""
 
-    def placed(self, slots: Sequence[Slot], standing: Sequence[int]) -> None:
+    def placed(self, slots: Sequence[Slot], available: Sequence[int]) -> None:
         if not self.groups:
             return
         if not self._steers:
@@ -104,8 +104,8 @@ class KernelSteering:
         for group in self.groups.values():
             if group.slots != len(slots):
                 self._resize(group, len(slots))
-        anew = [index for index in standing if index not in self._standing]
-        self._slots, self._standing = slots, frozenset(standing)
+        anew = [index for index in available if index not in self._available]
+        self._slots, self._available = slots, frozenset(available)
         self._accept_from_the_rest()
         self._retire_later(HANDSHAKE_SECONDS)
         for index in anew:
@@ -124,7 +124,7 @@ class KernelSteering:
 
     def occupied(self, slot: Slot) -> None:
         # One that is not placed yet is entrusted when it is.
-        if slot.index in self._standing:
+        if slot.index in self._available:
             self._entrust(slot)
 
     def _entrust(self, slot: Slot) -> None:
@@ -142,7 +142,7 @@ class KernelSteering:
             worker.entrust(Handoff(descriptor, "", 0, b"", placed, slot.index, Purpose.LISTENER))
 
     def _entrust_yet(self, slot: Slot, worker: object) -> None:
-        if slot.worker is worker and slot.index in self._standing:
+        if slot.worker is worker and slot.index in self._available:
             self._entrust(slot)
 
     # what no worker accepts from
@@ -152,7 +152,7 @@ class KernelSteering:
             member
             for group in self.groups.values()
             for index, member in enumerate((*group.sockets, *group.retired))
-            if index not in self._standing
+            if index not in self._available
         }
         for member in [member for member in self._loops if member not in rest]:
             self._loops.pop(member).pause()
@@ -208,7 +208,7 @@ class KernelSteering:
         self._loops.clear()
         for group in self.groups.values():
             group.withdraw(taken_apart(self._accepted))
-        self.groups, self._standing = {}, frozenset()
+        self.groups, self._available = {}, frozenset()
 
     def dump_state(self) -> dict[str, Any]:
         """

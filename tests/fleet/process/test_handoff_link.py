@@ -217,7 +217,7 @@ def test_release_is_overtaken_by_nothing(
 
 def test_release_by_a_placement(rig: Rig) -> None:
     """
-    The worker hears how many slots there are and which of them stand.
+    The worker hears how many slots there are and which of them are available.
     """
     taking(rig)
     rig.worker.release((3, [0, 2]))

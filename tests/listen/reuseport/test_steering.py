@@ -134,7 +134,7 @@ class Rig:
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     """
-    Three slots that stand and have no worker yet.
+    Three slots that are available and have no worker yet.
     """
     rig = Rig()
     yield rig
@@ -162,7 +162,7 @@ def test_worker_gets_the_socket_of_its_slot_and_the_number_of_slots(rig: Rig) ->
 
 def test_clients_of_a_standing_slot_wait_in_the_kernel(rig: Rig) -> None:
     """
-    The primary accepts from no socket whose slot stands, be there a worker or not.
+    The primary accepts from no socket whose slot is available, be there a worker or not.
     """
     rig.connect(0, 3)
     assert rig.turn() == []
