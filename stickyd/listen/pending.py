@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
 
 #: Seconds between two looks at the deadlines.
-COARSE = 0.25
+COARSE_SECONDS = 0.25
 
 #: Seconds until the next look at a socket that is readable with nothing new to read: a
 #: UNIX socket, which has no low-water mark, or any while the kernel lacks memory.  Each look
@@ -144,7 +144,7 @@ class PendingConnections:
     ) -> None:
         """
         :param most: how many may wait.
-        :param timeout: seconds that each may wait; it may take :data:`COARSE` longer.
+        :param timeout: seconds that each may wait; it may take :data:`COARSE_SECONDS` longer.
         :param look: called with a connection that has more to be seen, or has ended.
         :param too_late: called with one that has waited too long; it must forget it.
         """
@@ -212,7 +212,7 @@ class PendingConnections:
 
     def _watch_deadlines(self, seconds: float) -> None:
         if self._timer is None:
-            self._timer = self._clock.callLater(max(seconds, COARSE), self._expire)
+            self._timer = self._clock.callLater(max(seconds, COARSE_SECONDS), self._expire)
 
     def _expire(self) -> None:
         self._timer = None

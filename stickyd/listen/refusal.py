@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
 
 #: Seconds for which a refused client may read the answer before its connection is closed.
-LINGER = 1.0
+LINGER_SECONDS = 1.0
 
 #: How many such connections there may be; past it the oldest are closed at once.
 MOST_LINGERING = 256
@@ -109,11 +109,11 @@ class Refusal:
             return
         # To close with the request unread is to send a reset, which may overtake the
         # answer on its way into the client's hands (RFC 9112, section 9.6).
-        self._lingering.append((self._clock.seconds() + LINGER, sock.detach()))
+        self._lingering.append((self._clock.seconds() + LINGER_SECONDS, sock.detach()))
         if len(self._lingering) > min(MOST_LINGERING, share_of(REFUSED_SHARE)):
             os.close(self._lingering.popleft()[1])
         if len(self._lingering) == 1:
-            self._clock.callLater(LINGER, self._close_lingering)
+            self._clock.callLater(LINGER_SECONDS, self._close_lingering)
 
     def _close_lingering(self) -> None:
         now = self._clock.seconds()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BATCH = 64
 
 #: Seconds without accepting after such an overload.
-PAUSE = 0.1
+PAUSE_SECONDS = 0.1
 
 #: Seconds between two lines in the log about overloads.
 QUIET_SECONDS = 10.0
@@ -141,12 +141,12 @@ class AcceptLoop:
             self._log.warn(
                 "Accepting pauses for {pause:g} s at a time: {problem}. Raise the limit of"
                 " open files (ulimit -n, LimitNOFILE=) if this stays",
-                pause=PAUSE,
+                pause=PAUSE_SECONDS,
                 problem=os.strerror(problem.errno or 0),
             )
         if self._pause is None and not self._stopped:
             self._readiness.remove_reader(self._socket.fileno())
-            self._pause = self._clock.callLater(PAUSE, self._resume)
+            self._pause = self._clock.callLater(PAUSE_SECONDS, self._resume)
 
     def _resume(self) -> None:
         self._pause = None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: Standard input, output and error: what every child may have.
-_STANDARD = 3
+_STANDARD_DESCRIPTORS = 3
 
 #: The parts of the descriptors that those may have who wait in the primary: for a worker; for
 #: more of their first bytes; for a refused client to read why.  What is left is for
@@ -30,7 +30,7 @@ OVERLOADS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 SHORTAGES = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
 #: What a process may have for which there is no limit.
-_NO_LIMIT = 1 << 20
+_UNLIMITED_DESCRIPTORS = 1 << 20
 
 
 def share_of(part: float) -> int:
@@ -38,7 +38,7 @@ def share_of(part: float) -> int:
     A part of as many descriptors as this process may have open now.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return int((_NO_LIMIT if soft == resource.RLIM_INFINITY else soft) * part)
+    return int((_UNLIMITED_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft) * part)
 
 
 def keep_from_children(descriptors: Iterable[int] | None = None) -> None:
@@ -52,6 +52,6 @@ def keep_from_children(descriptors: Iterable[int] | None = None) -> None:
     if descriptors is None:
         descriptors = [int(name) for name in os.listdir("/dev/fd")]
     for descriptor in descriptors:
-        if descriptor >= _STANDARD:
+        if descriptor >= _STANDARD_DESCRIPTORS:
             with suppress(OSError):
                 os.set_inheritable(descriptor, False)

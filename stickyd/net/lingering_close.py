@@ -31,7 +31,7 @@ LINGER_BYTES = 1024**3
 How much a client may send: it is what it would have sent of a body that is not refused.
 """
 
-_DISCARD = 65536
+_DISCARD_BYTES = 65536
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time, so that close sends RST
 
 
@@ -53,7 +53,7 @@ def hang_up(sock: socket.socket, dry: bool, lingering: bool) -> bool:
             sock.shutdown(socket.SHUT_RDWR)
             return False
         sock.shutdown(socket.SHUT_WR)
-        return len(sock.recv(_DISCARD)) > 0
+        return len(sock.recv(_DISCARD_BYTES)) > 0
     except BlockingIOError:
         return lingering
     except OSError:
@@ -102,7 +102,7 @@ class LingeringClose:
 
     def _discard(self) -> None:
         try:
-            count = len(self._socket.recv(_DISCARD))
+            count = len(self._socket.recv(_DISCARD_BYTES))
         except BlockingIOError:
             return
         except OSError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.http import Request
 
-_FLUSH = 65536
+_FLUSH_CHARACTERS = 65536
 """Characters that are written at once."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -98,7 +98,7 @@ class AccessLog:
         )
         self._lines.append(line)
         self._size += len(line)
-        if self._size > _FLUSH:
+        if self._size > _FLUSH_CHARACTERS:
             self.flush()
         elif self._call is None:
             self._call = self._clock.callLater(1, self._tick)

@@ -25,10 +25,10 @@ MOST_IDS = 65536
 
 #: Seconds after which the primary, which sees new connections only, is told again of what
 #: is in use here, so that it does not forget it.
-RENEWAL = 600.0
+RENEWAL_SECONDS = 600.0
 
 #: Seconds that a response waits for the primary.
-PATIENCE = 2.0
+PATIENCE_SECONDS = 2.0
 
 _NEVER = float("-inf")
 
@@ -45,7 +45,7 @@ class OwnKeys:
         self._came: OrderedDict[bytes, float] = OrderedDict()
 
     def __contains__(self, key: bytes) -> bool:
-        return self._came.get(key, _NEVER) + RENEWAL > self._clock.seconds()
+        return self._came.get(key, _NEVER) + RENEWAL_SECONDS > self._clock.seconds()
 
     def add(self, key: bytes) -> None:
         """
@@ -80,7 +80,7 @@ class OwnIds:
         clock: IReactorTime,
         affinity: Affinity,
         send: Callable[[list[bytes]], Deferred[object]],
-        renewal: float = RENEWAL,
+        renewal: float = RENEWAL_SECONDS,
         most: int = MOST_IDS,
     ) -> None:
         """
@@ -169,7 +169,7 @@ class OwnIds:
                 waiting.callback(None)
 
         telling = self._send(identifiers)
-        telling.addTimeout(PATIENCE, self._clock)
+        telling.addTimeout(PATIENCE_SECONDS, self._clock)
         telling.addErrback(
             lambda failure: self._log.warn(
                 "The primary could not be told of an id that was minted here: {problem}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.serve.stickiness import CookieAttributes, Stickiness
-from stickyd.worker.claims import RENEWAL, OwnIds, OwnKeys
+from stickyd.worker.claims import RENEWAL_SECONDS, OwnIds, OwnKeys
 from stickyd.worker.routing import Rehoming
 from stickyd.worker.slot_map import SlotMap
 
@@ -50,7 +50,7 @@ class ClientHomes:
         """
         self.places = SlotMap(slot, settings.placement)
         self.own_ids = OwnIds(
-            reactor, settings.keys, send_claims, min(RENEWAL, settings.learn_timeout / 4)
+            reactor, settings.keys, send_claims, min(RENEWAL_SECONDS, settings.learn_timeout / 4)
         )
         self._signer = Signer(secrets) if secrets else None
         stickiness = self._make_stickiness(settings)

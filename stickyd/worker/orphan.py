@@ -15,7 +15,7 @@ import threading
 import time
 
 #: Seconds that a worker gets beyond the deadline it knows of.
-GRACE = 2.0
+GRACE_SECONDS = 2.0
 
 
 class OrphanWatch:
@@ -50,5 +50,5 @@ class OrphanWatch:
         # No events asked for: POLLHUP is always reported (poll(2)), data never wakes us.
         hangup.register(self._descriptor, 0)
         hangup.poll()
-        time.sleep(self.patience + GRACE)
+        time.sleep(self.patience + GRACE_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)

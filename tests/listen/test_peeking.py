@@ -23,7 +23,7 @@ from stickyd.affinity.trust import Networks
 from stickyd.handoff.frame import BY_KEY, Flag, Handoff
 from stickyd.interfaces import IDestination
 from stickyd.listen.peeking import QUIET_SECONDS, Bounds, Peeker
-from stickyd.listen.pending import COARSE, LONGEST_RETRY_SECONDS, RETRY_SECONDS
+from stickyd.listen.pending import COARSE_SECONDS, LONGEST_RETRY_SECONDS, RETRY_SECONDS
 from stickyd.testing import FakeReadiness
 from tests.channels import open_sockets
 
@@ -363,7 +363,7 @@ def test_silent_clients_wait_their_time_and_no_longer(rigs: Rigs) -> None:
     rig.clock.advance(6)
     assert (rig.keys, rig.peeker.counts) == ([LOCAL], {"too late": 1})
     assert rig.last().flags == 0
-    rig.clock.advance(4 + COARSE)
+    rig.clock.advance(4 + COARSE_SECONDS)
     assert (rig.keys, rig.destination.marks) == ([LOCAL, LOCAL], [1, 1])
     assert rig.unread() == HEAD[:20]
     assert rig.clock.getDelayedCalls() == []

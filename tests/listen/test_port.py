@@ -21,7 +21,7 @@ from twisted.protocols.policies import WrappingFactory
 
 from stickyd.affinity.address import UNIX_KEY, parse_ip_key
 from stickyd.listen.port import StickyFactory, plain_socket
-from stickyd.net.accept_loop import BATCH, PAUSE, QUIET_SECONDS, AcceptLoop
+from stickyd.net.accept_loop import BATCH, PAUSE_SECONDS, QUIET_SECONDS, AcceptLoop
 from stickyd.net.descriptors import OVERLOADS
 from stickyd.net.readiness import readiness_of
 from stickyd.testing import FakeDestination, FakeReadiness
@@ -376,9 +376,9 @@ def test_overload_pauses_and_goes_on_by_the_clock(
     odd.turn()
     assert not odd.readiness.readers
     assert not odd.accepted
-    odd.clock.advance(PAUSE * 0.9)
+    odd.clock.advance(PAUSE_SECONDS * 0.9)
     assert not odd.readiness.readers
-    odd.clock.advance(PAUSE * 0.2)
+    odd.clock.advance(PAUSE_SECONDS * 0.2)
     odd.turn()
     assert len(odd.accepted) == 1
     assert odd.loop.overloads == 1
@@ -394,7 +394,7 @@ def test_real_want_of_descriptors(rig: Rig) -> None:
             callback()
     assert not rig.accepted
     assert rig.loop.overloads == 1
-    rig.clock.advance(PAUSE)
+    rig.clock.advance(PAUSE_SECONDS)
     rig.turn()
     assert len(rig.accepted) == 1
 
@@ -404,13 +404,13 @@ def test_overload_is_told_once_in_a_while(odd: Rig, monkeypatch: pytest.MonkeyPa
     However often it pauses, the log has one line for each QUIET_SECONDS seconds, which says what
     to raise.
     """
-    pauses = int(2 * QUIET_SECONDS / PAUSE)
+    pauses = int(2 * QUIET_SECONDS / PAUSE_SECONDS)
     monkeypatch.setattr(odd.listener, "_accept", failing(odd, *[errno.EMFILE] * pauses))
     odd.connect()
     with capturedLogs() as events:
         for _ in range(pauses):
             assert odd.turn()
-            odd.clock.advance(PAUSE)
+            odd.clock.advance(PAUSE_SECONDS)
     assert odd.loop.overloads == pauses
     lines = [formatEvent(event) for event in events]
     assert len(lines) == 2
@@ -443,7 +443,7 @@ def test_stop_in_a_pause_accepts_too(odd: Rig, monkeypatch: pytest.MonkeyPatch) 
     odd.turn()
     odd.loop.stop()
     assert len(odd.accepted) == 1
-    odd.clock.advance(PAUSE)
+    odd.clock.advance(PAUSE_SECONDS)
     assert not odd.readiness.readers
 
 
@@ -455,7 +455,7 @@ def test_overload_in_a_stop_does_not_begin_anew(odd: Rig, monkeypatch: pytest.Mo
     monkeypatch.setattr(odd.listener, "_accept", failing(odd, errno.EMFILE))
     odd.connect()
     odd.loop.stop()
-    odd.clock.advance(PAUSE)
+    odd.clock.advance(PAUSE_SECONDS)
     assert not odd.readiness.readers
     assert not odd.clock.getDelayedCalls()
     assert not odd.accepted

@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IRefusal
 from stickyd.listen import refusal as overflow
-from stickyd.listen.refusal import ANSWERS, LINGER, QUIET_SECONDS, UNAVAILABLE, Refusal
+from stickyd.listen.refusal import ANSWERS, LINGER_SECONDS, QUIET_SECONDS, UNAVAILABLE, Refusal
 from stickyd.settings.settings import rules
 from tests.channels import connection
 
@@ -82,7 +82,7 @@ def test_client_reads_the_whole_answer_though_nobody_read_his_request() -> None:
     # It may even go on sending for a while without being reset.
     client.sendall(b"more")
     client.sendall(b"and more")
-    clock.advance(LINGER)
+    clock.advance(LINGER_SECONDS)
     assert not is_open(handoff.descriptor)
     client.close()
 
@@ -96,12 +96,12 @@ def test_refused_connection_lingers_for_a_bounded_time() -> None:
     refusal = Refusal(clock, "503")
     (first, one), (second, two) = accepted(), accepted()
     refusal.refuse(first, "full")
-    clock.advance(LINGER * 0.75)
+    clock.advance(LINGER_SECONDS * 0.75)
     refusal.refuse(second, "full")
     assert is_open(first.descriptor)
-    clock.advance(LINGER * 0.25)
+    clock.advance(LINGER_SECONDS * 0.25)
     assert [is_open(first.descriptor), is_open(second.descriptor)] == [False, True]
-    clock.advance(LINGER * 0.75)
+    clock.advance(LINGER_SECONDS * 0.75)
     assert not is_open(second.descriptor)
     assert not clock.getDelayedCalls()
     one.close()
@@ -117,9 +117,9 @@ def test_lingering_begins_anew_after_a_pause() -> None:
     for _ in range(2):
         handoff, client = accepted()
         refusal.refuse(handoff, "full")
-        clock.advance(LINGER / 2)
+        clock.advance(LINGER_SECONDS / 2)
         assert is_open(handoff.descriptor)
-        clock.advance(LINGER / 2)
+        clock.advance(LINGER_SECONDS / 2)
         assert not is_open(handoff.descriptor)
         clock.advance(10)
         client.close()
@@ -138,7 +138,7 @@ def test_lingering_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None
         refusal.refuse(handoff, "full")
     assert [is_open(handoff.descriptor) for handoff, _ in pairs] == [False, False, True, True, True]
     assert [client.recv(1000) for _, client in pairs] == [UNAVAILABLE] * 5
-    clock.advance(LINGER)
+    clock.advance(LINGER_SECONDS)
     assert not any(is_open(handoff.descriptor) for handoff, _ in pairs)
     for _, client in pairs:
         client.close()
@@ -219,7 +219,7 @@ def test_refused_are_counted_by_reason(answer: str) -> None:
         refusal.refuse(handoff, why)
         client.close()
     assert refusal.counts == {"full": 2, "failed": 1}
-    clock.advance(LINGER)
+    clock.advance(LINGER_SECONDS)
 
 
 def test_log_has_one_line_for_each_reason_and_time() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
-from stickyd.net.accept_loop import PAUSE, AcceptLoop
+from stickyd.net.accept_loop import PAUSE_SECONDS, AcceptLoop
 from stickyd.testing import FakeReadiness
 from tests.channels import no_descriptor_free, open_sockets
 
@@ -108,7 +108,7 @@ def test_starting_does_not_cut_an_overloads_pause_short(rig: Rig) -> None:
         assert rig.turn() == 0
         rig.loop.start()
     assert rig.readiness.readers == {}
-    rig.clock.advance(PAUSE)
+    rig.clock.advance(PAUSE_SECONDS)
     assert rig.turn() == 1
 
 

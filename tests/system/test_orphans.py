@@ -24,7 +24,7 @@ SITE = ("--resource", "tests.system.apps:site")
 PROMPT = 10.0
 
 #: Seconds that a worker's watch gives beyond the stop timeout.
-GRACE = 2.0
+GRACE_SECONDS = 2.0
 
 
 def test_idle_workers_exit(start: Start) -> None:
@@ -88,7 +88,7 @@ def test_stuck_worker_ends(start: Start, gate: Gate) -> None:
         gate.wait_for_arrival()
         workers = server.watch_workers()
         server.kill()
-        assert all_end_within(workers, 0.5 + GRACE + PROMPT)
+        assert all_end_within(workers, 0.5 + GRACE_SECONDS + PROMPT)
     server.check_nothing_left()
 
 
@@ -103,7 +103,7 @@ def test_starting_workers_end(start: Start, gate: Gate) -> None:
     gate.wait_for_arrival()
     workers = server.watch_workers()
     server.kill()
-    assert all_end_within(workers, GRACE + PROMPT)
+    assert all_end_within(workers, GRACE_SECONDS + PROMPT)
     server.check_nothing_left()
 
 

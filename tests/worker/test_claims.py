@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from stickyd.affinity.keys import CookieKey, QueryKey
 from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.spec import parse_affinity
-from stickyd.worker.claims import PATIENCE, RENEWAL, OwnIds, OwnKeys
+from stickyd.worker.claims import PATIENCE_SECONDS, RENEWAL_SECONDS, OwnIds, OwnKeys
 
 A, B, C = b"a" * 16, b"b" * 16, b"c" * 16
 
@@ -81,7 +81,7 @@ def test_primary_that_does_not_answer_holds_nobody_up() -> None:
     silent, failed = rig.claim(A), rig.claim(B)
     rig.answers[1].errback(OSError("gone"))
     assert failed == ["done"]
-    rig.clock.advance(PATIENCE - 0.1)
+    rig.clock.advance(PATIENCE_SECONDS - 0.1)
     assert silent == []
     rig.clock.advance(0.2)
     assert silent == ["done"]
@@ -94,7 +94,7 @@ def test_id_in_use_is_claimed_again_in_time() -> None:
     rig = Rig()
     rig.claim(A)
     rig.answers[0].callback({})
-    rig.clock.advance(RENEWAL - 1)
+    rig.clock.advance(RENEWAL_SECONDS - 1)
     rig.ids.used(A)
     assert len(rig.told) == 1
     rig.clock.advance(2)
@@ -111,7 +111,7 @@ def test_id_that_the_primary_has_sent_is_ours() -> None:
     rig = Rig()
     rig.ids.add(A)
     assert A in rig.ids
-    rig.clock.advance(10 * RENEWAL)
+    rig.clock.advance(10 * RENEWAL_SECONDS)
     rig.ids.used(A)
     assert rig.told == []
     rig.claim(A)
@@ -162,5 +162,5 @@ def test_own_keys_are_forgotten() -> None:
         keys.add(key)
     assert A not in keys
     assert B in keys
-    clock.advance(RENEWAL + 1)
+    clock.advance(RENEWAL_SECONDS + 1)
     assert B not in keys

@@ -27,7 +27,7 @@ from stickyd.errors import ListenError, SettingError
 from stickyd.fleet.slot_services import ISteering
 from stickyd.handoff.frame import Handoff, Purpose
 from stickyd.listen.reuseport.group import SteeredGroup
-from stickyd.net.accept_loop import PAUSE, AcceptLoop
+from stickyd.net.accept_loop import PAUSE_SECONDS, AcceptLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,7 +136,7 @@ class KernelSteering:
             try:
                 descriptor = os.dup(group.sockets[slot.index].fileno())
             except OSError:
-                self._clock.callLater(PAUSE, self._entrust_yet, slot, worker)
+                self._clock.callLater(PAUSE_SECONDS, self._entrust_yet, slot, worker)
                 return
             placed = b"%d" % len(self._slots)
             worker.entrust(Handoff(descriptor, "", 0, b"", placed, slot.index, Purpose.LISTENER))

@@ -12,10 +12,10 @@ from math import inf
 
 from stickyd.serve.http.head import RequestError
 
-_MAX_LINE = 256
+_MAX_LINE_BYTES = 256
 """Bytes of a chunk's line, extensions included; nothing sends longer ones in earnest."""
 
-_MAX_TRAILER = 8192
+_MAX_TRAILER_BYTES = 8192
 """Bytes of all trailer fields together; they are checked and dropped."""
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -70,7 +70,7 @@ class ChunkedDecoder:
         return content
 
     def _read_size(self, data: bytes, position: int, content: list[bytes]) -> int:
-        line, position = self._read_line(data, position, _MAX_LINE)
+        line, position = self._read_line(data, position, _MAX_LINE_BYTES)
         if line is None:
             return position
         match = _is_chunk_line(line)
@@ -101,7 +101,7 @@ class ChunkedDecoder:
         return position
 
     def _read_trailer(self, data: bytes, position: int, content: list[bytes]) -> int:
-        line, position = self._read_line(data, position, _MAX_TRAILER - self._trailer)
+        line, position = self._read_line(data, position, _MAX_TRAILER_BYTES - self._trailer)
         if line:
             if not _is_field(line):
                 raise RequestError(400, "malformed trailer field")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-_LATER = 60
+_LATER_STEPS = 60
 """After how many steps those without a deadline are looked at again."""
 
 
@@ -90,7 +90,7 @@ class Deadlines:
     def _due(self, deadline: float) -> int:
         # One more than the whole steps: `now` may be a step old when deadlines are made.
         if deadline == inf:
-            return int(self.now / self._step) + _LATER
+            return int(self.now / self._step) + _LATER_STEPS
         return int(deadline / self._step) + 1
 
     def _put(self, item: Expiring) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FLUSH_BYTES = 65536
 
 #: How often a pull producer is asked in one turn of the loop; most give 64 KiB each.
-PULLS = 16
+PULLS_PER_TURN = 16
 
 
 class Output:
@@ -273,7 +273,7 @@ class Output:
         Ask a pull producer for as much as there is room for.
         """
         producer = self.producer
-        for _ in range(PULLS):
+        for _ in range(PULLS_PER_TURN):
             if self.full:
                 return
             try:
