@@ -91,13 +91,16 @@ class HTTP2Output:
 
     # Streams.
 
-    def open(self, number: int, priority: tuple[int, bool]) -> ResponseQueue:
+    def open(
+        self, number: int, priority: tuple[int, bool], drained: Callable[[], object]
+    ) -> ResponseQueue:
         """
         Begin with a stream.
 
+        :param drained: called whenever little of its body waits.
         :return: where its body waits.
         """
-        queue = self._queues[number] = ResponseQueue()
+        queue = self._queues[number] = ResponseQueue(drained)
         self._schedule.add(number, priority)
         return queue
 

@@ -22,15 +22,17 @@ class ResponseQueue:
     :ivar size: how many bytes wait.
     :ivar taken: how often something was sent.
     :ivar ended: nothing more will come.
-    :ivar drained: called whenever little waits; the stream's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drained: Callable[[], object] | None = None) -> None:
+        """
+        :param drained: called whenever little waits.
+        """
         self._pieces: deque[bytes | memoryview] = deque()
         self.size = 0
         self.taken = 0
         self.ended = False
-        self.drained: Callable[[], object] | None = None
+        self.drained = drained
 
     def __bool__(self) -> bool:
         """

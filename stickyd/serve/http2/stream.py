@@ -95,8 +95,8 @@ class HTTP2Stream:
         self._length: int | None = None
         self.message = (b"", b"", b"HTTP/2")
         self.request: Any = connection.site.requestFactory(self, queued=False)
-        self.queue = self._output.open(number, priority_of(self._tell_head(headers)))
-        self.queue.drained = self._drained
+        priority = priority_of(self._tell_head(headers))
+        self.queue = self._output.open(number, priority, self._drained)
 
     def _tell_head(self, headers: Pairs) -> bytes | None:
         """
@@ -131,7 +131,7 @@ class HTTP2Stream:
         :param body: whether the client has more to send than the head.
         """
         self.heard = now
-        # Whatever the method: what is not told may be as large as the client likes.
+        # Whatever the method: a body of which the request is not told has no bound.
         self.request.gotLength(self._length if body else 0)
         if body:
             expects = self.request.requestHeaders.getRawHeaders(b"expect", [b""])[0]
@@ -169,7 +169,7 @@ class HTTP2Stream:
         """
         Get a piece of the body.
 
-        :param window: what it took of the client's window.
+        :param window: how many bytes it took of the client's window.
         :raises RequestError: if the body is refused.
         """
         if not self._reading:
