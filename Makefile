@@ -46,6 +46,7 @@ fuzz: .venv/tools
 	$(bin)/python -m tests.fuzzing requests --seconds $(FUZZ_SECONDS)
 	$(bin)/python -m tests.fuzzing frames --seconds $(FUZZ_SECONDS)
 	$(bin)/python -m tests.fuzzing first_bytes --seconds $(FUZZ_SECONDS)
+	$(bin)/python -m tests.fuzzing applications --seconds $(FUZZ_SECONDS)
 
 wheel: .venv/ready
 	$(bin)/python -m build

@@ -90,6 +90,12 @@ class LoopTransport(Stream, asyncio.Transport):
         # libraries call it after writing an error response.
         self._doom(failure_of(ConnectionDone()))
 
+    def reset(self) -> None:
+        """
+        End the connection so that the client does not take it for an end.
+        """
+        self._abort()
+
     def is_closing(self) -> bool:
         return self.disconnecting or not self.connected
 

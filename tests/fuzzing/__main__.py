@@ -16,7 +16,7 @@ from pathlib import Path
 import atheris
 
 #: Each has ``check(data)``, which raises what no input may cause, and ``SEEDS``.
-TARGETS = ("requests", "frames", "first_bytes")
+TARGETS = ("requests", "frames", "first_bytes", "applications")
 
 
 def main() -> None:

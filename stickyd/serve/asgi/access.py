@@ -29,6 +29,8 @@ class LoggedApplication:
 
         async def watched(message: Message) -> None:
             nonlocal status, sent
+            # First: what cannot be sent is no part of the response.
+            await send(message)
             kind = message["type"]
             if kind in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
@@ -38,7 +40,6 @@ class LoggedApplication:
                 status = 101
             elif kind == "websocket.close" and status == 500:
                 status = 403  # closed before it was accepted
-            await send(message)
 
         try:
             await self._application(scope, receive, watched)

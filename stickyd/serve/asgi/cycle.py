@@ -1,5 +1,6 @@
 """
-One request and its response: uvicorn's, but for what it leaves open.
+One request and its response: uvicorn's reading, and writing of our own, which has nobody
+guess where a response ends.
 """
 
 from __future__ import annotations
@@ -8,15 +9,29 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from stickyd.serve.asgi.response_start import ResponseStart
 from stickyd.serve.http.event_stream import is_event_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable
 
 #: What the status line of a response begins with.
 BEGIN = b"HTTP/1.1 "
+
+#: What is answered for an application that fails before it has answered.
+_FAILURE_TEXT = b"Internal Server Error"
+_FAILURE = {
+    "type": "http.response.start",
+    "status": 500,
+    "headers": [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(_FAILURE_TEXT)),
+        (b"connection", b"close"),
+    ],
+}
 
 #: What is told of an application that we have ended.
 _silent = logging.Logger("ended", logging.CRITICAL + 1)
@@ -30,39 +45,145 @@ class Cycle(RequestResponseCycle):
     """
 
     task: asyncio.Task[None] | None = None
-    _fields: Any = ()  # of the response, if they are there to be looked at
+    _fields: Any = ()  # of the response
+    _silent = False  # the response has no body, whatever the application sends
     _ends_with_connection = False  # the body of a response to HTTP/1.0 without a length
 
-    def send(self, message: Any) -> Coroutine[Any, Any, None]:
+    @override
+    async def run_asgi(self, app: Any) -> None:
+        """
+        Call the application, and see to it that its response ends.
+        """
+        try:
+            result = await app(self.scope, self.receive, self.send)
+        except BaseException as problem:
+            self.logger.error("Exception in ASGI application\n", exc_info=problem)
+            self._break_off()
+        else:
+            if result is not None:
+                self.logger.error("ASGI callable should return None, but returned '%s'.", result)
+            elif self.disconnected or self.response_complete:
+                return
+            elif self.response_started:
+                self.logger.error("ASGI callable returned without completing response.")
+            else:
+                self.logger.error("ASGI callable returned without starting response.")
+            self._break_off()
+        finally:
+            self.on_response = lambda: None
+
+    def _break_off(self) -> None:
+        """
+        End a response that the application will not end.  One that is complete already has
+        nothing to do any more with the connection, on which the next may be under way.
+        """
+        if self.disconnected or self.response_complete:
+            return
+        if not self.response_started:
+            self._begin(_FAILURE)
+            self._continue({"type": "http.response.body", "body": _FAILURE_TEXT})
+        elif self._ends_with_connection:
+            # A mere end would be that of the body.  One of TLS is not mere.
+            getattr(self.transport, "reset", self.transport.abort)()
+        else:
+            self.transport.close()
+
+    @override
+    async def send(self, message: Any) -> None:
         """
         Send a part of the response; see the ASGI specification.
+
+        :raises RuntimeError: if it is not what comes next.
+        :raises ValueError: if something in it cannot be sent.
+        :raises TypeError: the same.
         """
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
         if self.disconnected:
             # Whoever sends without end would else never let anybody else run.
-            return asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return
         if not self.response_started:
-            fields = message.get("headers")
-            if type(fields) in (list, tuple):
-                self._fields = fields
-            if self.scope["http_version"] == "1.0" and message["type"] == "http.response.start":
-                message = self._frame(message)
-        elif self._ends_with_connection:
-            # uvicorn counts down what has been announced.
-            self.expected_content_length = len(message.get("body", b""))
-        return super().send(message)
+            self._begin(message)
+        elif not self.response_complete:
+            self._continue(message)
+        else:
+            raise RuntimeError(
+                f"Unexpected ASGI message '{message['type']}' sent, after response already"
+                " completed."
+            )
 
-    def _frame(self, message: Any) -> Any:
+    def _begin(self, message: Any) -> None:
         """
-        See to it that a client of HTTP/1.0 finds the end of the body: it knows no transfer
-        codings (RFC 9112, 6.1).
+        Write the head.  One that cannot be written leaves the response unanswered.
         """
-        fields = [
-            pair for pair in message.get("headers", ()) if pair[0].lower() != b"transfer-encoding"
-        ]
-        if not _has(fields, b"content-length") and message["status"] not in (204, 304):
-            self.chunked_encoding = False
-            self._ends_with_connection = self.scope["method"] != "HEAD"
-        return {**message, "headers": fields}
+        if message["type"] != "http.response.start":
+            raise RuntimeError(
+                f"Expected ASGI message 'http.response.start', but got '{message['type']}'."
+            )
+        start = ResponseStart(message)
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        self._fields = start.pairs
+        lines = [start.line]
+        for name, value in self.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in start.pairs:
+            lines += (name, b": ", value, b"\r\n")
+        self._silent = start.bodiless or self.scope["method"] == "HEAD"
+        self.chunked_encoding = False
+        self.expected_content_length = start.length or 0
+        if start.length is None and not self._silent:
+            if self.scope["http_version"] == "1.0":
+                # It knows no transfer codings (RFC 9112, 6.1).
+                self._ends_with_connection = True
+            else:
+                self.chunked_encoding = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+        if start.closes:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self.transport.write(b"".join(lines))
+
+    def _continue(self, message: Any) -> None:
+        """
+        Write a piece of the body.
+        """
+        if message["type"] != "http.response.body":
+            raise RuntimeError(
+                f"Expected ASGI message 'http.response.body', but got '{message['type']}'."
+            )
+        body = message.get("body", b"")
+        if type(body) is not bytes:
+            if not isinstance(body, (bytes, bytearray, memoryview)):
+                raise TypeError(f"the body must be bytes, not {type(body).__name__}")
+            body = bytes(body)
+        more = message.get("more_body", False)
+        if self._silent:
+            pass
+        elif self.chunked_encoding:
+            if body:
+                end = b"\r\n" if more else b"\r\n0\r\n\r\n"
+                self.transport.write(b"".join((b"%x\r\n" % len(body), body, end)))
+            elif not more:
+                self.transport.write(b"0\r\n\r\n")
+        else:
+            if not self._ends_with_connection:
+                if len(body) > self.expected_content_length:
+                    raise RuntimeError("Response content longer than Content-Length")
+                self.expected_content_length -= len(body)
+            if body:
+                self.transport.write(body)
+            if not more and self.expected_content_length:
+                raise RuntimeError("Response content shorter than Content-Length")
+        if not more:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
 
     @property
     def streams_events(self) -> bool:
@@ -70,8 +191,7 @@ class Cycle(RequestResponseCycle):
         Whether the response has begun and is an event stream, which does not end by itself.
         """
         return self.response_started and any(
-            name.lower() == b"content-type" and is_event_stream(value)
-            for name, value in self._fields
+            name == b"content-type" and is_event_stream(value) for name, value in self._fields
         )
 
     def end(self) -> None:
@@ -86,7 +206,7 @@ class Cycle(RequestResponseCycle):
             # The end would have to wait for what a client does not take.
             self.transport.abort()
             return
-        if self.chunked_encoding and self.scope["method"] != "HEAD":
+        if self.chunked_encoding:
             self.transport.write(b"0\r\n\r\n")
         self.transport.close()
 
@@ -135,7 +255,3 @@ class _Rest:
         """
         self._written()
         self._transport.write(data[len(BEGIN) :])
-
-
-def _has(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> bool:
-    return any(pair[0].lower() == name for pair in fields)

@@ -17,7 +17,8 @@ yes          complete            answered early: the rest of the body is dropped
 
 What of uvicorn's internals this package stands on: ``RequestResponseCycle``'s parameters and
 its attributes ``response_started``, ``response_complete``, ``keep_alive``, ``body``,
-``more_body``, ``disconnected``, ``message_event`` and ``on_response``; ``FlowControl``;
+``more_body``, ``disconnected``, ``message_event``, ``expected_content_length`` and
+``on_response``, and its ``receive()``; ``FlowControl``; ``STATUS_LINE``;
 that every protocol adds itself to ``ServerState.connections`` and takes itself out by
 ``discard`` or ``remove``; ``ServerState.tasks``, ``total_requests`` and
 ``default_headers``; and of its WebSocket protocols the parameters, ``shutdown()``, and what

@@ -13,6 +13,8 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from stickyd.serve.asgi.response_start import ResponseStart, read_pairs
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
 _ANY_HEAD = b"GET / HTTP/1.1\r\n\r\n"
 
 _VERSION = "Sec-WebSocket-Version"
+
+#: How much is read of what comes before the handshake is answered.
+MOST_EARLY_BYTES = 65536
+
+#: Fields of a response that say where it ends, which are the library's.
+_FRAMING = frozenset([b"connection", b"content-length", b"transfer-encoding"])
+
+#: Those of a response that accepts a handshake.
+_ACCEPTED = _FRAMING | {b"sec-websocket-accept", b"sec-websocket-extensions", b"upgrade"}
 
 
 class _Connection(ServerProtocol):
@@ -57,6 +68,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     One WebSocket.
     """
 
+    _bodiless = False  # the response that refuses the handshake
+    _early = b""  # what came before the handshake was answered
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """
         :param arguments: uvicorn's, and ``named`` too.
@@ -67,6 +81,55 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             max_size=self.config.ws_max_size,
             logger=self.conn.logger,
         )
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.handshake_complete:
+            super().data_received(data)
+        else:
+            # Whatever is answered to it would stand before the answer to the handshake.
+            self._early += data
+            if len(self._early) > MOST_EARLY_BYTES:
+                self.transport.pause_reading()
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, b""
+        if early and not self.transport.is_closing():
+            if len(early) > MOST_EARLY_BYTES:
+                self.transport.resume_reading()
+            self.data_received(early)
+
+    @override
+    async def receive(self) -> Any:
+        if self.disconnected and self.queue.empty():
+            # Whoever asks once more would wait for ever.
+            return {"type": "websocket.disconnect", "code": 1006}
+        return await super().receive()
+
+    @override
+    async def send(self, message: Any) -> None:
+        """
+        Send something; see the ASGI specification.
+
+        :raises ValueError: if something in the response to the handshake cannot be sent.
+        :raises TypeError: the same.
+        """
+        if not self.handshake_complete:
+            message = _checked(message)
+            if message["type"] == "websocket.http.response.start":
+                self._bodiless = message["status"] in (204, 304)
+            elif message["type"] == "websocket.http.response.body" and self._bodiless:
+                message = {**message, "body": b""}
+        await super().send(message)
+        if self._early and self.handshake_complete:
+            self._take_early()
+
+    @override
+    def send_500_response(self) -> None:
+        if not self.close_sent and not self.handshake_complete:
+            # A response that was announced, and of which nothing was written yet.
+            self.initial_response = None
+        super().send_500_response()
 
     @override
     def shutdown(self) -> None:
@@ -94,3 +157,29 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             [(name.decode("ascii"), value.decode("iso-8859-1")) for name, value in pairs]
         )
         self.handle_connect(request)  # type: ignore[arg-type]
+
+
+def _checked(message: Any) -> Any:
+    """
+    Check what would be in the head of the response to a handshake, which the library writes
+    as it comes.
+    """
+    kind = message["type"]
+    if kind == "websocket.accept":
+        subprotocol = message.get("subprotocol")
+        if subprotocol:
+            read_pairs([(subprotocol.encode(), b"")])
+        return {**message, "headers": _others(message, _ACCEPTED)}
+    if kind == "websocket.http.response.start":
+        ResponseStart({"status": message["status"]})
+        return {**message, "headers": _others(message, _FRAMING)}
+    if kind == "websocket.http.response.body":
+        body = message.get("body", b"")
+        if not isinstance(body, (bytes, bytearray, memoryview)):
+            raise TypeError(f"the body must be bytes, not {type(body).__name__}")
+        return {**message, "body": bytes(body)}
+    return message
+
+
+def _others(message: Any, ours: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in read_pairs(message.get("headers", ())) if pair[0] not in ours]

@@ -133,12 +133,12 @@ class ApplicationCall:
             pass
         except BaseException as problem:  # noqa: BLE001 - whatever it raises ends its response only
             self._fail(problem)
-        close = getattr(result, "close", None)
-        if close is not None:
-            try:
+        try:
+            close = getattr(result, "close", None)
+            if close is not None:
                 close()
-            except BaseException as problem:  # noqa: BLE001 - the same
-                self._fail(problem)
+        except BaseException as problem:  # noqa: BLE001 - the same
+            self._fail(problem)
 
     def _fail(self, problem: BaseException) -> None:
         receiver = self._receiver
@@ -232,6 +232,8 @@ class ApplicationCall:
                     receiver.wait_for_room()
                 elif self._left is None:
                     break  # nobody wants a body
+            elif not isinstance(piece, bytes):
+                self._put(piece)  # which says what is wrong
             if receiver.gone and not self._complete:
                 return
         self._finish()
@@ -241,7 +243,7 @@ class ApplicationCall:
         Answer in one go.
         """
         if type(body) is not bytes or head.length not in (None, len(body)):
-            if body:
+            if body or not isinstance(body, bytes):
                 self._put(body)
             self._finish()
             return
