@@ -23,6 +23,7 @@ FOUND = {
     "a HEAD that is cut off": "2e008f9f2a99a4617ffe7f27715b5e91dea1abbf4a210876",
     "an upload behind a call that waits": "2e00c0f5eab7a7a760a606e4610cb63334d93f908eaefefd00ed3b"
     "adfeaa2f1247ab49b2a2e8492199b8",
+    "a stop and then a failure before a handshake is answered": "2e829b52b224fbdc02af82",
     "a generator that waits": "2e02c38ab70ea268c269d52808b1358a0e276cc35c4647375c9764002ccd57df3f"
     "265b3aac1f5700068024391575427f1da02f5ef49c7d451106",
 }

@@ -25,6 +25,7 @@ from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.asgi.config import AsgiOptions
 from stickyd.serve.asgi.host import AsgiHost
+from stickyd.serve.http import HTTPContext
 from stickyd.serve.http.deadlines import Deadlines
 from stickyd.serve.wsgi.aging import Aging
 from stickyd.serve.wsgi.host import WsgiHost
@@ -171,7 +172,12 @@ class Run:
             self.script = WsgiScript(choices)
             reactor = self.world.reactor
             self.host = WsgiHost(
-                self.script, reactor, readiness_of(reactor), WsgiOptions(), access_log=self.log
+                self.script,
+                reactor,
+                readiness_of(reactor),
+                WsgiOptions(),
+                HTTPContext(reactor),
+                access_log=self.log,
             )
         else:
             self.script = AsgiScript(choices, self.websocket)

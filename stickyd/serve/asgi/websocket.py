@@ -126,10 +126,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     @override
     def send_500_response(self) -> None:
-        if not self.close_sent and not self.handshake_complete:
-            # A response that was announced, and of which nothing was written yet.
-            self.initial_response = None
+        if self.close_sent or self.handshake_complete:
+            return
+        # A response that was announced, and of which nothing was written yet.
+        self.initial_response = None
         super().send_500_response()
+        # Or a stop and the application would answer once each.
+        self.handshake_complete = self.close_sent = True
 
     @override
     def shutdown(self) -> None:
@@ -172,6 +175,8 @@ def _checked(message: Any) -> Any:
         return {**message, "headers": _others(message, _ACCEPTED)}
     if kind == "websocket.http.response.start":
         ResponseStart({"status": message["status"]})
+        if message["status"] > 599:
+            raise ValueError("the library has no status above 599")
         return {**message, "headers": _others(message, _FRAMING)}
     if kind == "websocket.http.response.body":
         body = message.get("body", b"")
