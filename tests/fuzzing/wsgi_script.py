@@ -164,7 +164,8 @@ class WsgiScript:
         if self._kind == "list":
             return [value for step, value in self._later if step == "write"]
         if self._kind == "file":
-            file: Any = (io.BytesIO(b"hello"), open(__file__, "rb"), object())[self._how]  # noqa: SIM115 - it is what applications do
+            make: Any = (lambda: io.BytesIO(b"hello"), lambda: open(__file__, "rb"), object)  # noqa: SIM115 - as applications do
+            file = make[self._how]()
             if self._odd % 2 and hasattr(file, "close"):
                 file.close()
             return environ["wsgi.file_wrapper"](file)
