@@ -1,5 +1,5 @@
 """
-Every error that stickyd raises: one tree, each branch named after its culprit.
+Every error that stickyd raises: one tree, each branch named after whose mistake it is.
 
 An operator's error reaches the operator as the one line in its message; so the
 message says what was wrong, where, and what to write instead.
@@ -88,14 +88,14 @@ class SessionMoved(SessionError):
 
 class SessionConflict(SessionError):
     """
-    Somebody else has written the session since it was loaded.
+    The session was written by another request since it was loaded.
     """
 
 
 class StoreAway(StickydError):
     """
-    The store of sessions cannot be reached, or cannot do what it should: nothing is known of
-    what became of the operation.  A request that needs it is answered with 503.
+    The store of sessions cannot be reached, or cannot do what it should: nobody knows whether
+    the operation was done.  A request that needs it is answered with 503.
 
     :ivar retry_after_seconds: when to try again.
     """

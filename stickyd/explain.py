@@ -1,8 +1,9 @@
 """
-Who serves a client, and why: of a running primary, or computed from the settings alone.
+Which slot serves a client, and why: as a running primary knows it, or computed from the
+settings alone.
 
-Without a primary to ask, whatever only it knows is said to be so: loads, tables, failed
-slots.
+Where no primary is asked, the explanation says what only a primary could know: loads, tables,
+failed slots.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Client:
 @dataclass(frozen=True)
 class Occupant:
     """
-    Who has a slot.
+    The worker of a slot, and what it is doing.
 
     :ivar pid: the worker's process id; 0 while there is none.
     :ivar state: ``starting`` (the first one), ``serving``, ``restarting`` (clients wait for
@@ -86,7 +87,7 @@ class Explanation:
     :ivar slot: the slot that serves the client; None if only a running primary knows, or,
         told by one, if the client is refused.
     :ivar reasons: a line for each step.
-    :ivar worker: who has the slot now; None if no primary was asked, or there is no slot.
+    :ivar worker: the worker of the slot now; None if no primary was asked, or there is no slot.
     :ivar told: whether a running primary has said so.
     """
 
@@ -107,11 +108,11 @@ class Explanation:
 
 class Running(Protocol):
     """
-    What a primary knows, of which asking changes nothing.
+    What a primary knows.  To ask it changes nothing.
 
     :ivar runs: whether this is what a primary knows, and not a computation.
     :ivar slots: how many slots clients are placed on.
-    :ivar owner_of: the slot that has claimed a learned id; None if none has, or
+    :ivar owner_of: gives the slot that has claimed a learned id, None if none has; None
         instead of the function if the claims are not known.
     """
 
@@ -141,7 +142,7 @@ class Running(Protocol):
 
     def occupant_of(self, slot: int) -> Occupant | None:
         """
-        Who has a slot; None if that is not known.
+        The worker of a slot; None if that is not known.
         """
 
 

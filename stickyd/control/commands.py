@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HANDOFF_DESCRIPTOR = 3
 CONTROL_DESCRIPTOR = 4
 
-#: Of what operators ask; who speaks another one is told so.
+#: The version of what operators ask; a client that speaks another one is told so.
 OPERATOR_VERSION = 1
 
 
@@ -90,7 +90,7 @@ class Sessions(amp.Command):
     """
     Both ways: take these sessions over.  The primary passes them on unread.
 
-    ``slot``: whose worker shall have them.  ``chunk``: see :mod:`stickyd.sessions.transfer`.
+    ``slot``: the one whose worker shall have them.  ``chunk``: see :mod:`stickyd.sessions.transfer`.
 
     Answered when that worker has them, or with the reason why it has not: then they are the
     sender's again.
@@ -205,7 +205,7 @@ MAX_BOX_KEYS = 16
 
 def shown(text: bytes) -> str:
     """
-    Bytes of somebody else's, short and printable.
+    Make bytes of another process short and printable.
     """
     return ascii(text[:60].decode("latin-1"))
 
@@ -223,7 +223,7 @@ def adopt_control(reactor: IReactorSocket, descriptor: int, protocol: ControlPro
 class ControlProtocol(amp.AMP):
     """
     One end of a control channel: AMP without its two log lines per connection, and with a
-    door.
+    check of all that comes in.
 
     Whatever the other end says is checked before it is acted upon: whether there is such a
     command, whether its arguments can be read, whether an answer belongs to a question of
@@ -234,7 +234,8 @@ class ControlProtocol(amp.AMP):
 
     def __init__(self, same_version: bool = True) -> None:
         """
-        :param same_version: whether the other end has no reason to say what we do not know.
+        :param same_version: whether both ends know the same commands, so that an unknown one
+            breaks the protocol.
         """
         super().__init__()
         self._same_version = same_version
@@ -251,7 +252,7 @@ class ControlProtocol(amp.AMP):
 
     def stop_listening(self, problem: str) -> None:
         """
-        Hear nothing of the other end any more: it has broken the protocol.
+        Heed nothing that the other end says from now on: it has broken the protocol.
 
         :param problem: what it sent.
         """
@@ -328,8 +329,8 @@ class ControlProtocol(amp.AMP):
     @property
     def quiet(self) -> bool:
         """
-        Whether no question of ours is unanswered, no answer unsent, what was read so far
-        ends with a whole message, and the other end has not closed.
+        Whether nothing is half done: no question of ours is unanswered, no answer is unsent,
+        what was read so far ends with a whole message, and the other end has not closed.
         """
         transport: Any = self.transport
         return (

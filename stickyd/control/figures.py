@@ -1,5 +1,5 @@
 """
-What a worker tells of itself, checked: it may be anything.
+Checking the figures that a worker tells of itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ How many figures a heartbeat may tell.
 
 MAX_FIGURE: Final = 2**53
 """
-The largest, which a float still counts exactly.
+The largest figure: a float still counts up to it exactly.
 """
 
 _SHOWN = 60

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from stickyd.explain import Client
 
 #: Seconds that the primary may take to answer.
-PATIENCE = 10.0
+PATIENCE_SECONDS = 10.0
 
-#: How often it is asked: one that replaces its code closes its connections.
+#: How often it is asked: a primary that replaces its code closes its connections.
 _ATTEMPTS = 3
 
 
@@ -36,7 +36,7 @@ class _Wire:
     """
     A socket that blocks, as AMP wants to see it.
 
-    :ivar lost: whether AMP has had enough of what it heard.
+    :ivar lost: whether AMP has closed the connection.
     """
 
     disconnecting = False
@@ -67,14 +67,14 @@ class _NoAnswerError(Exception):
     """
 
 
-def ask(path: str, client: Client, seconds: float = PATIENCE) -> Explanation:
+def ask(path: str, client: Client, seconds: float = PATIENCE_SECONDS) -> Explanation:
     """
     Ask a running primary who serves a client.
 
-    :param path: of its ``--control``.
-    :param seconds: how long to wait for it.
-    :raises OperatorError: if nobody listens there, we may not ask, or the server is of
-        another version; or what it says of the question.
+    :param path: of its socket (``--control``).
+    :param seconds: how long to wait for its answer.
+    :raises OperatorError: if nobody listens there, if we may not ask, or if the server is of
+        another version or refuses the question.
     """
     for _ in range(_ATTEMPTS):
         try:

@@ -2,8 +2,8 @@
 What operators may ask of a running primary: the socket of ``--control``.
 
 It speaks the AMP commands of :mod:`stickyd.control.commands`.  The file is readable and
-writable for its owner alone before anybody can connect, and the kernel is asked who does
-(``SO_PEERCRED``, unix(7)), so that a directory copied with other modes opens nothing.
+writable for its owner alone before anybody can connect, and the kernel is asked which user
+connects (``SO_PEERCRED``, unix(7)), so that a directory copied with other modes opens nothing.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 
 _CREDENTIALS = struct.Struct("3i")
 
-#: Who asks twice at a time waits a moment.
+#: How many connections the kernel queues.
 _BACKLOG = 16
 
 #: How many may be connected at a time; the next ones wait in the kernel's queue.
 MOST_OPERATORS = 16
 
-#: How long one may be: a question and its answer take milliseconds.
+#: How many seconds a connection may last: a question and its answer take milliseconds.
 OPERATOR_SECONDS = 30.0
 
-#: Seconds between two lines in the log about those who do not speak the protocol.
+#: Seconds between two lines in the log about connections that do not speak the protocol.
 QUIET_SECONDS = 10.0
 
 
 class Operator(ControlProtocol):
     """
-    One connection of somebody who asks.
+    The connection of one operator.
 
     :ivar objection: why nothing is answered; empty if it is.
     """
@@ -127,7 +127,7 @@ class ControlSocket(Service):
     """
     Answers operators as long as it runs.
 
-    :ivar path: where, absolute; empty for nowhere.
+    :ivar path: of the socket, absolute; empty if there is none.
     """
 
     _log = Logger()
@@ -144,7 +144,7 @@ class ControlSocket(Service):
         :param path: the setting; empty to answer nobody.
         :param explain: answers; :meth:`stickyd.service.StickyService.explain`.
         :param inherited: the state of a former self, with what :meth:`dump_state` gave.
-        :param uid_of: tells who is at the other end.
+        :param uid_of: tells which user is at the other end.
         """
         self._reactor = reactor
         self._explain = explain
@@ -283,7 +283,7 @@ def _require_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise ListenError(f"--control {path}: there is a file of that name, which is no socket")
     with socket.socket(socket.AF_UNIX) as trial:
-        # One whose queue is full is alive too.
+        # A server with a full queue is alive too.
         trial.setblocking(False)
         try:
             trial.connect(path)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stickyd.settings import Settings
 
 
-#: All of them.
+#: The signals of the table above.
 COMMANDS = frozenset(
     {
         signal.SIGHUP,

@@ -1,5 +1,5 @@
 """
-Telling systemd how it goes: sd_notify(3), without its library.
+Telling systemd how the service is: sd_notify(3), without its library.
 
 The protocol is one datagram of ``NAME=value`` lines to the socket that ``NOTIFY_SOCKET``
 names (sd_notify(3), *Notes*); a name that begins with ``@`` is in the abstract namespace.
@@ -30,7 +30,7 @@ def notify(address: str, **assignments: str) -> None:
     Send one notification.
 
     :param address: the value of ``NOTIFY_SOCKET``.
-    :raises BlockingIOError: if whoever listens there has not read for a while.
+    :raises BlockingIOError: if the queue of the socket is full.
     :raises OSError: if nobody listens there.
     """
     text = "\n".join(f"{name}={value}" for name, value in assignments.items())
@@ -39,14 +39,14 @@ def notify(address: str, **assignments: str) -> None:
         sock.sendto(text.encode(), socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT, target)
 
 
-#: Seconds until what could not be said is said again.
+#: Seconds until a notification that could not be sent is tried again.
 RETRY_SECONDS = 0.1
 
 
 class ServiceManager(Service):
     """
-    Reports READY when every slot serves or has failed, and one serves; RELOADING and READY around a
-    reload, WATCHDOG as often as systemd wants it, STOPPING at the end.
+    Reports READY when each slot serves or has failed, and at least one serves; RELOADING before
+    a reload and READY after it; WATCHDOG as often as systemd wants it; STOPPING at the end.
     """
 
     _log = Logger()
@@ -58,7 +58,7 @@ class ServiceManager(Service):
         self._reactor = reactor
         self._sticky = sticky
         self._address = environment.get("NOTIFY_SOCKET", "")
-        # sd_watchdog_enabled(3): the pid says for whom it is meant.
+        # sd_watchdog_enabled(3): the pid says which process it is meant for.
         self._watchdog = int(environment.get("WATCHDOG_USEC", "0") or 0) / 1e6
         self._watchdog_pid = environment.get("WATCHDOG_PID", "")
         self._loops: list[LoopingCall] = []
@@ -74,7 +74,7 @@ class ServiceManager(Service):
 
     def start_watchdog(self, own_pid: int) -> None:
         """
-        Tell systemd that we live, twice as often as it wants to hear it.
+        Tell systemd that the primary lives, twice as often as systemd wants to hear it.
 
         :param own_pid: ``os.getpid()``.
         """

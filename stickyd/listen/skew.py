@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.key_counts import Report
     from stickyd.handoff.frame import Handoff
 
-WINDOW: Final = 60.0
+WINDOW_SECONDS: Final = 60.0
 """
 Seconds over which shares are counted.
 """
@@ -99,7 +99,7 @@ class SkewWatch:
     def _begin_window(self) -> None:
         now = self._clock.seconds()
         if now >= self._ends:
-            self._ends = now + WINDOW
+            self._ends = now + WINDOW_SECONDS
             self._total = self._lag = 0
             self._counts.clear()
 

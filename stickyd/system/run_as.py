@@ -1,5 +1,5 @@
 """
-Whom the workers run as.
+The user and the group that workers run as.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def identity(user: str, group: str) -> tuple[int | None, int | None]:
             raise SettingError(f"--gid {group}: this machine has no such group") from None
     changes = (uid is not None and uid != os.geteuid()) or (gid is not None and gid != os.getegid())
     if not changes:
-        # Even to become what one is takes rights.
+        # To become even the user that one is takes rights.
         return None, None
     if os.geteuid() != 0:
         raise SettingError(

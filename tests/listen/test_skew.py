@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from stickyd.affinity.key_counts import MOST_KEYS, KeyCounts, Report
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IDestination
-from stickyd.listen.skew import ENOUGH, EVERY, QUIET_SECONDS, WINDOW, SkewWatch
+from stickyd.listen.skew import ENOUGH, EVERY, QUIET_SECONDS, WINDOW_SECONDS, SkewWatch
 from stickyd.testing import FakeDestination
 
 
@@ -106,7 +106,7 @@ def test_it_is_told_once_in_a_while() -> None:
     """
     rig = Rig()
     assert len(rig.come([7] * 200)) == 1
-    rig.clock.advance(WINDOW)
+    rig.clock.advance(WINDOW_SECONDS)
     assert rig.come([7] * 200) == []
     rig.clock.advance(QUIET_SECONDS)
     assert len(rig.come([7] * 200)) == 1
@@ -119,7 +119,7 @@ def test_a_window_forgets_the_one_before() -> None:
     rig = Rig()
     for _ in range(10):
         assert rig.come([7] * (ENOUGH - 1)) == []
-        rig.clock.advance(WINDOW)
+        rig.clock.advance(WINDOW_SECONDS)
 
 
 def test_nothing_is_to_be_spread_over_one_slot() -> None:
@@ -199,7 +199,7 @@ def test_reports_of_few_connections_say_nothing() -> None:
     """
     rig = Rig()
     assert told(rig, *(reports([7]) for _ in range(ENOUGH - 1))) == []
-    rig.clock.advance(WINDOW)
+    rig.clock.advance(WINDOW_SECONDS)
     assert told(rig, *(reports([7]) for _ in range(ENOUGH - 1))) == []
     assert len(told(rig, reports([7]))) == 1
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SITE = ("--resource", "tests.system.apps:site")
 
 #: Seconds between a worker's deadline and its SIGKILL, and some more for a busy machine.
-KILL_AFTER = 6.0
+KILL_AFTER_SECONDS = 6.0
 SLACK = 2.0
 
 
@@ -126,7 +126,7 @@ def test_kills_stuck_workers(start: Start, gate: Gate) -> None:
         client.send("/spin")
         gate.wait_for_arrival()
         server.process.terminate()
-        assert server.wait_until_gone(0.5 + KILL_AFTER + SLACK) == 0
+        assert server.wait_until_gone(0.5 + KILL_AFTER_SECONDS + SLACK) == 0
     server.log.wait_for("did not stop in time; killing it")
 
 
@@ -141,7 +141,7 @@ def test_waits_for_applications_to_shut_down(start: Start) -> None:
         server.log.wait_for("a request is held")
         server.process.terminate()
         assert client.at_end()
-    assert server.wait_until_gone(KILL_AFTER + SLACK) == 0
+    assert server.wait_until_gone(KILL_AFTER_SECONDS + SLACK) == 0
     assert len(server.log.found("the application has shut down")) == 3
 
 
@@ -161,7 +161,7 @@ def test_kills_suspended_workers(start: Start) -> None:
             client.send("/mirror")
         server.process.terminate()
         assert [client.answer().status for client in clients] == [503] * 3
-    assert server.wait_until_gone(0.5 + KILL_AFTER + SLACK) == 0
+    assert server.wait_until_gone(0.5 + KILL_AFTER_SECONDS + SLACK) == 0
 
 
 def test_serves_the_accept_queue(start: Start) -> None:
@@ -212,7 +212,7 @@ def test_stops_while_starting(how: str, start: Start, gate: Gate) -> None:
     gate.wait_for_arrival()
     gate.wait_for_arrival()
     send_stop(server, how)
-    assert server.wait_until_gone(KILL_AFTER + SLACK) == 0
+    assert server.wait_until_gone(KILL_AFTER_SECONDS + SLACK) == 0
     server.check_nothing_left()
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.process.output_share import OutputShare
 
 #: The longest line that is kept whole, in bytes.
-LONGEST_LINE = 16 * 1024
+LONGEST_LINE_BYTES = 16 * 1024
 
 #: How many lines are logged in one turn.
 LINES_AT_ONCE = 64
@@ -108,9 +108,9 @@ class OutputRelay:
 
         :return: what is left of it.
         """
-        while len(line) > LONGEST_LINE:
-            self._tell(line[:LONGEST_LINE])
-            line = line[LONGEST_LINE:]
+        while len(line) > LONGEST_LINE_BYTES:
+            self._tell(line[:LONGEST_LINE_BYTES])
+            line = line[LONGEST_LINE_BYTES:]
         return line
 
     def flush(self) -> None:
@@ -144,7 +144,7 @@ class OutputRelay:
         """
         for stream in (2, 1):
             for line in reversed(self._parts[stream].rsplit(b"\n", LINES_AT_ONCE)):
-                words = _words_of(*_read_line(line[-LONGEST_LINE:]))
+                words = _words_of(*_read_line(line[-LONGEST_LINE_BYTES:]))
                 if words:
                     return words
         return self._last_words

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: this is for what comes after the last one: the farewell of what was cut off, the shutdown
 #: of the application (ASGI's lifespan, WSGI's threads) and the interpreter's own end, with
 #: all workers at it at once.
-KILL_AFTER = 6.0
+KILL_AFTER_SECONDS = 6.0
 
 #: Seconds that a worker which has closed its handoff channel may take to exit.
 CHANNELLESS_SECONDS = 2.0
@@ -101,7 +101,7 @@ class Termination:
         """
         Give it so long, and a little more, to exit.
         """
-        self._set_deadline(patience + KILL_AFTER, self._overdue)
+        self._set_deadline(patience + KILL_AFTER_SECONDS, self._overdue)
 
     @property
     def seconds_left(self) -> float | None:
@@ -151,7 +151,7 @@ class Termination:
         """
         Called when its control channel has closed: nobody can ask it for anything more.
         """
-        self._kill_later(KILL_AFTER, "closed its control channel")
+        self._kill_later(KILL_AFTER_SECONDS, "closed its control channel")
 
     def _kill_later(self, seconds: float, verdict: str) -> None:
         def kill() -> None:

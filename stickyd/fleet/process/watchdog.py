@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DUMP_SIGNAL = signal.SIGUSR2
 
 #: Seconds from the stacks to SIGTERM, and from there to SIGKILL.
-STEP = 1.0
+STEP_SECONDS = 1.0
 
 
 class Watchdog:
@@ -82,7 +82,7 @@ class Watchdog:
     def _look(self) -> None:
         left = self._last + self._timeout - self._clock.seconds()
         # A clock that was set back must not put the next look off for as long.
-        wait = min(left, self._timeout) if left > 0 else min(STEP, self._timeout / 4)
+        wait = min(left, self._timeout) if left > 0 else min(STEP_SECONDS, self._timeout / 4)
         self._next = self._clock.callLater(wait, self._look if left > 0 else self._look_again)
 
     def _look_again(self) -> None:
@@ -97,10 +97,10 @@ class Watchdog:
             timeout=self._timeout,
         )
         self._kill(DUMP_SIGNAL)
-        self._next = self._clock.callLater(STEP, self._terminate)
+        self._next = self._clock.callLater(STEP_SECONDS, self._terminate)
 
     def _terminate(self) -> None:
-        if self._clock.seconds() - self._last <= STEP:
+        if self._clock.seconds() - self._last <= STEP_SECONDS:
             self._log.info(
                 "Worker {worker} is back, and stays",
                 worker=self._label,
@@ -109,7 +109,7 @@ class Watchdog:
             self._look()
             return
         self._kill(signal.SIGTERM)
-        self._next = self._clock.callLater(STEP, self._end)
+        self._next = self._clock.callLater(STEP_SECONDS, self._end)
 
     def _end(self) -> None:
         self._next = None

@@ -15,7 +15,7 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from stickyd.fleet.process import output
 from stickyd.fleet.process.label import WorkerLabel
-from stickyd.fleet.process.output import LINES_AT_ONCE, LONGEST_LINE, OutputRelay
+from stickyd.fleet.process.output import LINES_AT_ONCE, LONGEST_LINE_BYTES, OutputRelay
 from stickyd.fleet.process.output_share import LEAST_PAUSE_SECONDS, REST, OutputShare
 
 
@@ -85,7 +85,7 @@ def test_cutting_into_pieces_changes_nothing(written: list[str], data: st.DataOb
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)))))
     pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(output, "LONGEST_LINE", 8)
+        patched.setattr(output, "LONGEST_LINE_BYTES", 8)
         assert texts(relay_all(*pieces)) == texts(relay_all(whole))
 
 
@@ -151,16 +151,16 @@ def test_endless_line_is_told_in_parts() -> None:
     """
     A worker that writes without a newline fills the log, not the primary's memory.
     """
-    piece = b"x" * (LONGEST_LINE + 1)
-    assert [len(text) for text in texts(relay_all(piece, piece))] == [LONGEST_LINE] * 2
+    piece = b"x" * (LONGEST_LINE_BYTES + 1)
+    assert [len(text) for text in texts(relay_all(piece, piece))] == [LONGEST_LINE_BYTES] * 2
 
 
 def test_line_of_the_longest_length_is_kept_whole() -> None:
     """
     The limit itself is still one line; a byte more is two, though the newline is there.
     """
-    assert texts(relay_all(b"x" * LONGEST_LINE + b"\n")) == ["x" * LONGEST_LINE]
-    assert texts(relay_all(b"x" * LONGEST_LINE + b"y\n")) == ["x" * LONGEST_LINE, "y"]
+    assert texts(relay_all(b"x" * LONGEST_LINE_BYTES + b"\n")) == ["x" * LONGEST_LINE_BYTES]
+    assert texts(relay_all(b"x" * LONGEST_LINE_BYTES + b"y\n")) == ["x" * LONGEST_LINE_BYTES, "y"]
 
 
 def test_incomplete_line_is_told_at_the_end() -> None:

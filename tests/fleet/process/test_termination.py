@@ -14,7 +14,7 @@ from twisted.internet.error import (
 from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from stickyd.fleet.process.termination import KILL_AFTER, describe_death
+from stickyd.fleet.process.termination import KILL_AFTER_SECONDS, describe_death
 from tests.fleet.process.rig import EXITED, KILLED, Rig
 
 
@@ -54,7 +54,7 @@ def test_serving_worker_is_asked_to_stop(rig: Rig) -> None:
     rig.worker.stop(5.0)
     rig.flush()
     assert rig.reactor.control.stopped == [5.0]
-    rig.reactor.advance(5.0 + KILL_AFTER - 0.1)
+    rig.reactor.advance(5.0 + KILL_AFTER_SECONDS - 0.1)
     assert rig.reactor.process.signals == []
     with capturedLogs() as events:
         rig.reactor.advance(0.2)
@@ -111,6 +111,6 @@ def test_stop_with_the_control_channel_gone(rig: Rig) -> None:
     rig.reactor.control.transport.loseConnection()
     rig.flush()
     rig.worker.stop(1.0)
-    rig.reactor.advance(1.0 + KILL_AFTER)
+    rig.reactor.advance(1.0 + KILL_AFTER_SECONDS)
     assert set(rig.reactor.process.signals) == {signal.SIGKILL}
     rig.die(KILLED)
