@@ -43,8 +43,8 @@ class Options(command_line.Options):
     """
     What ``twistd stickyd`` understands, when it is run by twistd.
 
-    :ivar problem: why there are no settings, in a program that goes on with a former one's
-        work; else empty.
+    :ivar problem: why the command line gave no settings, in a program that goes on with what
+        its former code did; else empty.
     """
 
     def __init__(self) -> None:
@@ -184,8 +184,8 @@ def _make_sticky(
 
 def _as_workers(options: Options) -> Settings:
     """
-    The settings, to try the application as whom the workers will be: of ``twistd --uid`` too,
-    which this process will only be later.
+    The settings with the user that the workers will run as: that of ``twistd --uid`` too,
+    which this process becomes only later.
     """
     settings, twistd = options.settings, options.parent
     if settings.uid or settings.gid or twistd is None or twistd["uid"] is None:
@@ -270,8 +270,8 @@ def _explain_operator_errors() -> None:
 
 def _raise_descriptor_limit() -> None:
     """
-    Use the descriptors that we may: a service manager's soft limit of 1,024 is there for
-    programs that call select(2).  Workers inherit it.
+    Raise the limit of open files as far as we may: the soft limit of 1,024 that service
+    managers set is for programs that call select(2).  Workers inherit ours.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:

@@ -314,9 +314,9 @@ class StickyService(Service):
 
     def explain(self, client: Client) -> Explanation:
         """
-        Say who serves a client now, and why: the slot, its worker and what that is doing.
+        Say which slot serves a client now, and why; and its worker, and what that is doing.
 
-        Asking changes nothing: nobody is remembered, no newcomer is given a slot.
+        Asking changes nothing: no client is remembered, no newcomer is given a slot.
 
         :raises SettingError: if the client's address is none.
         """

@@ -90,7 +90,7 @@ class Sessions(amp.Command):
     """
     Both ways: take these sessions over.  The primary passes them on unread.
 
-    ``slot``: the one whose worker shall have them.  ``chunk``: see :mod:`stickyd.sessions.transfer`.
+    ``slot``: the one whose worker gets them.  ``chunk``: see :mod:`stickyd.sessions.transfer`.
 
     Answered when that worker has them, or with the reason why it has not: then they are the
     sender's again.

@@ -91,7 +91,7 @@ class Fleet:
         Have a worker in each of so many slots, from now until :meth:`stop`.
 
         :param count: at least 1.
-        :param make_workers: equips a slot.
+        :param make_workers: makes the workers of a slot.
         """
         self._make_workers = make_workers
         self.running = True
@@ -121,7 +121,7 @@ class Fleet:
 
     def remove(self, patience: float) -> None:
         """
-        Take the slot at the tail, which the placement does not know any more, away; what
+        Take the slot at the tail away, which the placement does not know any more; what
         waits there goes where it belongs now.
         """
         member = self.table.members.pop()
@@ -200,15 +200,17 @@ class Fleet:
 
     def hold(self) -> None:
         """
-        Let connections wait that would have to be placed, until :meth:`place_again`.
+        Let connections wait instead of placing them, until :meth:`place_again`.
         """
         if self._held is None:
             self._held = deque()
 
     def hold_first(self, handoffs: Sequence[Handoff]) -> None:
         """
-        Let connections wait, oldest first, before those that are held already.  Those that
-        belong to a slot by name keep it, as the next request is of a session there.
+        Let connections wait in front of those that are held already.  One that belongs to a
+        slot by name keeps it, as its next request is of a session there.
+
+        :param handoffs: oldest first.
         """
         assert self._held is not None
         self._held.extendleft(reversed(handoffs))
@@ -221,7 +223,7 @@ class Fleet:
 
     def place_again(self, placed: int | None = None) -> None:
         """
-        Place by the slots that are available now, beginning with those who waited for it.
+        Place by the slots that are available now, beginning with the connections that wait.
 
         :param placed: how many slots there are from now on.
         """
@@ -245,7 +247,7 @@ class Fleet:
 
     def verify_also(self, secrets: Sequence[bytes]) -> list[Deferred[None]]:
         """
-        Have every worker take tokens for good that are signed with these secrets.
+        Have every worker accept tokens that are signed with these secrets too.
 
         :return: each fires when its worker does.
         """
@@ -278,7 +280,7 @@ class Fleet:
 
     def give_up_waiting(self, slot: Slot) -> None:
         """
-        Place anew whoever waits at a slot that is not available any more.
+        Place anew what waits at a slot that is not available any more.
         """
         for handoff in slot.release():
             handoff.slot = BY_KEY
@@ -300,7 +302,7 @@ class Fleet:
     def dump_state(self) -> dict[str, Any]:
         """
         The slots as JSON can carry them, with their workers.  A worker that is not ready
-        is left to itself: it ends when it finds no primary, or is reaped.
+        is left out: it ends when it finds no primary, or is reaped.
         """
         table = self.table
         return {
@@ -313,7 +315,8 @@ class Fleet:
         self, plain: dict[str, Any], make_workers: Callable[[Slot], SlotWorkers]
     ) -> None:
         """
-        Go on with the slots of a former self; instead of :meth:`start`.
+        Go on with the slots that this primary had before it replaced its code; instead of
+        :meth:`start`.
 
         :param plain: what its :meth:`dump_state` gave.
         """

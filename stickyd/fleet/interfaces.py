@@ -1,5 +1,9 @@
 """
-The seams of the fleet: a worker, and all slots as a worker knows them.
+The seams between slots and processes.
+
+Slots, their state machine and the placement of connections are pure: they know a worker as
+:class:`IWorker` only, so that all they do is tried without a process, by the fakes of
+:mod:`stickyd.testing` too.  Processes know the slots as :class:`IFleet` only.
 """
 
 from __future__ import annotations
@@ -33,16 +37,16 @@ class IWorker(IHandoffSender):
 
     def entrust(listener: Handoff) -> None:
         """
-        Have it accept from a listening socket by itself, until it is released.
+        Have it accept from a listening socket by itself, until it gives everything away.
 
-        :param listener: its purpose says so; the worker closes its descriptor, or has the
-            acknowledgement close it.
+        :param listener: a handoff of the purpose *listener*; the worker closes its descriptor,
+            or has the acknowledgement close it.
         """
 
     def accept() -> None:
         """
-        Have it accept again from the listening sockets that it was entrusted with, which
-        it ceased to do when it was told that its slot is not available.
+        Have it accept again from the listening sockets that it was entrusted with: it ceased
+        to do so when it was told that its slot is not available.
         """
 
     load: int = Attribute(
@@ -54,19 +58,19 @@ class IWorker(IHandoffSender):
 
     def release(placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         """
-        Have it give away its idle connections, each other one after the request that is
-        under way, and its sessions: those whose slot is not its own any more.
+        Have it give away the connections and sessions that do not belong to it any more: idle
+        connections at once, each other one after the request that is under way.
 
         :param placement: how many slots there are from now on, and which of them are available;
             or :obj:`None` to have everything go to this worker's successor.
-        :return: fires when what goes away is gone but for requests under way that take
-            their time; fails if the worker dies first.
+        :return: fires when all is gone that need not wait for a long request; fails if the
+            worker dies first.
         """
 
     def tell_places(slots: int, available: Sequence[int]) -> None:
         """
-        Tell it how clients are placed from now on, so that it knows whom a request on a
-        connection of its own belongs to.
+        Tell it how clients are placed from now on, so that it knows to which slot a request on
+        one of its connections belongs.
 
         :param slots: how many slots there are.
         :param available: those of them that are available.
@@ -74,7 +78,7 @@ class IWorker(IHandoffSender):
 
     def verify_also(secrets: Sequence[bytes]) -> Deferred[None]:
         """
-        Have it take tokens for good that are signed with these secrets, beside its own.
+        Have it accept tokens that are signed with these secrets, beside its own.
 
         :return: fires when it does, or has died.  It never fails.
         """
@@ -82,7 +86,7 @@ class IWorker(IHandoffSender):
     def stay() -> None:
         """
         Have it go on after all, and give nothing away any more: its successor has died
-        as it was about to take over.
+        before it took over.
         """
 
     def adopt_sessions(chunk: bytes) -> Deferred[None]:
@@ -97,8 +101,8 @@ class IWorker(IHandoffSender):
 
     def dump_state() -> dict[str, Any]:
         """
-        Write its state down, while ``quiet``: for :meth:`ISpawner.restore`, in a primary
-        that has replaced itself.
+        Give its state, while ``quiet``, for :meth:`ISpawner.restore` in a primary that has
+        replaced its own code.
         """
 
     def stop(patience: float) -> None:

@@ -18,8 +18,8 @@ Outcome = TypeVar("Outcome")
 
 class NewestWaits(Generic[Wanted, Outcome]):
     """
-    Does what is asked for, one at a time.  Who asks meanwhile waits, and what was asked for
-    last is done for all who wait: what stood in between is out of date.
+    Does what is asked for, one at a time.  What is asked for meanwhile waits, and of all that
+    waits only the last is done: what was asked for before it is out of date.
 
     :ivar is_busy: whether something is being done.
     """
@@ -37,7 +37,7 @@ class NewestWaits(Generic[Wanted, Outcome]):
         """
         Have it done.
 
-        :param wanted: what; with :obj:`None` as those want it who wait already.
+        :param wanted: what; :obj:`None` for whatever waits already.
         :return: fires with the outcome.
         """
         if wanted is not None:

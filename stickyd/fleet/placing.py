@@ -1,6 +1,6 @@
 """
-Placing those whose key alone does not say where they belong: by a request that a worker
-has read, by who has claimed an id, by who was there before.
+Placing a connection by a request that a worker has read from it, where the key that the
+connection came with does not say where it belongs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ClaimLimits:
     """
-    How much is remembered of who has claimed what.
+    How many claims of ids are remembered, and for how long.
 
     :ivar most: ids.
     :ivar seconds: how long each is remembered after its last use.
@@ -36,7 +36,7 @@ class ClaimLimits:
 def place_by_request(handoff: Handoff, resolver: Resolver) -> None:
     """
     Set the slot or the key of a connection by the request that a worker has read from it,
-    which stands in ``handoff.unread``.
+    which ``handoff.unread`` begins with.
     """
     handoff.slot, handoff.key = resolver.place(handoff.host, _head_of(handoff))
     handoff.purpose = Purpose.CONNECTION

@@ -2,9 +2,9 @@
 A slot: the stable place that a client is bound to, and the connections that wait there.
 
 Clients belong to slots, never to workers: a restart changes the worker and leaves the
-slot.  What happens to the worker is :mod:`stickyd.fleet.slot_machine`'s matter; here is what
-happens to the connections, and it is done for every one of them: so delivering is no
-input of the state machine, and needs to know only whether there is a worker.
+slot.  What happens to the worker is in :mod:`stickyd.fleet.slot_machine`; here is what happens
+to the connections.  As it happens to every one of them, delivering is no input of the state
+machine: it only asks whether there is a worker.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from stickyd.fleet.interfaces import IWorker
     from stickyd.interfaces import IRefusal
 
-#: What the load of a slot is taken for whose worker is not there (yet).
+#: The load of a slot that has no worker (yet).
 UNSERVED = 1 << 32
 
 #: More connections than there can be.
 UNBOUNDED = 1 << 32
 
-#: Seconds without an acknowledgement after which a worker is no longer taken to be on its way
-#: through the queue.
+#: Seconds without an acknowledgement after which a worker no longer counts as working off the
+#: queue.
 PROGRESS_SECONDS = 1.0
 
 #: How often a connection is sent again to a worker that cannot receive its descriptor.
@@ -62,7 +62,7 @@ class Slot:
     One slot.
 
     :ivar index: its number, 0 .. slots - 1, for good.
-    :ivar worker: the one that serves now, if one does.
+    :ivar worker: the worker that serves now, if one does.
     :ivar queue: connections that wait, oldest first.
     :ivar failed: whether the slot has given up: its clients are placed elsewhere.
     :ivar drained: whether the operator keeps clients away from it.
@@ -140,8 +140,8 @@ class Slot:
     @property
     def _moves(self) -> bool:
         """
-        Whether those who wait do so because one worker gives way to another, or are being
-        worked off.
+        Whether what waits does so because one worker gives way to another, or is being worked
+        off.
         """
         if self.worker is None:
             return self.successor is not None
@@ -150,8 +150,8 @@ class Slot:
     @property
     def pressed(self) -> bool:
         """
-        Whether so many wait, and not in vain, that the slot's workers should give none back
-        for a moment.
+        Whether so many connections wait, and not in vain, that the slot's workers should give
+        none back for a moment.
         """
         waiting = len(self.queue)
         many = waiting >= self._limits.length / 2 or waiting >= self._free() / 2
@@ -191,8 +191,8 @@ class Slot:
     @property
     def load(self) -> int:
         """
-        About how many connections it has; a slot without a worker has too many for anybody
-        to be sent there who can as well go elsewhere.
+        About how many connections it has; of a slot without a worker so many that no client is
+        sent there that can go elsewhere.
         """
         worker = self.worker
         return len(self.queue) + (UNSERVED if worker is None else worker.load)
@@ -226,8 +226,8 @@ class Slot:
 
     def hold(self, successor: IWorker | None) -> None:
         """
-        Let newcomers wait until ``successor`` has what it needs to serve them, which may be the
-        worker that has served all the time, while it gives away what is not its own.
+        Let new connections wait until ``successor`` has what it needs to serve them.  It may be
+        the worker that has served all the time, while it gives away what is not its own.
         """
         self.worker = None
         self.successor = successor
@@ -254,8 +254,8 @@ class Slot:
         """
         Put connections, oldest first, before those that wait.
 
-        They were accepted earlier, so the limit of the queue is not theirs, and they wait
-        no longer than those behind them: the first in the queue is always the first due.
+        They were accepted earlier, so the limit of the queue does not count for them, and they
+        wait no longer than those behind them: the first in the queue is always the first due.
         """
         latest = self._clock.seconds() + self._limits.patience
         for handoff in reversed(handoffs):
@@ -278,14 +278,14 @@ class Slot:
 
     def dump_queue(self) -> list[dict[str, Any]]:
         """
-        Those who wait as JSON can carry them, for a primary that replaces itself.
+        The connections that wait as JSON can carry them, for a primary that replaces its code.
         """
         now = self._clock.seconds()
         return [handoff.dump_state(now) for handoff in self.queue]
 
     def restore_queue(self, plain: Sequence[dict[str, Any]]) -> None:
         """
-        Have those wait again who did at a former self.
+        Have the connections wait again that waited before the primary replaced its code.
 
         :param plain: what its :meth:`dump_queue` gave.
         """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Why nothing is changed any more: nobody's fault.
+#: Why nothing is changed any more; it is no error.
 STOPS = "the server stops"
 
 
@@ -158,7 +158,7 @@ class SlotChanges:
             return "it is the last available slot; stop the server instead"
         slot = fleet.table.members[index].slot
         slot.drain()
-        # All of them: who has the clients of a slot that was drained before may change too.
+        # All members: the clients of a slot that was drained before may move once more.
         await self._move(fleet.table.placed, remaining, fleet.table.members)
         fleet.give_up_waiting(slot)
         return ""

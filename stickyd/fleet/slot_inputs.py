@@ -1,8 +1,8 @@
 """
 What may happen to a slot's workers: the inputs of their state machine.
 
-They stand apart, so that the actions need not know the states: a worker's end is an input, and
-what that means is :mod:`stickyd.fleet.slot_machine`'s matter.
+They are a file of their own, so that the actions need not know the states: a worker's end is an
+input, and :mod:`stickyd.fleet.slot_machine` says what follows from it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """
-What slots are given from outside: workers, and listening sockets.
+The seams through which slots get workers and listening sockets: what is behind them (processes,
+the kernel) is no business of the pure code of the slots.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 class ISteering(Interface):
     """
-    Told by the fleet what the kernel must know to steer as the fleet places.
+    Told by the fleet what the kernel must know to place connections as the fleet does.
     """
 
     def prepare(slots: int) -> str:
@@ -29,7 +30,7 @@ class ISteering(Interface):
 
     def placed(slots: Sequence[Slot], available: Sequence[int]) -> None:
         """
-        Follow: clients are placed by these slots from now on.
+        Called when clients are placed on these slots from now on.
 
         :param slots: by index; no others get clients.
         :param available: the indices of the available ones, ascending.
@@ -50,8 +51,8 @@ class ISpawner(Interface):
 
     def call_when_spare(call: Callable[[], bool]) -> None:
         """
-        Have a slot's owner called when the next spare is ready, one for each; never if
-        there are to be no spares.
+        Have ``call`` called when a spare becomes ready: one of those that wait for each spare,
+        in their order.  It is never called if there are to be no spares.
 
         :param call: returns whether it wants the spare.
         """

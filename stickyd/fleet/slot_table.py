@@ -1,6 +1,6 @@
 """
-The slots of a fleet as data: which there are, which are available, and who is known to belong
-where.
+The slots of a fleet as data: which there are, which are available, and which ids they have
+claimed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SlotTable:
     :ivar leaving: those that a resize took away and whose workers have not ended.
     :ivar placed: how many of ``members`` the placement knows: a new one starts before it gets
         clients.
-    :ivar newcomers: chooses the slots of newcomers, and remembers who has claimed an id.
+    :ivar newcomers: chooses the slots of newcomers, and remembers which slot has claimed an id.
     """
 
     def __init__(

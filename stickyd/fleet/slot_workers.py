@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from stickyd.fleet.slot_services import ISpawner
     from stickyd.fleet.worker_limits import WorkerLimits
 
-#: Why a slot is not reloaded that shall have no worker any more: nobody's fault.
+#: Why a slot is not reloaded that is to have no worker any more; it is no error.
 STOPPED = "the slot is being stopped"
 
-#: Seconds that newcomers wait for a worker to give away what it can.  The worker waits for
-#: no request that long (:data:`stickyd.worker.give_away.REQUEST_SECONDS`), so this is for one
-#: whose reactor is stuck.
+#: Seconds that new connections wait for a worker to give away what it can.  A worker waits for
+#: no request that long (:data:`stickyd.worker.give_away.REQUEST_SECONDS`), unless its reactor is
+#: stuck.
 SWITCH_OVER_SECONDS = 10.0
 
 
@@ -40,8 +40,8 @@ class SlotWorkers:
     :ivar availability_changed: told when the slot fails or is available again.
     :ivar ended: told whenever the slot has become empty.
     :ivar worker: the worker that serves, or will when it has started.
-    :ivar successor: the one that will relieve it.
-    :ivar leaving: relieved ones that have not exited yet, the longest relieved first.
+    :ivar successor: the worker that will relieve it.
+    :ivar leaving: relieved workers that have not exited yet, the longest relieved first.
     :ivar cut_short: the pids of those that were given no more time.
     :ivar switch_over: identifies the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
@@ -92,8 +92,8 @@ class SlotWorkers:
 
     def spawn(self, machine: SlotMachine, plain: dict[str, Any] | None = None) -> IWorker:
         """
-        Start a worker, whose events reach the machine as those of the part that it plays
-        by then.
+        Start a worker.  Its events reach the machine as those of the part that it plays when
+        they happen.
 
         :param plain: the state of a worker to go on with, instead of a new one.
         """
@@ -155,7 +155,7 @@ class SlotWorkers:
 
     def tell_outcome(self, serves: bool) -> None:
         """
-        Tell who waits for it whether the slot serves.
+        Tell whether the slot serves, if somebody waits to hear it.
         """
         waiting, self.first_outcome = self.first_outcome, None
         if waiting is not None:
@@ -282,8 +282,8 @@ class SlotWorkers:
 
     def dismiss(self, worker: IWorker) -> None:
         """
-        Have a worker finish what it has.  If there are too many of those, the one that was
-        relieved first has no more time.
+        Have a worker finish what it has.  If too many do, the one that was relieved first gets
+        no more time.
         """
         self.leaving.append(worker)
         worker.stop(self.limits.drain_seconds)
@@ -329,7 +329,7 @@ class SlotWorkers:
 
     def report(self, outcome: str) -> None:
         """
-        Tell who wanted the reload how it went.
+        Tell how the reload went, if there is one.
         """
         done, self.reloaded = self.reloaded, None
         if done is not None:

@@ -18,7 +18,7 @@ from stickyd.errors import ListenError, OperatorError, SettingError
 from stickyd.listen.port import PassedPort
 from stickyd.settings.hints import endpoint_meant
 
-#: What is written for those who have written something that nobody understands.
+#: What to write instead of a description that means nothing.
 _EXAMPLES = "for example tcp:3000, tcp:80:interface=127.0.0.1 or unix:/run/app.sock"
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def parse_endpoint(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 def _told(kind: str, problem: Exception) -> str:
     """
-    What an endpoint's parser says, in an operator's words: it is a Python function that gets
-    the parts as arguments.
+    Put in an operator's words what an endpoint's parser says: it is a Python function that
+    gets the parts as arguments.
     """
     said = str(problem)
     if match := re.search(r"unexpected keyword argument '(\w+)'", said):
@@ -78,7 +78,7 @@ def _told(kind: str, problem: Exception) -> str:
 
 def is_passed(description: str) -> bool:
     """
-    Whether a service manager opens it and passes it to us.
+    Whether a service manager opens the endpoint and passes its socket to us.
     """
     return description.partition(":")[0] == "systemd"
 
@@ -114,7 +114,7 @@ def take_passed(description: str, endpoint: object) -> PassedPort:
 
 def take_inherited(description: str, descriptor: int) -> PassedPort:
     """
-    Go on with the socket that a former self of this process listened on.
+    Go on with a socket that this process listened on before it replaced its code.
 
     :param descriptor: ours from now on.
     """

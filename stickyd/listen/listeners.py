@@ -1,8 +1,9 @@
 """
 All that the primary accepts connections from, opened and closed together.
 
-That is: the ports of the endpoints, each with an accept loop of ours where that can be; the
-groups of sockets among which the kernel chooses; and who was accepted and is still looked at.
+That is: the ports of the endpoints, each with an accept loop of ours where that is possible; the
+groups of sockets among which the kernel chooses; and the connections whose first bytes are still
+looked at.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
 class Listeners:
     """
-    Listens, and passes on whom it accepts.
+    Listens, and passes on the connections that it accepts.
 
-    :ivar factory: accepts for an endpoint of somebody else's too.
+    :ivar factory: accepts for other endpoints too.
     :ivar peeker: looks at first bytes, if they matter.
     :ivar is_open: whether it listens.
     """
@@ -66,7 +67,7 @@ class Listeners:
     ) -> None:
         """
         :param steering: keeps the kernel in step with the fleet, if the kernel steers.
-        :param destination: whom the connections are passed to.
+        :param destination: what the connections are passed to.
         :param held: the endpoints that need not be parsed: their sockets are there already,
             and may have come by a way that is gone, as systemd's descriptors are.
         :raises SettingError: if an endpoint means nothing, or the kernel cannot steer as
@@ -155,7 +156,8 @@ class Listeners:
 
     def _take_former(self, former: dict[str, Any]) -> list[tuple[str, Any]]:
         """
-        Listen where a former self did, and no more where nobody shall.
+        Go on listening where this primary did before it replaced its code, but not at an
+        endpoint that is none any more.
 
         :param former: its ports, by endpoint.
         :return: the endpoints that are new.
@@ -284,7 +286,7 @@ class Listeners:
 
     def close(self) -> list[Deferred[Any]]:
         """
-        Listen no more; whom the kernel had accepted is passed on.
+        Listen no more; connections that the kernel has accepted are passed on.
 
         :return: they fire when the ports are closed.
         """
@@ -305,7 +307,8 @@ class Listeners:
 
     def dump_state(self) -> dict[str, Any]:
         """
-        What listens and who is looked at, as JSON can carry it, descriptors by number.
+        The listening sockets, and the connections that are looked at, as JSON can carry them:
+        descriptors by number.
 
         :raises OperatorError: if a port is of a kind that cannot be carried on.
         """
@@ -323,7 +326,7 @@ class Listeners:
 
     def restore_state(self, inherited: dict[str, Any]) -> None:
         """
-        Go on with those whose first bytes a former self looked at.
+        Go on with the connections that were looked at before this primary replaced its code.
 
         :param inherited: what its :meth:`dump_state` gave.
         """

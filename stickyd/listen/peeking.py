@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 #: Seconds between two lines in the log about the same thing.
 QUIET_SECONDS = 10.0
 
-# The constants of the socket module are flags, whose union takes half a microsecond to make.
+# Flags of the socket module take half a microsecond to unite.
 _PEEK = int(MSG_PEEK | MSG_DONTWAIT)
 
 _HELLO_BYTES = LONGEST_HELLO_BYTES + 5 * MOST_RECORDS
@@ -75,7 +75,7 @@ class Bounds:
         """
         Those of the settings.
 
-        :param descriptors: how many those who wait may have.
+        :param descriptors: how many the waiting connections may have.
         """
         return cls(
             settings.head_bytes,
@@ -105,7 +105,7 @@ class Peeker:
         bounds: Bounds,
     ) -> None:
         """
-        :param trust: whose PROXY headers and forwarded headers count.
+        :param trust: the peers whose PROXY headers and forwarded headers count.
         :param proxied: whether these peers, and nobody else, begin with a PROXY header.
         """
         self._clock = clock
@@ -119,7 +119,7 @@ class Peeker:
         self._room = PendingConnections(
             clock, readiness, bounds.most, bounds.timeout, self._look, self._too_late
         )
-        # A PROXY header or a ClientHello may stand there instead of a request.
+        # A connection may begin with a PROXY header or a ClientHello instead of a request.
         self._others_first = proxied or resolver.needs_hello
         self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
         self.counts: Counter[str] = Counter()
@@ -151,12 +151,13 @@ class Peeker:
 
     def _at_once(self, descriptor: int, host: str, port: int) -> bool:
         """
-        Deliver a connection whose first request's head is there as a whole, as nearly always.
+        Deliver a connection if the head of its first request is there as a whole, as nearly
+        always.
 
-        It does what :meth:`_look` would, with half of the work: nothing is made that only a
-        connection needs that waits.
+        This does what :meth:`_look` would, with half of the work: nothing is made that only a
+        waiting connection needs.
 
-        :return: False if that is not so; then nothing has been done.
+        :return: False if the head is not there; then nothing has been done.
         """
         # Of what family it is only matters to addresses.
         sock = SocketType(AF_INET, SOCK_STREAM, 0, descriptor)
@@ -315,7 +316,8 @@ class Peeker:
 
     def dump_state(self) -> list[dict[str, Any]]:
         """
-        Those who wait as JSON can carry them, descriptors by number.  Nothing is closed.
+        The connections that wait as JSON can carry them, descriptors by number.  Nothing is
+        closed.
         """
         return [
             {
@@ -332,7 +334,7 @@ class Peeker:
 
     def restore_state(self, plain: dict[str, Any]) -> None:
         """
-        Go on with one who waited at a former self.
+        Go on with a connection that waited before this primary replaced its code.
         """
         conn = Connection(plain["descriptor"], plain["peer"], plain["port"], plain["owes"])
         conn.host, conn.claimed = plain["host"], plain["claimed"]

@@ -33,7 +33,7 @@ _ENDED = getattr(select, "POLLRDHUP", 0)
 
 class Readable(Enum):
     """
-    Why a connection is readable of which there is no more to see.
+    Why a connection is readable that has no more bytes to be seen.
     """
 
     #: Nothing more will come.
@@ -48,10 +48,10 @@ class Connection:
     """
     A connection whose first bytes are looked at.
 
-    :ivar sock: it; whoever has the object closes it, or takes its descriptor.
-    :ivar peer: whom the socket reports.
-    :ivar host: the client, as far as is known by now.
-    :ivar port: the same.
+    :ivar sock: its socket, which the owner of this object closes, or takes the descriptor of.
+    :ivar peer: the address of the other end, as the socket reports it.
+    :ivar host: the client's address, as far as it is known by now.
+    :ivar port: the client's port, likewise.
     :ivar claimed: whether ``host`` and ``port`` are a PROXY header's.
     :ivar secure: whether a PROXY header says that the client speaks TLS with the proxy.
     :ivar owes: whether it has still to show if it begins with a PROXY header.
@@ -117,8 +117,8 @@ class Connection:
         """
         Why it is readable with nothing new to be seen.
 
-        What was sent before an end is still there to be peeked at, and of what was sent behind
-        urgent data nothing can be, so only this tells.
+        Peeking cannot tell: after an end it still shows what was sent before, and of what was
+        sent after urgent data it shows nothing.
         """
         poll = select.poll()
         poll.register(self.sock, _ENDED | select.POLLPRI)

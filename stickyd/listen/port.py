@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 class _Passing(Protocol):
     """
-    Lives for as long as it takes to detach its transport.
+    A protocol that only detaches the descriptor of its transport.
     """
 
     _log = Logger()
@@ -105,7 +105,8 @@ class StickyFactory(Factory):
 @implementer(IListeningPort)
 class PassedPort:
     """
-    A socket that listened before we had it: a service manager's, or a former self's.
+    A socket that listened before we had it: a service manager's, or our own from before an
+    upgrade.
 
     Twisted's own port would make a UNIX socket's file writable for everybody, and remove it at
     the end though it is the service manager's.

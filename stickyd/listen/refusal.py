@@ -1,5 +1,5 @@
 """
-What a newcomer gets when there is no room for him.
+The answer to a connection that cannot be served.
 """
 
 from __future__ import annotations

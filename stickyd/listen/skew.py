@@ -2,7 +2,7 @@
 Noticing that clients cannot be told apart.
 
 Behind a proxy or a NAT many people have one address; then one worker serves them all, and
-the others idle.  Nothing fails, so nobody would look for it: hence the line in the log.
+the others idle.  As nothing fails, nobody would look for it: so the log has a line.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class SkewWatch:
     def _look(self, handoff: Handoff) -> None:
         self._begin_window()
         self._total += 1
-        # Not always the same distance, or clients who take turns would fool us.
+        # Not always the same distance, or clients that take turns would not be noticed.
         self._until_look = 1 if self._total < ENOUGH else EVERY // 2 + self._total * 7 % EVERY
         if handoff.key and handoff.slot == BY_KEY:  # else it is not its key that decides
             self._count(handoff.key, 1, handoff.host, "")

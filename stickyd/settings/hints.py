@@ -1,5 +1,5 @@
 """
-What somebody means who writes something else: another server's option, another spelling.
+What is meant by an option of another server, or by another spelling.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def endpoint_meant(text: str) -> str:
 
 def _with_address_escaped(text: str) -> str:
     """
-    An endpoint whose parts are right, but for an address.
+    Put the address of an endpoint right; empty if something else is wrong with it.
     """
     if match := re.fullmatch(r"tcp6?:(?:port=)?(\d+):interface=\[?([0-9a-fA-F:.]*:[^=\\]*?)\]?",
                              text):  # fmt: skip

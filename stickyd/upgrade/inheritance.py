@@ -45,7 +45,7 @@ def take_inherited(environment: MutableMapping[str, str]) -> dict[str, Any] | No
     number = environment.pop(INHERIT, None)
     if number is None:
         return None
-    # The exec has left them open for us; nobody whom we start shall have them.
+    # The exec has left them open for us; no process that we start may have them.
     keep_from_children()
     with os.fdopen(int(number)) as file:
         file.seek(0)

@@ -134,7 +134,7 @@ class UpgradeState:
         Go on as the former self; instead of starting the fleet.
 
         :param inherited: what its :meth:`dump_state` gave.
-        :param make_workers: equips a slot.
+        :param make_workers: makes the workers of a slot.
         """
         self._spawner.reap(inherited["unready"])
         if self._stick is not None and inherited["stick"] is not None:

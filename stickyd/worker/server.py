@@ -104,7 +104,7 @@ class Serving:
         self._channel = HandoffChannel(
             readiness, reactor, sock, self._handoffs, self._capacity.window
         )
-        # What the channel brings may leave by it again; and who accepts must hear of room.
+        # What the channel brings may leave by it again; and the accept loops must hear of room.
         self._outbox.open(self._channel)
         self._capacity.watch(self._channel.announce)
         self._capacity.watch(self.listening.look)

@@ -85,7 +85,7 @@ class WorkerControl(ControlProtocol):
     The control channel of one worker.
 
     :ivar closed: fires when all that the worker has ever said is heard.
-    :ivar gives: whose sessions it may send.
+    :ivar gives: which sessions it may send.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class WorkerControl(ControlProtocol):
         """
         Take a worker over from the former self of this primary.
 
-        :param gives: whose sessions it may send by now.
+        :param gives: which sessions it may send by now.
         """
         self.gives = gives
 

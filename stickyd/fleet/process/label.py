@@ -40,7 +40,7 @@ class WorkerLabel:
     @property
     def printed(self) -> str:
         """
-        What stands before each line that the worker prints.
+        The name of the worker before each line that it prints.
         """
         return f"worker {self.pid} {self.place}"
 

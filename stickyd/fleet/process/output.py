@@ -40,7 +40,7 @@ class OutputRelay:
     Logs the lines of one worker.
 
     A line without a mark comes from a ``print`` of the application, or from a dying
-    interpreter, and is told as it stands.
+    interpreter, and is logged as it is.
 
     However much comes, no more than :data:`LINES_AT_ONCE` are logged in one turn of the
     reactor; while some are left, or the workers together have had their share of the
@@ -57,7 +57,7 @@ class OutputRelay:
     ) -> None:
         """
         :param share: the one of all workers.
-        :param label: says what stands before each line.
+        :param label: names the worker, before each line.
         :param read: told for a descriptor of the worker (1 or 2) whether it shall be read.
         """
         # No class attribute: as a descriptor, a Logger takes the class's own namespace.
@@ -115,8 +115,8 @@ class OutputRelay:
 
     def flush(self) -> None:
         """
-        Log what has no newline behind it too, now or when what stands before it is logged:
-        the worker has ended.
+        Log the last line too, though no newline ends it: the worker has ended.  It is logged
+        now, or as soon as the lines before it are.
         """
         self._has_ended = True
         for stream, rest in self._parts.items():

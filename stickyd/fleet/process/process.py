@@ -388,8 +388,8 @@ class WorkerProcess(ProcessProtocol):
         cause = self.termination.cause(reason)
         self._output.flush()
         self._events.died(self, cause)
-        # Last: who waits for what it was to give away goes on at once, and must not take a
-        # dead worker for one that is still to be told to stop.
+        # Last: what waits for it to give away goes on at once, and must not take a dead worker
+        # for one that is still to be told to stop.
         self.link.end()
 
     @override

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 class InheritedProcess:
     """
-    What of Twisted's own process transport we need, for a child that we did not start in
-    this life: an ``exec`` keeps children, but no Python object knows them any more.
+    As much of Twisted's process transport as we need, for a child that was started before this
+    process replaced its code: an ``exec`` keeps children, but no Python object knows them any
+    more.
 
-    The child may have ended already.  That is found out, and told, in a later turn of the
-    reactor: whoever makes this object has it by then.
+    The child may have ended already.  That is told in a later turn of the reactor, when the
+    caller of the constructor has this object.
 
     :ivar pid: its process id.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 JITTER = 0.1
 
 
-#: Heartbeats until a worker whose successor could not start is tried to be replaced again.
+#: Heartbeats until the next attempt to replace a worker, when a successor could not start.
 PAUSE_BEATS = 30
 
 
@@ -50,8 +50,8 @@ class Recycling:
         self._most_memory = most_memory
         self._random = random
         self._reload = reload
-        # The limit of each worker, by pid; those that are being replaced; and how many
-        # heartbeats those serve on whose successor did not start.
+        # By pid: the limit of each worker; those that are being replaced; and, where a successor
+        # did not start, after how many heartbeats the next attempt is made.
         self._limits: dict[int, float] = {}
         self._told: set[int] = set()
         self._kept: dict[int, int] = {}

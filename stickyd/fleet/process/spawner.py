@@ -116,7 +116,10 @@ class Spawner:
 
     def run_as(self, uid: int | None, gid: int | None) -> None:
         """
-        Start the next workers as somebody, or as whom we are by now.
+        Start the next workers as this user and group.
+
+        :param uid: None for our own, as it is by now.
+        :param gid: the same.
         """
         self.spec = replace(self.spec, uid=uid, gid=gid)
 
@@ -216,8 +219,8 @@ class Spawner:
 
     def verify_also(self, secrets: Sequence[bytes]) -> list[Deferred[None]]:
         """
-        Have the spares, and all workers that are started before :meth:`renew`, take tokens for
-        good that are signed with these secrets; what they sign with stays.
+        Have the spares, and all workers that are started before :meth:`renew`, accept tokens
+        that are signed with these secrets too; what they sign with stays.
 
         :return: each fires when its worker does.
         """

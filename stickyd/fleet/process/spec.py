@@ -56,7 +56,7 @@ class WorkerSpec:
         """
         Start a process.
 
-        :param place: where it stands, for ``ps``.
+        :param place: its slot or ``spare``, for ``ps``.
         :param handoffs: its end of the handoff channel; remains the caller's.
         :return: the process, and our end of its control channel, non-blocking, which the
             caller closes.

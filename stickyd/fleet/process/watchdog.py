@@ -30,11 +30,11 @@ class Watchdog:
     Watches the heartbeats of one worker, which its own reactor sends: a worker that is
     busy but gives its reactor a turn now and then is alive.
 
-    A primary that was itself suspended, or whose clock was set, finds all workers late at
-    once while their heartbeats wait to be read: so the first look that finds one late only
-    leads to a second.
+    A primary that was suspended, or whose clock was set, finds all workers late at once, while
+    their heartbeats wait to be read.  So a worker is ended only if a second look finds it late
+    again.
 
-    :ivar verdict: what it did the worker to death for, for the log.
+    :ivar verdict: why the worker was ended, for the log; empty if it was not.
     """
 
     _log = Logger()

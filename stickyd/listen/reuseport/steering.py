@@ -178,14 +178,14 @@ class KernelSteering:
             try:
                 group.close_retired(taken_apart(self._accepted))
             except OSError:
-                self._retire_later(1.0)  # no descriptor free for those who wait there
+                self._retire_later(1.0)  # no descriptor is free for what waits there
         self._accept_from_the_rest()
 
     # the primary's own life
 
     def pause(self) -> None:
         """
-        Let those wait whom no worker accepts.
+        Let the connections wait that no worker accepts.
         """
         for loop in self._loops.values():
             loop.pause()
@@ -199,7 +199,7 @@ class KernelSteering:
 
     def stop(self) -> None:
         """
-        Listen no more, not by workers' copies either, after those who wait.
+        Take what waits, and listen no more, not by workers' copies of the sockets either.
         """
         if self._retiring is not None:
             self._retiring.cancel()
