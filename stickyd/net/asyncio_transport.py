@@ -49,6 +49,7 @@ class LoopTransport(Stream, asyncio.Transport):
         peer: IAddress,
         initial: bytes = b"",
         host: IAddress | None = None,
+        stall_seconds: float | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -57,7 +58,7 @@ class LoopTransport(Stream, asyncio.Transport):
         :param extra: more that :meth:`get_extra_info` knows, such as ``sslcontext``
             of a connection whose TLS ends before this socket.
         """
-        super().__init__(readiness, sock, peer, initial, host)
+        super().__init__(readiness, sock, peer, initial, host, stall_seconds)
         self._more = extra
 
     # Writing.

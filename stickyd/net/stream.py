@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from stickyd.net.addresses import address_of
 from stickyd.net.lingering_close import LingeringClose, hang_up, reset
 from stickyd.net.send_buffer import SendBuffer
+from stickyd.net.stall_timer import StallTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +93,6 @@ class Stream(ABC):
         (the rest of a request's body): the input is then read and dropped, until the
         output is written and for a while after it, for the client to get its response and
         not a reset.
-    :ivar stall_seconds: a client that takes nothing of the output for so long is cut off; never,
-        if it is :obj:`None`.
     """
 
     _log = Logger()
@@ -105,9 +104,7 @@ class Stream(ABC):
     disconnecting = False
     disconnected = False
     lingering = False
-    stall_seconds: float | None = None
-    _stall: Any = None  # the timer of the loop for that
-    _took_some = False
+    _stall_timer: StallTimer | None = None  # while output waits
     _doomed = False  # _end() will be called
     _ended = False  # the client has sent EOF
     _scheduled = False  # _turn() will be called
@@ -120,6 +117,7 @@ class Stream(ABC):
         peer: IAddress,
         initial: bytes = b"",
         host: IAddress | None = None,
+        stall_seconds: float | None = None,
     ) -> None:
         """
         Take over a socket.  Nothing happens until :meth:`start`.
@@ -130,12 +128,15 @@ class Stream(ABC):
         :param initial: bytes that were read from the connection before; the protocol
             gets them first.
         :param host: our own address, or :obj:`None` to ask the socket when needed.
+        :param stall_seconds: a client that takes nothing of the output for so long is cut off;
+            never, if it is :obj:`None`.
         """
         self._readiness = readiness
         self.socket = sock
         self._descriptor = sock.fileno()
         self._peer = peer
         self._host = host
+        self._stall_seconds = stall_seconds
         self._unread = initial
         self._output = SendBuffer(sock, delaying=type(peer) is not UNIXAddress)
         self._chunks = self._output.chunks
@@ -364,9 +365,12 @@ class Stream(ABC):
             if not self._writing:
                 self._writing = True
                 self._readiness.add_writer(self._descriptor, self._writable)
-                self._await_taking()
-            elif self._output.size_bytes < size_bytes:
-                self._took_some = True
+                if self._stall_seconds is not None:
+                    self._stall_timer = StallTimer(
+                        self._readiness, self._stall_seconds, self._abort
+                    )
+            elif self._stall_timer is not None and self._output.size_bytes < size_bytes:
+                self._stall_timer.note_taking()
         elif self._writing:
             self._stop_writing()
 
@@ -383,21 +387,9 @@ class Stream(ABC):
         if self._writing:
             self._writing = False
             self._readiness.remove_writer(self._descriptor)
-            if self._stall is not None:
-                self._stall.cancel()
-                self._stall = None
-
-    def _await_taking(self) -> None:
-        self._took_some = False
-        if self.stall_seconds is not None:
-            self._stall = self._readiness.call_later(self.stall_seconds, self._look_at_taking)
-
-    def _look_at_taking(self) -> None:
-        self._stall = None
-        if self._took_some:
-            self._await_taking()
-        else:
-            self._abort()
+            if self._stall_timer is not None:
+                self._stall_timer.stop()
+                self._stall_timer = None
 
     def _discard_output(self) -> None:
         self._stop_writing()
@@ -423,12 +415,18 @@ class Stream(ABC):
         """
         Call the protocol, corked.
         """
+        self._call_corked(function)
+        self._uncork()
+
+    def _call_corked(self, function: Callable[[], object]) -> None:
+        """
+        Call the protocol, and leave it corked.
+        """
         self._corked = True
         try:
             function()
         except Exception as error:  # noqa: BLE001 - ends its connection only
             self._crash(error)
-        self._uncork()
 
     def call(self, function: Callable[[], object]) -> None:
         """
@@ -445,11 +443,7 @@ class Stream(ABC):
         Call the protocol, corked until the next turn if it writes: one step of it per turn,
         and one send for all that it wrote in it.
         """
-        self._corked = True
-        try:
-            function()
-        except Exception as error:  # noqa: BLE001 - ends its connection only
-            self._crash(error)
+        self._call_corked(function)
         if self._chunks:
             self._schedule()
             return

@@ -123,9 +123,13 @@ class ResourceHost:
             self._go_on(sock, peer, handoff)
             return
         transport = SocketTransport(
-            self._readiness, sock, peer, handoff.unread, local_address(handoff.local)
+            self._readiness,
+            sock,
+            peer,
+            handoff.unread,
+            local_address(handoff.local),
+            self.site.context.limits.stall,
         )
-        transport.stall_seconds = self.site.context.limits.stall
         if self._tls is None or handoff.flags & Flag.SECURE:
             transport.start(self.make_channel(handoff))
         else:

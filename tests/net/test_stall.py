@@ -26,8 +26,7 @@ def test_client_that_takes_nothing_is_cut_off(drive: Drive, closing: bool) -> No
     readiness = ClockedReadiness(drive.readiness)
     server, client, peer = socket_pair()
     protocol = Recorder()
-    transport = SocketTransport(readiness, server, peer)
-    transport.stall_seconds = STALL_SECONDS
+    transport = SocketTransport(readiness, server, peer, stall_seconds=STALL_SECONDS)
     transport.start(protocol)
     transport.write(bytes(30_000_000))
     if closing:
@@ -62,8 +61,7 @@ def test_client_that_takes_all_leaves_no_timer(drive: Drive) -> None:
     """
     readiness = ClockedReadiness(drive.readiness)
     server, client, peer = socket_pair()
-    transport = SocketTransport(readiness, server, peer)
-    transport.stall_seconds = STALL_SECONDS
+    transport = SocketTransport(readiness, server, peer, stall_seconds=STALL_SECONDS)
     transport.start(Recorder())
     transport.write(bytes(5_000_000))
     assert readiness.clock.getDelayedCalls()

@@ -141,9 +141,13 @@ class AsgiHost:
             tls = self._tls.accept(
                 lambda _: handshake, None if self._context.route is None else self._open_tunnel
             )
-            plain = SocketTransport(readiness, sock, peer, handoff.unread)
-            plain.stall_seconds = self._context.limits.stall
-            plain.start(tls)
+            SocketTransport(
+                readiness,
+                sock,
+                peer,
+                handoff.unread,
+                stall_seconds=self._context.limits.stall,
+            ).start(tls)
             return
         protocol = self._make_protocol(handoff)
         transport = LoopTransport(
@@ -152,9 +156,9 @@ class AsgiHost:
             peer,
             handoff.unread,
             local_address(handoff.local),
+            self._context.limits.stall,
             _SECURE if handoff.flags & Flag.HTTPS else None,
         )
-        transport.stall_seconds = self._context.limits.stall
         transport.start(protocol)
         protocol.await_first_request()
 

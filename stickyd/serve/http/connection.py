@@ -125,7 +125,7 @@ class HTTPChannel:
 
     def connectionMade(self) -> None:
         context = self.context
-        self._deadline.start(context.limits.idle)
+        context.deadlines.add(self._deadline, context.limits.idle)
         if self.handoff is not None and self.handoff.flags & Flag.LAST:
             self._pipeline.draining = True
         if context.route is not None and (self._link.can_detach or self._link.can_divert):

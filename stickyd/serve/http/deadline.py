@@ -32,18 +32,12 @@ class Deadline:
         self.deadline = inf
         self.bucket = 0
 
-    def start(self, seconds: float | None) -> None:
-        """
-        Be past in so many seconds; never, if it is :obj:`None`.
-        """
-        self._deadlines.add(self, seconds)
-
     def expect(self, seconds: float | None) -> None:
         """
         Be past in so many seconds, whatever was said before; not after the end.
         """
         if self._expired is not None:
-            self.postpone(seconds)
+            self.deadline = inf if seconds is None else self._deadlines.now + seconds
             self._deadlines.hasten(self)
 
     def postpone(self, seconds: float | None) -> None:

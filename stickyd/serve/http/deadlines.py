@@ -75,7 +75,7 @@ class Deadlines:
         Take notice of a deadline that is earlier than the one before; later ones are
         noticed anyway.
         """
-        if self._due(item.deadline) < item.bucket:
+        if item.deadline < (item.bucket - 1) * self._step:
             self.discard(item)
             self._put(item)
 
@@ -87,14 +87,14 @@ class Deadlines:
             self._call.cancel()
             self._call = None
 
-    def _due(self, deadline: float) -> int:
-        # One more than the whole steps: `now` may be a step old when deadlines are made.
-        if deadline == inf:
-            return int(self.now / self._step) + _LATER_STEPS
-        return int(deadline / self._step) + 1
-
     def _put(self, item: Expiring) -> None:
-        item.bucket = number = self._due(item.deadline)
+        deadline = item.deadline
+        if deadline == inf:
+            number = int(self.now / self._step) + _LATER_STEPS
+        else:
+            # One more than the whole steps: `now` may be a step old when deadlines are made.
+            number = int(deadline / self._step) + 1
+        item.bucket = number
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = set()
