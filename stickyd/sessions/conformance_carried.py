@@ -185,6 +185,19 @@ class CarriedStoreConformance(SessionStoreConformance):
         self.assertIs(self.settle(self.store.adopt(record)), False)
         self.assertIsNone(self.load(record))
 
+    def test_adopt_what_was_removed(self) -> None:
+        """
+        A later version that is over stands for a session that was removed elsewhere; an
+        earlier one changes nothing.
+        """
+        record = self.saved()
+        self.settle(self.store.save(record))
+        self.assertIs(self.settle(self.store.adopt(replace(record, touched=0.0))), False)
+        self.assertIsNotNone(self.load(record))
+        over = replace(record, version=3, touched=0.0)
+        self.assertIs(self.settle(self.store.adopt(over)), False)
+        self.assertIsNone(self.load(record))
+
     def test_there_and_back(self) -> None:
         """
         A session that moved away and came back is here as any other.

@@ -52,6 +52,12 @@ class StoreHarness(ABC, _Case):
         :return: the store.
         """
 
+    def make_clock(self) -> Clock:
+        """
+        Make the clock; a store that needs more of a reactor than its time gets that.
+        """
+        return Clock()
+
     def settle(self, deferred: Deferred[_T]) -> _T:
         """
         Wait for a Deferred.
@@ -62,7 +68,7 @@ class StoreHarness(ABC, _Case):
 
     def setUp(self) -> None:
         super().setUp()
-        self.clock = Clock()
+        self.clock = self.make_clock()
         self.clock.advance(START)
         self.store = self.make_store(self.clock)
         self.told: list[tuple[bytes, EndReason]] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from twisted.internet.defer import Deferred
 
@@ -200,8 +200,45 @@ class ICarriedStore(ISessionStore):
         version, times and data.
 
         :return: fires with :obj:`True` if the record is now stored; with :obj:`False` if
-            it is over, or if this version or a later one is here already.  So it
-            may be repeated.  Fails with :exc:`stickyd.errors.SessionTooLarge` as :meth:`save`.
+            it is over, and then an earlier version of it is removed; or if this version or a
+            later one is here already.  So it may be repeated.  Fails with
+            :exc:`stickyd.errors.SessionTooLarge` as :meth:`save`.
+        """
+
+
+class ISlotStore(ICarriedStore):
+    """
+    A store that belongs to a slot, and outlives its worker: the next worker of the slot opens
+    it when this one has ended, or has handed it over.  Between slots its sessions are carried.
+    """
+
+    def hand_over(
+        keep: Iterable[bytes], forward: Callable[[SessionRecord], Deferred[None]]
+    ) -> Deferred[None]:
+        """
+        Leave everything to the next worker of the slot.
+
+        From now on this process has the sessions of ``keep`` alone, and those that it makes;
+        all others are known as moved.  A change of one of them is done when the next worker
+        has it.
+
+        :param keep: the ids of sessions that are still in use here.
+        :param forward: called with each record that has changed here; one that is over already
+            stands for a session that was removed.  Fires when the next worker has it.
+        :return: fires when the next worker can open the store.
+        """
+
+    def take_back() -> None:
+        """
+        Go on with everything, as the next worker has died.
+        """
+
+    def claim_leftovers(slots: int) -> Deferred[int]:
+        """
+        Take in the sessions of slots that there are not any more.
+
+        :param slots: how many there are; each takes its share.
+        :return: fires with how many sessions it were.
         """
 
 

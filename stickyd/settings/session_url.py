@@ -21,6 +21,7 @@ The group of entry points in which others name their stores by scheme.
 
 STORES = {
     "memory": "stickyd.sessions.stores.memory:open_memory",
+    "sqlite": "stickyd.sessions.stores.sqlite:open_sqlite",
 }
 """
 What makes the store of a scheme, as ``module:function``: called with the :class:`SessionUrl` and

@@ -209,6 +209,28 @@ class MemorySessionStore:
         self._tell(uid, EndReason.MOVED)
         return succeed(record)
 
+    def put(self, record: SessionRecord) -> None:
+        """
+        Keep a record as it is.
+        """
+        self._store(record)
+
+    def peek(self, uid: bytes) -> SessionRecord | None:
+        """
+        Look a record up, be it an alias itself.
+        """
+        entry = self._find(uid)
+        return None if entry is None else entry.current()
+
+    def take(self, uid: bytes) -> SessionRecord | None:
+        """
+        Take a record out, and know nothing of it any more.
+        """
+        record = self.peek(uid)
+        if record is not None:
+            self._remove(uid)
+        return record
+
     def moved(self, uid: bytes) -> Deferred[None]:
         return succeed(None)
 
@@ -218,6 +240,8 @@ class MemorySessionStore:
         entry = self._find(record.uid)
         known = entry is not None and entry.record.version >= record.version
         if known or record.due() <= self._clock.seconds():
+            if entry is not None and not known:
+                self._end(record.uid, EndReason.DELETED)
             return succeed(False)
         return self._store(record).addCallback(lambda stored: True)
 
@@ -259,10 +283,8 @@ class MemorySessionStore:
 
     def _end(self, uid: bytes, reason: EndReason) -> None:
         self._remove(uid)
-        if reason is EndReason.EVICTED:
-            self.evicted += 1
-        else:
-            self.expired += 1
+        self.evicted += reason is EndReason.EVICTED
+        self.expired += reason is EndReason.EXPIRED
         self._tell(uid, reason)
 
     def _look_at(self, uid: bytes, now: float) -> None:

@@ -1,0 +1,107 @@
+"""
+Who may open the file of a slot.
+
+The lock is one of fcntl(2), which a process loses with its life, however it ends, and which no
+child of its application inherits.  Beside it stands who has it, so that who must wait can tell
+a worker that is about to leave from another server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stickyd.errors import SettingError, StoreAway
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds between two attempts.
+POLL_SECONDS = 0.01
+
+
+class SlotLock:
+    """
+    A lock on ``slot-<n>.lock``.  Used by one thread.
+    """
+
+    def __init__(self, path: Path, shown: str) -> None:
+        """
+        :param shown: the setting, for errors.
+        """
+        self._path = path
+        self._shown = shown
+        self._descriptor = -1
+
+    def acquire(self, cancelled: Callable[[], bool], waiting: Callable[[], object]) -> None:
+        """
+        Wait until nobody else has it.
+
+        :param cancelled: whether to give up.
+        :param waiting: called if a worker of our own server has it, which is to leave it to us.
+        :raises SettingError: if another server has it.
+        :raises StoreAway: if given up.
+        :raises OSError: if there can be no such file.
+        """
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        told = False
+        while not self._try():
+            pid, primary = self._holder()
+            if primary == os.getppid():
+                if not told:
+                    told = True
+                    waiting()
+            elif primary and _runs(pid, primary):
+                raise SettingError(
+                    f"{self._shown}: {self._path} belongs to another stickyd that runs (process"
+                    f" {primary}); give each a directory of its own"
+                )
+            if cancelled():
+                raise StoreAway(f"{self._shown}: {self._path} is held by process {pid}")
+            time.sleep(POLL_SECONDS)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d %d\n" % (os.getpid(), os.getppid()), 0)
+
+    def release(self) -> None:
+        """
+        Let the next one have it.
+        """
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _try(self) -> bool:
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def _holder(self) -> tuple[int, int]:
+        try:
+            pid, primary = os.pread(self._descriptor, 64, 0).split()
+            return int(pid), int(primary)
+        except ValueError:
+            return 0, 0  # it has it since a moment
+
+
+def _runs(pid: int, primary: int) -> bool:
+    """
+    Whether a worker has the primary still that it had, and is not an orphan about to end.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return False
+        try:
+            os.kill(primary, 0)
+        except ProcessLookupError:
+            return False
+        return True
+    # proc(5): the name is in parentheses, and may have any character; then state and parent.
+    return int(stat.rpartition(")")[2].split()[1]) == primary
