@@ -334,12 +334,15 @@ class Child(PrimaryLink):
 
     # what it does
 
-    def _load(self, settings: str, slot: int, secrets: list[bytes]) -> Deferred[None]:
+    def _load(
+        self, settings: str, slot: int, secrets: list[bytes], session_keys: list[bytes]
+    ) -> Deferred[None]:
         serving = self.serving = Serving(
             self.reactor,
             Settings.from_json(settings),
             slot,
             secrets,
+            session_keys,
             self._handoffs,
             self.send_sessions,
             lambda identifiers: succeed(None),

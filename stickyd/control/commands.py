@@ -41,6 +41,8 @@ class Serve(amp.Command):
     worker occupies.  ``path``: the primary's ``sys.path``, so that the worker can import
     whatever the primary could.  ``secrets``: what signs (the first) and verifies tokens;
     here, as they must be seen neither in ``ps`` nor where settings are shown.
+    ``session_keys``: what encrypts (the first) and decrypts sessions; a former version says
+    none.
     """
 
     arguments = [  # noqa: RUF012 (amp's own metaclass reads it)
@@ -48,6 +50,7 @@ class Serve(amp.Command):
         (b"slot", amp.Integer()),
         (b"path", amp.ListOf(amp.Unicode())),
         (b"secrets", amp.ListOf(amp.String())),
+        (b"session_keys", amp.ListOf(amp.String(), optional=True)),
     ]
     errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012
 

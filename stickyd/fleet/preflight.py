@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stickyd.errors import ApplicationError, SettingError
 from stickyd.system.run_as import groups_of, identity
+from stickyd.system.secrets import session_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +93,8 @@ class Trial:
         """
         self._settings = settings
         self._uid, self._gid = identity(settings.uid, settings.gid)
+        self._session_keys = session_keys(settings)
+        self._say = say
         self._output = _Output(say)
         self._answers = _Answers()
         self._cancelled = threading.Event()
@@ -110,7 +113,12 @@ class Trial:
         :raises SettingError: if the user cannot run workers.
         """
         settings = self._settings
-        nothing = settings.application is None and not settings.tls and not settings.access_log
+        nothing = (
+            settings.application is None
+            and not settings.tls
+            and not settings.access_log
+            and settings.sessions == "memory"
+        )
         if nothing and self._uid is None:
             return
         ours, theirs = socket.socketpair()
@@ -132,6 +140,8 @@ class Trial:
             refusal = self._explain_exit(code)
         if refusal:
             raise ApplicationError(refusal)
+        for warning in self._answers.warnings:
+            self._say(f"stickyd: {warning}")
 
     def _start(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
         uid, gid = self._uid, self._gid
@@ -166,7 +176,11 @@ class Trial:
         :return: why there is none, or :obj:`None` if there is one, or the child has ended.
         """
         patience = self._settings.start_timeout
-        asked = {"settings": self._settings.to_json(), "path": [p for p in sys.path if p]}
+        asked = {
+            "settings": self._settings.to_json(),
+            "path": [p for p in sys.path if p],
+            "session_keys": [key.hex() for key in self._session_keys],
+        }
         ours.settimeout(patience)
         try:
             ours.sendall(json.dumps(asked).encode() + b"\n")
@@ -239,9 +253,11 @@ class _Answers:
     :ivar began: whether it is ours that runs.
     :ivar verdict: empty, or what is wrong; :obj:`None` before it is known.
     :ivar where: where it is, once it was asked.
+    :ivar warnings: what an operator should know.
     """
 
     def __init__(self) -> None:
+        self.warnings: list[str] = []
         self.began = False
         self.verdict: str | None = None
         self.where = ""
@@ -269,6 +285,9 @@ class _Answers:
         if not isinstance(answer, dict):
             return
         self.began = self.began or answer.get("began") is True
+        warnings = answer.get("warnings")
+        if isinstance(warnings, list):
+            self.warnings = [" ".join(line.split()) for line in warnings if isinstance(line, str)]
         for name in ("verdict", "where"):
             if isinstance(answer.get(name), str):
                 setattr(self, name, " ".join(answer[name].split()))

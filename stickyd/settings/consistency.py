@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.keys import CookieKey
 from stickyd.affinity.spec import NAME
 from stickyd.errors import SettingError
+from stickyd.settings.session_url import parse_session_url
 from stickyd.settings.values import spelt
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
     _check_cookie(settings, given)
     if "session_cookie" in given:
         _check_session_cookie(settings)
+    _check_sessions(settings, given)
     # Parsed whoever asks for it: a wrong network must not come to light later.
     networks = settings.networks
     if settings.proxy_protocol == "on" and not networks:
@@ -95,6 +97,19 @@ def _check_application(settings: Table, given: AbstractSet[str]) -> None:
             f"{kind}: ASGI applications need an asyncio loop; write --worker-reactor"
             " uvloop or asyncio instead of epoll"
         )
+
+
+def _check_sessions(settings: Table, given: AbstractSet[str]) -> None:
+    url = parse_session_url(settings.sessions)
+    if url.scheme == "memory":
+        for name in ("session_grace", "session_key_file"):
+            if name in given:
+                raise SettingError(
+                    f"--{spelt(name)} means nothing to sessions in memory; name a store, as in"
+                    " --sessions sqlite:/var/lib/app/sessions"
+                )
+    elif settings.protocol:
+        raise SettingError("--sessions means nothing to --protocol, which has no sessions")
 
 
 def _check_root_path(path: str) -> None:

@@ -22,7 +22,7 @@ FIXED: Mapping[str, str] = MappingProxyType(
          "stick_limit", "stick_timeout", "control"),
         "upgrade",
     )
-    | {"steering": "restart"}
+    | {"steering": "restart", "sessions": "restart"}
 )  # fmt: skip
 
 

@@ -189,13 +189,21 @@ class Table:
         " behind this name, those of its secure ones (without this option"
         " TWISTED_SECURE_SESSION). Servers under one host name, on whatever ports, need a name"
         " each.")
+    sessions: str = text("memory", "URL", group=SESSIONS, help=
+        "Where sessions are kept: memory, or sqlite:DIRECTORY (with ?sync=full to outlive a power"
+        " cut too). A password in it is shown nowhere.")
+    session_grace: float = seconds(10.0, group=SESSIONS, help=
+        "How long a store that is away is asked again, until a request that needs it gets 503.")
+    session_key_file: str = text("", "PATH", group=SESSIONS, help=
+        "Encrypt the sessions in a store outside of the workers' memory with the first line of"
+        " this file, and read those encrypted with any of its lines, of 16 bytes or more each.")
     session_idle: float = seconds(1800.0, least=1, group=SESSIONS, help=
         "How long a session lives without a request.")
     session_lifetime: float = seconds(86400.0 * 7, least=1, group=SESSIONS, help=
         "How long a session lives at most.")
     session_limit: int = whole(100_000, least=1, group=SESSIONS, help=
-        "How many sessions one worker keeps; those of one request make room, then the least"
-        " recently used.")
+        "How many sessions one worker keeps, or a slot's file; those of one request make room, then"
+        " the least recently used.")
     session_memory: int = whole(256, "MIB", least=1, group=SESSIONS, help=
         "How much the data of one worker's sessions may take.")
 

@@ -54,27 +54,45 @@ class Secrets:
         return ()
 
 
-def _read(path: Path) -> tuple[bytes, ...]:
+def session_keys(settings: Settings) -> tuple[bytes, ...]:
+    """
+    Give the secrets that encrypt sessions: the first new ones, all of them read.
+
+    :return: nothing if they are not encrypted.
+    :raises SettingError: if the file cannot be read, or a secret in it can be guessed.
+    """
+    if not settings.session_key_file:
+        return ()
+    return _read(Path(settings.session_key_file), "--session-key-file", "read sessions")
+
+
+def _read(
+    path: Path, option: str = "--secret-file", gain: str = "choose a worker"
+) -> tuple[bytes, ...]:
+    """
+    :param option: whose file it is.
+    :param gain: what somebody can do who knows what is in it.
+    """
     try:
         text = path.read_bytes()
         readable = path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH)
     except OSError as problem:
-        raise SettingError(f"--secret-file {path}: {problem.strerror}") from None
+        raise SettingError(f"{option} {path}: {problem.strerror}") from None
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise SettingError(f"--secret-file {path}: it is UTF-16; save it as UTF-8")
+        raise SettingError(f"{option} {path}: it is UTF-16; save it as UTF-8")
     # An editor's mark is no part of a secret, which other machines have without it.
     lines = text.removeprefix(codecs.BOM_UTF8).splitlines()
     found = tuple(line.strip() for line in lines if line.strip())
     try:
         Signer(found)
     except SettingError as problem:
-        raise SettingError(
-            str(problem).replace("--secret-file:", f"--secret-file {path}:")
-        ) from None
+        raise SettingError(str(problem).replace("--secret-file:", f"{option} {path}:")) from None
     if readable:
         _log.warn(
-            "--secret-file {path}: any user of this machine can read it or write to it, and so"
-            " choose a worker; chmod 600 {path}",
+            "{option} {path}: any user of this machine can read it or write to it, and so"
+            " {gain}; chmod 600 {path}",
+            option=option,
             path=path,
+            gain=gain,
         )
     return found

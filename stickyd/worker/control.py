@@ -43,13 +43,13 @@ class PrimaryLink(ControlProtocol):
 
     def __init__(
         self,
-        serve: Callable[[str, int, list[bytes]], Deferred[None]],
+        serve: Callable[[str, int, list[bytes], list[bytes]], Deferred[None]],
         stop: Callable[[float], None],
         lost: Callable[[], None],
     ) -> None:
         """
-        :param serve: called once, with the settings as text, the slot, and the secrets; its
-            answer fires when we serve, or fails with :exc:`StartFailed`.  It calls
+        :param serve: called once, with the settings as text, the slot, the secrets, and the keys
+            of sessions; its answer fires when we serve, or fails with :exc:`StartFailed`.  It calls
             :meth:`obey_with`, as orders may come before that.
         :param stop: called with the seconds that we have, more than once perhaps.
         :param lost: called when the primary is gone.
@@ -91,15 +91,20 @@ class PrimaryLink(ControlProtocol):
 
     @Serve.responder
     def serve(
-        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
+        self,
+        settings: str,
+        slot: int,
+        path: list[str],
+        secrets: list[bytes],
+        session_keys: list[bytes] | None = None,
     ) -> Deferred[dict[str, object]]:
         # The path was heeded before the reactor ran: see stickyd.worker.first_order.
-        return self._serve(settings, slot, secrets).addCallback(lambda _: {})
+        return self._serve(settings, slot, secrets, session_keys or []).addCallback(lambda _: {})
 
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
         if self.serving is not None:
-            self.serving.homes.places.occupy(slot)
+            self.serving.occupy(slot)
         return {}
 
     @Place.responder

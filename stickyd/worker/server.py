@@ -11,12 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import succeed
+from twisted.logger import Logger
+
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import WallClock
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
-from stickyd.sessions.stores.memory import MemorySessionStore
+from stickyd.sessions.stores.opening import StoreContext, open_store
+from stickyd.settings.session_url import parse_session_url
 from stickyd.worker.accepting import Listening
 from stickyd.worker.build_host import build_host, open_access_log
 from stickyd.worker.capacity import Capacity
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
     from stickyd.settings import Settings
 
@@ -50,12 +55,15 @@ class Serving:
     :ivar listening: accepts where the kernel steers.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         reactor: Any,
         settings: Settings,
         slot: int,
         secrets: Sequence[bytes],
+        session_keys: Sequence[bytes],
         sock: socket,
         send_sessions: Callable[[int, bytes], Deferred[None]],
         send_claims: Callable[[list[bytes]], Deferred[object]],
@@ -63,6 +71,7 @@ class Serving:
     ) -> None:
         """
         :param secrets: what signs (the first) and verifies tokens; none if there are none.
+        :param session_keys: what encrypts (the first) and decrypts sessions.
         :param sock: our end of the handoff channel, non-blocking; closed with the channel, but
             remains the caller's if this fails.
         :param lost: called when the primary has closed the handoff channel.
@@ -70,7 +79,8 @@ class Serving:
             be had.
         """
         self._reactor = reactor
-        self.sessions = session_registry(settings, reactor)
+        self.sessions = session_registry(settings, reactor, session_keys)
+        self._lost = lost
         self._access_log = open_access_log(settings.access_log)
         self._outbox = Outbox()
         self.homes = ClientHomes(reactor, settings, slot, secrets, send_claims, self._outbox)
@@ -108,6 +118,28 @@ class Serving:
         self._outbox.open(self._channel)
         self._capacity.watch(self._channel.announce)
         self._capacity.watch(self.listening.look)
+
+    def start_sessions(self) -> Deferred[None]:
+        """
+        Open the store of sessions; a spare's when it gets its slot.
+
+        :return: fires when it can be used; fails with
+            :exc:`stickyd.errors.OperatorError` if it cannot be.
+        """
+        slot = self.homes.places.slot
+        return self.sessions.store.start(slot) if slot >= 0 else succeed(None)
+
+    def occupy(self, slot: int) -> None:
+        """
+        Take a slot, as a spare.
+        """
+        self.homes.places.occupy(slot)
+        self.start_sessions().addErrback(self._end_without_sessions)
+
+    def _end_without_sessions(self, failure: Failure) -> None:
+        # The next worker of the slot says the same to the primary.
+        self._log.critical("{problem}", problem=failure.getErrorMessage())
+        self._lost()
 
     def open(self) -> None:
         """
@@ -171,13 +203,16 @@ class Serving:
 
         return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
 
-    def close(self) -> None:
+    def close(self) -> Deferred[None]:
         """
-        Close the access log, and look for sessions that are over no longer.
+        Close the access log and the store of sessions.
+
+        :return: fires when that is closed.
         """
         self.sessions.stop()
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()
+        return self.sessions.store.stop()
 
     def shorten_deadline(self, patience: float) -> None:
         """
@@ -186,17 +221,25 @@ class Serving:
         self._farewell.shorten(patience)
 
 
-def session_registry(settings: Settings, reactor: Any) -> SessionRegistry:
+def session_registry(
+    settings: Settings, reactor: Any, session_keys: Sequence[bytes] = ()
+) -> SessionRegistry:
     """
-    Make the store of this worker's sessions.
+    Make the store of this worker's sessions, which is started later.
+
+    :raises SettingError: if there is no such store.
     """
     # Sessions outlive this process, and go to others.
     wall_clock = WallClock(reactor)
-    store = MemorySessionStore(
+    context = StoreContext(
+        reactor,
         wall_clock,
         max_count=settings.session_limit,
         max_bytes=settings.session_memory * 1024 * 1024,
+        grace_seconds=settings.session_grace,
+        keys=tuple(session_keys),
     )
+    store = open_store(parse_session_url(settings.sessions), context)
     expiry = SessionExpiry(settings.session_idle, settings.session_lifetime)
     return SessionRegistry(store, wall_clock, expiry=expiry)
 

@@ -16,16 +16,28 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+
 from stickyd.errors import OperatorError
+from stickyd.sessions.answers import result_of
 from stickyd.settings import Settings
 from stickyd.worker.loading import import_ahead, loop_of, places
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from collections.abc import Callable
 
+    from stickyd.sessions.interfaces import ISessionStore
+
 #: The longest answer: much more than a line that is read.
 LONGEST_ANSWER_BYTES = 16 * 1024
+
+#: How many things an operator is warned of.
+MOST_WARNINGS = 20
+
+#: The slot of a store that is tried, and used by nobody.
+NO_SLOT = -1
 
 
 def tell(channel: socket.socket, **answer: object) -> None:
@@ -72,7 +84,9 @@ def try_application(
         reactor = install_reactor(settings.worker_reactor)
         prepare()
         import_ahead(settings, reactor)
-        _build_in_loop(reactor, settings)
+        keys = [bytes.fromhex(key) for key in asked["session_keys"]]
+        warnings = _build_in_loop(reactor, settings, keys)
+        tell(channel, warnings=warnings[:MOST_WARNINGS])
     except OperatorError as problem:
         verdict = str(problem)
     tell(channel, verdict=verdict)
@@ -95,27 +109,38 @@ def _whereabouts(thread: int) -> str:
     return ", from ".join(named)
 
 
-def _build_in_loop(reactor: Any, settings: Settings) -> None:
+def _build_in_loop(reactor: Any, settings: Settings, session_keys: list[bytes]) -> list[str]:
     """
     Make all that serves, while the loop runs: factories may need it, as under uvicorn.
+
+    :return: what an operator should know.
     """
     # Not above: the reactor must be installed before anything imports it.
     from stickyd.worker.build_host import build_host, open_access_log
     from stickyd.worker.server import session_registry
 
-    def build() -> None:
+    def build() -> ISessionStore:
         access_log = open_access_log(settings.access_log)
         try:
-            build_host(settings, reactor, session_registry(settings, reactor), access_log)
+            sessions = session_registry(settings, reactor, session_keys)
+            build_host(settings, reactor, sessions, access_log)
         finally:
             if access_log is not None and access_log is not sys.stdout:
                 access_log.close()
+        return sessions.store
 
-    async def build_soon() -> None:
-        build()
+    async def try_store(store: ISessionStore) -> list[str]:
+        await store.start(NO_SLOT)
+        warnings = await store.check()
+        await store.stop()
+        return warnings
+
+    async def build_soon(loop: asyncio.AbstractEventLoop) -> list[str]:
+        trying = Deferred.fromCoroutine(try_store(build()))
+        found: list[str] = await trying.asFuture(loop)
+        return found
 
     loop = loop_of(reactor)
     if loop is None:
-        build()
-    else:
-        loop.run_until_complete(build_soon())
+        return result_of(Deferred.fromCoroutine(try_store(build())))
+    return loop.run_until_complete(build_soon(loop))

@@ -86,7 +86,9 @@ class Worker:
         elif self.link.is_open and not self._ending:
             self.link.ask_to_leave()
 
-    def _serve(self, text: str, slot: int, secrets: list[bytes]) -> Deferred[None]:
+    def _serve(
+        self, text: str, slot: int, secrets: list[bytes], session_keys: list[bytes]
+    ) -> Deferred[None]:
         if self._problem is not None:
             self._refuse(str(self._problem))
         settings = Settings.from_json(text)
@@ -99,6 +101,7 @@ class Worker:
                 settings,
                 slot,
                 secrets,
+                session_keys,
                 self._handoffs,
                 self.link.send_sessions,
                 self.link.send_claims,
@@ -107,9 +110,13 @@ class Worker:
         except OperatorError as problem:
             self._refuse(str(problem))
         self.link.obey_with(serving)
-        return serving.host.start().addCallbacks(
-            lambda _: self._begin(serving, settings),
-            lambda failure: self._refuse(failure.getErrorMessage()),
+        return (
+            serving.start_sessions()
+            .addCallback(lambda _: serving.host.start())
+            .addCallbacks(
+                lambda _: self._begin(serving, settings),
+                lambda failure: self._refuse(failure.getErrorMessage()),
+            )
         )
 
     def _begin(self, serving: Serving, settings: Settings) -> None:

@@ -45,6 +45,7 @@ RESOURCE = "tests.system.apps:site"
 COOKIE: dict[str, object] = {"affinity": "cookie:stickyd,ip"}
 LEAST: dict[str, object] = {"placement": "least"}
 TRUST: dict[str, object] = {"trust": "10.0.0.0/8"}
+SQLITE: dict[str, object] = {"sessions": "sqlite:sessions"}
 
 #: Another value of each setting, and what else it needs beside it.
 OTHER: dict[str, tuple[object, dict[str, object]]] = {
@@ -79,6 +80,9 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "access_log": ("-", {}),
     "control": ("control.sock", {}),
     "uid": (str(os.getuid()), {}),
+    "sessions": ("sqlite:sessions", {}),
+    "session_grace": (20.0, SQLITE),
+    "session_key_file": ("secret", SQLITE),
     "gid": (str(os.getgid()), {}),
 }
 
@@ -95,6 +99,7 @@ LIVE: dict[str, Callable[[StickyService, WorkerSpec], object]] = {
     "uid": lambda _, spec: str(os.getuid() if spec.uid is None else spec.uid),
     "gid": lambda _, spec: str(os.getgid() if spec.gid is None else spec.gid),
     "secret_file": lambda service, _: _is_signer_of(SECRET, service._signer) and "secret",
+    "session_key_file": lambda _, spec: spec.session_keys == (SECRET.encode(),) and "secret",
     # Only what is refused how follows from these (below), and a notice.
     "tls": lambda _, spec: spec.settings.tls,
     "protocol": lambda _, spec: spec.settings.protocol,

@@ -236,6 +236,7 @@ class WorkerControl(ControlProtocol):
             slot=self._slot,
             path=[entry for entry in sys.path if entry],
             secrets=list(spec.secrets),
+            session_keys=list(spec.session_keys),
         )
         return answer
 

@@ -20,6 +20,7 @@ from stickyd.fleet.process.reattach import reap
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot_services import ISpawner
 from stickyd.system.run_as import identity
+from stickyd.system.secrets import session_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -302,10 +303,15 @@ def spec_of(settings: Settings, secrets: tuple[bytes, ...]) -> WorkerSpec:
     What the workers of these settings are started with.
 
     :param secrets: as :class:`WorkerSpec` has them.
-    :raises SettingError: if there is no such user or group, or we may not become it.
+    :raises SettingError: if there is no such user or group, or we may not become it; or if the
+        keys of sessions cannot be had.
     """
     return WorkerSpec(
-        worker_command(settings), settings, *identity(settings.uid, settings.gid), secrets
+        worker_command(settings),
+        settings,
+        *identity(settings.uid, settings.gid),
+        secrets,
+        session_keys(settings),
     )
 
 

@@ -38,6 +38,7 @@ class WorkerSpec:
     :ivar uid: the user to run as, or :obj:`None` for ours.
     :ivar gid: the same for the group.
     :ivar secrets: what signs (the first) and verifies tokens; none if there are no tokens.
+    :ivar session_keys: what encrypts (the first) and decrypts sessions; none if they are not.
     """
 
     command: list[str]
@@ -45,6 +46,7 @@ class WorkerSpec:
     uid: int | None = None
     gid: int | None = None
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    session_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     def start(
         self,

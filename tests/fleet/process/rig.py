@@ -79,7 +79,12 @@ class FakeControl(ControlProtocol):
 
     @Serve.responder
     def serve(
-        self, settings: str, slot: int, path: list[str], secrets: list[bytes]
+        self,
+        settings: str,
+        slot: int,
+        path: list[str],
+        secrets: list[bytes],
+        session_keys: list[bytes],
     ) -> Deferred[dict[str, object]]:
         self.secrets = secrets
         self.served.append((Settings.from_json(settings), slot, path))

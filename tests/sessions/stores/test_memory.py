@@ -312,6 +312,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert result_of(self.store.adopt(record)) is new
         if new:
             self.model.put(record)
+        elif found is not None and found.version < record.version:
+            del self.model.records[record.uid]
 
     @rule(seconds=st.sampled_from([1.0, 7.0, 30.0]))
     def wait(self, seconds: float) -> None:

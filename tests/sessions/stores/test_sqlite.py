@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 def make_store(
-    directory: Path, clock: ThreadClock, query: str = "", **options: object
+    directory: Path, clock: ThreadClock, query: str = "", **options: Any
 ) -> SqliteSessionStore:
     """
     Make a store as a worker does.
