@@ -27,6 +27,7 @@ class AwaitedSessions:
         self._deadlines: dict[bytes, float] = {}
         self._clock = clock
         self._waiting: dict[bytes, list[Deferred[None]]] = {}
+        self._come: set[bytes] = set()
 
     def expect(self, keys: Mapping[bytes, bytes], seconds: float) -> None:
         """
@@ -59,6 +60,20 @@ class AwaitedSessions:
             for waiting in self._waiting.pop(uid, ()):
                 if not waiting.called:
                     waiting.callback(None)
+
+    def come(self, uid: bytes) -> None:
+        """
+        Note that a session has come.
+        """
+        if uid in self.keys:
+            self._come.add(uid)
+        self.arrived(uid)
+
+    def has_not_come(self, uid: bytes) -> bool:
+        """
+        Whether a session that was expected may still be on its way.
+        """
+        return uid not in self._come
 
     def _give_up(self) -> None:
         now = self._clock.seconds()

@@ -16,7 +16,8 @@ from stickyd.errors import NoSuchSession, SessionMoved, TransferError
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.awaited import AwaitedSessions
 from stickyd.sessions.export import Export
-from stickyd.sessions.interfaces import ICarriedStore
+from stickyd.sessions.interfaces import ICarriedStore, ISlotStore
+from stickyd.sessions.late_export import LateExport
 from stickyd.sessions.live import LiveSession
 from stickyd.sessions.live_context import LiveContext
 from stickyd.sessions.record import (
@@ -31,7 +32,7 @@ from stickyd.sessions.record import (
 from stickyd.sessions.transfer import CHUNK, CHUNK_LEAST, ChunkReader, followers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -115,6 +116,7 @@ class SessionRegistry:
         self._before_export: list[Callable[[], object]] = []
         self._forward: Callable[[LiveSession], Deferred[None] | None] | None = None
         self.relieved = False
+        self._handed_over = False
         store.observe(self.gone)
 
     def create(
@@ -278,6 +280,57 @@ class SessionRegistry:
             return iter(())
         return Export(self.carried, self._live, select, max_bytes, self._prepare, uids).chunks()
 
+    def late_export(self, send: Callable[[bytes], Awaitable[None]]) -> LateExport:
+        """
+        Carry sessions as :meth:`export_batches` does, of a store that answers later.
+
+        :param send: sends a chunk; fires when somebody else has it.
+        """
+        assert self.carried is not None
+        return LateExport(self.carried, self._live_of, self._prepare, send)
+
+    async def hand_over(self, forward: Callable[[SessionRecord], Deferred[None]]) -> bool:
+        """
+        Leave the store to the next worker of this slot, but for the sessions that are held.
+
+        :param forward: as :meth:`stickyd.sessions.interfaces.ISlotStore.hand_over`.
+        :return: whether it is a store that can be left.
+        """
+        store = self.store
+        if not ISlotStore.providedBy(store):
+            return False
+        if self._handed_over:
+            return True
+        self._handed_over = True
+        self._prepare()
+        for live in list(self._live.values()):
+            if live.held or live.ended is not None:
+                continue
+            live.leave()
+            if live.unsaved and live.version:
+                await live.save().addErrback(self._not_saved_in_time)
+        self._prepare()
+        kept: list[bytes] = []
+        left: list[bytes] = []
+        for live in list(self._live.values()):
+            (kept if live.held or live.saving else left).append(live.uid)
+        handed = store.hand_over(kept, forward)
+        for uid in left:
+            self.gone(uid, EndReason.MOVED)
+        await handed
+        return True
+
+    def _not_saved_in_time(self, failure: Failure) -> None:
+        self._log.failure("sessions: a session leaves without its last changes", failure)
+
+    def take_back(self) -> None:
+        """
+        Go on with all sessions, as there is no next worker after all.
+        """
+        if ISlotStore.providedBy(self.store):
+            self._handed_over = False
+            self.store.take_back()
+
     def _prepare(self) -> None:
         for callback in self._before_export:
             callback()
@@ -303,7 +356,10 @@ class SessionRegistry:
         try:
             keys = followers(chunk)
             if keys is not None:
-                lacking = {uid: key for uid, key in keys.items() if self._lacks(uid)}
+                # Of a store that both workers use, one after the other, an earlier version may
+                # be here already.
+                lacks = self._lacks if self.store.immediate else self.awaited.has_not_come
+                lacking = {uid: key for uid, key in keys.items() if lacks(uid)}
                 self.awaited.expect(lacking, FOLLOW_LEASE_SECONDS)
                 return succeed([])
             records = self._reader.read(chunk)
@@ -319,7 +375,10 @@ class SessionRegistry:
             carried.adopt(record).addCallbacks(self._adopted, self._refused, (record,))
             for record in records
         ]
-        return DeferredList(adopted).addCallback(
+        # Whoever keeps a session until it is here must hear that it is not.
+        return DeferredList(
+            adopted, fireOnOneErrback=not self.store.immediate, consumeErrors=True
+        ).addCallback(
             lambda stored: [record for record, (_, new) in zip(records, stored, strict=True) if new]
         )
 
@@ -381,13 +440,15 @@ class SessionRegistry:
         self._swept(False)
 
     def _adopted(self, stored: bool, record: SessionRecord) -> bool:
-        self.awaited.arrived(record.uid)
+        self.awaited.come(record.uid)
         if stored:
             # What anybody has of an earlier version of it here is out of date.
             self.gone(record.uid, EndReason.SUPERSEDED)
         return stored
 
-    def _refused(self, failure: Failure) -> bool:
+    def _refused(self, failure: Failure) -> bool | Failure:
+        if not self.store.immediate:
+            return failure
         self._log.failure("sessions: a session that was carried here is lost", failure)
         return False
 

@@ -4,7 +4,10 @@ Carrying sessions to the workers that own them from now on.
 All that no request can ask for any more leave in one walk over the store.  The others are
 held by their requests, each until its response is about to begin, and then follow one by
 one; the response waits for that, so its client's next request finds the session where it
-belongs.  Meanwhile the worker that gets them is told which those are, so that other requests
+belongs.  A store that belongs to the slot is handed over as a whole to the next worker of it, and
+only what is held follows (:class:`stickyd.sessions.interfaces.ISlotStore`).
+
+Meanwhile the worker that gets them is told which those are, so that other requests
 of their clients wait there (:mod:`stickyd.sessions.awaited`).
 """
 
@@ -12,19 +15,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from stickyd.sessions.transfer import notices
+from stickyd.errors import StoreAway
+from stickyd.sessions.transfer import CHUNK, fits, join, line_pair, notices, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
 
+    from stickyd.sessions.interfaces import ICarriedStore
     from stickyd.sessions.live import LiveSession
+    from stickyd.sessions.record import SessionRecord
     from stickyd.sessions.registry import SessionRegistry
 
 #: Seconds that a response waits for its session to arrive where it belongs.
@@ -66,7 +72,7 @@ class SessionMoves:
         # Held by nobody any more, and not sent yet.
         self._followers: list[tuple[bytes, LiveSession]] = []
         self._follows = False
-        self._ends = False
+        self._ends = self._has_begun = False
         # Held by somebody, and to follow.
         self._late: set[LiveSession] = set()
         self._next_notice: IDelayedCall | None = None
@@ -78,6 +84,7 @@ class SessionMoves:
         :param everything: whether all of them go.
         """
         self._ends = False
+        self._has_begun = True
         self._sessions.forward(self.follow, everything)
 
     def end(self) -> None:
@@ -85,6 +92,7 @@ class SessionMoves:
         Have none follow any more, as all stay.
         """
         self._sessions.forward(None)
+        self._sessions.take_back()
 
     def end_soon(self) -> None:
         """
@@ -96,7 +104,7 @@ class SessionMoves:
 
     def _look_whether_done(self) -> None:
         if self._ends and not self._late and not self._under_way:
-            self.end()
+            self._sessions.forward(None)
 
     def carry_all(self) -> Deferred[None]:
         """
@@ -130,8 +138,9 @@ class SessionMoves:
         Carry one session.
 
         :return: fires when its worker has it, but no later than after
-            :data:`FOLLOW_SECONDS`; never fails.  :obj:`None` if it stays, because it belongs
-            here, or another request holds it.
+            :data:`FOLLOW_SECONDS`; never fails, as what a store outlives the worker for is
+            stored by then.  :obj:`None` if it stays, because it belongs here, or another
+            request holds it.
         """
         uid = live.uid
         waiting: Deferred[None] = Deferred()
@@ -171,6 +180,11 @@ class SessionMoves:
         store = self._sessions.carried
         if store is None:
             return
+        if self._sessions.relieved and await self._sessions.hand_over(self._forward):
+            return
+        if not store.immediate:
+            await self._carry_late(store)
+            return
         targets = {
             target
             for batch in store.enumerate(_BATCH)
@@ -183,6 +197,46 @@ class SessionMoves:
             )
             await self._send_all(target, chunks)
 
+    async def _carry_late(self, store: ICarriedStore) -> None:
+        if not self._has_begun:
+            return  # nobody has told us of others: a look at every record is saved
+        for batch in store.enumerate(_BATCH):
+            by_target: dict[int, list[bytes]] = {}
+            for record in await batch:
+                target = self._destination(record.key)
+                if target is not None:
+                    by_target.setdefault(target, []).append(record.uid)
+            for target, uids in by_target.items():
+                await self._carry_to(target, uids)
+
+    async def _carry_to(self, target: int, uids: list[bytes]) -> None:
+        """
+        Carry sessions to the worker of a slot, but for those that are held.
+        """
+        if self._sessions.store.immediate:
+            await self._send_all(target, self._sessions.export_batches(uids=uids))
+            return
+
+        async def send(chunk: bytes) -> None:
+            await self._sending.run(self._send, target, chunk)
+
+        await self._sessions.late_export(send).carry(uids)
+
+    def _forward(self, record: SessionRecord) -> Deferred[None]:
+        """
+        Have the worker of a session store a change of it, once the store was handed over.
+        """
+        target = self._destination(record.key)
+        if target is None:
+            return fail(StoreAway("this worker has handed its sessions over"))
+        return Deferred.fromCoroutine(self._send_record(target, record)).addErrback(_away)
+
+    async def _send_record(self, target: int, record: SessionRecord) -> None:
+        pair = line_pair(record)
+        chunks = [join([pair])] if fits(len(pair), CHUNK) else list(split(record, CHUNK))
+        for chunk in chunks:
+            await self._sending.run(self._send, target, chunk)
+
     async def _take_in(self, chunk: bytes) -> None:
         further: dict[int, list[bytes]] = {}
         for record in await self._sessions.take_in(chunk):
@@ -191,7 +245,7 @@ class SessionMoves:
                 further.setdefault(target, []).append(record.uid)
         for target, uids in further.items():
             try:
-                await self._send_all(target, self._sessions.export_batches(uids=uids))
+                await self._carry_to(target, uids)
             except Exception:  # noqa: BLE001 - they are here, which is what was asked
                 self._log.failure("Sessions could not be passed on")
 
@@ -206,7 +260,7 @@ class SessionMoves:
                     by_target.setdefault(target, []).append(uid)
             for target, uids in by_target.items():
                 try:
-                    await self._send_all(target, self._sessions.export_batches(uids=uids))
+                    await self._carry_to(target, uids)
                 except Exception:  # noqa: BLE001 - the others shall go nevertheless
                     self._log.failure("Sessions could not be given away")
             for uid, _ in followers:
@@ -272,6 +326,10 @@ class SessionMoves:
         if self._sessions.forwards:
             self.follow(live)
             self._look_whether_done()
+
+
+def _away(failure: Failure) -> Failure:
+    return Failure(StoreAway(f"the next worker cannot store it: {failure.getErrorMessage()}"))
 
 
 def _expect_timeout(failure: Failure) -> None:

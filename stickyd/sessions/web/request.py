@@ -74,12 +74,16 @@ class SessionRequestMixin(_Base):
     def process(self) -> None:
         site: SessionSource = cast("Any", self.channel).site
         registry = site.session_registry
-        if registry.store.immediate:
-            if registry.awaited.keys and self._await_sessions(site):
-                return
-            super().process()
+        if registry.awaited.keys and self._await_sessions(site):
             return
+        if registry.store.immediate:
+            super().process()
+        else:
+            self._load_sessions(site)
+
+    def _load_sessions(self, site: SessionSource) -> None:
         self.site = cast("Any", site)
+        registry = site.session_registry
         uids = {self.getCookie(self._cookie_name(secure)) for secure in (False, self.isSecure())}
         loading = [registry.load(uid) for uid in uids if uid is not None]
         gatherResults(loading, consumeErrors=True).addCallbacks(
@@ -248,11 +252,14 @@ class SessionRequestMixin(_Base):
         return bool(waiting)
 
     def _process_arrived(self, _: object) -> None:
-        if cast("SessionSource", self.site).session_registry.relieved:
+        site = cast("SessionSource", self.site)
+        if site.session_registry.relieved:
             # They go past this worker too.
             self._not_arrived(None)
-        else:
+        elif site.session_registry.store.immediate:
             self._process_loaded([])
+        else:
+            self._load_sessions(site)
 
     def _not_arrived(self, _: object) -> None:
         self._session_failed(Failure(SessionMoved("this session is still used by another worker")))
