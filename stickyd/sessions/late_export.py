@@ -71,7 +71,7 @@ class LateExport:
         self._prepare()
         live = self._live_of(uid)
         if live is not None:
-            if live.held:
+            if not _is_free(live):
                 return None
             live.leave()
             try:
@@ -80,7 +80,7 @@ class LateExport:
                 # The application's fault: what was saved before is what leaves.
                 _log.failure("sessions: a session leaves without its last changes")
             self._prepare()
-            if live.held:
+            if not _is_free(live):
                 return None
         try:
             return await self._store.move(uid)
@@ -109,3 +109,7 @@ class LateExport:
         taken, self._taken, self._pairs, self._size = self._taken, [], [], 0
         for record in taken:
             await self._store.moved(record.uid)
+
+
+def _is_free(live: LiveSession) -> bool:
+    return not live.held
