@@ -1,5 +1,9 @@
 """
-The demonstration: counts the hits of each client, in this worker's sessions.
+The demonstration: counts the hits of each client, in the sessions.
+
+In memory the count is written into the session when that leaves for another worker; anywhere
+else with every hit, before its response begins, so that the count survives what the store
+promises.
 """
 
 from __future__ import annotations
@@ -7,8 +11,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
+
+from stickyd.errors import NoSuchSession, SessionConflict
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -57,14 +66,52 @@ class Counter(Resource):
         self._line = b"Worker %d session hits: %%d\n" % os.getpid()
 
     @override
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> bytes | int:
         address = request.getClientAddress()
         client = getattr(address, "host", "")
+        if not self._sessions.store.immediate:
+            Deferred.fromCoroutine(self._answer(client, request))
+            return NOT_DONE_YET
         hits = self._hits.get(client) or self._find(client, request)
         if hits.live.last_touch_seconds() > _TOUCH_SECONDS:
             hits.live.touch()
         hits.count += 1
         return self._line % hits.count
+
+    async def _answer(self, client: str, request: Any) -> None:
+        try:
+            count = await self._count(_uid_of(client), request)
+        except Exception:  # noqa: BLE001 -- 503 while the store is away, else 500
+            if not request.finished and not request._disconnected:
+                request.processingFailed(Failure())
+            return
+        if not request._disconnected:
+            request.write(self._line % count)
+            request.finish()
+
+    async def _count(self, uid: bytes, request: Any) -> int:
+        """
+        Count one more, as often as it takes while others do too.
+        """
+        sessions = self._sessions
+        while True:
+            live = await sessions.load(uid)
+            if live is None:
+                came = request.channel.handoff
+                key = b"" if came is None else came.identity
+                live = sessions.create(key, uid=uid)
+            live.hold()
+            count: int = live.data.get("hits", 0) + 1
+            live.data["hits"] = count
+            try:
+                await live.save()
+            except (SessionConflict, NoSuchSession):
+                continue
+            finally:
+                following = sessions.let_go(live)
+                if following is not None:
+                    await following
+            return count
 
     def session_ids(self, request: Request) -> list[bytes]:
         """
