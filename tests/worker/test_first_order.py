@@ -14,7 +14,13 @@ from stickyd.control.commands import Place, Serve
 from stickyd.worker.first_order import await_first_order
 
 #: What the primary sends first, and what may follow at once.
-ORDER = {"settings": "{}", "slot": 3, "path": ["/a", "/b"], "secrets": [b"s" * 16]}
+ORDER = {
+    "settings": "{}",
+    "slot": 3,
+    "path": ["/a", "/b"],
+    "secrets": [b"s" * 16],
+    "session_keys": [b"k" * 16],
+}
 FIRST = AmpBox(Serve.makeArguments(ORDER, None), _ask=b"1", _command=b"Serve").serialize()
 NEXT = AmpBox(
     Place.makeArguments({"slots": 1, "standing": [0]}, None), _ask=b"2", _command=b"Place"
