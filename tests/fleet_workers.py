@@ -44,6 +44,7 @@ from stickyd.errors import StartFailed
 from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
 from stickyd.worker.control import PrimaryLink
+from stickyd.worker.keys import WorkerKeys
 from stickyd.worker.server import Serving
 from tests.channels import no_descriptor_free, open_sockets
 
@@ -341,8 +342,7 @@ class Child(PrimaryLink):
             self.reactor,
             Settings.from_json(settings),
             slot,
-            secrets,
-            session_keys,
+            WorkerKeys(tuple(secrets), tuple(session_keys)),
             self._handoffs,
             self.send_sessions,
             lambda identifiers: succeed(None),

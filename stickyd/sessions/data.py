@@ -101,6 +101,13 @@ class SessionData(MutableMapping[str, Any]):
         return self[key]
 
     @property
+    def size_bytes(self) -> int:
+        """
+        How long its text is, about.
+        """
+        return self._size
+
+    @property
     def unsealed(self) -> bool:
         """
         Whether the data may not be what was saved.

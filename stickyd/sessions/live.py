@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 FORMER_ID_SECONDS = 10.0
 
 
+#: A store that answers later is told of a use no more often than this, and than so often in the
+#: time after which the session would be over.
+TOUCH_SECONDS = 60.0
+TOUCHES_IN_IDLE = 10.0
+
+
 class LiveSession:
     """
     A session in use: one object for each in a process, shared by all who use it at the
@@ -42,6 +48,7 @@ class LiveSession:
     :ivar ended: why it is no longer here, or :obj:`None` while it is.
     :ivar data: what the session carries, see :class:`stickyd.sessions.interfaces.ISessionData`.
     :ivar touched: when it was last used here, in seconds since 1970.
+    :ivar confirmed: which loads have found it to be what is stored, and when; for the registry.
     """
 
     _log = Logger()
@@ -58,8 +65,10 @@ class LiveSession:
         "_record",
         "_released",
         "_saving",
+        "_told_touch",
         "_unsure",
         "_waiting",
+        "confirmed",
         "data",
         "ended",
         "touched",
@@ -68,7 +77,8 @@ class LiveSession:
     def __init__(self, context: LiveContext, record: SessionRecord) -> None:
         self.ended: EndReason | None = None
         self.data = SessionData(record.data, context.max_data, self._check_here)
-        self.touched = record.touched
+        self.touched = self._told_touch = record.touched
+        self.confirmed = (-1, 0.0)
         self._context = context
         self._holders = 0
         # Tuples, as most stay empty and there may be a hundred thousand sessions.
@@ -163,10 +173,22 @@ class LiveSession:
         Note that it is used now.  If it turns out to be over, it has ``ended``.
         """
         context = self._context
-        self.touched = context.clock.seconds()
-        noted = context.store.touch(self._record.uid)
-        if not context.store.immediate:
-            noted.addErrback(self._not_touched)
+        self.touched = now = context.clock.seconds()
+        if context.store.immediate:
+            context.store.touch(self._record.uid)
+        elif now - self._told_touch >= min(TOUCH_SECONDS, self.idle / TOUCHES_IN_IDLE):
+            self._told_touch = now
+            if self.version:
+                context.store.touch(self.uid).addErrback(self._not_touched)
+
+    @property
+    def over(self) -> bool:
+        """
+        Whether it is over as far as is known here; somebody else may have used it.
+        """
+        record = self._record
+        due = min(self.touched + record.idle, record.created + record.lifetime)
+        return due <= self._context.clock.seconds()
 
     def save(self) -> Deferred[None]:
         """
@@ -329,7 +351,7 @@ class LiveSession:
         """
         self._record = record
         self._changed = False
-        self.touched = record.touched
+        self.touched = self._told_touch = record.touched
         self.data.reset(record.data)
 
     def _amend(self, **fields: Any) -> None:
@@ -406,6 +428,9 @@ class LiveSession:
         if self._former is not None and stored.uid in self._former:
             self._former[stored.uid] = stored.version
         self.data.saved(stored.data)
+        self._told_touch = max(self._told_touch, stored.touched)
+        if not self._context.store.immediate:
+            self._context.stored(self)
         if not self._changed:
             self._record = stored
             return

@@ -5,7 +5,7 @@ What the sessions in use of a process have in common.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ class LiveContext:
     :ivar renamed: called with the old and the new id when a session gets another one, and for
         how many seconds the old one still finds it.
     :ivar nonce: makes the name of a write.
+    :ivar stored: called with a session that the store has as it is here now.
     """
 
     store: ISessionStore
@@ -36,3 +37,4 @@ class LiveContext:
     gone: Callable[[bytes, EndReason], object]
     renamed: Callable[[bytes, bytes, float], object]
     nonce: Callable[[], bytes]
+    stored: Callable[[Any], object]

@@ -15,11 +15,13 @@ from twisted.logger import Logger
 from stickyd.errors import NoSuchSession, SessionMoved, TransferError
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.awaited import AwaitedSessions
+from stickyd.sessions.cache import CachePolicy
 from stickyd.sessions.export import Export
 from stickyd.sessions.interfaces import ICarriedStore, ISlotStore
 from stickyd.sessions.late_export import LateExport
 from stickyd.sessions.live import LiveSession
 from stickyd.sessions.live_context import LiveContext
+from stickyd.sessions.loads import SessionLoads
 from stickyd.sessions.record import (
     HIDDEN,
     KEY_LIMIT,
@@ -86,6 +88,7 @@ class SessionRegistry:
         expiry: SessionExpiry = SessionExpiry(),  # noqa: B008 -- frozen
         max_data: int = 256 * 1024,
         sweep: float = 30.0,
+        cache: CachePolicy = CachePolicy(),  # noqa: B008 -- frozen
     ) -> None:
         """
         :param store: where the records are; nobody else may change them there.
@@ -94,13 +97,14 @@ class SessionRegistry:
         :param max_data: the most bytes that the data of one session may have,
             as :func:`stickyd.sessions.plain.encode` writes it.
         :param sweep: how many seconds pass between two searches for sessions that are over.
+        :param cache: what is kept here of a store that answers later, and for what.
         """
         self.store = store
         self.carried: ICarriedStore | None = store if ICarriedStore.providedBy(store) else None
         self.clock = clock
         self.max_data = max_data
         self._context = LiveContext(
-            store, clock, max_data, self.gone, self._renamed, _nonces().__next__
+            *(store, clock, max_data, self.gone, self._renamed, _nonces().__next__, self._stored)
         )
         self._expiry = expiry
         # By what is told of ids: who keeps them outside of the process does not know these.
@@ -108,6 +112,14 @@ class SessionRegistry:
         self._live: WeakValueDictionary[bytes, LiveSession] = WeakValueDictionary()
         # The names that sessions had until now.
         self._former: dict[bytes, bytes] = {}
+        self._loads = SessionLoads(
+            *(store, clock, cache),
+            owned=self.carried is not None,
+            live_of=self._live_of,
+            enter=self._take,
+            gone=self.gone,
+            name_of=self._name,
+        )
         self._reader = ChunkReader()
         self.awaited = AwaitedSessions(clock)
         self._sweep_interval = sweep
@@ -147,19 +159,30 @@ class SessionRegistry:
             )
         )
 
-    def load(self, uid: bytes) -> Deferred[LiveSession | None]:
+    def load(self, uid: bytes, trusted: bool = False) -> Deferred[LiveSession | None]:
         """
         Look a session up, and note that it is used.
 
+        :param trusted: whether the client is known to belong to this worker, by a token that was
+            verified, so that what is kept here of the session cannot be out of date.
         :return: fires with the session, or with :obj:`None` if there is none.  Fails
             with :exc:`stickyd.errors.SessionMoved` if it has moved, or with an error of
             the store's.
         """
+        if not self.store.immediate:
+            return self._loads.load(uid, trusted)
         live = self._live_of(uid)
-        if live is not None and (self.store.immediate or live.held or live.saving):
-            live.touch()
-            return succeed(None if live.ended is not None else live)
-        return self.store.load(uid if live is None else live.uid).addCallback(self._loaded)
+        if live is None:
+            return self.store.load(uid).addCallback(self._loaded)
+        live.touch()
+        return succeed(None if live.ended is not None else live)
+
+    def distrust(self) -> None:
+        """
+        Compare what is kept here of sessions with the store before it is used again: the clients
+        of this worker may have been elsewhere.
+        """
+        self._loads.distrust()
 
     def _live_of(self, uid: bytes) -> LiveSession | None:
         name = self._name(uid)
@@ -394,13 +417,20 @@ class SessionRegistry:
         """
         Note that a session is no longer here: for the store and the session alone.
         """
-        live = self._live.pop(self._name(uid), None)
+        name = self._name(uid)
+        self._loads.forget(name)
+        live = self._live.pop(name, None)
         if live is not None:
             live.end(reason)
+
+    def _stored(self, live: LiveSession) -> None:
+        if live.ended is None:
+            self._loads.confirm(live)
 
     def _renamed(self, old: bytes, new: bytes, seconds: float) -> None:
         former, name = self._name(old), self._name(new)
         self._live[name] = self._live.pop(former)
+        self._loads.forget(former)
         if seconds and not self.store.immediate:
             # Until the store knows, who asks for the old one must not write it.
             self._former[former] = name
@@ -414,12 +444,16 @@ class SessionRegistry:
     def _loaded(self, record: SessionRecord | None) -> LiveSession | None:
         if record is None:
             return None
+        live = self._take(record)
+        live.touch()
+        return live
+
+    def _take(self, record: SessionRecord) -> LiveSession:
         live = self._live.get(self._name(record.uid))
         if live is None:
-            live = self._enter(record)
-        elif live.version != record.version and not live.held:
+            return self._enter(record)
+        if live.version != record.version and not live.held and not live.saving:
             live.refresh(record)
-        live.touch()
         return live
 
     def _arm(self) -> None:

@@ -102,7 +102,7 @@ def _check_application(settings: Table, given: AbstractSet[str]) -> None:
 def _check_sessions(settings: Table, given: AbstractSet[str]) -> None:
     url = parse_session_url(settings.sessions)
     if url.scheme == "memory":
-        for name in ("session_grace", "session_key_file"):
+        for name in ("session_grace", "session_cache", "session_key_file"):
             if name in given:
                 raise SettingError(
                     f"--{spelt(name)} means nothing to sessions in memory; name a store, as in"

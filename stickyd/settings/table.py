@@ -194,6 +194,10 @@ class Table:
         " cut too). A password in it is shown nowhere.")
     session_grace: float = seconds(10.0, group=SESSIONS, help=
         "How long a store that is away is asked again, until a request that needs it gets 503.")
+    session_cache: str = choice("trust", "verify", "off", group=SESSIONS, help=
+        "What a worker's own copies of sessions are used for, of a store outside of it: trust"
+        " (as they are where nobody else can have changed them: in sqlite, and for clients whose"
+        " token names the worker), verify (if the store says that nobody has), or off.")
     session_key_file: str = text("", "PATH", group=SESSIONS, help=
         "Encrypt the sessions in a store outside of the workers' memory with the first line of"
         " this file, and read those encrypted with any of its lines, of 16 bytes or more each.")

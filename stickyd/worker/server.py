@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import WallClock
+from stickyd.sessions.cache import CacheMode, CachePolicy
 from stickyd.sessions.record import SessionExpiry
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.opening import StoreContext, open_store
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.settings import Settings
+    from stickyd.worker.keys import WorkerKeys
 
 
 #: Seconds that a worker with nothing left to serve tries to give away the rest.
@@ -62,16 +64,13 @@ class Serving:
         reactor: Any,
         settings: Settings,
         slot: int,
-        secrets: Sequence[bytes],
-        session_keys: Sequence[bytes],
+        keys: WorkerKeys,
         sock: socket,
         send_sessions: Callable[[int, bytes], Deferred[None]],
         send_claims: Callable[[list[bytes]], Deferred[object]],
         lost: Callable[[], None],
     ) -> None:
         """
-        :param secrets: what signs (the first) and verifies tokens; none if there are none.
-        :param session_keys: what encrypts (the first) and decrypts sessions.
         :param sock: our end of the handoff channel, non-blocking; closed with the channel, but
             remains the caller's if this fails.
         :param lost: called when the primary has closed the handoff channel.
@@ -79,11 +78,11 @@ class Serving:
             be had.
         """
         self._reactor = reactor
-        self.sessions = session_registry(settings, reactor, session_keys)
+        self.sessions = session_registry(settings, reactor, keys.sessions)
         self._lost = lost
         self._access_log = open_access_log(settings.access_log)
         self._outbox = Outbox()
-        self.homes = ClientHomes(reactor, settings, slot, secrets, send_claims, self._outbox)
+        self.homes = ClientHomes(reactor, settings, slot, keys.tokens, send_claims, self._outbox)
         self.host = build_host(
             settings,
             reactor,
@@ -241,7 +240,13 @@ def session_registry(
     )
     store = open_store(parse_session_url(settings.sessions), context)
     expiry = SessionExpiry(settings.session_idle, settings.session_lifetime)
-    return SessionRegistry(store, wall_clock, expiry=expiry)
+    cache = CachePolicy(
+        CacheMode(settings.session_cache),
+        context.max_count,
+        context.max_bytes,
+        settings.session_grace,
+    )
+    return SessionRegistry(store, wall_clock, expiry=expiry, cache=cache)
 
 
 def resident_bytes() -> int:

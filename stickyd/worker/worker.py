@@ -15,6 +15,7 @@ from stickyd.claim_desk import desk
 from stickyd.errors import OperatorError, StartFailed
 from stickyd.settings import Settings
 from stickyd.worker.control import PrimaryLink
+from stickyd.worker.keys import WorkerKeys
 
 if TYPE_CHECKING:
     import socket
@@ -100,8 +101,7 @@ class Worker:
                 self._reactor,
                 settings,
                 slot,
-                secrets,
-                session_keys,
+                WorkerKeys(tuple(secrets), tuple(session_keys)),
                 self._handoffs,
                 self.link.send_sessions,
                 self.link.send_claims,

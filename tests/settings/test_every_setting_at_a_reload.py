@@ -82,6 +82,7 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "uid": (str(os.getuid()), {}),
     "sessions": ("sqlite:sessions", {}),
     "session_grace": (20.0, SQLITE),
+    "session_cache": ("off", SQLITE),
     "session_key_file": ("secret", SQLITE),
     "gid": (str(os.getgid()), {}),
 }

@@ -208,7 +208,7 @@ def test_late_logout() -> None:
     web = late_web(render)
     late_get(web)
     exchange = web.begin()
-    web.store.run(2)
+    web.store.run(1)
     assert exchange.transport.value() == b""
     assert result_of(web.store.behind.load(web.uid)) is not None
     web.store.run()
@@ -216,7 +216,7 @@ def test_late_logout() -> None:
     assert result_of(web.store.behind.load(web.uid)) is None
     late_get(web)
     failing = web.begin()
-    web.store.run(2)
+    web.store.run(1)
     web.store.broken = OSError("down")
     with capturedLogs():
         web.store.run()
