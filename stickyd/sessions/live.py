@@ -156,6 +156,13 @@ class LiveSession:
         return self._changed or self._saving or self.data.unsealed
 
     @property
+    def unsure(self) -> bool:
+        """
+        Whether nobody knows if what was written last is stored.
+        """
+        return self._unsure is not None
+
+    @property
     def saving(self) -> bool:
         """
         Whether it is being written.

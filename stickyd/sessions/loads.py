@@ -47,14 +47,15 @@ class SessionLoads:
         owned: bool,
         live_of: Callable[[bytes], LiveSession | None],
         enter: Callable[[SessionRecord], LiveSession],
-        gone: Callable[[bytes, EndReason], object],
+        gone: Callable[[bytes, EndReason | None], object],
         name_of: Callable[[bytes], bytes],
     ) -> None:
         """
         :param owned: whether nobody else writes into the store.
         :param live_of: tells what there is of a session here.
         :param enter: called with each record that was loaded.
-        :param gone: called with the id of a session that turns out to have ended.
+        :param gone: called with the id of a session that turns out to have ended, and how; or
+            with :obj:`None` if what there is of it here is to be left to whoever has it.
         :param name_of: gives what sessions are known by here.
         """
         self._store = store
@@ -81,6 +82,11 @@ class SessionLoads:
         See :meth:`stickyd.sessions.registry.SessionRegistry.load`.
         """
         live = self._live_of(uid)
+        if live is not None and live.unsure and not live.held and not live.saving:
+            # Whose write it was has heard that it failed, and may try again; others see what
+            # the store says.
+            self._gone(live.uid, None)
+            live = None
         if live is not None and self._is_good(live, trusted):
             live.touch()
             if self._mode is not CacheMode.OFF:

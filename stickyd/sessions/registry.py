@@ -117,7 +117,7 @@ class SessionRegistry:
             owned=self.carried is not None,
             live_of=self._live_of,
             enter=self._take,
-            gone=self.gone,
+            gone=self._leave_to_holders,
             name_of=self._name,
         )
         self._reader = ChunkReader()
@@ -422,6 +422,14 @@ class SessionRegistry:
         live = self._live.pop(name, None)
         if live is not None:
             live.end(reason)
+
+    def _leave_to_holders(self, uid: bytes, reason: EndReason | None) -> None:
+        if reason is not None:
+            self.gone(uid, reason)
+            return
+        name = self._name(uid)
+        self._loads.forget(name)
+        self._live.pop(name, None)
 
     def _stored(self, live: LiveSession) -> None:
         if live.ended is None:
