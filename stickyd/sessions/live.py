@@ -226,7 +226,7 @@ class LiveSession:
         """
         if self.ended is not None:
             return succeed(None)
-        self._context.gone(self.uid, EndReason.DELETED)
+        self._context.gone(self, EndReason.DELETED)
         return self._context.store.delete(self.uid).addCallback(_nothing)
 
     def regenerate(self, former_id_seconds: float = FORMER_ID_SECONDS) -> Deferred[None]:
@@ -280,7 +280,7 @@ class LiveSession:
     def _left_id(self, found: bool, new: bytes) -> None:
         if not found:
             # Somebody has ended the session under its old id meanwhile: a logout counts.
-            self._context.gone(self.uid, EndReason.DELETED)
+            self._context.gone(self, EndReason.DELETED)
             self._context.store.delete(new)
 
     def call_when_gone(self, callback: Callable[[EndReason], object]) -> None:
@@ -449,11 +449,11 @@ class LiveSession:
     def _not_saved(self, failure: Failure, record: SessionRecord, nonce: bytes) -> Failure:
         match failure.value:
             case SessionConflict():
-                self._context.gone(self.uid, EndReason.SUPERSEDED)
+                self._context.gone(self, EndReason.SUPERSEDED)
             case SessionMoved():
-                self._context.gone(self.uid, EndReason.MOVED)
+                self._context.gone(self, EndReason.MOVED)
             case NoSuchSession():
-                self._context.gone(self.uid, EndReason.EXPIRED)
+                self._context.gone(self, EndReason.EXPIRED)
             case SessionTooLarge():
                 self._changed = True
                 self.data.unsaved()
@@ -482,7 +482,7 @@ class LiveSession:
         return self._context.store.delete(new).addBoth(lambda _: failure)
 
     def _lost(self, failure: Failure) -> Failure:
-        self._context.gone(self.uid, EndReason.SUPERSEDED)
+        self._context.gone(self, EndReason.SUPERSEDED)
         return failure
 
 

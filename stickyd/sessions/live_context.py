@@ -24,7 +24,7 @@ class LiveContext:
     :ivar store: where the records are.
     :ivar clock: gives the time, seconds since 1970.
     :ivar max_data: the most bytes that the data of one session may have.
-    :ivar gone: called with an id and the reason when a session is no longer here.
+    :ivar gone: called with a session and the reason when it is no longer here.
     :ivar renamed: called with the old and the new id when a session gets another one, and for
         how many seconds the old one still finds it.
     :ivar nonce: makes the name of a write.
@@ -34,7 +34,7 @@ class LiveContext:
     store: ISessionStore
     clock: IReactorTime
     max_data: int
-    gone: Callable[[bytes, EndReason], object]
+    gone: Callable[[Any, EndReason], object]
     renamed: Callable[[bytes, bytes, float], object]
     nonce: Callable[[], bytes]
     stored: Callable[[Any], object]

@@ -104,7 +104,7 @@ class SessionRegistry:
         self.clock = clock
         self.max_data = max_data
         self._context = LiveContext(
-            *(store, clock, max_data, self.gone, self._renamed, _nonces().__next__, self._stored)
+            *(store, clock, max_data, self._over, self._renamed, _nonces().__next__, self._stored)
         )
         self._expiry = expiry
         # By what is told of ids: who keeps them outside of the process does not know these.
@@ -422,6 +422,13 @@ class SessionRegistry:
         live = self._live.pop(name, None)
         if live is not None:
             live.end(reason)
+
+    def _over(self, live: LiveSession, reason: EndReason) -> None:
+        current = self._live.get(self._name(live.uid))
+        if current is live or reason.for_good:
+            self.gone(live.uid, reason)
+        if current is not live:
+            live.end(reason)  # it was left to whoever has it
 
     def _leave_to_holders(self, uid: bytes, reason: EndReason | None) -> None:
         if reason is not None:

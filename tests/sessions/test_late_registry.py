@@ -137,6 +137,7 @@ def test_late_touch_that_fails(logged: Sequence[LogEvent]) -> None:
     world = LateWorld()
     live = world.saved()
     world.store.broken = OSError("down")
+    world.clock.advance(100)
     live.touch()
     world.store.run()
     assert "its use could not be noted" in logged[-1]["log_format"]
