@@ -19,9 +19,16 @@ GROUP = "stickyd.session_stores"
 The group of entry points in which others name their stores by scheme.
 """
 
+_REDIS = "stickyd.sessions.stores.redis_opening:open_redis"
+
 STORES = {
     "memory": "stickyd.sessions.stores.memory:open_memory",
     "sqlite": "stickyd.sessions.stores.sqlite:open_sqlite",
+    **{
+        f"{name}{form}": _REDIS
+        for name in ("redis", "rediss", "valkey", "valkeys")
+        for form in ("", "+sentinel", "+cluster")
+    },
 }
 """
 What makes the store of a scheme, as ``module:function``: called with the :class:`SessionUrl` and
@@ -30,8 +37,9 @@ the :class:`stickyd.sessions.stores.opening.StoreContext`, it returns an
 """
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-# User and password, up to the last @ before the path; and what a query says to be secret.
-_USER = re.compile(r"^(//)[^/?#]*@")
+# User and password, up to the last @: a password may have a slash that nobody has quoted; and
+# what a query says to be secret.
+_USER = re.compile(r"^(//).*@", re.DOTALL)
 _SECRET = re.compile(r"([?&][^=&#]*(?:pass|secret|token|key)[^=&#]*=)[^&#]*", re.IGNORECASE)
 
 

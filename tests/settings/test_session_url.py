@@ -16,6 +16,7 @@ from stickyd.settings.session_url import STORES, SessionUrl, parse_session_url
         ("redis://127.0.0.1/0", "redis://127.0.0.1/0"),
         ("redis://:s3cret@db:6379/0", "redis://***@db:6379/0"),
         ("rediss://app:s3@cret@db?wait=1", "rediss://***@db?wait=1"),
+        ("redis://:s3/cr?e#t@db/0", "redis://***@db/0"),
         ("redis://db?password=s3cret&wait=1", "redis://db?password=***&wait=1"),
         (
             "redis://db?username=a&sentinel_password=s3cret",

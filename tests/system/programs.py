@@ -19,6 +19,9 @@ PACKAGES = {
     "nginx": "nginx",
     "node": "nodejs",
     "npm": "npm",
+    "redis-cli": "redis-tools",
+    "redis-sentinel": "redis-sentinel",
+    "redis-server": "redis-server",
     "strace": "strace",
 }
 
