@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: How many connections one wake-up accepts, so that a flood leaves room for other work.
 BATCH = 64
 
-#: Seconds without accepting after such an overload.
+#: Seconds without accepting after descriptors or memory have run out.
 PAUSE_SECONDS = 0.1
 
 #: Seconds between two lines in the log about overloads.
@@ -33,10 +33,10 @@ QUIET_SECONDS = 10.0
 
 class AcceptLoop:
     """
-    Accepts from a listening socket with as little as can be done.
+    Accepts from a listening socket, at the least cost.
 
-    An overload of descriptors or memory pauses it: to go on would be to spin, since the
-    connection stays in the queue and the socket readable.
+    It pauses when descriptors or memory run out: the connection stays in the queue then, and
+    the socket readable, so to go on would be to spin.
     """
 
     _log = Logger()

@@ -1,5 +1,5 @@
 """
-How many messages of a kind somebody may send: a token bucket.
+How many messages of a kind a sender may send: a token bucket.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class LoopTransport(Stream, asyncio.Transport):
     """
     An :class:`asyncio.Transport` for TCP and UNIX sockets.
 
-    A protocol is never called from inside one of its own calls of the transport; the
-    rest of ``call_soon`` is saved: :meth:`start` calls ``connection_made`` and
+    A protocol is never called from inside one of its own calls of the transport.  Other
+    calls are not put off with ``call_soon``: :meth:`start` calls ``connection_made`` and
     ``data_received`` before it returns.
 
     Writes outside ``data_received`` leave in the next turn, together: uvicorn writes

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 #: Standard input, output and error: what every child may have.
 _STANDARD_DESCRIPTORS = 3
 
-#: The parts of the descriptors that those may have who wait in the primary: for a worker; for
-#: more of their first bytes; for a refused client to read why.  What is left is for
-#: connections on their way, and for the primary itself.
+#: The parts of the primary's descriptors that connections may have while they wait: for a
+#: worker; for more of their first bytes; for a refused client to read why.  What is left is
+#: for connections on their way, and for the primary itself.
 QUEUED_SHARE = 1 / 3
 PEEKED_SHARE = 1 / 3
 REFUSED_SHARE = 1 / 8
@@ -29,7 +29,7 @@ OVERLOADS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: What sendmsg(2) and unix(7) name as passing shortages, which no writability event ends.
 SHORTAGES = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
-#: What a process may have for which there is no limit.
+#: What is taken for the limit of a process that has none.
 _UNLIMITED_DESCRIPTORS = 1 << 20
 
 

@@ -27,7 +27,7 @@ class FileChunk:
         """
         :param descriptor: of a regular file; closed here.
         :param offset: where they begin.
-        :param count: how many there are; they must be there when it is their turn.
+        :param count: how many there are; the file must still have them when they are sent.
         :param closed: called when the descriptor has been closed.
         """
         self._descriptor = descriptor

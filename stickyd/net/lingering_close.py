@@ -43,8 +43,8 @@ def hang_up(sock: socket.socket, dry: bool, lingering: bool) -> bool:
     answers with RST, and that may destroy the response on its way (RFC 9112, 9.6).
 
     :param sock: the connection, which stays open.
-    :param dry: the caller has just read all that there was.  Looking once more costs
-        a system call, so the caller's knowledge is taken for it.
+    :param dry: the caller has just read all that there was, so the system call that looks
+        for more is saved.
     :param lingering: the caller knows that the client is still sending.
     :return: whether input remains, so that the socket wants a :class:`LingeringClose`.
     """

@@ -17,7 +17,7 @@ def has_gone(sock: socket) -> bool:
     Tell whether the other end of a socket that has come to the end of its input is closed, and
     not only its sending side.
 
-    Of TCP nobody can tell before something is written; a UNIX socket, such as the end of a
+    TCP cannot tell that before something is written; a UNIX socket, such as the end of a
     tunnel, hangs up.
     """
     if sock.family != AF_UNIX:

@@ -27,8 +27,7 @@ class SendBuffer:
     """
     The output of a non-blocking stream socket.
 
-    :ivar chunks: what waits, in order.  Whoever only wants to know whether anything does
-        looks at this.
+    :ivar chunks: what waits, in order; empty if nothing does.
     :ivar size_bytes: how much that is.
     """
 

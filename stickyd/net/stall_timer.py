@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 class StallTimer:
     """
-    Calls somebody when some output has waited for so long, and the client has taken none.
+    Calls back when output has waited for so long, and the client has taken none of it.
 
-    It looks once in that time, so what it notices it notices within twice the time.
+    It looks once in that time, so it may take up to twice as long to notice.
     """
 
     def __init__(

@@ -24,9 +24,9 @@ def keep_steady(reactor: object) -> None:
     """
     Have a reactor go by a monotonic clock from now on.
 
-    It begins with the time that the reactor shows, and only differs from that by what the
-    clock of the machine is set by afterwards: whoever takes it for the time of day (as
-    ``twisted.web``'s access log does) is not far off, and calls that wait are due as before.
+    It begins with the time that the reactor shows, so calls that wait are due as before.  From
+    the time of day it differs only by what the machine's clock is set by afterwards, for what
+    takes it for that (as ``twisted.web``'s access log does).
 
     :param reactor: one that has a clock of its own already, as those for tests do, is left
         alone.

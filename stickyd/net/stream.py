@@ -8,8 +8,8 @@ Theory of operation.  Three ideas save most of what a connection costs elsewhere
   client that sends one request per connection never touches epoll.
 - *Corks.*  What a protocol writes while it is being called is collected and leaves in one
   system call when it returns; at other times a write goes to the kernel at once.  Nothing
-  ends inside a call of the protocol either: the end of the call looks what there is to do
-  (:meth:`Stream._uncork`), or the next turn of the loop does.
+  ends inside a call of the protocol either, but when the call returns
+  (:meth:`Stream._uncork`), or in the next turn of the loop.
 - *Lazy pauses.*  Pausing sets a flag; the reader is removed only if it fires while
   paused.  Protocols that pause for the length of every request cost no ``epoll_ctl``.
 
@@ -233,8 +233,8 @@ class Stream(ABC):
 
     def is_broken(self) -> bool:
         """
-        Tell whether the client has reset the connection; to be asked where nothing is read
-        any more, as reading would tell.
+        Tell whether the client has reset the connection.  It is for when nothing is read any
+        more; else reading tells.
         """
         return self.connected and self.socket.getsockopt(SOL_SOCKET, SO_ERROR) != 0
 
@@ -430,8 +430,8 @@ class Stream(ABC):
 
     def call(self, function: Callable[[], object]) -> None:
         """
-        Call something that writes, and ends the connection perhaps: that is done when it has
-        returned, and not in the next turn.
+        Call something that writes, and perhaps closes the connection: both take effect when it
+        has returned, and not in the next turn.
         """
         if self._corked or not self.connected:
             function()
@@ -440,8 +440,8 @@ class Stream(ABC):
 
     def _call_once_a_turn(self, function: Callable[[], object]) -> None:
         """
-        Call the protocol, corked until the next turn if it writes: one step of it per turn,
-        and one send for all that it wrote in it.
+        Call the protocol, and stay corked until the next turn if it has written: so it does
+        one step per turn, and what it writes in that leaves in one send.
         """
         self._call_corked(function)
         if self._chunks:

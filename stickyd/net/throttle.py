@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: How many subjects are remembered; past it those that are due anyway are forgotten.
+#: How many subjects are remembered; above that, those are forgotten whose time is over.
 MOST_SUBJECTS = 256
 
 _NEVER = float("-inf")

@@ -1,5 +1,5 @@
 """
-Those who wait for one thing to happen, which they are told of together.
+Deferreds that wait for the same thing to happen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Waiters:
     """
     Deferreds that fire together.
 
-    Who begins to wait while others are told waits for the next time.
+    One that begins to wait while the others fire waits for the next time.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Waiters:
 
     def __bool__(self) -> bool:
         """
-        Whether anybody waits.
+        Whether any waits.
         """
         return bool(self._waiting)
 
@@ -32,7 +32,7 @@ class Waiters:
         """
         Wait for it.
 
-        :return: fires the next time; who cancels it waits no longer.
+        :return: fires the next time; it can be cancelled.
         """
         waiting: Deferred[None] = Deferred(self._forget)
         self._waiting.append(waiting)

@@ -1,3 +1,3 @@
 """
-The worker process: adoption of connections and their transport.
+The worker process: what it takes from the primary, has served, and gives away.
 """

@@ -57,7 +57,7 @@ def install_reactor(name: str) -> Any:
 
 def prepare() -> None:
     """
-    Make this process, which has imported all of ours, what an application expects.
+    Undo what our own imports have changed in this process: an application expects a plain one.
     """
     forget_undeclared()
     free_forks()

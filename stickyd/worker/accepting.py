@@ -26,12 +26,12 @@ class Listening:
     """
     The listening sockets that this worker was entrusted with.
 
-    What is accepted is served as if it had been handed over.  A client whose key belongs
-    to another slot, as the kernel has not heard of a new placement yet or the client
-    waited in the queue meanwhile, goes to the primary.
+    What is accepted is served as if it had been handed over.  But a client whose key belongs
+    to another slot goes to the primary: the kernel may not have heard of a new placement yet,
+    or the client may have waited in the queue since before.
 
     :ivar accepted: how many connections were accepted and are served here.
-    :ivar tally: counts them by key, for the next heartbeat.
+    :ivar key_counts: counts them by key, for the next heartbeat.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Listening:
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
         self.accepted = 0
-        self.tally = KeyCounts()
+        self.key_counts = KeyCounts()
         self._accepting = True
         self._orphaned = False
         self._over = False
@@ -75,8 +75,8 @@ class Listening:
         if not self._loops:
             key = parse_affinity(self._affinity).keys[0]
             self._key_of = key.key_of  # type: ignore[assignment]  # it is an address's
-        # A spare is told its slot, and any worker its fellows', by the other channel, perhaps
-        # later; if sooner, what was told there may be newer.
+        # The control channel tells a spare its slot, and every worker how many slots there
+        # are.  It may do so later than this, or sooner; then what it told may be newer.
         self._places.occupy(handoff.slot)
         if not self._places.slots:
             slots = int(handoff.unread)
@@ -93,7 +93,7 @@ class Listening:
         handoff = Handoff(descriptor, host, port, key)
         if self._orphaned or self._places.slot_of(key) == self._places.slot:
             self.accepted += 1
-            self.tally.add(key, host)
+            self.key_counts.add(key, host)
             self._adopt(handoff)
         else:
             self._outbox.send(handoff)
@@ -134,8 +134,7 @@ class Listening:
 
     def close_orphaned(self) -> None:
         """
-        Accept no more, but for what is queued: the primary is dead, and so nobody else
-        would.
+        Accept what is queued and then no more: the primary is dead, so nobody else accepts it.
         """
         self._orphaned = True
         for _, loop in self._loops.values():

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stickyd.sessions.registry import SessionRegistry
     from stickyd.settings import Settings
 
-#: What speaks HTTP/1.1 only: uvicorn has no HTTP/2; and no HTTP at all.
+#: Kinds of application without HTTP/2: uvicorn has none, and a protocol is no HTTP at all.
 _NO_HTTP2 = ("asgi", "asgi-factory", "protocol")
 
 #: What ``stickyd[tls]`` installs, by the names that are imported.
@@ -54,7 +54,7 @@ def build_host(
     :param access_log: where to write about requests; remains the caller's.
     :param route: asked about every request of HTTP, see
         :class:`stickyd.serve.http.context.HTTPContext`.
-    :param stickiness: receives every request of HTTP.
+    :param stickiness: what is done to requests and responses of HTTP; see there too.
     :raises ApplicationError: if the application cannot be had.
     :raises SettingError: if a certificate cannot.
     """
@@ -82,7 +82,7 @@ def build_host(
             settings.root_path,
             settings.request_timeout,
             settings.wsgi_websockets,
-            # Our own wish to be replaced is an operator's: see the worker's handler.
+            # A worker that wants to be replaced asks as an operator would: see Worker.
             lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
         return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
@@ -178,7 +178,7 @@ def server_tls(settings: Settings, clock: IReactorTime) -> ServerTls | None:
         ) from None
     kind, _ = settings.application or ("", "")
     if kind == "protocol":
-        # What it speaks it knows by itself, and what its clients offer is theirs.
+        # What it speaks, a protocol knows by itself, whatever its clients offer.
         protocols: tuple[bytes, ...] = ()
     else:
         protocols = HTTP_2 if offers_http2(settings) else HTTP_1

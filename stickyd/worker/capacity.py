@@ -52,7 +52,7 @@ class Capacity:
 
     def count_own(self) -> None:
         """
-        Take what is open now, before there are connections, for what this process needs.
+        Count what is open now, before there are connections: this process itself needs it.
         """
         self._own = _open_descriptors()
 

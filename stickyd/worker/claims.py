@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.spec import Affinity
 
-#: How many ids a worker knows to be its own; of an older one it asks the primary again.
+#: How many ids a worker remembers as its own; about one that it forgot it asks the primary.
 MOST_IDS = 65536
 
 #: Seconds after which the primary, which sees new connections only, is told again of what
@@ -35,8 +35,8 @@ _NEVER = float("-inf")
 
 class OwnKeys:
     """
-    The affinity keys whose clients belong here, where only the primary decides that: those
-    that it has sent us lately.
+    The affinity keys that the primary has sent us lately: where it alone decides who belongs
+    where, the clients of these belong here.
     """
 
     def __init__(self, clock: IReactorTime, most: int = MOST_IDS) -> None:

@@ -63,7 +63,7 @@ class PrimaryLink(ControlProtocol):
     @property
     def is_open(self) -> bool:
         """
-        Whether somebody hears us.
+        Whether the primary can hear us.
         """
         return self.transport is not None
 
@@ -154,7 +154,7 @@ class PrimaryLink(ControlProtocol):
         """
         Tell that we are alive, and how much we do.
         """
-        accepted = serving.listening.tally.take()
+        accepted = serving.listening.key_counts.take()
         self.callRemote(
             Beat,
             figures=json.dumps(serving.figures()),
@@ -163,7 +163,7 @@ class PrimaryLink(ControlProtocol):
 
     def ask_to_leave(self) -> None:
         """
-        Tell that somebody wants us to end.
+        Tell the primary that we were asked to end.
         """
         self.callRemote(Leave)
 

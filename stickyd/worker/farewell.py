@@ -19,8 +19,8 @@ class Farewell:
     """
     Ends what a host still has open, in two steps.
 
-    Streams that end by themselves only if somebody ends them would keep a worker for all the
-    time that it has; so they end sooner, and the rest of the time is for the others.
+    Streams do not end by themselves, and would keep a worker for all the time that it has; so
+    they are ended sooner, and the rest of the time is for the others.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Farewell:
         return min(seconds, self._stream_seconds + more)
 
     def _cut_off(self) -> None:
-        # Streams are told by that, too, and would not stand to be told twice.
+        # That ends streams too, and they must not be ended twice.
         self.stop()
         self._host.abort()
 

@@ -36,9 +36,9 @@ REQUEST_SECONDS = 2.0
 
 class Retirement:
     """
-    Gives away.
+    Gives away the connections and sessions that are not this worker's any more.
 
-    :ivar target_of: the slot of an identity; ours, until we are told where the others' are.
+    :ivar target_of: tells the slot of an identity: our own, until we are told a placement.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Retirement:
             if number == self._releases and not self._everything:
                 self._moves.end_soon()
 
-        # Not the first: it goes on, to tell when all are answered.
+        # Not `quiet` itself: that goes on, to tell when all are answered.
         waiting.addTimeout(REQUEST_SECONDS, self._clock)
         quiet.addCallback(answered)
         waiting.addErrback(_expect_timeout)
@@ -150,7 +150,7 @@ class Retirement:
     def _give(self, sock: socket, unread: bytes, handoff: Handoff) -> None:
         slot, flags = handoff.slot, 0
         if self._everything:
-            # The slot has but another worker, so what was said of the next request holds.
+            # The slot is the same, with another worker: what was said of the next request holds.
             flags = handoff.flags & Flag.PLACED
         elif slot != BY_KEY:
             # Its slot is not available any more: it follows its session.

@@ -41,7 +41,7 @@ def adopt(host: IHost, handoff: Handoff) -> None:
     else:
         family, peer = socket.AF_INET, IPv4Address("TCP", handoff.host, handoff.port)
     if handoff.flags & (Flag.CLAIMED | Flag.SECURE):
-        # The host is that of somebody behind a proxy or a tunnel, and says nothing of
+        # The host may be that of a client behind a proxy or a tunnel, and so says nothing of
         # the family.
         sock = socket.socket(fileno=handoff.descriptor)
     else:

@@ -92,8 +92,9 @@ def _is_written(record: logging.LogRecord) -> bool:
 
 class _OurLevel(int):
     """
-    The root logger's level as long as the application has not configured logging: told from
-    the same number of the application's by being this object.
+    The root logger's level as long as the application has not configured logging.
+
+    It is told by being this object from the same number that the application may set.
     """
 
 

@@ -2,10 +2,10 @@
 Rehoming: each request goes to the slot that owns its client, whatever connection it comes on.
 
 A reverse proxy sends many clients down one keep-alive connection.  So the worker asks of
-every request head, before the application sees it, whom it belongs to; if that is another
-slot, the connection goes there with the bytes from the start of that head.  Only what the
+every request head, before the application sees it, which slot it belongs to; if that is not
+its own, the connection goes there with the bytes from the start of that head.  Only what the
 worker cannot know goes back to the primary to be looked at: an id that another worker may
-have minted, and a client whom no entry knows, who would go to the least loaded slot.
+have minted, and a client that no entry knows, which goes to the least loaded slot.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class Rehoming:
 
     def route(self, head: Head, handoff: Handoff) -> Take | None:
         """
-        Say who shall have the connection.
+        Say where the connection goes with this request.
 
         :param head: the head of the request that has come.
-        :param handoff: the handoff that brought the connection; it is told whom the request
-            belongs to, so that sessions and a later release know.
+        :param handoff: the handoff that brought the connection; the client of the request is
+            noted in it, for sessions and for when the connection is given away.
         :return: what takes the socket and the bytes from the start of the head;
             :obj:`None` to have the request served here.
         """
@@ -102,7 +102,8 @@ class Rehoming:
 
     def _is_of_connection(self, verdict: Verdict, handoff: Handoff) -> bool:
         """
-        Whether a verdict rests on what the primary knew better: it saw the ClientHello.
+        Whether a verdict says less than what the primary, which saw the ClientHello, knew when
+        it placed the connection.
         """
         if isinstance(verdict.entry, SniKey):
             return True
@@ -131,7 +132,7 @@ class Rehoming:
                 handoff.seen = head.headers, self._places.changes
             return None
         if placed:
-            # Somebody who knows the slots better, or later, than we do.
+            # By another worker or the primary, which may know a newer placement.
             return None
         return partial(self._give, handoff, slot, key)
 

@@ -189,7 +189,7 @@ class Serving:
         self.listening.close()
         self.retirement.leave()
         self._capacity.close()
-        # The others stop too, or do without us.
+        # The other workers stop too, or take no more from us.
         self.homes.pause()
         self._farewell.begin(patience)
 
