@@ -1,7 +1,7 @@
 """
 A server inside another Twisted program, which drains slots when it is told to.
 
-There is no signal for that; whoever embeds the service calls its methods.
+There is no signal for that; a program that embeds the service calls its operations.
 """
 
 import json
@@ -30,7 +30,7 @@ class Control(LineOnlyReceiver):
         Called with each command.
         """
         name, _, argument = line.decode().partition(" ")
-        done = getattr(sticky, name)(*([int(argument)] if argument else []))
+        done = getattr(sticky.operations, name)(*([int(argument)] if argument else []))
         done.addBoth(self._answer)
 
     def _answer(self, outcome: object) -> None:
