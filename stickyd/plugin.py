@@ -90,8 +90,8 @@ def _make_checked(
     """
     Make the service, and try all that can be tried before it listens.
 
-    :return: what a former self has left, what a parent says that only tries this code, and the
-        service.
+    :return: the state that this process left before it replaced its code, if it has; what the
+        parent says, if this process only tries the code; and the service.
     :raises SystemExit: says in one line what is wrong.
     """
     try:
@@ -160,7 +160,7 @@ def _make_sticky(
     give_up: Callable[[], None],
 ) -> StickyService:
     """
-    Make the service, for a start, a trial, or to go on with a former self's work.
+    Make the service: to start it, to try the code, or to go on after an upgrade.
 
     :raises OperatorError: if it cannot be with these settings.
     """

@@ -72,7 +72,7 @@ class FleetView:
 
     def occupant_of(self, slot: int) -> Occupant:
         """
-        Who has a slot.
+        The worker of a slot, and what it is doing.
         """
         return _occupant_of(self._fleet.table.members[slot])
 

@@ -26,7 +26,7 @@ class NewestWaits(Generic[Wanted, Outcome]):
 
     def __init__(self, act: Callable[[Wanted | None], Deferred[Outcome]]) -> None:
         """
-        :param act: does it; is given what was asked for, :obj:`None` if nobody cared.
+        :param act: does it; is given what was asked for, :obj:`None` if nothing in particular was.
         """
         self._act = act
         self._wanted: Wanted | None = None

@@ -26,7 +26,7 @@ ANNOUNCE_SECONDS = 10.0
 
 class SecretRotation:
     """
-    Has the primary and all workers go over from some secrets to others.
+    Has the primary and all workers go over to other secrets.
 
     First all of them verify with both (:meth:`announce`), then fresh workers sign with the new
     ones, and when no worker signs with the former any more, those are dropped
@@ -76,8 +76,7 @@ class SecretRotation:
 
     def complete(self, secrets: tuple[bytes, ...]) -> None:
         """
-        Have the primary take tokens for good by these secrets only: every worker signs with
-        them.
+        Have the primary accept no tokens but by these secrets: every worker signs with them.
         """
         if secrets and self._signer is not None:
             self._signer.replace(secrets)

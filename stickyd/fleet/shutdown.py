@@ -64,9 +64,9 @@ class Shutdown:
 
     def again(self) -> Deferred[None]:
         """
-        Be told of the end that is under way.
+        Give another Deferred for the end that is under way.
 
-        :return: fires with it.
+        :return: fires when no worker is left.
         """
         again: Deferred[None] = Deferred()
         self._closed.addCallback(again.callback)
@@ -79,7 +79,7 @@ class Shutdown:
 
     def refuse_all(self, slot: Slot) -> None:
         """
-        Refuse whoever waits at a slot.
+        Refuse the connections that wait at a slot.
         """
         for handoff in slot.release():
             self._refusal.refuse(handoff, "the server stops")

@@ -49,7 +49,7 @@ class SlotTable:
         """
         self.members, self.leaving = [], []
 
-    def everybody(self) -> Iterator[Member]:
+    def all_members(self) -> Iterator[Member]:
         """
         All slots, those too that a resize took away.
         """
@@ -60,7 +60,7 @@ class SlotTable:
         """
         All workers that have not ended, whatever part they play.
         """
-        for member in self.everybody():
+        for member in self.all_members():
             yield from member.all_workers()
 
     def is_available(self, index: int) -> bool:
@@ -95,14 +95,14 @@ class SlotTable:
         """
         How many connections wait at the slots.
         """
-        return sum(len(member.slot.queue) for member in self.everybody())
+        return sum(len(member.slot.queue) for member in self.all_members())
 
     def end(self, slot: Slot) -> None:
         """
         Note that a slot has become empty.
         """
         # By identity: a slot that a resize took away may end when another has its number.
-        for member in self.everybody():
+        for member in self.all_members():
             if member.slot is slot:
                 member.ended = True
         self.leaving = [member for member in self.leaving if not member.ended]
@@ -128,7 +128,7 @@ class SlotTable:
         """
         return [
             f"worker {worker.pid} (slot {member.slot.index})"
-            for member in self.everybody()
+            for member in self.all_members()
             for worker in member.workers.all_ready()
             if not worker.quiet
         ]

@@ -16,9 +16,10 @@ class WorkerLimits:
     """
     The limits of the workers of all slots; a reload changes them.
 
-    :ivar crashes: deaths in a row before ready at which a slot is reported as failed.
-    :ivar drain_seconds: what a relieved worker may take for what it cannot hand over.
-    :ivar leaving: how many relieved workers of one slot may be at that.
+    :ivar crashes: how many workers in a row may die before they are ready until the slot is
+        reported as failed.
+    :ivar drain_seconds: how long a relieved worker may take to finish what it cannot hand over.
+    :ivar leaving: how many relieved workers of one slot may do so at a time.
     """
 
     crashes: int

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 class UpgradeState:
     """
-    Writes down what a primary is, and goes on with what a former self was.
+    Writes down the state of a primary, and goes on from one that was written down.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class UpgradeState:
         self, inherited: dict[str, Any], make_workers: Callable[[Slot], SlotWorkers]
     ) -> None:
         """
-        Go on as the former self; instead of starting the fleet.
+        Go on from the state that was written down; instead of starting the fleet.
 
         :param inherited: what its :meth:`dump_state` gave.
         :param make_workers: makes the workers of a slot.

@@ -157,7 +157,7 @@ class FleetModel(RuleBasedStateMachine):
         who are on their way back already.
         """
         held = {inode(descriptor) for descriptor in child.descriptors} - child.spared()
-        members = list(self.fleet.table.everybody())
+        members = list(self.fleet.table.all_members())
         if any(child.pid in member.workers.cut_short for member in members):
             # What it could not give away has no more time, though nobody killed it.
             for client in self.clients:
@@ -176,7 +176,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         part, which = who
         parts: dict[object, str] = {}
-        for member in list(self.fleet.table.everybody()):
+        for member in list(self.fleet.table.all_members()):
             parts[member.workers.worker] = "worker"
             parts[member.workers.successor] = "successor"
             parts.update((worker, "leaving") for worker in member.workers.leaving)
@@ -457,7 +457,7 @@ class FleetModel(RuleBasedStateMachine):
         for child in self.primary.children:
             expected += len(child.descriptors)
         if hasattr(self, "fleet"):
-            members = list(self.fleet.table.everybody())
+            members = list(self.fleet.table.all_members())
             expected += sum(len(member.slot.queue) for member in members)
             expected += len(self.fleet._held or ())
             for process in self.primary.attempts:

@@ -43,7 +43,7 @@ QUIET_SECONDS = 10.0
 @implementer(IHandoffReceiver)
 class HandoffLink:
     """
-    The primary's end of a worker's handoff channel, with whoever waits there.
+    The primary's end of a worker's handoff channel, with what waits to be sent or taken.
 
     :ivar channel: the channel, once there is one.
     """
