@@ -77,7 +77,7 @@ class StickyService(Service):
     :ivar fleet: the slots.
     :ivar operations: what an operator may do while it runs.
     :ivar stick: the table of the ``least`` placement, if that places.
-    :ivar upgrade_state: the state, for a successor in the same process.
+    :ivar upgrade_state: the state, for the new code of this process.
     """
 
     _log = Logger()
@@ -93,8 +93,8 @@ class StickyService(Service):
         """
         :param reactor: the global one by default.  It goes by a monotonic clock from now on,
             see :func:`stickyd.net.steady_time.keep_steady`.
-        :param inherited: what ``upgrade_state.dump_state()`` of a former self gave, if this process
-            has replaced its code.
+        :param inherited: what ``upgrade_state.dump_state()`` gave before this process replaced its
+            code, if it has.
         :param held: the endpoints that another process holds for us, if this one only
             tries the code.
         :param gave_up: called when no worker has become ready since the start, and every
@@ -115,6 +115,8 @@ class StickyService(Service):
         kept = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets_of(kept, settings)
         self._signer = Signer(secrets) if secrets else None
+        # Each part is given what it needs, so the order is: slots, who belongs to which, the
+        # fleet that places by that, the processes behind it, and those who accept for it.
         claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)
         table = SlotTable(reactor, claims)
         owner_of = table.newcomers.known
@@ -133,16 +135,16 @@ class StickyService(Service):
         ports = held if inherited is None else inherited["ports"]
         self._listeners = Listeners(reactor, readiness, settings, steering, skew, resolver, ports)
         self.upgrade_state = UpgradeState(
-            *(self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick)
+            self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick
         )
 
     def _apply(self, settings: Settings) -> None:
         self._limits.follow(settings)
         self._refusal.answer_with(settings.refusal)
 
-    def _secrets_of(self, keeper: Secrets, settings: Settings) -> tuple[bytes, ...]:
+    def _secrets_of(self, kept: Secrets, settings: Settings) -> tuple[bytes, ...]:
         try:
-            return keeper.of(settings)
+            return kept.of(settings)
         except SettingError as problem:
             if self._inherited is None:
                 raise
@@ -190,7 +192,13 @@ class StickyService(Service):
             lambda slot: self._changes.reload([slot]),
         )
         return Spawner(
-            *(self._reactor, readiness, spec, self.fleet, self._backoff, recycling, accepted)
+            self._reactor,
+            readiness,
+            spec,
+            self.fleet,
+            self._backoff,
+            recycling,
+            accepted,
         )
 
     def _make_operations(self, settings: Settings) -> Operations:
