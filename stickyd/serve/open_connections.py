@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     #: Whatever provides :class:`stickyd.serve.served_connection.IServedConnection`.
     C = TypeVar("C", bound=Any)
 
-#: The code with which WebSockets end that a stop cuts off.
+#: The code with which a stop ends WebSockets.
 SERVICE_RESTART = 1012
 
-#: Seconds that clients get to take it before they are cut off.
+#: Seconds until the connections of WebSockets that were told so are cut off.
 FAREWELL_SECONDS = 0.25
 
 
 def uncounted(connection: object) -> None:
     """
-    Take the place of :meth:`OpenConnections.remove` for a connection that nobody counts.
+    Do nothing, for a connection that is not counted.
     """
 
 

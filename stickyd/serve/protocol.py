@@ -126,13 +126,13 @@ class ServedTransport(SocketTransport):
 
     def say_goodbye(self, code: int) -> bool:
         """
-        What to say, only its protocol knows.
+        Say nothing, as only its protocol knows how.
         """
         return False
 
     def end_streams(self) -> None:
         """
-        Whether it ends by itself, only its protocol knows.
+        Do nothing: only its protocol knows whether it ends by itself.
         """
 
 
@@ -235,7 +235,7 @@ class ProtocolHost:
 
     def end_streams(self) -> None:
         """
-        Which connections end by themselves, only their protocols know.
+        Do nothing: only their protocols know which connections end by themselves.
         """
 
     def abort(self) -> None:

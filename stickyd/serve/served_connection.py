@@ -22,9 +22,9 @@ class IServedConnection(Interface):
     A connection that is served here, until it is over, was given away, or another one has taken
     its place, as an HTTP connection takes that of a handshake.
 
-    Whoever makes one tells it what to call with it when it is served here no longer, and
-    whoever is concerned has heard of it: a host whose last connection has ended lets the worker
-    exit.  What a host does with all of them together is in
+    Its constructor is told what to call with it, once it is served here no longer and its
+    application has heard of that: a host whose last connection has ended lets the worker exit.
+    What a host does with all of them together is in
     :class:`stickyd.serve.open_connections.OpenConnections`.
     """
 
@@ -43,8 +43,8 @@ class IServedConnection(Interface):
 
     def give_away(goes: Callable[[Handoff], bool], take: Take) -> None:
         """
-        Have the connection served by somebody else: now if it is between two requests, else
-        when the response under way is written.  One whose TLS lives here is drained; what it
+        Have the connection served elsewhere: now if it is between two requests, else when the
+        response under way is written.  One whose TLS lives here is drained; what it
         asks meanwhile goes the same way, through a tunnel, as its session has gone it before.
 
         :param goes: tells by the handoff whether the connection goes; it does now.  One that

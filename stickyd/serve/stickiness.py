@@ -81,7 +81,7 @@ class CookieAttributes:
 
 class Stickiness:
     """
-    Receives requests.
+    Begins the exchange of each request, and knows what is to be done in it.
 
     :ivar signer: signs and verifies cookies and stamps; without one there are none.
     :ivar sets_cookie: whether clients are given the cookie.

@@ -22,7 +22,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE = (
     rb"(?:" + _TOKEN + rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*")'
 )
-# At most 16 digits: more than 2**64 is an attack on somebody's integer, not a size.  No
+# At most 16 digits: more than 2**64 is an attack on integers, and no size.  No
 # white space around extensions, though the RFC has some for old implementations: llhttp
 # refuses it too, and two parsers that disagree are what smugglers look for.
 _is_chunk_line = re.compile(

@@ -66,12 +66,12 @@ class HTTPChannel:
     """
     Serves one connection.
 
-    It is long for the sake of Twisted, to which it is a protocol above, and a transport and a
-    consumer below.  What it does itself is to say who has the connection: its requests, a protocol
-    that they upgrade to, somebody elsewhere, or nobody any more.  All else its parts do, which do
-    not know it: a reader finds requests, the pipeline has them served in their order, the output
-    and the link are what is written and the transport, a departure decides whether the connection
-    goes elsewhere, and a deadline when a client has been too slow.
+    It is long because Twisted knows it as three things: a protocol to the transport, a transport
+    and a consumer to requests.  Its own work is to decide who has the connection: requests, the
+    protocol of an upgrade, another worker, or nothing any more.  Its parts do the rest, and do
+    not know it: the reader finds requests, the pipeline has them served in order, the output
+    takes what they write, the link is the transport, the departure decides whether the
+    connection goes elsewhere, and the deadline notices a client that is too slow.
 
     :ivar requestFactory: makes a request for a channel.
     :ivar handoff: what brought it; without one, requests are not routed.
@@ -87,7 +87,7 @@ class HTTPChannel:
     _input_over = False  # the client has shut its side
     _answered = False  # the response under way is whole, and held
     _half_closed: HalfClosed | None = None
-    _departure: Departure | None = None  # unless nobody could want it elsewhere
+    _departure: Departure | None = None  # None as long as it cannot leave
     _upgrade: Upgrade | None = None
 
     def __init__(
@@ -116,7 +116,7 @@ class HTTPChannel:
         self._pipeline = Pipeline(context, self._link, self._reader, output, self._deadline)
         self.write = output.write
 
-    # IProtocol, and what the transport calls else.
+    # IProtocol, and whatever else the transport calls.
 
     def makeConnection(self, transport: Any) -> None:
         self._link.transport = self._output.transport = transport
@@ -192,7 +192,7 @@ class HTTPChannel:
     @property
     def transport(self) -> Any:
         """
-        The transport, for those who take it over.  What was collected for it leaves
+        The transport, for code that takes it over.  What was collected for it leaves
         first, and nothing more is collected in this turn.
         """
         if self._output.corked:
@@ -415,7 +415,7 @@ class HTTPChannel:
 
     def readConnectionLost(self) -> None:
         """
-        Called when the client will send no more: what it has asked for whole is answered
+        Called when the client will send no more: requests that have come whole are answered
         (RFC 9112, 9.6), then the connection is closed.
         """
         self._input_over = True
@@ -423,7 +423,7 @@ class HTTPChannel:
         if state in (LEAVING, GONE) or (state == HEAD and self._pipeline.backlog):
             return
         if state == BUSY:
-            # Else it is answered, and waits for the primary.
+            # Without a request: its response is whole, and held for the primary.
             if request is not None and self._half_closed is None:
                 self._probe(request)
             return
@@ -521,7 +521,8 @@ class HTTPChannel:
             return
         if self.handoff is not None and self._link.can_divert:
             self.handoff.flags |= Flag.LAST
-            # Even if its client comes back to us: the primary knows when its session has.
+            # Always, even if its client belongs here again: only the primary knows whether its
+            # session is back.
             departure.take_next(take)
         self.drain()
 
@@ -537,7 +538,7 @@ class HTTPChannel:
 
     def _try_leave(self) -> None:
         """
-        Give the connection to whoever shall have it, once all answers are sent.
+        Give the connection to where it goes, once all answers are sent.
         """
         left = self._link.leave_or_wait(self._reader, self)
         if left is None:
@@ -569,7 +570,7 @@ class HTTPChannel:
 
     def _forget(self) -> None:
         """
-        Be over, for the timers.
+        Stop everything, as the connection is over.
         """
         self._pipeline.state = GONE
         self.connected = 0
@@ -583,8 +584,8 @@ class HTTPChannel:
 
     def _expired(self) -> None:
         """
-        The client has been too slow.  While the application is
-        at work, or the protocol of an upgrade, that is no matter.
+        Called when the client has been too slow.  While the application works, or the protocol
+        of an upgrade, it may be.
         """
         state, output = self._pipeline.state, self._output
         if output.held:

@@ -43,7 +43,7 @@ class HTTPContext:
         called with the socket, which it closes from then on, and with the bytes from the
         start of that request's head.
     :ivar spool: where the bodies of requests grow.
-    :ivar blocks: parses the fields of heads, or remembers how.
+    :ivar blocks: parses the fields of heads, and remembers what it has parsed.
     :ivar quiet_until: when the next line about proxies that mix their clients may be logged.
     :ivar stickiness: what is done to requests and responses so that clients find back to
         this worker, or :obj:`None`.
@@ -106,7 +106,7 @@ class HTTPContext:
 
     def refusal(self, status: int) -> bytes:
         """
-        Make the whole response to a request that is not even one.
+        Make the whole response to something that is no valid request.
         """
         reason = RESPONSES.get(status, b"Error")
         text = b"%d %b\n" % (status, reason)

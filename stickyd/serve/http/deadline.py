@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class Deadline:
     """
-    Calls somebody when it is past, by the timer that all connections of a worker share.
+    Calls back when it has passed, by the timer that all connections of a worker share.
 
     :ivar deadline: for the timer.
     :ivar bucket: the timer's own.
@@ -34,7 +34,8 @@ class Deadline:
 
     def expect(self, seconds: float | None) -> None:
         """
-        Be past in so many seconds, whatever was said before; not after the end.
+        Pass in so many seconds, whatever was said before; never, if it is :obj:`None` or
+        stopped.
         """
         if self._expired is not None:
             self.deadline = inf if seconds is None else self._deadlines.now + seconds
@@ -42,7 +43,7 @@ class Deadline:
 
     def postpone(self, seconds: float | None) -> None:
         """
-        Be past in so many seconds, which is not earlier than what was said before.
+        Pass in so many seconds, which is not earlier than what was said before.
         """
         self.deadline = inf if seconds is None else self._deadlines.now + seconds
 
@@ -55,7 +56,7 @@ class Deadline:
 
     def stop(self) -> None:
         """
-        Be past never again, and forget whom to call.
+        Pass never, and forget what to call.
         """
         self._expired = None
         self._deadlines.discard(self)

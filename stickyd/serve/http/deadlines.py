@@ -72,8 +72,7 @@ class Deadlines:
 
     def hasten(self, item: Expiring) -> None:
         """
-        Take notice of a deadline that is earlier than the one before; later ones are
-        noticed anyway.
+        Notice that a deadline is earlier than before; that it is later is noticed anyway.
         """
         if item.deadline < (item.bucket - 1) * self._step:
             self.discard(item)

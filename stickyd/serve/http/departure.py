@@ -1,5 +1,5 @@
 """
-Whether a connection goes on elsewhere between two requests, and to whom.
+Whether a connection goes on elsewhere between two requests, and where.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 class Departure:
     """
-    What decides that for one connection: the route, which is asked about each request, and the
-    host, which may have the connection leave at any time.
+    Decides that for one connection.  The route is asked about each request, and the host may
+    have the connection leave at any time.
 
-    :ivar take: who gets the connection; :obj:`None` until that is decided.
+    :ivar take: gets the connection; :obj:`None` until that is decided.
     :ivar awaited: the host wants it to leave as soon as it is between two requests.
     :ivar drain_else: it is to be drained if it does not leave then.
     """
@@ -68,14 +68,14 @@ class Departure:
 
     def take_next(self, take: Take) -> None:
         """
-        Have the connection leave with its next request, whosever that is.
+        Have the connection leave with its next request, whichever client that is of.
         """
         self._route = lambda head, handoff: take
 
     def goes_now(self) -> bool:
         """
-        Decide whether the connection, which is between two requests, leaves as the host wants.
-        If it does not, the host must ask again.
+        Decide whether the connection, which is between two requests now, leaves as the host
+        wants.  If not, it stays until the host makes another offer.
         """
         assert self._offer is not None
         goes, take = self._offer

@@ -1,5 +1,5 @@
 """
-Event streams (WHATWG HTML, section 9.2): responses that go on until somebody ends them.
+Event streams (WHATWG HTML, section 9.2): responses that do not end by themselves.
 """
 
 from __future__ import annotations

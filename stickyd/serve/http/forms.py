@@ -37,11 +37,11 @@ URLENCODED_BYTES = 8 * 1024 * 1024
 #: Parameters of a header field; three are known.
 _PARAMETERS = 16
 
-#: What the heads of all parts may have, for each part that is allowed.
+#: The heads of all parts together may have so much for each part that is allowed.
 _HEAD_BYTES = 256
 
-#: Escapes from which on a value is decoded in the other way; and what only looks like one,
-#: from which on that is too slow too.
+#: With so many escapes a value is decoded in another way, which is faster then; with so many
+#: percent signs that are no escapes it is refused, as that is slow too.
 _MANY_ESCAPES = 8
 _STRAYS = 1000
 

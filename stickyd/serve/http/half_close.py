@@ -2,8 +2,9 @@
 Whether a client that has shut its sending side is still there.
 
 It may have shut that side alone, and wait for its answer (RFC 9112, 9.6), or it may have
-closed all and left: to TCP both are the same FIN.  But whoever has left answers to data with
-a reset.  So it gets some that any response would begin with, and is looked at for a while.
+closed all and left: to TCP both are the same FIN.  But a client that has left answers data
+with a reset.  So it gets what any response would begin with, and the connection is looked at
+for a while.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
         def cancel(self) -> object: ...
 
 
-#: When the connection is looked at: on its own machine, in its house, on another continent;
-#: then as often as the last one says.
+#: After which times the connection is looked at, for clients on this machine, in this building,
+#: on another continent; from then on the last one is repeated.
 LOOK_SECONDS = (0.02, 0.2, 2.0, 10.0)
 
 
 class HalfClosed:
     """
-    Looks after one connection.
+    Looks at one connection.
     """
 
     def __init__(

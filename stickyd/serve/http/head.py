@@ -208,7 +208,7 @@ class FieldBlocks:
 
     def parse(self, raw: bytes, version: bytes) -> FieldBlock:
         """
-        Parse the fields of a head, or remember.
+        Parse the fields of a head, unless the same bytes were parsed before.
 
         :raises RequestError: if they are not what RFC 9112 allows.
         """
@@ -253,7 +253,7 @@ def parse_request_line(line: bytes, limits: HTTPLimits) -> tuple[bytes, bytes, b
         if not is_token(method):
             raise RequestError(400, "malformed method")
         if method == b"CONNECT":
-            # Whoever takes an answer for a tunnel's does not speak HTTP behind it any more.
+            # A client that takes the answer for a tunnel's speaks no HTTP behind it any more.
             raise RequestError(501, "CONNECT is for proxies")
     if len(target) > limits.target_bytes:
         raise RequestError(414, "target too long")

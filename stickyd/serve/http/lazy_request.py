@@ -2,8 +2,8 @@
 What every request of ours has, whoever processes it.
 
 It is a :class:`twisted.web.http.Request` in all that it does, but headers, cookies,
-arguments, addresses and content become objects when somebody looks at them, and a
-response with a simple head never meets a ``Headers`` object.
+arguments, addresses and content become objects when they are asked for, and a response with
+a simple head never meets a ``Headers`` object.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class LazyRequest(Request):
 
     def _has_form(self) -> bool:
         """
-        Tell whether the body is a form that nobody has asked for yet.
+        Tell whether the body is a form that was not asked for yet.
         """
         known = self.__dict__
         return (
@@ -210,7 +210,7 @@ class LazyRequest(Request):
 
     def _read_form(self) -> dict[bytes, list[bytes]]:
         """
-        Read the form, now that somebody asks for it.
+        Read the form, now that it is asked for.
 
         :raises RequestError: if it is refused.  The client has its answer then.
         :raises RuntimeError: if it is too late: the response is finished, and the file

@@ -21,16 +21,16 @@ class HTTPLimits:
     :ivar body_bytes: the content of one request, whatever its framing; past it 413.
     :ivar form_bytes: a form of which a resource asks ``request.args``; past it 413.
     :ivar form_fields: how many fields such a form may have; past it 413.
-    :ivar read_ahead_bytes: what is read, at most one read more, while an earlier request
-        is being answered.  Past it the connection is not read until the answer is done.
+    :ivar read_ahead_bytes: how much is read, by one read more at most, while a request is
+        being answered.  Past it the connection is not read until the answer is done.
     :ivar idle: without a byte between two requests, or before the first: closed silently.
     :ivar head: from the first byte of a head to its last; past it 408.
     :ivar body: between two pieces of a body; past it 408.
     :ivar stall: while the client takes nothing of what fills the write buffer: aborted.
     :ivar linger: how long input is still read and dropped after a close of ours, so that
         the client gets the answer and not a reset.
-    :ivar first: how long a TLS connection that shall be closed still has for one more
-        request, which may be on its way: the client would take a close for a failure.
+    :ivar first: how long an idle TLS connection that shall be closed waits for one more
+        request, which may be on its way: its client would take the close for a failure.
     :ivar host_required: whether HTTP/1.1 requests without ``Host`` get 400, as RFC 9112
         section 3.2 demands.  Some health checks know no better.
     """

@@ -38,7 +38,8 @@ class Link:
 
     def call(self, write: Callable[[], object]) -> None:
         """
-        Call what writes, and ends the connection perhaps: at once, if the transport can.
+        Call something that writes, and perhaps closes the connection; both take effect when it
+        has returned, if the transport can do that.
         """
         call = getattr(self.transport, "call", None)
         if call is None:
@@ -75,7 +76,7 @@ class Link:
 
     def unwatch(self) -> None:
         """
-        Have nobody told any more.
+        Have no producer told any more.
         """
         if self._watched:
             self._watched = False
@@ -95,7 +96,7 @@ class Link:
 
         :param lingering: drop for a while what the client is still sending: a close with input
             unread is a reset, which takes our answer with it.
-        :return: whether only our half is closed, and the caller has to see to the rest.
+        :return: whether only our half is closed, so that the caller must close the rest later.
         """
         self.unwatch()
         if lingering and not self._lingers():
@@ -123,7 +124,7 @@ class Link:
     @property
     def can_detach(self) -> bool:
         """
-        Whether there is no TLS here, which would have to stay.
+        Whether the socket can be taken from it: not from TLS, whose keys would stay here.
         """
         return hasattr(self.transport, "detach")
 
@@ -173,8 +174,8 @@ class Link:
         try:
             return self.leave(reader)
         except RuntimeError:
-            # As a pull producer it is asked for more when all is sent; and at once, to no
-            # purpose.
+            # A pull producer is asked for more when all is sent.  It is asked at once too,
+            # which must not come here again.
             self._waiting = True
             self.watch(producer, False)
             self._waiting = False

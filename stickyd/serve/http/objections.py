@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 _bare = re.compile(rb"(?<!\r)\n|\r(?=[^\n])").search
 
-#: A request line that has no end yet may be as much longer than the longest target.
+#: By so much may a request line that has no end yet be longer than the longest target.
 _METHOD_BYTES = 32
 
 
 def first_objection(part: bytes, limits: HTTPLimits) -> RequestError | None:
     """
-    Find what a head can be refused for by its beginning, for its end may never come: without a
-    bound on the line, or with a bare LF, it would only time out.
+    Find what a head can be refused for by its beginning, as its end may never come: one with a
+    line without end, or with a bare LF, would only time out.
 
     :param part: a head, or as much of it as has come.
     :return: the objection that the shortest beginning of ``part`` gives rise to, if any does.

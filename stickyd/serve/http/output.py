@@ -3,7 +3,7 @@ What requests write, on its way to the transport.
 
 What is written while the connection serves input is collected ("corked") and leaves as one
 write when that is done: a short response is one system call, and so are several pipelined
-ones.  A response may also be held until somebody else has been told of it.
+ones.  A response may also be held until the primary has been told of it.
 
 The pressure of a slow client goes back to the application's producer: the transport says
 that it is full, or we do in its place while we hold.
@@ -35,7 +35,7 @@ class Output:
 
     :ivar transport: where it all goes; set before anything is written.
     :ivar corked: what is written is collected.
-    :ivar held: it stays so until somebody has been told; see :meth:`hold_until`.
+    :ivar held: it stays so for now; see :meth:`hold_until`.
     :ivar serving: the connection takes requests from its reader, and sees to pull producers
         and to the cork when it has.
     :ivar full: there is no room for more for now: the transport is full, or the output held.
@@ -97,8 +97,8 @@ class Output:
 
     def begin_next(self, request: Any, version: bytes) -> None:
         """
-        Write what any client would get next: the beginning of the response's head, or of its
-        next chunk.
+        Write the first bytes of what the client gets next in any case: of the response's head,
+        or of its next chunk.
 
         :param request: what is being answered.
         :param version: of HTTP, in which its head will be written.
@@ -253,9 +253,10 @@ class Output:
 
     def end_stream(self, chunked: bool) -> Any:
         """
-        End a response that would go on, in the middle of which its producer is.
+        End a response that would go on.
 
-        :return: the producer, which is not told, or :obj:`None`.
+        :param chunked: whether it is sent in chunks.
+        :return: its producer, which is not told, or :obj:`None`.
         """
         producer = self.producer
         self.unregister()

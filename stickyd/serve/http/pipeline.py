@@ -25,20 +25,20 @@ class Pipeline:
     """
     Makes a request of each head that the reader finds, gives it its body, and has it processed.
 
-    It goes on until there is no more to read, or a request is not answered at once, or the
-    connection is in a state that is none of requests.
+    It goes on until the reader has no more, or a request is not answered at once, or the state
+    is none of HEAD, BODY and BUSY any more.
 
     :ivar state: of the connection, see :mod:`stickyd.serve.http.states`.
     :ivar request: what is being received or answered, or :obj:`None`.
     :ivar message: its method, target and version.
     :ivar exchange: what is to be done to its response, until that has a head.
-    :ivar exchanges: tells who has made it.
+    :ivar exchanges: tells which client has made it.
     :ivar persistent: whether another one may follow it.
-    :ivar draining: whether none may, whatever the client says.
-    :ivar body_held: it wants no more of its body for now.
-    :ivar head_begun: some of the next head has come.
-    :ivar resting: nobody looks for now whether the client says something.
-    :ivar backlog: what waits in the reader was not looked at, for want of room for answers.
+    :ivar draining: whether none may, even if the client would go on.
+    :ivar body_held: whether the request wants no more of its body for now.
+    :ivar head_begun: whether the deadline is that of a head.
+    :ivar resting: whether the transport is left unread for a moment.
+    :ivar backlog: whether requests may wait in the reader, as there is no room for answers.
     """
 
     state = HEAD
@@ -70,7 +70,7 @@ class Pipeline:
     @property
     def between(self) -> bool:
         """
-        Whether the connection is between two requests, or some of the next head has come.
+        Whether the connection is between two requests; some of the next head may have come.
         """
         return self.state == HEAD and not self._output.serving and not self.backlog
 
@@ -89,10 +89,10 @@ class Pipeline:
 
     def settle(self) -> None:
         """
-        Read on, and set the deadline, as the state demands that serving has led to.
+        Read on, and set the deadline, as the state demands after something was served.
         """
         if not self._link.reading:
-            # The transport took a breath while we were at work.
+            # It was paused while requests were served.
             self.read_on()
         state, limits = self.state, self._context.limits
         if state == HEAD:
@@ -212,7 +212,7 @@ class Pipeline:
         if departure is not None and departure.request_goes(reader.head):
             reader.put_back()
             self.state = LEAVING
-            # What is read must fit into a handoff; nobody here wants it anyway.
+            # What is read goes along, and must fit into a handoff.
             self._link.pause()
             return False
         fields: Any = reader.fields

@@ -1,10 +1,10 @@
 """
 Where requests begin and end in the stream of a connection.
 
-Theory of operation.  There is no I/O here: bytes go in (:meth:`Reader.feed`), and whoever
-serves the connection takes heads and bodies out, one after the other and at their own
-pace.  What they have not taken stays, to the byte, so that a connection can be given away
-with it at any time between two requests.
+Theory of operation.  There is no I/O here: bytes go in (:meth:`Reader.feed`), and what
+serves the connection takes heads and bodies out, one after the other and at its own pace.
+What it has not taken stays, to the byte, so that a connection can be given away with it at
+any time between two requests.
 
 ======================  =============================================================
 the next byte is of     how one gets further
@@ -13,10 +13,9 @@ a head                  :meth:`Reader.read_head`, until it says that a head was 
 a body (``in_body``)    :meth:`Reader.read_body`, until ``in_body`` is false
 ======================  =============================================================
 
-Every host takes its requests from here and nobody else reads the stream, so no two of them
+Every host takes its requests from here, and nothing else reads the stream, so no two parts
 can disagree on where a request ends.  An offer of an upgrade changes nothing (RFC 9110, 7.8):
-if it is taken, whoever takes it has the rest with :meth:`Reader.take_rest`, and reads no
-more here.
+whatever takes it has the rest with :meth:`Reader.take_rest`, and reads no more here.
 
 How a stream is cut into pieces makes no difference: a head that cannot become a good one
 is refused as early as that can be told, but with the same status as if it had come whole.
@@ -46,7 +45,7 @@ class Reader:
         :data:`HTTP_1_0` or :data:`HTTP_1_1` itself.
     :ivar fields: its fields, and what they say about the connection.
     :ivar in_body: whether more of a body must come, or be taken.
-    :ivar dry: whether all that was fed was taken.
+    :ivar dry: whether everything that was fed has been taken.
     """
 
     line: tuple[bytes, bytes, bytes] = (b"", b"", HTTP_1_1)

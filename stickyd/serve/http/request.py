@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from stickyd.serve.http.head import FieldBlock
 
-#: What a tree answers with where it has nothing.
+#: What twisted.web answers with where a tree of resources has nothing.
 _ERROR_PAGES = (_ErrorPage, _UnsafeErrorPageBase)
 
 
 class Rendered:
     """
-    Stands for a resource that was rendered already, for twisted.web to treat the outcome.
+    Stands for a resource that was rendered already, so that twisted.web treats the outcome.
     """
 
     def __init__(self, resource: Any, outcome: Any) -> None:

@@ -54,7 +54,7 @@ class IRequestChannel(ITransport, IConsumer):
 
     def requestDone(request: Any) -> None:  # noqa: N802 - Twisted's name
         """
-        Hear that a response is complete.
+        Called when a response is complete.
 
         :raise TypeError: if it is not the one that is being answered.
         """
@@ -79,13 +79,13 @@ class IRequestChannel(ITransport, IConsumer):
 
     def watch() -> None:
         """
-        Watch the client again, who may leave.
+        Watch the client again, as it may leave.
         """
 
     def refuse(error: RequestError) -> None:
         """
-        Answer a request that is not answered yet, and cannot be after all, with a status;
-        then close.
+        Answer a request, which is not answered yet and cannot be served, with a status; then
+        close.
         """
 
     def abortConnection() -> None:  # noqa: N802 - Twisted's name

@@ -26,8 +26,8 @@ def write_stock_head(
     """
     Write a response head.  Line ends in the reason become spaces.
 
-    :param channel: is told if the head says that it is the last of its connection; and if
-        the channel says so, the head does.
+    :param channel: becomes not persistent if the head says ``Connection: close``; and if it is
+        not persistent, the head says so.
     :param headers: headers, or pairs.
     """
     if not isinstance(headers, Headers):

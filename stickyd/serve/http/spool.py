@@ -23,7 +23,7 @@ MEMORY_BYTES = 100_000
 
 class _SpoolFile(BufferedRandom):
     """
-    A file that tells when it is closed, by whomever.
+    A file that tells when it is closed.
     """
 
     def __init__(self, raw: RawIOBase, closed: Callable[[], object]) -> None:
