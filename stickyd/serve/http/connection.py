@@ -219,12 +219,8 @@ class HTTPChannel:
         """
         Whether :meth:`write_file` may be called for the request under way.
         """
-        # A response that may have to be held cannot have a file in it.
-        stickiness = self.context.stickiness
-        may_be_held = (
-            self._pipeline.exchange is not None and stickiness is not None and stickiness.learns
-        )
-        return self._link.takes_files and not may_be_held
+        # What may have to be held cannot have a file in it.
+        return self._link.takes_files and not self._pipeline.may_be_held
 
     def write_file(self, chunk: FileChunk) -> None:
         """
@@ -305,9 +301,7 @@ class HTTPChannel:
 
     @property
     def unanswered(self) -> list[Any]:
-        request = self._pipeline.request
-        answered = request is None or request.startedWriting or self._upgrade is not None
-        return [] if answered else [request]
+        return self._pipeline.unanswered if self._upgrade is None else []
 
     def _advance(self) -> None:
         """
@@ -395,12 +389,9 @@ class HTTPChannel:
     writeHeaders = write_stock_head
 
     def respond(self, fields: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        exchange, self._pipeline.exchange = self._pipeline.exchange, None
-        if exchange is None:
-            return list(fields)
-        pairs = exchange.respond(fields)
-        if exchange.claiming is not None:
-            self._output.hold_until(exchange.claiming, self._unheld)
+        pairs, claiming = self._pipeline.respond(fields)
+        if claiming is not None:
+            self._output.hold_until(claiming, self._unheld)
         return pairs
 
     def _unheld(self) -> None:

@@ -12,6 +12,10 @@ from stickyd.serve.http.request import make_request
 from stickyd.serve.http.states import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.internet.defer import Deferred
+
     from stickyd.serve.http.context import HTTPContext
     from stickyd.serve.http.deadline import Deadline
     from stickyd.serve.http.departure import Departure
@@ -86,6 +90,33 @@ class Pipeline:
             waits = state == LEAVING and not self._reader.dry
             return waits or self.backlog or self._output.serving
         return not request.startedWriting
+
+    @property
+    def unanswered(self) -> list[Any]:
+        """
+        The request under way, if its response has not begun.
+        """
+        request = self.request
+        return [] if request is None or request.startedWriting else [request]
+
+    @property
+    def may_be_held(self) -> bool:
+        """
+        Whether the response under way may have to wait until the primary knows an id in it.
+        """
+        stickiness = self._context.stickiness
+        return self.exchange is not None and stickiness is not None and stickiness.learns
+
+    def respond(
+        self, fields: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[list[tuple[bytes, bytes]], Deferred[None] | None]:
+        """
+        Give the fields that the response shall have, and what it must wait for, if it must.
+        """
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            return list(fields), None
+        return exchange.respond(fields), exchange.claiming
 
     def settle(self) -> None:
         """
