@@ -48,6 +48,7 @@ from stickyd.placement.least import LeastLoaded
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import identity
 from stickyd.system.secrets import Secrets
+from stickyd.system.session_files import has_strays
 from stickyd.upgrade.state import UpgradeState
 
 if TYPE_CHECKING:
@@ -287,6 +288,8 @@ class StickyService(Service):
         inherited, self._inherited = self._inherited, None
         if inherited is None:
             self.fleet.start(self._count, self._make_workers)
+            if has_strays(self.settings, self._count):
+                self.operations.settle()
             self._spawner.replenish()
         else:
             self.upgrade_state.restore_state(inherited, self._make_workers)

@@ -70,6 +70,12 @@ class Operations:
         self._apply = apply
         self._reloads: NewestWaits[Settings, list[str]] = NewestWaits(self._reload_followed)
 
+    def settle(self) -> Deferred[None]:
+        """
+        See :meth:`stickyd.fleet.slot_changes.SlotChanges.settle`.
+        """
+        return self._changes.settle()
+
     def reload(self, settings: Settings | None = None) -> Deferred[list[str]]:
         """
         Replace the workers one by one by fresh ones, which import the application anew.

@@ -26,6 +26,9 @@ T = TypeVar("T")
 #: Why nothing is changed any more; it is no error.
 STOPS = "the server stops"
 
+#: Seconds that newcomers wait at a start for workers that have to give away sessions first.
+START_SECONDS = 60.0
+
 
 class SlotChanges:
     """
@@ -136,6 +139,23 @@ class SlotChanges:
         member.workers.call_when_decided(waiting.callback)
         return waiting
 
+    # a start
+
+    def settle(self) -> Deferred[None]:
+        """
+        Have every worker give away what another one's clients have left with it, before
+        anybody is placed: called as the fleet starts.
+        """
+        return self._in_turn(self._settle)
+
+    async def _settle(self) -> None:
+        fleet = self._fleet
+        members = list(fleet.table.members)
+        fleet.hold()
+        ready: Deferred[Any] = DeferredList([self._ready(member) for member in members])
+        await self._within_reason(ready, START_SECONDS)
+        await self._move(fleet.table.placed, fleet.table.available_slots(), members)
+
     # drain
 
     def drain(self, index: int) -> Deferred[str]:
@@ -220,7 +240,9 @@ class SlotChanges:
                 slot.occupy(giving[slot])
         fleet.place_again(placed)
 
-    def _within_reason(self, released: Deferred[None]) -> Deferred[None]:
+    def _within_reason(
+        self, released: Deferred[None], seconds: float = SWITCH_OVER_SECONDS
+    ) -> Deferred[None]:
         """
         :return: fires when ``released`` has fired or failed, or after a while; it is not
             cancelled then, so a worker that is late still hears of it.
@@ -231,7 +253,7 @@ class SlotChanges:
             if not waiting.called:
                 waiting.callback(None)
 
-        overdue = self._fleet.clock.callLater(SWITCH_OVER_SECONDS, go_on)
+        overdue = self._fleet.clock.callLater(seconds, go_on)
         released.addErrback(
             lambda _: self._log.info("A worker ended while it gave away what it had")
         ).addCallback(go_on)

@@ -343,6 +343,14 @@ class SessionRegistry:
         await handed
         return True
 
+    def claim_leftovers(self, slots: int) -> Deferred[None]:
+        """
+        Take in this slot's share of what slots have left that there are not any more.
+        """
+        if not ISlotStore.providedBy(self.store):
+            return succeed(None)
+        return self.store.claim_leftovers(slots).addCallback(lambda _: None)
+
     def _not_saved_in_time(self, failure: Failure) -> None:
         self._log.failure("sessions: a session leaves without its last changes", failure)
 

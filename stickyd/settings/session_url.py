@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from urllib.parse import parse_qsl, unquote
 
 from stickyd.errors import SettingError
 
@@ -103,9 +104,37 @@ def parse_session_url(text: str) -> SessionUrl:
         )
     url = SessionUrl(scheme.lower(), rest)
     url.factory  # noqa: B018 -- it raises
+    if url.scheme == "sqlite":
+        parse_sqlite(url)
     if colon and not rest:
         raise SettingError(f"--sessions {text}: nothing follows the colon")
     return url
+
+
+def parse_sqlite(url: SessionUrl) -> tuple[str, bool]:
+    """
+    Take the URL apart.
+
+    :return: the directory, and whether a commit shall outlive a power cut.
+    :raises SettingError: if it means nothing.
+    """
+    shown = f"--sessions {url.shown}"
+    path, _, query = url.rest.partition("?")
+    if path.startswith("//"):
+        host, slash, path = path[2:].partition("/")
+        if host:
+            raise SettingError(f"{shown}: {host!r} would be a host; write sqlite:/DIRECTORY")
+        path = slash + path
+    full = False
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name != "sync" or value not in ("full", "normal"):
+            raise SettingError(
+                f"{shown}: {name}={value} means nothing to sqlite; ?sync=full is all there is"
+            )
+        full = value == "full"
+    if not path:
+        raise SettingError(f"{shown}: name a directory, as in sqlite:/var/lib/app/sessions")
+    return unquote(path), full
 
 
 def _known() -> dict[str, str]:

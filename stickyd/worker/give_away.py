@@ -99,6 +99,8 @@ class Retirement:
         waiting.addTimeout(REQUEST_SECONDS, self._clock)
         quiet.addCallback(answered)
         waiting.addErrback(_expect_timeout)
+        if slots:
+            waiting.addCallback(lambda _: self._moves.claim_leftovers(slots))
         return waiting.addCallback(lambda _: self._moves.carry_all())
 
     def take_in(self, chunk: bytes) -> Deferred[None]:

@@ -123,6 +123,14 @@ class SessionMoves:
         self._walks.run(self._walk)
         return done
 
+    def claim_leftovers(self, slots: int) -> Deferred[None]:
+        """
+        Take in the sessions that slots have left that there are not any more.
+
+        :return: fires when they are here; never fails.
+        """
+        return self._sessions.claim_leftovers(slots).addErrback(self._tell_failure)
+
     def take_in(self, chunk: bytes) -> Deferred[None]:
         """
         Take in sessions that another worker has carried here.  Those that belong elsewhere by

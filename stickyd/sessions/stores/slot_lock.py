@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Seconds between two attempts.
 POLL_SECONDS = 0.01
 
+_GENERATIONS = 4  # a worker's trial, its primary's, and what may stand between
+
 
 class SlotLock:
     """
@@ -51,7 +53,7 @@ class SlotLock:
         told = False
         while not self._try():
             pid, primary = self._holder()
-            if primary == os.getppid():
+            if _is_above_us(primary):
                 if not told:
                     told = True
                     waiting()
@@ -89,19 +91,38 @@ class SlotLock:
             return 0, 0  # it has it since a moment
 
 
+def _is_above_us(primary: int) -> bool:
+    """
+    Whether a process is our primary: our parent, or that of the trial that we are part of.
+    """
+    above = os.getppid()
+    for _ in range(_GENERATIONS):
+        if above == primary:
+            return True
+        above = _parent_of(above)
+    return False
+
+
+def _parent_of(pid: int) -> int:
+    """
+    :return: 0 if that cannot be known.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    # proc(5): the name is in parentheses, and may have any character; then state and parent.
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def _runs(pid: int, primary: int) -> bool:
     """
     Whether a worker has the primary still that it had, and is not an orphan about to end.
     """
+    if Path("/proc/self/stat").exists():
+        return _parent_of(pid) == primary
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return False
-        try:
-            os.kill(primary, 0)
-        except ProcessLookupError:
-            return False
-        return True
-    # proc(5): the name is in parentheses, and may have any character; then state and parent.
-    return int(stat.rpartition(")")[2].split()[1]) == primary
+        os.kill(primary, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -26,14 +26,13 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, unquote
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from stickyd.errors import OperatorError, SessionError, SettingError, StoreAway
+from stickyd.errors import OperatorError, SessionError, StoreAway
 from stickyd.net.throttle import Throttle
 from stickyd.sessions.interfaces import ISlotStore
 from stickyd.sessions.record import EndReason
@@ -44,6 +43,7 @@ from stickyd.sessions.stores.sqlite_directory import prepare_directory, slot_fil
 from stickyd.sessions.stores.sqlite_file import SessionFile, explain
 from stickyd.sessions.stores.store_thread import Job, StoreThread
 from stickyd.sessions.stores.unreadable import RecordReader
+from stickyd.settings.session_url import parse_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -71,33 +71,7 @@ def open_sqlite(url: SessionUrl, context: StoreContext) -> SqliteSessionStore:
     :raises SettingError: if that means nothing.
     """
     directory, full = parse_sqlite(url)
-    return SqliteSessionStore(directory, context, f"--sessions {url.shown}", full)
-
-
-def parse_sqlite(url: SessionUrl) -> tuple[Path, bool]:
-    """
-    Take the URL apart.
-
-    :return: the directory, and whether a commit shall outlive a power cut.
-    :raises SettingError: if it means nothing.
-    """
-    shown = f"--sessions {url.shown}"
-    path, _, query = url.rest.partition("?")
-    if path.startswith("//"):
-        host, slash, path = path[2:].partition("/")
-        if host:
-            raise SettingError(f"{shown}: {host!r} would be a host; write sqlite:/DIRECTORY")
-        path = slash + path
-    full = False
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name != "sync" or value not in ("full", "normal"):
-            raise SettingError(
-                f"{shown}: {name}={value} means nothing to sqlite; ?sync=full is all there is"
-            )
-        full = value == "full"
-    if not path:
-        raise SettingError(f"{shown}: name a directory, as in sqlite:/var/lib/app/sessions")
-    return Path(unquote(path)), full
+    return SqliteSessionStore(Path(directory), context, f"--sessions {url.shown}", full)
 
 
 @implementer(ISlotStore)
