@@ -142,7 +142,7 @@ def _add_other_reloads(states: _States) -> None:
     """
 
     @states.failed.upon(SlotMachine.reload).to(states.starting)
-    def mend(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
+    def recover(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
         _begin(machine, workers)
         done("")
 

@@ -11,10 +11,10 @@ def test_the_busiest_are_told_and_the_rest_counted() -> None:
     """
     A report has all connections, and of the three busiest keys an address and how many.
     """
-    tally = KeyCounts()
+    counts = KeyCounts()
     for number in [9] * 5 + [8] * 7 + [7] * 3 + [6, 5]:
-        tally.add(bytes([number]), f"192.0.2.{number}")
-    assert tally.take() == Report(
+        counts.add(bytes([number]), f"192.0.2.{number}")
+    assert counts.take() == Report(
         17,
         ((b"\x08", "192.0.2.8", 7), (b"\x09", "192.0.2.9", 5), (b"\x07", "192.0.2.7", 3)),
     )
@@ -24,26 +24,26 @@ def test_each_report_begins_anew() -> None:
     """
     What was told once is not told again; where nothing came there is no report.
     """
-    tally = KeyCounts()
-    assert tally.take() is None
-    tally.add(b"a", "192.0.2.1")
-    assert tally.take() == Report(1, ((b"a", "192.0.2.1", 1),))
-    assert tally.take() is None
-    tally.add(b"a", "192.0.2.2")
-    assert tally.take() == Report(1, ((b"a", "192.0.2.2", 1),))
+    counts = KeyCounts()
+    assert counts.take() is None
+    counts.add(b"a", "192.0.2.1")
+    assert counts.take() == Report(1, ((b"a", "192.0.2.1", 1),))
+    assert counts.take() is None
+    counts.add(b"a", "192.0.2.2")
+    assert counts.take() == Report(1, ((b"a", "192.0.2.2", 1),))
 
 
 def test_memory_is_bounded() -> None:
     """
     Of more keys than that, those which came first are counted; the others in the total only.
     """
-    tally = KeyCounts()
+    counts = KeyCounts()
     for number in range(MOST_KEYS + 10):
-        tally.add(b"%d" % number, "192.0.2.1")
+        counts.add(b"%d" % number, "192.0.2.1")
     for _ in range(9):
-        tally.add(b"%d" % MOST_KEYS, "192.0.2.1")
-        tally.add(b"1", "192.0.2.1")
-    report = tally.take()
+        counts.add(b"%d" % MOST_KEYS, "192.0.2.1")
+        counts.add(b"1", "192.0.2.1")
+    report = counts.take()
     assert report is not None
     assert report.total == MOST_KEYS + 28
     assert report.busiest[0] == (b"1", "192.0.2.1", 10)

@@ -65,7 +65,7 @@ def test_slots_are_reloaded_one_after_the_other() -> None:
     assert rig.fleet.slots[1].worker is rig.spawner.workers[3]
 
 
-def test_mended_slot_gets_its_clients_back_when_the_others_have_given_them_away() -> None:
+def test_recovered_slot_gets_its_clients_back_when_the_others_have_given_them_away() -> None:
     """
     Newcomers wait until those who had its clients meanwhile have given away what is its own,
     its sessions first of all; then its clients go to it again.
@@ -91,7 +91,7 @@ def test_mended_slot_gets_its_clients_back_when_the_others_have_given_them_away(
     assert other.places[-1] == (2, [0, 1])
 
 
-def test_mending_waits_for_the_change_under_way() -> None:
+def test_recovery_waits_for_the_change_under_way() -> None:
     """
     Nothing is moved for a slot that is available again while another change moves.
     """
