@@ -80,7 +80,7 @@ class Deadlines:
 
     def stop(self) -> None:
         """
-        Release the timer.
+        Stop the timer.
         """
         if self._call is not None:
             self._call.cancel()

@@ -79,7 +79,7 @@ class HTTPSite(server.Site):
     @override
     def stopFactory(self) -> None:
         """
-        Release the timer, and write what of the access log waits.
+        Stop the timer, and write what of the access log waits.
         """
         self.context.deadlines.stop()
         if self.access_log is not None:
