@@ -110,6 +110,11 @@ def _check_sessions(settings: Table, given: AbstractSet[str]) -> None:
                 )
     elif settings.protocol:
         raise SettingError("--sessions means nothing to --protocol, which has no sessions")
+    elif settings.worker_reactor == "epoll" and url.of_redis:
+        raise SettingError(
+            f"--sessions {url.shown}: sessions in Redis need an asyncio loop; write"
+            " --worker-reactor uvloop or asyncio instead of epoll"
+        )
 
 
 def _check_root_path(path: str) -> None:

@@ -72,6 +72,13 @@ class SessionUrl:
         return f"{self.scheme}:{rest}" if rest else self.scheme
 
     @property
+    def of_redis(self) -> bool:
+        """
+        Whether it is of our own store in Redis, which needs an asyncio loop.
+        """
+        return STORES.get(self.scheme) == _REDIS
+
+    @property
     def factory(self) -> str:
         """
         What makes its store, as ``module:function``.

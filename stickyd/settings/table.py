@@ -190,8 +190,9 @@ class Table:
         " TWISTED_SECURE_SESSION). Servers under one host name, on whatever ports, need a name"
         " each.")
     sessions: str = text("memory", "URL", group=SESSIONS, help=
-        "Where sessions are kept: memory, or sqlite:DIRECTORY (with ?sync=full to outlive a power"
-        " cut too). A password in it is shown nowhere.")
+        "Where sessions are kept: memory, sqlite:DIRECTORY (with ?sync=full to outlive a power cut"
+        " too), or redis://HOST:PORT/0 and its kin for Redis and Valkey, Sentinel and Cluster. A"
+        " password in it is shown nowhere.")
     session_grace: float = seconds(10.0, group=SESSIONS, help=
         "How long a store that is away is asked again, until a request that needs it gets 503.")
     session_cache: str = choice("trust", "verify", "off", group=SESSIONS, help=

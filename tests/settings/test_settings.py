@@ -312,3 +312,12 @@ def test_numbers_are_numbers(value: Any) -> None:
     """
     with pytest.raises(SettingError):
         Settings.read({"stop_timeout": value})
+
+
+def test_sessions_in_redis_need_an_asyncio_loop() -> None:
+    """
+    The reactor without one is refused with what to write.
+    """
+    line = complaint("--sessions", "redis+cluster://:s3cret@db", "--worker-reactor", "epoll")
+    assert "--sessions redis+cluster://***@db: sessions in Redis need an asyncio loop; " in line
+    assert "write --worker-reactor uvloop or asyncio instead of epoll" in line

@@ -6,6 +6,7 @@ What is promised with which setting of the server stands in ``docs/sessions.md``
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,6 +27,7 @@ from stickyd.sessions.stores.redis_policy import LinkPolicy
 from stickyd.sessions.stores.redis_record import (
     RECORD_FIELDS,
     STATE_FIELDS,
+    digest_of,
     key_of,
     read_record,
     read_state,
@@ -40,11 +42,13 @@ from stickyd.sessions.stores.redis_scripts import (
     TOUCH,
     digest,
 )
+from stickyd.sessions.stores.sealer import Sealer
 from stickyd.sessions.stores.timer_wheel import TimerWheel
+from stickyd.sessions.stores.unreadable import RecordReader
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
@@ -70,7 +74,6 @@ class RedisSessionStore:
     """
     Keeps each session as a hash, which goes by itself when the session is over.
 
-    :ivar unreadable: how many records were found that cannot be read.
     """
 
     _log = Logger()
@@ -82,14 +85,20 @@ class RedisSessionStore:
         clock: IReactorTime,
         loop: asyncio.AbstractEventLoop,
         address: RedisAddress,
-        grace_seconds: float = 5.0,
+        grace_seconds: float = 10.0,
+        keys: Sequence[bytes] = (),
     ) -> None:
         """
         :param clock: ``seconds()`` gives seconds since 1970.
         :param loop: what runs the connections.
         :param grace_seconds: how long a server that is away is waited for.
+        :param keys: the secrets that encrypt data, the first also new ones; none if there are
+            none.
+        :raises stickyd.errors.SettingError: if there are some, and cryptography is not installed.
         """
-        self.unreadable = 0
+        self._sealer = Sealer(keys)
+        self._reader = RecordReader(self._sealer, clock.seconds, f"--sessions {address}")
+        self._damaged = 0
         self._clock = clock
         self._loop = loop
         self._address = address
@@ -104,6 +113,13 @@ class RedisSessionStore:
         self._watched: dict[HiddenId, tuple[float, int | None]] = {}
         self._wheel = TimerWheel()
         self._throttle = Throttle(loop.time, _QUIET_SECONDS)
+
+    @property
+    def unreadable(self) -> int:
+        """
+        How many records were found that cannot be read.
+        """
+        return self._reader.unreadable + self._damaged
 
     def start(self, slot: int) -> Deferred[None]:
         return self._run(check_server(self._address))
@@ -143,8 +159,11 @@ class RedisSessionStore:
         except ValueError as problem:
             self._complain(uid, str(problem))
             return None
+        text = self._reader.read(digest_of(uid), record.version, record.data)
+        if text is None:
+            return None
         self._watch(uid, state.due)
-        return record
+        return record if text == record.data else replace(record, data=text)
 
     def version(self, uid: bytes) -> Deferred[int | None]:
         return self._ask("HMGET", uid, *STATE_FIELDS).addCallbacks(
@@ -164,6 +183,7 @@ class RedisSessionStore:
         return None if state is None or state.due <= self._clock.seconds() else state
 
     def save(self, record: SessionRecord, nonce: bytes = b"") -> Deferred[SessionRecord]:
+        data = self._sealer.seal(digest_of(record.uid), record.version + 1, record.data)
         words = [
             record.version,
             # A name of our own, so that we may send it again.
@@ -171,11 +191,11 @@ class RedisSessionStore:
             repr(self._clock.seconds()),
             repr(record.touched),
             write_metadata(record),
-            record.data,
+            data,
             0,
         ]
         saving = self._script(
-            _SAVE, record.uid, words, writes=True, fenced=not record.version, size=len(record.data)
+            _SAVE, record.uid, words, writes=True, fenced=not record.version, size=len(data)
         )
         return saving.reply.addCallbacks(
             self._saved, self._not_saved, (record,), errbackArgs=(record.uid,)
@@ -338,7 +358,7 @@ class RedisSessionStore:
         raise SessionConflict(f"session {_shown(uid)}: something else is stored in its place")
 
     def _complain(self, uid: bytes, problem: str) -> None:
-        self.unreadable += 1
+        self._damaged += 1
         if self._throttle.due():
             self._log.error(
                 "sessions: {key} in the Redis at {address} cannot be read, and is left alone:"
@@ -346,7 +366,7 @@ class RedisSessionStore:
                 key=key_of(self._prefix, uid).decode(errors="replace"),
                 address=self._address,
                 problem=problem,
-                count=self.unreadable,
+                count=self._damaged,
             )
 
 

@@ -43,4 +43,4 @@ def open_redis(url: SessionUrl, context: StoreContext) -> ISessionStore:
             " installed: pip install 'stickyd[redis]'"
         ) from None
     loop: Any = readiness_of(context.reactor)
-    return RedisSessionStore(context.clock, loop, address, context.grace_seconds)
+    return RedisSessionStore(context.clock, loop, address, context.grace_seconds, context.keys)

@@ -290,6 +290,35 @@ def test_no_ids(lasting: RedisServer) -> None:
     asyncio.run(check())
 
 
+def test_encrypted(lasting: RedisServer) -> None:
+    """
+    With keys, nothing of the data stands in the server, and no record passes for another.
+    """
+    secret = b"0123456789abcdef"
+
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        address = read_redis_url(lasting.url)
+        store = RedisSessionStore(RealClock(), loop, address, keys=[secret])
+        one, two = [
+            await settled(store.save(new_record(b'{"name":"%s"}' % name)))
+            for name in (b"Ada", b"Bob")
+        ]
+        keys = [key_of(b"stickyd:", record.uid) for record in (one, two)]
+        texts = [lasting.ask("HGET", key, "d") for key in keys]
+        assert b"Ada" not in texts[0]
+        assert await settled(store.load(one.uid)) == one
+        lasting.ask("HSET", keys[1], "d", texts[0])
+        assert await settled(store.load(two.uid)) is None
+        assert store.unreadable == 1
+        plain = RedisSessionStore(RealClock(), loop, address)
+        assert await settled(plain.load(one.uid)) is None
+        for each in (store, plain):
+            await settled(each.stop())
+
+    asyncio.run(check())
+
+
 def test_sentinel_failover(tmp_path: Path) -> None:
     """
     The primary dies; the Sentinels make another: what was acknowledged by two servers is there.
