@@ -219,8 +219,9 @@ class HTTPChannel:
         """
         Whether :meth:`write_file` may be called for the request under way.
         """
-        # What may have to be held cannot have a file in it.
-        return self._link.takes_files and not self._pipeline.may_be_held
+        # What is held, or may have to be, cannot have a file in it.
+        held = self._output.held or self._pipeline.may_be_held
+        return self._link.takes_files and not held
 
     def write_file(self, chunk: FileChunk) -> None:
         """

@@ -4,6 +4,7 @@ The request that resources see.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -17,12 +18,14 @@ from twisted.web.resource import _IEncodingResource, _UnsafeErrorPageBase
 from twisted.web.server import NOT_DONE_YET
 from typing_extensions import override
 
+from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.lazy import Lazy
 from stickyd.serve.http.lazy_request import LazyRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from io import FileIO
 
     from twisted.web.resource import IResource
 
@@ -199,6 +202,34 @@ class Request(LazyRequest, server.Request):
             server.Request.write(self, data)
         else:
             super().write(data)
+
+    def write_file(self, file: FileIO, offset: int, count: int) -> bool:
+        """
+        Write a part of a file, which the kernel copies by itself, if the connection takes files
+        and nobody has a say in what is written.  ``Content-Length`` must have been set.
+
+        :param file: a regular file; the caller closes it, which may be at once.
+        :param count: how many bytes of it; if they are not there any more when it is their
+            turn, the connection is broken off.
+        :return: :obj:`False` if it must be read and written instead.
+        """
+        channel = self.channel
+        if not (
+            self._answers
+            and self._encoder is None
+            and not self._inFakeHead
+            and "write" not in self.__dict__
+            and getattr(channel, "takes_files", False)
+        ):
+            return False
+        if not self.startedWriting:
+            self.write(b"")
+        if not self.startedWriting or self.chunked or not channel.takes_files:
+            # The response waits for something; or the file would need to be framed.
+            return False
+        channel.write_file(FileChunk(os.dup(file.fileno()), offset, count))
+        self.sentLength += count
+        return True
 
     @override
     def processingFailed(self, reason: Failure) -> Failure:

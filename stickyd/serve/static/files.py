@@ -6,10 +6,11 @@ says.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from twisted.web.http import datetimeToString
 from twisted.web.pages import notFound
@@ -128,7 +129,7 @@ class StaticFiles(File):
 
     render_HEAD = render_GET  # noqa: N815 - Twisted's name
 
-    def _answer(self, request: Request, file: BinaryIO) -> Any:
+    def _answer(self, request: Request, file: io.FileIO) -> Any:
         """
         Answer with the file, a part of it, or none.
 
@@ -171,7 +172,7 @@ class StaticFiles(File):
         return _send_parts(request, file, kind.encode(), parts, size)
 
 
-def _open(path: str) -> BinaryIO | None:
+def _open(path: str) -> io.FileIO | None:
     """
     Open a regular file.
 
@@ -180,13 +181,13 @@ def _open(path: str) -> BinaryIO | None:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb", buffering=0)
+        return io.FileIO(descriptor, "rb")
     os.close(descriptor)
     return None
 
 
 def _send_parts(
-    request: Request, file: BinaryIO, kind: bytes, parts: Sequence[tuple[int, int]], size: int
+    request: Request, file: io.FileIO, kind: bytes, parts: Sequence[tuple[int, int]], size: int
 ) -> Any:
     if not parts:
         request.setResponseCode(416)
@@ -216,7 +217,7 @@ def _send_parts(
 
 
 def _send(
-    request: Request, file: BinaryIO, kind: bytes, parts: list[tuple[bytes, int, int]], size: int
+    request: Request, file: io.FileIO, kind: bytes, parts: list[tuple[bytes, int, int]], size: int
 ) -> Any:
     """
     Send parts of the file.
