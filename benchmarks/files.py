@@ -172,11 +172,11 @@ def main() -> int:
                         figures.setdefault((mode, name), []).append(used)
     gib = options.mib / 1024
     rows = []
-    for (mode, name), used in figures.items():
+    for (mode, name), spent in figures.items():
         against = figures.get((mode, "nginx"), [])
-        ratios = [a / b for a, b in zip(used, against, strict=False) if b]
+        ratios = [a / b for a, b in zip(spent, against, strict=False) if b]
         ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
-        rows.append([mode, name, f"{statistics.median(used) / gib:.2f}", ratio])
+        rows.append([mode, name, f"{statistics.median(spent) / gib:.2f}", ratio])
     print(markdown(["file", "system", "CPU s/GiB", "of nginx"], rows))
     return 0
 

@@ -269,5 +269,7 @@ class Pipeline:
             self.body_held = False
             request.gotLength(fields.length if fields.length > 0 else None)
             if fields.expects and reader.dry and version is HTTP_1_1:
-                self._output.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                expected = getattr(request, "continue_expected", None)
+                if expected is None or not expected():
+                    self._output.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return True

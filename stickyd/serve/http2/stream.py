@@ -136,7 +136,9 @@ class HTTP2Stream:
         if body:
             expects = self.request.requestHeaders.getRawHeaders(b"expect", [b""])[0]
             if expects.lower() == b"100-continue":
-                self._output.put_head(self.number, [(b":status", b"100")])
+                expected = getattr(self.request, "continue_expected", None)
+                if expected is None or not expected():
+                    self.inform(b"100", [])
 
     # What all requests may ask of their channels.
 
@@ -227,6 +229,12 @@ class HTTP2Stream:
         self.resumeProducing()
 
     # The response.
+
+    def inform(self, code: bytes, fields: Pairs) -> None:
+        """
+        Send a head that is not the response's, before that (RFC 9113, 8.1).
+        """
+        self._in_turn(lambda: self._output.put_head(self.number, [(b":status", code), *fields]))
 
     def writeHeaders(
         self, version: bytes, code: bytes, reason: bytes, headers: Headers | Iterable[Any]

@@ -97,11 +97,18 @@ class Body:
         self._unread = 0  # bytes in the pieces
         self._position = 0  # in the file, of the reader
         self._held = False
+        self._awaited = False  # the client waits for somebody to read it
         self._whole = False
         self._lost = False
         self.size = 0
 
     # In the loop.
+
+    def await_reader(self) -> None:
+        """
+        Say once that the client may go on when somebody waits for the first bytes.
+        """
+        self._awaited = True
 
     def feed(self, data: bytes) -> None:
         """
@@ -218,6 +225,9 @@ class Body:
                     break
                 if self._lost:
                     raise BodyLost("the client has left before it had sent the whole body")
+                if self._awaited:
+                    self._awaited = False
+                    self._want()
                 changed.wait()
             resume = self._held and self._unread <= MEMORY_BYTES // 2
             if resume:

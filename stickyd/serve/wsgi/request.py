@@ -19,11 +19,12 @@ from twisted.web.http_headers import Headers
 
 from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.event_stream import is_event_stream
-from stickyd.serve.http.head import RequestError
+from stickyd.serve.http.head import HTTP_1_0, RequestError
 from stickyd.serve.wsgi.body import Body
 from stickyd.serve.wsgi.call import BROKEN, LAST, MORE, ApplicationCall
 from stickyd.serve.wsgi.environ import add_ends, add_request_line
 from stickyd.serve.wsgi.head_text import http1_head, http2_fields
+from stickyd.serve.wsgi.interim import EarlyHints, read_hints, write_continue, write_hints
 from stickyd.serve.wsgi.pieces import Pieces
 from stickyd.serve.wsgi.pieces_writer import JOINED_BYTES, PiecesWriter
 from stickyd.serve.wsgi.response import failure_head
@@ -63,6 +64,7 @@ class WsgiRequest:
     _body: Body | None = None
     _begun = False  # the application was called, or is to be
     _websocket: WebSocketRequest | None = None
+    _expected = False  # the client waits until it is told to send the body
     _early = False  # the application runs, or is to run, before the body is whole
     _received = False
     chunked = False  # the body is written in chunks
@@ -109,6 +111,29 @@ class WsgiRequest:
             if length is not None:
                 # Of the others the application could not tell where they end.
                 self._backend.incomplete.add(self)
+
+    def continue_expected(self) -> bool:
+        """
+        Learn that the client sends the body when it is told to: that is when the application
+        reads it, unless all threads that may wait for bodies do.
+
+        :return: :obj:`False` if it is to be told at once.
+        """
+        body = self._body
+        # Without a length the application is called when the body is whole.
+        if body is None or self._length is None or self._backend.uploads.full:
+            return False
+        body.await_reader()
+        self._expected = True
+        self.channel.hold_body()
+        # Not from within: it may be answered at once.
+        self._backend.readiness.call_soon(self._begin_expected)
+        return True
+
+    def _begin_expected(self) -> None:
+        self.begin_early()
+        if not self._early:
+            self._resume_body()  # another one was quicker
 
     def handleContentChunk(self, data: bytes) -> None:  # noqa: N802 - Twisted's name
         """
@@ -210,6 +235,7 @@ class WsgiRequest:
         body = self._body
         # An empty one costs less to make than to share: an application may close it.
         environ["wsgi.input"] = backend.no_body() if body is None else body.open()
+        environ["wsgi.early_hints"] = self.send_early_hints
         call = ApplicationCall(backend.application, environ, self)
         if "HTTP_UPGRADE" in environ and self._block is not None and asks_for_websocket(environ):
             if not backend.websockets.enter():
@@ -286,8 +312,14 @@ class WsgiRequest:
         self._backend.call_from_thread(self._resume_body)
 
     def _resume_body(self) -> None:
-        if self.channel is not None and not self._received:
-            self.channel.want_body()
+        channel = self.channel
+        if channel is None or self._received:
+            return
+        if self._expected:
+            self._expected = False
+            if not self.startedWriting:
+                write_continue(channel, self._block is not None)
+        channel.want_body()
 
     @property
     def uploading(self) -> bool:
@@ -297,6 +329,22 @@ class WsgiRequest:
         return not (self._received or self.gone)
 
     # Called in the application's thread.
+
+    def send_early_hints(self, headers: list[tuple[str, str]]) -> None:
+        """
+        Tell the client what it will need, before the response (RFC 8297): what applications
+        find as ``wsgi.early_hints``.
+
+        It does nothing for clients of HTTP/1.0, which know of no such thing, and if the
+        response has begun.
+
+        :raises TypeError: if something is no text, or no pair.
+        :raises ValueError: if a text cannot stand where it should.
+        """
+        hints = read_hints(headers)
+        if self.clientproto != HTTP_1_0:
+            self._backend.responses.put(EarlyHints(hints, self._write_hints))
+            self._backend.responses.wake()
 
     def put(self, head: ResponseHead | None, piece: bytes, kind: int) -> None:
         """
@@ -361,6 +409,10 @@ class WsgiRequest:
 
     # The response, in the loop.
 
+    def _write_hints(self, hints: ResponseHead) -> None:
+        if self.channel is not None and not self.startedWriting:
+            write_hints(self.channel, self._block is not None, hints)
+
     def deliver(self) -> None:
         """
         Write what the thread has put.
@@ -385,6 +437,9 @@ class WsgiRequest:
 
     def _answer_whole(self, head: ResponseHead, body: bytes) -> None:
         channel = self.channel
+        if not self._received and self._block is not None:
+            # Nobody wants the rest of the body: the connection is closed, which is said.
+            channel.persistent = False
         if self._file is not None:
             file, self._file = self._file, None
             channel.write(self._begin_response(head, len(file))[0])

@@ -32,6 +32,13 @@ class Uploads:
         self._count = 0
         self._waiting: deque[Upload] = deque()
 
+    @property
+    def full(self) -> bool:
+        """
+        Whether there are enough.
+        """
+        return self._count >= self._most
+
     def enter(self, upload: Upload) -> bool:
         """
         Count one more.

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.events import (
+    DataReceived,
+    InformationalResponseReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
 from twisted.internet.address import IPv4Address
 
 from stickyd.handoff.frame import Flag, Handoff
@@ -46,6 +52,7 @@ class Browser:
             self.h2.increment_flow_control_window(window)
         self.bodies: dict[int, bytes] = {}
         self.statuses: dict[int, str] = {}
+        self.informed: dict[int, str] = {}  # statuses before the response's
         self.fields: dict[int, dict[str, str]] = {}
         self.ended: dict[int, str] = {}
         peer = IPv4Address("TCP", "192.0.2.1", 1234)
@@ -88,6 +95,9 @@ class Browser:
             if isinstance(event, ResponseReceived):
                 self.fields[number] = {str(name): str(value) for name, value in event.headers or []}
                 self.statuses[number] = self.fields[number][":status"]
+            elif isinstance(event, InformationalResponseReceived):
+                fields = {str(name): str(value) for name, value in event.headers or []}
+                self.informed[number] = fields[":status"]
             elif isinstance(event, DataReceived):
                 self.bodies[number] = self.bodies.get(number, b"") + event.data
                 self.h2.acknowledge_received_data(event.flow_controlled_length, number)
