@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Pairs = list[tuple[bytes, bytes]]
 
 
-#: What the names of cookies begin with that are nobody else's.
+#: What the names of cookies begin with that nothing else uses.
 _OUR_NAMES = b"stickyd"
 
 
@@ -100,7 +100,7 @@ class Stickiness:
     ) -> None:
         """
         :param own_slot: gives the slot of this worker.
-        :param trust: whose word counts.
+        :param trust: the proxies whose word about their clients counts.
         """
         self.signer = signer
         self.own_slot = own_slot
@@ -110,7 +110,7 @@ class Stickiness:
         self.cookie = next((key for key in keys if isinstance(key, CookieKey)), None)
         self.cookie_name = b"" if self.cookie is None else self.cookie.name.encode("ascii")
         self.sets_cookie = self.cookie is not None
-        # Under a name that nobody else uses, whatever stands there is ours to replace.
+        # Under a name that nothing else uses, any value is ours to replace.
         self.shares_name = self.sets_cookie and not self.cookie_name.startswith(_OUR_NAMES)
         attributes = CookieAttributes() if cookie is None else cookie
         self.cookie_tails = (attributes.text(False), attributes.text(True))

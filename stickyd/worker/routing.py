@@ -49,7 +49,7 @@ class Rehoming:
     ) -> None:
         """
         :param resolver: one that does not know the claims.
-        :param trust: whose connections carry many clients.
+        :param trust: the proxies, whose connections carry many clients.
         """
         self._resolver = resolver
         self._places = places
@@ -128,7 +128,7 @@ class Rehoming:
         if target == self._places.slot:
             handoff.slot, handoff.key = slot, key
             if self._fields_say_all:
-                # The same fields are the same object, as long as somebody holds it.
+                # The same fields are the same object, as long as it is held.
                 handoff.seen = head.headers, self._places.changes
             return None
         if placed:

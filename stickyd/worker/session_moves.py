@@ -69,11 +69,11 @@ class SessionMoves:
         self._sending = DeferredLock()
         # Who waits for a session that is on its way, by its id.
         self._under_way: dict[bytes, list[Deferred[None]]] = {}
-        # Held by nobody any more, and not sent yet.
+        # No request holds them any more, and they are not sent yet.
         self._followers: list[tuple[bytes, LiveSession]] = []
         self._follows = False
         self._ends = self._has_begun = False
-        # Held by somebody, and to follow.
+        # A request holds them, and they are to follow.
         self._late: set[LiveSession] = set()
         self._next_notice: IDelayedCall | None = None
 
@@ -273,7 +273,7 @@ class SessionMoves:
                     self._log.failure("Sessions could not be given away")
             for uid, _ in followers:
                 self._arrived(uid)
-            # Somebody may have taken hold of one meanwhile.
+            # A request may hold one by now.
             self._watch_late(None)
         self._follows = False
         self._look_whether_done()

@@ -1,5 +1,5 @@
 """
-Trying the application in a process that serves nobody: ``python -m stickyd.worker --check``.
+Trying the application in a process that serves no client: ``python -m stickyd.worker --check``.
 
 The primary asks over a socket of its own and is answered there, since standard output, and the
 end of this process, are the application's: it may print what it likes, and leave threads and
