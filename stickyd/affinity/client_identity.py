@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Where an ASGI scope and a WSGI environ have the identity of their client.
+IDENTITY = "stickyd.identity"
+
 #: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
 #: was named by a token, learned, or chosen by load; should that not be available, the
 #: connection is placed as with this value.

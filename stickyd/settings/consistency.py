@@ -31,7 +31,7 @@ _OF_ONE_KIND = {
     "body_bytes": _HTTP,
     "static_dotfiles": ("--static",),
     "form_bytes": ("--resource", "the demonstration"),
-    "session_cookie": ("--resource",),  # the demonstration needs no cookie
+    "session_cookie": ("--resource", *_ASGI),  # the demonstration needs no cookie
     "idle_timeout": _HTTP,
     "head_timeout": _HTTP,
     "body_timeout": _HTTP,
@@ -40,6 +40,7 @@ _OF_ONE_KIND = {
     "lifespan": _ASGI,
     "limit_concurrency": _ASGI,
     "ws_max_size": _ASGI,
+    "asgi_sessions": _ASGI,
     "wsgi_threads": _WSGI,
     "wsgi_queue": _WSGI,
     "wsgi_websockets": _WSGI,
@@ -70,7 +71,7 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
                 " --placement least"
             )
     _check_cookie(settings, given)
-    if "session_cookie" in given:
+    if "session_cookie" in given or settings.asgi_sessions == "on":
         _check_session_cookie(settings)
     _check_sessions(settings, given)
     # Parsed whoever asks for it: a wrong network must not come to light later.
@@ -127,7 +128,8 @@ def _check_root_path(path: str) -> None:
 
 
 def _check_cookie(settings: Table, given: AbstractSet[str]) -> None:
-    if CookieKey not in {type(key) for key in settings.keys.keys}:
+    sessions = settings.asgi_sessions == "on"
+    if CookieKey not in {type(key) for key in settings.keys.keys} and not sessions:
         for name in ("path", "domain", "samesite", "secure", "max_age"):
             if f"cookie_{name}" in given:
                 raise SettingError(
@@ -139,12 +141,18 @@ def _check_cookie(settings: Table, given: AbstractSet[str]) -> None:
             "--cookie-samesite none: browsers drop such a cookie unless it is Secure; write"
             " --cookie-secure always"
         )
+    if sessions:
+        _check_asgi_sessions(settings)
+    elif "session_cookie" in given and not settings.resource:
+        raise SettingError(
+            f"--session-cookie {settings.session_cookie} means nothing without --asgi-sessions on"
+        )
     for name in ("path", "domain"):
         _check_cookie_attribute(name, getattr(settings, f"cookie_{name}"))
 
 
 def _check_session_cookie(settings: Table) -> None:
-    name = settings.session_cookie
+    name = settings.session_cookie_name
     if not NAME.fullmatch(name):
         raise SettingError(
             f"--session-cookie: {name!r} is not a name of a cookie, which has letters, digits and"
@@ -155,6 +163,19 @@ def _check_session_cookie(settings: Table) -> None:
             raise SettingError(
                 f"--session-cookie {name}: --affinity {key} would overwrite it; write another name"
             )
+
+
+def _check_asgi_sessions(settings: Table) -> None:
+    if settings.cookie_secure == "never":
+        raise SettingError(
+            "--cookie-secure never: the session's cookie is Secure over TLS in any case; write"
+            " --cookie-secure auto"
+        )
+    if settings.cookie_samesite == "none" and settings.cookie_secure != "always":
+        raise SettingError(
+            "--cookie-samesite none: browsers drop a session's cookie so unless it is Secure;"
+            " write --cookie-secure always"
+        )
 
 
 def _check_cookie_attribute(name: str, value: str) -> None:

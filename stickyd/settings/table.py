@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: More slots than this do not fit into one classic BPF program (DESIGN: 4,096 instructions).
 MOST_WORKERS = 256
 
+#: The cookie of twisted.web's sessions.
+TWISTED_SESSION = "TWISTED_SESSION"
+
 # Groups of settings, in the order in which they are shown.
 LISTENING = "Listening"
 APPLICATION = "Application"
@@ -120,16 +123,16 @@ class Table:
         " those signed with any of its lines, of 16 bytes or more each. Without it a secret is"
         " made at each start, and no cookie outlives the primary.")
     cookie_path: str = text("/", "PATH", group=CLIENTS, help=
-        "The Path of the cookie of cookie:NAME.")
+        "The Path of the cookies of cookie:NAME and --asgi-sessions.")
     cookie_domain: str = text("", "DOMAIN", group=CLIENTS, help=
-        "Its Domain; without one, the host that set it.")
+        "Their Domain; without one, the host that set it.")
     cookie_samesite: str = choice("lax", "strict", "none", group=CLIENTS, help=
-        "Its SameSite: lax, strict or none.")
+        "Their SameSite: lax, strict or none.")
     cookie_secure: str = choice("auto", "always", "never", group=CLIENTS, help=
-        "Whether it is Secure: always, never, or auto (when the client speaks TLS, be it with a"
+        "Whether they are Secure: always, never, or auto (when the client speaks TLS, be it with a"
         " trusted proxy).")
     cookie_max_age: int = whole(0, "SECONDS", group=CLIENTS, help=
-        "Its Max-Age; 0 is until the browser is closed.")
+        "Their Max-Age; 0 is until the browser is closed.")
     placement: str = choice("rendezvous", "least", "modulo", metavar="NAME", group=CLIENTS, help=
         "How keys are mapped to workers: rendezvous (a resize moves as few as can be), least (a"
         " newcomer goes to the least loaded worker, and is remembered), or modulo (as the"
@@ -184,11 +187,14 @@ class Table:
     access_log: str = text("", "PATH", group=REQUESTS, help=
         "Append a line for each request to this file, in the combined format; - is the log.")
 
-    session_cookie: str = text("TWISTED_SESSION", "NAME", group=SESSIONS, help=
+    asgi_sessions: str = choice("off", "on", group=SESSIONS, help=
+        "Whether an ASGI application gets sessions of ours, as scope['session'], which is"
+        " request.session in Starlette and FastAPI: on or off.")
+    session_cookie: str = text(TWISTED_SESSION, "NAME", group=SESSIONS, help=
         "The cookie that carries the ids of a resource's sessions, and over TLS, with _SECURE"
         " behind this name, those of its secure ones (without this option"
-        " TWISTED_SECURE_SESSION). Servers under one host name, on whatever ports, need a name"
-        " each.")
+        " TWISTED_SECURE_SESSION); of --asgi-sessions too (without it session). Servers under one"
+        " host name, on whatever ports, need a name each.")
     sessions: str = text("memory", "URL", group=SESSIONS, help=
         "Where sessions are kept: memory, sqlite:DIRECTORY (with ?sync=full to outlive a power cut"
         " too), or redis://HOST:PORT/0 and its kin for Redis and Valkey, Sentinel and Cluster. A"
@@ -262,6 +268,15 @@ class Table:
         if self.overflow != "auto":
             return self.overflow
         return "close" if self.tls or self.protocol else "503"
+
+    @property
+    def session_cookie_name(self) -> str:
+        """
+        What ``session_cookie`` comes down to.
+        """
+        if self.asgi_sessions == "on" and self.session_cookie == TWISTED_SESSION:
+            return "session"
+        return self.session_cookie
 
     @property
     def keys(self) -> Affinity:

@@ -18,6 +18,9 @@ from stickyd.serve.demo import Counter
 from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.resource import ResourceHost
+from stickyd.sessions.apps.asgi_middleware import with_sessions
+from stickyd.sessions.apps.attributes import app_cookie
+from stickyd.sessions.apps.worker_place import WorkerPlace
 from stickyd.sessions.web.cookie import SessionCookie
 from stickyd.worker.application import load_asgi, load_protocol, load_resource, load_wsgi
 
@@ -62,7 +65,7 @@ def build_host(
     readiness = readiness_of(reactor)
     tls = server_tls(settings, reactor)
     if kind in ("asgi", "asgi-factory"):
-        return _asgi_host(settings, f"--{kind}", name, reactor, tls, access_log, route, stickiness)
+        return _asgi_host(settings, reactor, sessions, tls, access_log, route, stickiness)
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
@@ -96,14 +99,15 @@ def build_host(
 
 def _asgi_host(
     settings: Settings,
-    option: str,
-    name: str,
     reactor: Any,
+    sessions: SessionRegistry,
     tls: ServerTls | None,
     access_log: TextIO | None,
     route: Route | None,
     stickiness: Stickiness | None,
 ) -> IHost:
+    kind, name = settings.application or ("", "")
+    option = f"--{kind}"
     try:
         from stickyd.serve.asgi.config import AsgiOptions
         from stickyd.serve.asgi.host import AsgiHost
@@ -124,8 +128,21 @@ def _asgi_host(
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)
     log = None if access_log is None else AccessLog(access_log, reactor)
-    return AsgiHost(
-        load_asgi(option, name), loop, f"{option} {name}", options, tls, log, route, stickiness
+    application = load_asgi(option, name)
+    if settings.asgi_sessions == "on":
+        place = WorkerPlace(sessions, reactor.callFromThread)
+        application = with_sessions(application, place, _session_cookie(settings))
+    return AsgiHost(application, loop, f"{option} {name}", options, tls, log, route, stickiness)
+
+
+def _session_cookie(settings: Settings) -> SessionCookie:
+    return app_cookie(
+        settings.session_cookie_name,
+        path=settings.cookie_path,
+        domain=settings.cookie_domain or None,
+        max_age=settings.cookie_max_age or None,
+        same_site=settings.cookie_samesite,
+        https_only=settings.cookie_secure == "always",
     )
 
 

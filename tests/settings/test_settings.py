@@ -18,6 +18,9 @@ from stickyd.settings.options import Options
 from stickyd.settings.reload import fixed
 from stickyd.settings.settings import rules
 
+#: An application that gets sessions of ours.
+SESSIONS = ("--asgi", "a:b", "--asgi-sessions", "on")
+
 
 def parse(*arguments: str) -> Settings:
     """
@@ -168,12 +171,21 @@ def test_bad_command_line_gets_one_line(arguments: tuple[str, ...], line: str) -
             ("--resource", "a:b", "--session-cookie", "a", "--affinity", "cookie:a_SECURE"),
             "--session-cookie a: --affinity cookie:a_SECURE would overwrite it",
         ),
-        (("--asgi", "a:b", "--session-cookie", "a"), "means nothing to --asgi"),
+        (("--wsgi", "a:b", "--session-cookie", "a"), "means nothing to --wsgi"),
         (("--affinity", "cookie:a", "--cookie-domain", "a;b"), "cannot stand in a Set-Cookie"),
         (
             ("--affinity", "cookie:a", "--cookie-samesite", "none", "--cookie-secure", "never"),
             "browsers drop such a cookie",
         ),
+        (("--asgi-sessions", "on"), "--asgi-sessions means nothing to the demonstration"),
+        (("--asgi-sessions", "yes"), "'yes' is unknown; known: off, on"),
+        (("--asgi", "a:b", "--session-cookie", "sid"), "without --asgi-sessions on"),
+        ((*SESSIONS, "--session-cookie", "a b"), "is not a name of a cookie"),
+        ((*SESSIONS, "--session-cookie", "a", "--affinity", "cookie:a"), "would overwrite it"),
+        ((*SESSIONS, "--affinity", "cookie:session_SECURE"), "would overwrite it"),
+        ((*SESSIONS, "--cookie-secure", "never"), "Secure over TLS in any case"),
+        ((*SESSIONS, "--cookie-samesite", "none"), "write --cookie-secure always"),
+        ((*SESSIONS, "--cookie-path", "a"), "write /a"),
         (("--head-bytes", "63"), "is not a whole number from 64 to 65536"),
     ],
 )

@@ -28,19 +28,23 @@ class WebSocket(Client):
         path: str = "/ws",
         context: ssl.SSLContext | None = None,
         source: str = "127.0.0.1",
+        cookies: str = "",
     ) -> None:
         """
         Open it.
 
         :param context: for one over TLS.
         :param source: the address that it comes from.
+        :param cookies: that it sends.
         """
         super().__init__(target, source)
         if context is not None:
             self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
         self._protocol = WSConnection(ConnectionType.CLIENT)
         self._events: list[Event] = []
-        self.socket.sendall(self._protocol.send(Request(host="localhost", target=path)))
+        fields = [(b"Cookie", cookies.encode())] if cookies else []
+        request = Request(host="localhost", target=path, extra_headers=fields)
+        self.socket.sendall(self._protocol.send(request))
         assert isinstance(self._next(), AcceptConnection)
 
     def _next(self) -> Event:

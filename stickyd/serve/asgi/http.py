@@ -34,6 +34,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from zope.interface import implementer
 
+from stickyd.affinity.client_identity import IDENTITY
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.asgi.context import logger
@@ -266,8 +267,10 @@ class HttpProtocol(asyncio.Protocol):
         reader, context = self._reader, self._context
         modern = reader.line[2] is HTTP_1_1
         first = self.cycle is None
+        scope = context.scope_of(self._party, reader.line, target, pairs)
+        scope[IDENTITY] = self.handoff.identity
         self.cycle = cycle = Cycle(
-            scope=context.scope_of(self._party, reader.line, target, pairs),
+            scope=scope,
             transport=self.transport,
             flow=self.flow,
             logger=logger,
@@ -345,7 +348,14 @@ class HttpProtocol(asyncio.Protocol):
         self._stop()
         context = self._context
         try:
-            start_websocket(context, self.transport, target, pairs, self._reader.take_rest())
+            start_websocket(
+                context,
+                self.transport,
+                target,
+                pairs,
+                self._reader.take_rest(),
+                self.handoff.identity,
+            )
         finally:
             # Only now, when the host has counted the other one.
             context.state.connections.discard(self)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.client_identity import IDENTITY
+
 if TYPE_CHECKING:
     from stickyd.serve.asgi.context import AsgiContext
 
@@ -16,6 +18,7 @@ def start_websocket(
     target: bytes,
     pairs: list[tuple[bytes, bytes]],
     rest: bytes,
+    identity: bytes,
 ) -> None:
     """
     Have the protocol that the settings name answer a handshake, and all that follows.
@@ -24,6 +27,7 @@ def start_websocket(
     :param target: the target in origin form.
     :param pairs: the fields.
     :param rest: what was read behind the head.
+    :param identity: of the client.
     """
     make: Any = context.config.ws_protocol_class
     websocket = make(config=context.config, server_state=context.state, app_state=context.app_state)
@@ -35,5 +39,9 @@ def start_websocket(
         websocket.connection_made(transport)
         head = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
         websocket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, head))
+    scope = getattr(websocket, "scope", None)
+    if scope is not None:
+        # The application is called in the next turn of the loop.
+        scope[IDENTITY] = identity
     if rest and not transport.is_closing():
         websocket.data_received(rest)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
+from stickyd.affinity.client_identity import IDENTITY
 from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.head import HTTP_1_0, RequestError
@@ -289,6 +290,9 @@ class WsgiRequest:
             # It was chunked, and is not any more (RFC 9112, 7.1.3).
             environ["CONTENT_LENGTH"] = str(self._body.size)
             environ.pop("HTTP_TRANSFER_ENCODING", None)
+        handoff = channel.handoff
+        if handoff is not None:
+            environ[IDENTITY] = handoff.identity
         return environ
 
     def _fields(self) -> list[tuple[bytes, bytes]]:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.errors import NoSuchSession, SessionConflict, SessionError, SessionMoved, StoreAway
+from stickyd.affinity.client_identity import IDENTITY
+from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.asgi_session import AsgiSession
 from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
+from stickyd.sessions.apps.refusal import refusal_of
 from stickyd.sessions.apps.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from stickyd.sessions.apps.place import SessionPlace
+    from stickyd.sessions.apps.refusal import Refusal
     from stickyd.sessions.web.cookie import SessionCookie
 
     Message = Any
@@ -65,11 +68,10 @@ class AsgiExchange:
         self._secure = scope["scheme"] in ("https", "wss")
         self._name = cookie.secure_name if self._secure else cookie.name
         fields = [value for name, value in scope["headers"] if name == b"cookie"]
-        self._sent_id: bytes | None = None
         self._unit = UnitOfWork(
             place.registry,
             ids_in(fields, self._name),
-            scope.get("stickyd.identity", b""),
+            scope.get(IDENTITY, b""),
             self._secure,
         )
         self._begun = False  # the application has begun its response
@@ -84,10 +86,12 @@ class AsgiExchange:
         """
         try:
             text = await self._place.ask(self._unit.load)
-        except (SessionMoved, StoreAway) as problem:
-            await self._refuse(503, problem)
+        except (SessionError, StoreAway) as problem:
+            refusal = refusal_of(problem)
+            if refusal is None:
+                raise
+            await self._refuse(refusal)
             return
-        self._sent_id = self._unit.uid
         session = self._session = AsgiSession(self._place, self._unit, text)
         self._scope["session"] = session
         websocket = self._scope["type"] == "websocket"
@@ -144,9 +148,9 @@ class AsgiExchange:
             value for name, value in fields if name.lower() == b"vary"
         ):
             fields.append((b"vary", b"Cookie"))
-        uid, sent = self._unit.uid, self._sent_id
-        if not self._failed and (uid != sent or (uid is not None and session.modified)):
-            line = set_cookie(self._cookie, self._name, uid or b"", self._secure)
+        uid = None if self._failed else self._unit.cookie(session.modified)
+        if uid is not None:
+            line = set_cookie(self._cookie, self._name, uid, self._secure)
             fields.append((b"set-cookie", line))
         self._client_knows = True
         return {**message, "headers": fields}
@@ -174,16 +178,13 @@ class AsgiExchange:
 
         :return: whether that was done.
         """
-        problem = self._session.failure
-        if self._answered or self._client_knows or problem is None:
+        refusal = refusal_of(self._session.failure)
+        if self._answered or self._client_knows or refusal is None:
             return False
-        if isinstance(problem, (SessionConflict, NoSuchSession)):
-            await self._refuse(409, problem)
-        elif isinstance(problem, (SessionMoved, StoreAway)):
-            await self._refuse(503, problem)
-        return self._answered
+        await self._refuse(refusal)
+        return True
 
-    async def _refuse(self, status: int, problem: Exception) -> None:
+    async def _refuse(self, refusal: Refusal) -> None:
         """
         Answer in the application's place.
         """
@@ -191,23 +192,14 @@ class AsgiExchange:
         if self._scope["type"] == "websocket":
             await self._send({"type": "websocket.close", "code": 1013, "reason": "Try again"})
             return
-        if status == 409 and self._conflict is not None:
+        if refusal.status == 409 and self._conflict is not None:
             await self._conflict(self._scope, self._receive, self._send)
             return
-        if status == 409:
-            body = b"Another request has changed this session meanwhile. Please try again.\n"
-        else:
-            body = b"This session cannot be had right now. Please try again.\n"
-        fields = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-        ]
-        if status == 503:
-            seconds = getattr(problem, "retry_after_seconds", 1)
-            fields.append((b"retry-after", b"%d" % seconds))
-        await self._send({"type": "http.response.start", "status": status, "headers": fields})
-        await self._send({"type": "http.response.body", "body": body})
+        fields = [(name.encode(), value.encode()) for name, value in refusal.fields()]
+        await self._send(
+            {"type": "http.response.start", "status": refusal.status, "headers": fields}
+        )
+        await self._send({"type": "http.response.body", "body": refusal.body})
 
     # WebSockets.
 
@@ -234,7 +226,7 @@ class AsgiExchange:
         self._looked = now
         session = self._session
         try:
-            if session.unsaved:
+            if session.pending:
                 await session.save()
             else:
                 await self._place.ask(self._unit.fresh)

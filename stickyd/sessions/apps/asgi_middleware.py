@@ -36,25 +36,24 @@ class SessionMiddleware:
         url: str | None = None,
         *,
         idle_seconds: float = 1800.0,
+        cookie: SessionCookie | None = None,
         on_conflict: Application | None = None,
-        **attributes: Any,
     ) -> None:
         """
         :param url: as ``--sessions``; without one, and without stickyd, sessions are in this
             process's memory.
         :param idle_seconds: after how long without a use a session is over, without stickyd.
+        :param cookie: how the cookie looks, see
+            :func:`stickyd.sessions.apps.attributes.app_cookie`.
         :param on_conflict: an ASGI application that answers when the changes of a request
             cannot be saved, as another request has changed the same meanwhile, in the place
             of a short 409.
-        :param attributes: how the cookie looks, see
-            :func:`stickyd.sessions.apps.attributes.app_cookie`.
-        :raise ValueError: a cookie cannot look so.
         """
         self.app = app
         self._url = url
         self._idle_seconds = idle_seconds
         self._conflict = on_conflict
-        self._cookie: SessionCookie = app_cookie(**attributes)
+        self._cookie = app_cookie() if cookie is None else cookie
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """

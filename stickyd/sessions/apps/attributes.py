@@ -20,7 +20,7 @@ def app_cookie(
     """
     Say how the cookie looks.
 
-    Over TLS it has another name, with ``secure_`` before it, and is ``Secure``: so nobody who
+    Over TLS it has another name, with ``_SECURE`` behind it, and is ``Secure``: so nobody who
     can write to a plain connection can plant a session on an encrypted one.
 
     :param name: its name.
@@ -37,7 +37,7 @@ def app_cookie(
     """
     return SessionCookie(
         name=name.encode("latin-1"),
-        secure_name=b"secure_" + name.encode("latin-1"),
+        secure_name=name.encode("latin-1") + b"_SECURE",
         path=path,
         domain=domain,
         max_age=max_age,

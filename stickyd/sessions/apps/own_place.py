@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -19,6 +20,7 @@ from stickyd.sessions.stores.opening import StoreContext, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stickyd.sessions.apps.unit_of_work import UnitOfWork
     from stickyd.sessions.record import SessionExpiry
     from stickyd.settings.session_url import SessionUrl
 
@@ -57,6 +59,20 @@ class OwnPlace:
         """
         future = hop(self._loop.call_soon_threadsafe, function, *arguments)
         return await asyncio.wrap_future(future)
+
+    def expect(self, unit: UnitOfWork) -> None:
+        """
+        Do nothing: no session is carried away from here.
+        """
+
+    def leave(self, unit: UnitOfWork) -> None:
+        """
+        Have a session let go of; it never has to go anywhere.
+        """
+        if unit.holds:
+            # Whoever is collected late may outlive the loop.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(unit.let_go)
 
     def wait(self, function: Callable[..., Deferred[Any]], *arguments: Any) -> Any:
         """

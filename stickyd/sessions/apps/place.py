@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from stickyd.sessions.apps.unit_of_work import UnitOfWork
     from stickyd.sessions.registry import SessionRegistry
 
 
@@ -28,6 +29,18 @@ class SessionPlace(Protocol):
         Call a function in the registry's loop, from a task of asyncio's.
 
         :return: what its Deferred fires with.
+        """
+
+    def expect(self, unit: UnitOfWork) -> None:
+        """
+        Keep the session of a unit of work from being carried away before it is loaded, which
+        may be at any time; from a thread.  :meth:`leave` ends that.
+        """
+
+    def leave(self, unit: UnitOfWork) -> None:
+        """
+        Have a unit of work let go of its session, from a thread; it waits only if the session
+        has to go somewhere.
         """
 
     def wait(self, function: Callable[..., Deferred[Any]], *arguments: Any) -> Any:

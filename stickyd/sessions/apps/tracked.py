@@ -104,7 +104,11 @@ class TrackedData(dict[str, Any]):
 
     def __bool__(self) -> bool:
         self._use()
-        self._judged = True
+        if self._written:
+            # What it says is of what was loaded and of what was done here.
+            self._listed = True
+        else:
+            self._judged = True
         return super().__len__() > 0
 
     def keys(self) -> KeysView[str]:  # type: ignore[override]  # a dict has a class of its own

@@ -10,12 +10,12 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved
+from stickyd.sessions.apps.tracked import TrackedData
 from stickyd.sessions.record import EndReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from stickyd.sessions.apps.tracked import TrackedData
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.registry import SessionRegistry
 
@@ -35,7 +35,8 @@ class UnitOfWork:
     writes it.
 
     :ivar uid: the session's id; :obj:`None` while there is none.
-    :ivar sent: whether the client has named a session that there is, or was.
+    :ivar sent: the id by which the client has named it; :obj:`None` if it has named none that
+        there is.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class UnitOfWork:
         :param secure: whether its id is only ever sent over TLS.
         """
         self.uid: bytes | None = None
-        self.sent = False
+        self.sent: bytes | None = None
+        self._given = False  # whether the id is of our making
         self.registry = registry
         self._uids = uids
         self._key = key
@@ -76,6 +78,27 @@ class UnitOfWork:
             session has ended.
         """
         return Deferred.fromCoroutine(self._fresh())
+
+    def save(
+        self, data: TrackedData, flushed: bool, new_id: bool, idle_seconds: float | None = None
+    ) -> Deferred[bytes | None]:
+        """
+        Write what has changed, if anything has; end a session that is empty by now.
+
+        :param flushed: whether the session has been ended, and what is in ``data`` is a new
+            one's.
+        :return: fires with the data that is stored now; with :obj:`None` if that has not
+            changed.  Fails as :meth:`commit`.
+        """
+        return Deferred.fromCoroutine(self._save(data, flushed, new_id, idle_seconds))
+
+    def finish(
+        self, data: TrackedData, flushed: bool, new_id: bool, idle_seconds: float | None = None
+    ) -> Deferred[bytes | None]:
+        """
+        Do the same, and hold the session no longer, if that goes well.
+        """
+        return Deferred.fromCoroutine(self._finish(data, flushed, new_id, idle_seconds))
 
     def commit(
         self,
@@ -106,6 +129,29 @@ class UnitOfWork:
         return Deferred.fromCoroutine(self._end())
 
     @property
+    def named(self) -> bool:
+        """
+        Whether the client names a session at all.
+        """
+        return bool(self._uids)
+
+    def cookie(self, modified: bool) -> bytes | None:
+        """
+        Tell what the client's cookie shall be.
+
+        Who has come by an id that the session had before gets no other: it may not be the
+        client who has logged in, but somebody who has planted that id on it.
+
+        :param modified: whether the session has changed, so that the cookie shall last longer.
+        :return: the id; nothing to have it forgotten; :obj:`None` to leave it as it is.
+        """
+        if self._given:
+            return self.uid
+        if self.uid is None:
+            return None if self.sent is None else b""
+        return self.uid if modified and self.uid == self.sent else None
+
+    @property
     def unsaved(self) -> bool:
         """
         Whether something is to be written that the application did not change: whose it is.
@@ -130,12 +176,14 @@ class UnitOfWork:
         return succeed(None) if following is None else following
 
     async def _load(self) -> bytes:
+        if self._live is not None:
+            return self._live.data.text()
         for uid in self._uids:
             await self._arrival(uid)
             live = await self.registry.load(uid)
             # An id that was sent without TLS is worth nothing with it, and the reverse.
             if live is not None and live.secure == self._secure:
-                self.sent = True
+                self.sent = uid
                 return self._hold(live)
         return EMPTY
 
@@ -198,10 +246,33 @@ class UnitOfWork:
                     raise  # the id is another session's
                 continue
             self.uid = live.uid
+            self._given = self._given or made or new_id
             return text
         raise SessionConflict(
             f"others have written the session {MOST_TRIES} times while this request tried to"
         )
+
+    async def _save(
+        self, data: TrackedData, flushed: bool, new_id: bool, idle_seconds: float | None
+    ) -> bytes | None:
+        if flushed or (data.void and data.unsaved):
+            await self._end()
+            if data.void:
+                return EMPTY
+            # What stands there now is new: it cannot conflict with what is gone.
+            rest = TrackedData()
+            rest.update(data)
+            return await self._commit(rest, False, idle_seconds, None)
+        if new_id or data.unsaved or self.unsaved:
+            return await self._commit(data, new_id, idle_seconds, None)
+        return None
+
+    async def _finish(
+        self, data: TrackedData, flushed: bool, new_id: bool, idle_seconds: float | None
+    ) -> bytes | None:
+        text = await self._save(data, flushed, new_id, idle_seconds)
+        await self.let_go()
+        return text
 
     async def _end(self) -> None:
         live, uid = self._live, self.uid
@@ -210,5 +281,6 @@ class UnitOfWork:
         elif uid is not None:
             live = await self.registry.load(uid)
         self.uid = None
+        self._given = False
         if live is not None:
             await live.delete()

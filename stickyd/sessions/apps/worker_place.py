@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from stickyd.sessions.apps.unit_of_work import UnitOfWork
     from stickyd.sessions.registry import SessionRegistry
 
 
@@ -31,6 +32,9 @@ class WorkerPlace:
         self.registry = registry
         self._in_reactor = in_reactor
         self._thread = get_ident()
+        # A set of C's, whose single changes threads need no lock for.
+        self._expected: set[UnitOfWork] = set()
+        registry.call_before_export(self._hold_expected)
 
     async def ask(self, function: Callable[..., Deferred[Any]], *arguments: Any) -> Any:
         """
@@ -44,6 +48,31 @@ class WorkerPlace:
             # Whoever is cancelled leaves the write alone, which others may wait for too.
             return await asyncio.shield(deferred.asFuture(asyncio.get_running_loop()))
         return fired(deferred)
+
+    def expect(self, unit: UnitOfWork) -> None:
+        """
+        Keep a session that may be asked for later.
+        """
+        self._expected.add(unit)
+
+    def _hold_expected(self) -> None:
+        for unit in list(self._expected):
+            # If it is not here, whoever asks for it hears of that.
+            unit.load().addErrback(lambda _: None)
+
+    def leave(self, unit: UnitOfWork) -> None:
+        """
+        Have a session let go of, from a thread.
+        """
+        self._expected.discard(unit)
+        if not unit.holds:
+            return
+        if get_ident() == self._thread:
+            unit.let_go()
+        elif self.registry.forwards:
+            self.wait(unit.let_go)
+        else:
+            self._in_reactor(unit.let_go)
 
     def wait(self, function: Callable[..., Deferred[Any]], *arguments: Any) -> Any:
         """

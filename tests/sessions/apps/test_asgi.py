@@ -65,10 +65,10 @@ def test_cookie(loop: asyncio.AbstractEventLoop) -> None:
         )
         tls = Browser("https", dict(browser.cookies))
         (line,) = (await tls.get(plain)).values(b"set-cookie")
-        assert line.startswith(b"secure_sid=")
+        assert line.startswith(b"sid_SECURE=")
         assert b"; secure" in line
         # An id that was sent in the clear is worth nothing with TLS.
-        planted = Browser("https", {b"secure_sid": browser.cookies[b"sid"]})
+        planted = Browser("https", {b"sid_SECURE": browser.cookies[b"sid"]})
         assert (await planted.get(plain)).body == b"1"
         strict = serving(place, count, same_site="none", https_only=True, http_only=False)
         (line,) = (await Browser().get(strict)).values(b"set-cookie")
