@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import (
     AuthenticationError,
     InvalidResponse,
+    MovedError,
     NoPermissionError,
     RedisError,
     ResponseError,
@@ -26,6 +27,7 @@ from stickyd.sessions.stores.redis_nodes import (
     make_connection,
     make_sentinel,
 )
+from stickyd.sessions.stores.redis_scripts import DELETE
 from stickyd.sessions.stores.redis_url import show_host
 
 if TYPE_CHECKING:
@@ -134,20 +136,25 @@ async def _talk(
         await connection.connect()
         facts = _read_info(await _ask(connection, "INFO"))
         _check_release(address, name, facts)
+        # Whether the user may do what sessions take; nobody has such a key.
+        words = ("EVAL", DELETE, "1", f"{address.prefix}check", "0", "")
+        try:
+            await _ask(connection, *words)
+        except MovedError:
+            pass  # this node may be asked, and does not have it
         began = time.time()
         seconds, microseconds = await _ask(connection, "TIME")
         middle = (began + time.time()) / 2
     except AuthenticationError as problem:
         raise _wrong_password(address, name, problem) from None
     except NoPermissionError as problem:
-        raise SettingError(
-            f"--sessions {address}: the user may not do what is needed ({problem}); allow it"
-            " +@hash +@scripting +@connection +info +time +role +del +pexpire +persist +wait on"
-            f" {address.prefix}*"
-        ) from None
+        raise _forbidden(address, problem) from None
     except InvalidResponse:
         raise SettingError(f"--sessions {address}: what answers at {name} is no Redis") from None
     except ResponseError as problem:
+        # Within a script it is told as that script's error.
+        if "permission" in str(problem) or "can't access" in str(problem):
+            raise _forbidden(address, problem) from None
         raise SettingError(f"--sessions {address}: the Redis at {name} says: {problem}") from None
     except RedisError as problem:
         if isinstance(problem.__context__, ssl.SSLError):
@@ -262,6 +269,14 @@ def faults_of(address: RedisAddress, facts: dict[str, str], skew_seconds: float)
             " acknowledged"
         )
     return faults
+
+
+def _forbidden(address: RedisAddress, problem: Exception) -> SettingError:
+    return SettingError(
+        f"--sessions {address}: the user may not do what sessions take ({problem}); allow"
+        f" ~{address.prefix}* +@hash +@scripting +@connection +info +time +role +del +pexpire"
+        " +persist +wait, and in a Cluster +cluster|slots"
+    )
 
 
 def _wrong_password(address: RedisAddress, name: str, problem: Exception) -> SettingError:

@@ -136,6 +136,40 @@ def test_password(tmp_path: Path) -> None:
             assert "write them as redis://USER:PASSWORD@" in line
 
 
+def test_permissions(tmp_path: Path) -> None:
+    """
+    A user who may do what the documentation says is enough, and one of others' keys, or without
+    scripts, who is not.
+    """
+    needed = (
+        *("+@hash", "+@scripting", "+@connection"),
+        *("+info", "+time", "+role", "+del", "+pexpire", "+persist", "+wait"),
+    )
+    with RedisServer(tmp_path, "--appendonly", "yes") as server:
+
+        def allow(*rules: str) -> str:
+            server.ask("ACL", "SETUSER", "app", "reset", "on", ">s3cret", *rules)
+            return f"redis://app:s3cret@{server.address}"
+
+        url = allow("~stickyd:*", *needed)
+        assert check(url) == []
+
+        async def use() -> None:
+            loop = asyncio.get_running_loop()
+            store = RedisSessionStore(RealClock(), loop, read_redis_url(url))
+            old, new = [await settled(store.save(new_record(b"{}"))) for _ in range(2)]
+            assert await settled(store.touch(old.uid))
+            assert await settled(store.alias(old.uid, 1, new.uid, 10))
+            assert await settled(store.delete(old.uid))
+            await settled(store.stop())
+
+        asyncio.run(use())
+        for rules in (("~shop:*", *needed), ("~stickyd:*", *needed, "-@scripting")):
+            line = refused(allow(*rules))
+            assert "the user may not do what sessions take" in line
+            assert "allow ~stickyd:* +@hash" in line
+
+
 def test_replica(tmp_path: Path) -> None:
     """
     A replica would lose what is written, if it took any.
