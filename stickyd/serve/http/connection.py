@@ -321,8 +321,8 @@ class HTTPChannel:
                 output.uncork()
         self._pipeline.settle()
         state = self._pipeline.state
-        if state == PASSING and self._upgrade is not None:
-            self._upgrade.go_on()
+        if state == PASSING:
+            self._pass_on()
         elif state == LEAVING:
             self._try_leave()
         if self._departure is not None:
@@ -452,12 +452,16 @@ class HTTPChannel:
         output.corked = False
         self._link.unwatch()
         self._pipeline.state = PASSING
-        self._upgrade = upgrade = Upgrade(protocol, self._link, self._reader)
+        self._upgrade = Upgrade(protocol, self._link, self._reader)
         if isinstance(self._pipeline.request, Request):
             self._pipeline.request.upgraded()
         if not self._output.serving:
             # Not at once: the caller has yet to write its answer.
-            self.context.clock.callLater(0, upgrade.go_on)
+            self.context.clock.callLater(0, self._pass_on)
+
+    def _pass_on(self) -> None:
+        if self._upgrade is not None and self._pipeline.state == PASSING:
+            self._upgrade.go_on()
 
     def say_goodbye(self, code: int) -> bool:
         return self._upgrade is not None and self._upgrade.say_goodbye(code)

@@ -19,8 +19,6 @@ class Upgrade:
     the transport, which may have looked up their methods already.
     """
 
-    _lost = False
-
     def __init__(self, protocol: Any, link: Link, reader: Reader) -> None:
         """
         Connect it.
@@ -34,10 +32,8 @@ class Upgrade:
 
     def go_on(self) -> None:
         """
-        Give it what came with the request, unless the connection is over already, and read on.
+        Give it what came with the request, and read on.
         """
-        if self._lost:
-            return
         self._link.resume()
         if not self._reader.dry:
             self.feed(self._reader.take_rest())
@@ -52,7 +48,6 @@ class Upgrade:
         """
         Tell it that the connection is over.
         """
-        self._lost = True
         self._protocol.connectionLost(reason)
 
     def say_goodbye(self, code: int) -> bool:
