@@ -118,6 +118,7 @@ def load(option: str, name: str) -> Any:
             raise ApplicationError(
                 f"{option} {name}: module {module_name!r} ({getattr(found, '__file__', '')})"
                 f" has no attribute {part!r}"
+                + (f"; write {option} {name[:-2]}" if name.endswith("()") else "")
             ) from None
     return found
 

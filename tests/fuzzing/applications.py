@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 #: How long anything may take that must happen.
 PATIENCE_SECONDS = 3.0
 
+#: How long the kernel may keep what was sent.
+SETTLING_SECONDS = 0.3
+
 #: Turns of the loop after which nothing more happens by itself.
 QUIET_TURNS = 12
 
@@ -244,6 +247,8 @@ class Run:
         """
         Whether the application waits for something that is not going to happen by itself.
         """
+        if not self.asked[-1].whole:
+            return True  # it may wait for the rest
         if self.wsgi:
             threads = self.host._backend.threads
             busy = sum(seat.job is not None for seat in threads.seats)
@@ -259,20 +264,25 @@ class Run:
         got: list[bytes] = []
         quiet = 0
         limit = monotonic() + PATIENCE_SECONDS
+        settled = monotonic() + SETTLING_SECONDS
         while client.socket.fileno() >= 0 and quiet < QUIET_TURNS:
             assert monotonic() < limit, "it does not come to rest"
             try:
                 data = client.socket.recv(1 << 20)
             except BlockingIOError:
-                quiet = quiet + 1 if self._still else 0
+                # Each side's kernel may take its time with what is small (Nagle's algorithm).
+                waits = self._waiting or monotonic() > settled
+                quiet = quiet + 1 if self._still and waits else 0
                 # What a thread has put comes with a tick.
-                await asyncio.sleep(0.0005 if self.wsgi and (quiet > 4 or not quiet) else 0)
+                slow = not waits or (self.wsgi and (quiet > 4 or not quiet))
+                await asyncio.sleep(0.0005 if slow else 0)
             except ConnectionError:
                 return b"".join(got), True, True
             else:
                 if not data:
                     return b"".join(got), True, False
                 quiet = 0
+                settled = monotonic() + (0 if data.endswith(b"sane") else SETTLING_SECONDS)
                 got.append(data)
         return b"".join(got), False, False
 
@@ -288,8 +298,7 @@ class Run:
                 assert logged, "the log does not tell of it"
             if not seen.whole:
                 if each.whole:
-                    waiting = self.script.running or self.script.hanging or self._apart
-                    assert ended or waiting, "nobody answers"
+                    assert ended or self._waiting, "nobody answers"
                     # What was cut off before may have looked whole, as to a HEAD; and a reset
                     # takes along what was not sent.
                     spared = each is not self.asked[0] or b"HTTP/1.0" in each.message
@@ -302,8 +311,12 @@ class Run:
                 return
 
     @property
-    def _apart(self) -> bool:
-        return any(not task.done() for task in getattr(self.script, "apart", ()))
+    def _waiting(self) -> bool:
+        """
+        Whether the application has something that it has not ended.
+        """
+        apart = any(not task.done() for task in getattr(self.script, "apart", ()))
+        return bool(self.script.running or self.script.hanging or apart)
 
     async def _be_served(self) -> None:
         """

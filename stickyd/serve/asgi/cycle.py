@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from stickyd.serve.asgi.response_start import ResponseStart
+from stickyd.serve.asgi.response_start import ResponseStart, read_bytes
 from stickyd.serve.http.event_stream import is_event_stream
 
 if TYPE_CHECKING:
@@ -157,9 +157,7 @@ class Cycle(RequestResponseCycle):
             )
         body = message.get("body", b"")
         if type(body) is not bytes:
-            if not isinstance(body, (bytes, bytearray, memoryview)):
-                raise TypeError(f"the body must be bytes, not {type(body).__name__}")
-            body = bytes(body)
+            body = read_bytes(body)
         more = message.get("more_body", False)
         if self._silent:
             pass

@@ -138,3 +138,16 @@ def _read_name(name: Any) -> bytes:
     if type(name) is bytes and len(_names) < _MOST_REMEMBERED:
         _names[name] = lower
     return lower
+
+
+def read_bytes(data: Any) -> bytes:
+    """
+    Check a piece of a body or a message.
+
+    :raises TypeError: if it is no bytes.
+    """
+    if type(data) is bytes:
+        return data
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"what is sent must be bytes, not {type(data).__name__}")
+    return bytes(data)

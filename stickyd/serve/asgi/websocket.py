@@ -13,7 +13,7 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from stickyd.serve.asgi.response_start import ResponseStart, read_pairs
+from stickyd.serve.asgi.response_start import ResponseStart, read_bytes, read_pairs
 
 if TYPE_CHECKING:
     import asyncio
@@ -120,6 +120,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self._bodiless = message["status"] in (204, 304)
             elif message["type"] == "websocket.http.response.body" and self._bodiless:
                 message = {**message, "body": b""}
+        elif message["type"] == "websocket.send" and message.get("bytes") is not None:
+            # A memoryview has a length of its own.
+            message = {**message, "bytes": read_bytes(message["bytes"])}
         await super().send(message)
         if self._early and self.handshake_complete:
             self._take_early()
@@ -179,10 +182,7 @@ def _checked(message: Any) -> Any:
             raise ValueError("the library has no status above 599")
         return {**message, "headers": _others(message, _FRAMING)}
     if kind == "websocket.http.response.body":
-        body = message.get("body", b"")
-        if not isinstance(body, (bytes, bytearray, memoryview)):
-            raise TypeError(f"the body must be bytes, not {type(body).__name__}")
-        return {**message, "body": bytes(body)}
+        return {**message, "body": read_bytes(message.get("body", b""))}
     return message
 
 
