@@ -4,7 +4,7 @@ Placement by load: a newcomer goes where there is least to do, and is remembered
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from zope.interface import implementer
@@ -43,7 +43,8 @@ class LeastLoaded:
     (:meth:`snapshot`), or clients come back as newcomers.
 
     The table is bounded in size and in time.  Both bounds fall on the key that was
-    longest unused, so a flood of new keys can push out others, but cannot grow it.
+    longest unused, so a flood of new keys can push out others, but cannot grow it.  Keys that
+    are named by workers (:meth:`remember`) push out those of the same slot.
 
     When a slot goes, the workers must know where its clients are from now on, as their
     sessions go there.  So a client of such a slot need not become a newcomer
@@ -87,6 +88,8 @@ class LeastLoaded:
         self._seconds = seconds
         # Key to slot and expiry, longest unused first; so the expiries ascend.
         self._table: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
+        # The keys of each slot, longest unused first.
+        self._keys_of: defaultdict[int, OrderedDict[bytes, None]] = defaultdict(OrderedDict)
         self._turn = 0
 
     def __len__(self) -> int:
@@ -102,8 +105,7 @@ class LeastLoaded:
         slot, expiry = self._table.get(key, (-1, now))
         if expiry <= now or not self._available(slot):
             slot = self.least_loaded()
-        self._table[key] = slot, now + self._seconds
-        self._table.move_to_end(key)
+        self._put(key, slot, now + self._seconds)
         self._forget(now)
         return slot
 
@@ -130,11 +132,18 @@ class LeastLoaded:
         """
         Remember a key on a slot that somebody else chose.  A slot that does not exist is
         ignored.
+
+        If there are too many, the longest unused one of this slot makes room, or if the slot
+        has no more than its share, of the slot that has most: whoever names keys without end
+        pushes out their own.
         """
         if 0 <= slot < self.slots:
             now = self._clock()
-            self._table[key] = slot, now + self._seconds
-            self._table.move_to_end(key)
+            self._put(key, slot, now + self._seconds)
+            if len(self._table) > self._most_keys:
+                if len(self._keys_of[slot]) <= self._most_keys // self.slots:
+                    slot = max(self._keys_of, key=lambda each: len(self._keys_of[each]))
+                self._drop(next(iter(self._keys_of[slot])))
             self._forget(now)
 
     def least_loaded(self) -> int:
@@ -167,8 +176,8 @@ class LeastLoaded:
         """
         _require_slots(slots)
         self.slots = slots
-        kept = ((key, entry) for key, entry in self._table.items() if entry[0] < slots)
-        self._table = OrderedDict(kept)
+        for key in [key for key, (slot, _) in self._table.items() if slot >= slots]:
+            self._drop(key)
 
     def place(self, slots: int, available: Sequence[int]) -> LeastLoaded:
         """
@@ -184,9 +193,13 @@ class LeastLoaded:
         self.slots = slots
         stays = frozenset(available)
         other = failover_of(available)
-        for key, (slot, expiry) in self._table.items():
-            if slot not in stays:
-                self._table[key] = other(key), expiry
+        moving = {slot for slot in self._keys_of if slot not in stays}
+        if moving:
+            # All anew, so that those of each slot stay in the order of their use.
+            table, self._table = self._table, OrderedDict()
+            self._keys_of.clear()
+            for key, (slot, expiry) in table.items():
+                self._put(key, other(key) if slot in moving else slot, expiry)
         return self
 
     def snapshot(self) -> Snapshot:
@@ -205,11 +218,29 @@ class LeastLoaded:
         """
         now = self._clock()
         self._table.clear()
+        self._keys_of.clear()
         for digits, slot, seconds in snapshot:
             if int(slot) < self.slots:
                 expiry = now + min(float(seconds), self._seconds)
-                self._table[bytes.fromhex(str(digits))] = int(slot), expiry
+                self._put(bytes.fromhex(str(digits)), int(slot), expiry)
         self._forget(now)
+
+    def _put(self, key: bytes, slot: int, expiry: float) -> None:
+        before = self._table.get(key)
+        if before is not None and before[0] != slot:
+            self._drop(key)
+        self._table[key] = slot, expiry
+        self._table.move_to_end(key)
+        keys = self._keys_of[slot]
+        keys[key] = None
+        keys.move_to_end(key)
+
+    def _drop(self, key: bytes) -> None:
+        slot, _ = self._table.pop(key)
+        keys = self._keys_of[slot]
+        del keys[key]
+        if not keys:
+            del self._keys_of[slot]
 
     def _forget(self, now: float) -> None:
         """
@@ -219,7 +250,7 @@ class LeastLoaded:
             key, (_slot, expiry) = next(iter(self._table.items()))
             if expiry > now and len(self._table) <= self._most_keys:
                 return
-            del self._table[key]
+            self._drop(key)
 
 
 def failover_of(available: Sequence[int]) -> Callable[[bytes], int]:

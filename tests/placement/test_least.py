@@ -191,6 +191,27 @@ def test_the_longest_unused_claim_makes_room() -> None:
     assert [placement.known(key) for key in (b"a", b"b", b"c")] == [0, None, 1]
 
 
+def test_fault_16_claims_without_end_push_out_their_own() -> None:
+    """
+    A worker that claims ids without end costs the others none of theirs; and one that has
+    fewer than its share gets room from who has most.
+    """
+    placement = World([0, 0, 0]).placement(most_keys=9)
+    for number in range(3):
+        placement.remember(b"one %d" % number, 1)
+    for number in range(1000):
+        placement.remember(b"flood %d" % number, 0)
+    assert len(placement) == 9
+    assert [placement.peek(b"one %d" % number) for number in range(3)] == [1, 1, 1]
+    assert placement.peek(b"flood 999") == 0
+    for number in range(3):
+        placement.remember(b"two %d" % number, 2)
+    assert [placement.peek(b"two %d" % number) for number in range(3)] == [2, 2, 2]
+    assert [placement.peek(b"one %d" % number) for number in range(3)] == [1, 1, 1]
+    placement.remember(b"one 0", 0)  # one that has gone to another worker
+    assert (placement.peek(b"one 0"), len(placement)) == (0, 9)
+
+
 def test_resize_forgets_the_clients_of_removed_slots_only() -> None:
     """
     Clients of slots that stay are not moved by a resize in either direction.
