@@ -45,9 +45,10 @@ HEADER_BYTES = _HEADER.size
 
 #: The largest frame, in bytes.  Well below the default socket buffer (net.core.wmem_default,
 #: 212,992), so that one frame always fits.
-MAX_FRAME_BYTES = 128 * 1024
+MAX_FRAME_BYTES = 136 * 1024
 
-#: Room for the bytes that were read from a connection before it was handed on.
+#: Room for the bytes that were read from a connection before it was handed on: the beginning of
+#: the longest head that may be set (``--head-bytes``), and what one read has brought beside it.
 MAX_UNREAD_BYTES = MAX_FRAME_BYTES - 4096
 
 #: The longest key that travels with a connection.

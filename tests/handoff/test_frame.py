@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.errors import FrameError
+from stickyd.errors import FrameError, SettingError
 from stickyd.handoff import frame
-from stickyd.handoff.frame import Handoff, Kind
+from stickyd.handoff.frame import MAX_UNREAD_BYTES, Handoff, Kind
+from stickyd.net.stream import READ_BYTES
+from stickyd.settings import Settings
 
 _NAMES = st.characters(exclude_characters="\0", codec="utf-8")
 
@@ -129,3 +131,14 @@ def test_handoff_shows_who_it_is_for() -> None:
     assert repr(Handoff(7, "192.0.2.1", 4000, b"")) == (
         "<Handoff 192.0.2.1:4000 descriptor=7 sequence=0>"
     )
+
+
+def test_fault_3_what_may_have_been_read_fits() -> None:
+    """
+    A request for another slot is never reset for what stands before and behind it: the longest
+    head that may be set, and one read.
+    """
+    most = Settings.read({"head_bytes": 65536}).head_bytes
+    with pytest.raises(SettingError):
+        Settings.read({"head_bytes": most + 1})
+    assert most + READ_BYTES <= MAX_UNREAD_BYTES
