@@ -161,6 +161,12 @@ class SessionFile:
             raise sqlite3.DatabaseError(f"it is damaged ({verdict})")
         (self.count,) = connection.execute("SELECT count(*) FROM session").fetchone()
 
+    def limit_pages(self, pages: int) -> None:
+        """
+        Bound the size of the file.
+        """
+        self._connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
+
     def close(self) -> None:
         """
         Close it.
@@ -483,7 +489,7 @@ def explain(problem: sqlite3.Error) -> str:
     """
     Say what is wrong with a file, and what to do about it.
     """
-    text = str(problem)
+    text = " ".join(str(problem).split())
     for sign, advice in (
         ("locked", "another program has it open; end that"),
         ("not a database", "it is no SQLite database; move it away to begin with no sessions"),
