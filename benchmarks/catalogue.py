@@ -39,6 +39,13 @@ WSGI = ("stickyd-wsgi", "gunicorn-threads", "granian-wsgi", "stickyd")
 What :mod:`benchmarks.wsgi` measures.
 """
 
+SESSIONS = ("no-session", "memory-read", "memory-change", "sqlite-read", "sqlite-change")
+"""
+What :mod:`benchmarks.sessions` measures.
+"""
+
+SESSION_COOKIE = "TWISTED_SESSION"
+
 Role = Literal["primary", "proxy", "worker"]
 """
 ``primary``: the process is the front, what descends from it are workers.  ``proxy``: all of
@@ -82,6 +89,7 @@ class Setting:
             "{python}": sys.executable,
             "{twistd}": str(twistd) if twistd.exists() else "twistd",
             "{peers}": str(self.peers),
+            "{directory}": str(self.directory),
         }
         words = shlex.split(template)
         for name, value in values.items():
@@ -123,6 +131,18 @@ def command_system(name: str, template: str, from_peers: bool = False, cookie: s
         yield Launch("primary", setting.fill(template), setting.port)
 
     return System(name, plan, from_peers=from_peers, cookie=cookie)
+
+
+def _session_systems(stickyd: str) -> list[System]:
+    pages = f"{stickyd} --resource benchmarks.systems.session_pages:"
+    stores = {"memory": "memory", "sqlite": "sqlite:{directory}/sqlite-"}
+    systems = [command_system("no-session", f"{pages}none")]
+    for store, url in stores.items():
+        for use in ("read", "change"):
+            sessions = url + use if store == "sqlite" else url
+            command = f"{pages}{use} --sessions {sessions}"
+            systems.append(command_system(f"{store}-{use}", command, cookie=SESSION_COOKIE))
+    return systems
 
 
 def _node(script: str, setting: Setting, port: int, workers: int, behind: bool = False) -> Launch:
@@ -294,6 +314,7 @@ def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
             ("nginx",),
             cookie=COOKIE,
         ),
+        *_session_systems(stickyd),
         System("nginx-hash", _hashing(hop=False), ("nginx",)),
         System("nginx-nginx-hash", _hashing(hop=True), ("nginx",)),
     ]

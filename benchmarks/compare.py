@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks import peers
 from benchmarks.catalogue import (
     REHOMING,
+    SESSIONS,
     STEERING,
     STICKYD,
     WSGI,
@@ -31,7 +32,7 @@ from benchmarks.tables import comparison, undisturbed
 MODES = ("close", "keepalive")
 SMOKE = {"names": ["stickyd", "node-sticky"], "rounds": 2, "seconds": 1.0, "warmup": 0.5}
 BRIEF = {"rounds": 1, "seconds": 0.2, "warmup": 0.1}
-SPECIAL = {*STEERING, *REHOMING, *WSGI} - {"stickyd", "node-sticky"}
+SPECIAL = {*STEERING, *REHOMING, *WSGI, *SESSIONS} - {"stickyd", "node-sticky"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -190,6 +190,8 @@ class Exchange:
     :ivar pairs: the fields that the application shall see.
     :ivar client: the client's host if a trusted proxy tells it, else :obj:`None`.
     :ivar secure: whether the client speaks TLS, with us or with a trusted proxy.
+    :ivar names_our_slot: whether a token of the client's, which was verified, names this worker's
+        slot.
     :ivar claiming: fires when the response may leave; :obj:`None` if it may at once.
     """
 
@@ -200,6 +202,7 @@ class Exchange:
         "_wants_cookie",
         "claiming",
         "client",
+        "names_our_slot",
         "pairs",
         "secure",
     )
@@ -210,6 +213,7 @@ class Exchange:
         self.client: str | None = None
         self.secure = secure
         self.claiming: Deferred[None] | None = None
+        self.names_our_slot = False
         self._trusted = host in stickiness.trust
         if self._trusted:
             origin = origin_of(host, pairs, stickiness.trust)
@@ -240,6 +244,7 @@ class Exchange:
         if not values or signer is None:
             return True
         if stickiness.own_slot() in map(signer.slot_of, values):
+            self.names_our_slot = True
             return False
         if stickiness.shares_name and not all(map(is_cookie, values)):
             return False
@@ -254,6 +259,8 @@ class Exchange:
         pairs = []
         for name, value in self.pairs:
             found = signer.unstamp(value) if name in stamped else None
+            if found is not None and found[1] == self._stickiness.own_slot():
+                self.names_our_slot = True
             pairs.append((name, value if found is None else found[0]))
         self.pairs = pairs
 

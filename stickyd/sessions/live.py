@@ -48,6 +48,7 @@ class LiveSession:
     :ivar ended: why it is no longer here, or :obj:`None` while it is.
     :ivar data: what the session carries, see :class:`stickyd.sessions.interfaces.ISessionData`.
     :ivar touched: when it was last used here, in seconds since 1970.
+    :ivar name: what it is known by to the registry, for that.
     :ivar confirmed: which loads have found it to be what is stored, and when; for the registry.
     """
 
@@ -71,6 +72,7 @@ class LiveSession:
         "confirmed",
         "data",
         "ended",
+        "name",
         "touched",
     )
 
@@ -79,6 +81,7 @@ class LiveSession:
         self.data = SessionData(record.data, context.max_data, self._check_here)
         self.touched = self._told_touch = record.touched
         self.confirmed = (-1, 0.0)
+        self.name = record.uid
         self._context = context
         self._holders = 0
         # Tuples, as most stay empty and there may be a hundred thousand sessions.

@@ -87,10 +87,7 @@ class SessionLoads:
             # the store says.
             self._gone(live.uid, None)
             live = None
-        if live is not None and self._is_good(live, trusted):
-            live.touch()
-            if self._mode is not CacheMode.OFF:
-                self._cache.keep(self._name_of(live.uid), live)
+        if live is not None and self.may_use(live, trusted):
             return succeed(None if live.ended is not None else live)
         name = self._name_of(uid)
         waiting: Deferred[LiveSession | None] = Deferred()
@@ -101,6 +98,17 @@ class SessionLoads:
         self._under_way[name] = [waiting]
         Deferred.fromCoroutine(self._ask(uid, live)).addBoth(self._answer, name)
         return waiting
+
+    def may_use(self, live: LiveSession, trusted: bool) -> bool:
+        """
+        Tell whether what there is of a session here needs no question; then it is used now.
+        """
+        if not self._is_good(live, trusted):
+            return False
+        live.touch()
+        if self._mode is not CacheMode.OFF:
+            self._cache.keep(live.name, live)
+        return True
 
     def forget(self, name: bytes) -> None:
         """
@@ -114,7 +122,7 @@ class SessionLoads:
         """
         live.confirmed = (self._epoch, self._clock.seconds())
         if self._mode is not CacheMode.OFF:
-            self._cache.keep(self._name_of(live.uid), live)
+            self._cache.keep(live.name, live)
 
     def _is_good(self, live: LiveSession, trusted: bool) -> bool:
         if live.held or live.saving:

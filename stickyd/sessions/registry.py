@@ -26,6 +26,7 @@ from stickyd.sessions.record import (
     HIDDEN,
     KEY_LIMIT,
     EndReason,
+    HiddenId,
     SessionExpiry,
     SessionRecord,
     hidden_id,
@@ -110,6 +111,10 @@ class SessionRegistry:
         # By what is told of ids: who keeps them outside of the process does not know these.
         self._name: Callable[[bytes], bytes] = bytes if store.immediate else hidden_id
         self._live: WeakValueDictionary[bytes, LiveSession] = WeakValueDictionary()
+        # Those whose id is known, by that: a hash takes its time.
+        self._by_uid: WeakValueDictionary[bytes, LiveSession] = (
+            self._live if store.immediate else WeakValueDictionary()
+        )
         # The names that sessions had until now.
         self._former: dict[bytes, bytes] = {}
         self._loads = SessionLoads(
@@ -177,6 +182,20 @@ class SessionRegistry:
         live.touch()
         return succeed(None if live.ended is not None else live)
 
+    def at_hand(self, uid: bytes, trusted: bool = False) -> bool:
+        """
+        Look whether a session can be used without asking the store, and note that it is used.
+
+        :param trusted: as for :meth:`load`.
+        """
+        live = self._by_uid.get(uid)
+        return (
+            live is not None
+            and live.ended is None
+            and not live.unsure
+            and self._loads.may_use(live, trusted)
+        )
+
     def distrust(self) -> None:
         """
         Compare what is kept here of sessions with the store before it is used again: the clients
@@ -185,6 +204,9 @@ class SessionRegistry:
         self._loads.distrust()
 
     def _live_of(self, uid: bytes) -> LiveSession | None:
+        live = self._by_uid.get(uid)
+        if live is not None:
+            return live
         name = self._name(uid)
         live = self._live.get(name)
         if live is None and name in self._former:
@@ -429,10 +451,11 @@ class SessionRegistry:
         self._loads.forget(name)
         live = self._live.pop(name, None)
         if live is not None:
+            self._by_uid.pop(live.uid, None)
             live.end(reason)
 
     def _over(self, live: LiveSession, reason: EndReason) -> None:
-        current = self._live.get(self._name(live.uid))
+        current = self._live.get(live.name)
         if current is live or reason.for_good:
             self.gone(live.uid, reason)
         if current is not live:
@@ -444,7 +467,9 @@ class SessionRegistry:
             return
         name = self._name(uid)
         self._loads.forget(name)
-        self._live.pop(name, None)
+        live = self._live.pop(name, None)
+        if live is not None:
+            self._by_uid.pop(live.uid, None)
 
     def _stored(self, live: LiveSession) -> None:
         if live.ended is None:
@@ -452,7 +477,10 @@ class SessionRegistry:
 
     def _renamed(self, old: bytes, new: bytes, seconds: float) -> None:
         former, name = self._name(old), self._name(new)
-        self._live[name] = self._live.pop(former)
+        live = self._live[name] = self._live.pop(former)
+        live.name = name
+        self._by_uid.pop(old, None)
+        self._by_uid[new] = live
         self._loads.forget(former)
         if seconds and not self.store.immediate:
             # Until the store knows, who asks for the old one must not write it.
@@ -461,7 +489,11 @@ class SessionRegistry:
 
     def _enter(self, record: SessionRecord) -> LiveSession:
         self._arm()
-        live = self._live[self._name(record.uid)] = LiveSession(self._context, record)
+        live = LiveSession(self._context, record)
+        live.name = self._name(record.uid)
+        self._live[live.name] = live
+        if not isinstance(record.uid, HiddenId):
+            self._by_uid[record.uid] = live
         return live
 
     def _loaded(self, record: SessionRecord | None) -> LiveSession | None:

@@ -110,7 +110,7 @@ class PrimaryLink(ControlProtocol):
     @Place.responder
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
         if self.serving is not None:
-            self.serving.homes.places.update(slots, standing)
+            self.serving.place(slots, standing)
         return {}
 
     @Verify.responder

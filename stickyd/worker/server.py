@@ -133,7 +133,15 @@ class Serving:
         Take a slot, as a spare.
         """
         self.homes.places.occupy(slot)
+        self.sessions.distrust()
         self.start_sessions().addErrback(self._end_without_sessions)
+
+    def place(self, slots: int, available: Sequence[int]) -> None:
+        """
+        Know how clients are placed from now on; some may come back who were elsewhere.
+        """
+        self.homes.places.update(slots, available)
+        self.sessions.distrust()
 
     def _end_without_sessions(self, failure: Failure) -> None:
         # The next worker of the slot says the same to the primary.
@@ -158,6 +166,7 @@ class Serving:
         Give away what is not ours by a new placement; see :meth:`Retirement.release`.
         """
         self.listening.released(slots, available)
+        self.sessions.distrust()
         return self.retirement.release(slots, available)
 
     def stay(self) -> None:

@@ -355,3 +355,24 @@ def test_nothing_is_received_for_nothing(entries: str, trust: str, needed: bool)
         parse_affinity(entries), None, lambda: 0, lambda _: None, Networks.parse(trust)
     )
     assert stickiness.needed == needed
+
+
+def test_knows_whose_token_names_our_slot() -> None:
+    """
+    Only a cookie that was signed for this slot says that its client belongs here.
+    """
+    signer = Signer([b"0123456789abcdef"])
+    stickiness = Stickiness(
+        parse_affinity(["cookie:stickyd"]), signer, lambda: 1, lambda ids: None, Networks()
+    )
+
+    def names(*values: str) -> bool:
+        cookie = "; ".join(f"stickyd={value}" for value in values).encode()
+        pairs = [(b"cookie", cookie)] if values else []
+        return stickiness.begin("127.0.0.1", False, pairs).names_our_slot
+
+    assert not names()
+    assert names(signer.mint(1))
+    assert names(signer.mint(0), signer.mint(1))
+    assert not names(signer.mint(0))
+    assert not names(signer.mint(1) + "x")

@@ -294,6 +294,7 @@ class HTTPChannel:
 
     message = property(attrgetter("_pipeline.message"))
     exchange = property(attrgetter("_pipeline.exchange"))
+    names_our_slot = property(attrgetter("_pipeline.exchanges.names_our_slot"))
 
     def _set_persistent(self, persistent: bool) -> None:
         self._pipeline.persistent = persistent

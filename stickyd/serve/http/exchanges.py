@@ -24,8 +24,10 @@ class Exchanges:
     :ivar address: the address of the client that made the last request, if it is not the
         connection's own.
     :ivar secure: whether that client speaks TLS; :obj:`None` if the connection knows.
+    :ivar names_our_slot: whether a verified token of the last request names this worker's slot.
     """
 
+    names_our_slot = False
     address: IAddress | None = None
     secure: bool | None = None
 
@@ -46,6 +48,7 @@ class Exchanges:
             return fields, None
         host = getattr(link.transport.getPeer(), "host", "")
         exchange = stickiness.begin(host, link.secure, fields.pairs)
+        self.names_our_slot = exchange.names_our_slot
         if exchange.client is not None:
             self.address = tcp_address(exchange.client, 0)
         if exchange.unremarkable:

@@ -35,6 +35,10 @@ def _key_of(request: Any) -> bytes:
     return b"" if handoff is None else handoff.identity
 
 
+def _is_known(request: Any) -> bool:
+    return getattr(request.channel, "names_our_slot", False) is True
+
+
 class StickySite(SessionSite, HTTPSite):
     """
     Serves resources with the worker's sessions.
@@ -56,6 +60,7 @@ class StickySite(SessionSite, HTTPSite):
         self.session_registry = sessions
         self.session_cookie = cookie
         self.session_key = _key_of
+        self.session_trusted = _is_known
         ids = getattr(resource, "session_ids", None)
         if ids is not None:
             # It finds its sessions by something else than a cookie.

@@ -84,8 +84,18 @@ class SessionRequestMixin(_Base):
     def _load_sessions(self, site: SessionSource) -> None:
         self.site = cast("Any", site)
         registry = site.session_registry
-        uids = {self.getCookie(self._cookie_name(secure)) for secure in (False, self.isSecure())}
-        loading = [registry.load(uid) for uid in uids if uid is not None]
+        named = self.getCookie(self._cookie_name(False))
+        uids = [] if named is None else [named]
+        if self.isSecure():
+            secured = self.getCookie(self._cookie_name(True))
+            uids += [] if secured is None else [secured]
+        trusted = site.session_trusted(cast("Any", self))
+        loading = [
+            registry.load(uid, trusted) for uid in uids if not registry.at_hand(uid, trusted)
+        ]
+        if not loading:
+            super().process()
+            return
         gatherResults(loading, consumeErrors=True).addCallbacks(
             self._process_loaded, self._not_loaded
         )

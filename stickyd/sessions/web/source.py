@@ -30,6 +30,11 @@ class SessionSource(Protocol):
         Tell a request's affinity key, which a session remembers.
         """
 
+    def session_trusted(self, request: Request) -> bool:
+        """
+        Tell whether a request's client is known to belong to this worker.
+        """
+
     def session_ids(self, request: Request) -> Iterable[bytes]:
         """
         Tell the ids by which a request may ask for sessions.
