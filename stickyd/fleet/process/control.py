@@ -198,7 +198,9 @@ class WorkerControl(ControlProtocol):
 
     def _not_taken(self, failure: Failure) -> NoReturn:
         self._chunks -= 1
-        # Whoever was to have them, and whatever went wrong there: the sender keeps them.
+        # Whoever was to have them, and whatever went wrong there: the sender keeps them.  What
+        # that could not read is no breach either: a worker of another version may write them
+        # in another way, its clients are served meanwhile, and what it sends is bounded.
         raise WorkerError(failure.getErrorMessage())
 
     # what it is told
