@@ -160,7 +160,7 @@ def test_code_for_another_version_is_refused(
         "import os\n"
         "if 'STICKYD_PREFLIGHT' in os.environ:\n"
         f"    import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "    from stickyd.fleet import inheritance\n"
+        "    from stickyd.upgrade import inheritance\n"
         f"    {OTHER_CODE[says]}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
