@@ -5,6 +5,8 @@ Sessions of applications of every framework, in real servers.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from tests.system.rehoming import set_cookies
 from tests.system.websocket import WebSocket
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.system.conftest import Start
     from tests.system.gate import Gate
     from tests.system.server import Server
@@ -142,3 +146,20 @@ def test_websocket(name: str, start: Start) -> None:
         assert browser.get("/look") == {"pid": pid, "n": 1, "said": "hello"}
         server.reload()
         assert browser.get("/look") == {"pid": server.worker(0), "n": 1, "said": "hello"}
+
+
+@every
+def test_sessions_survive_a_kill(name: str, start: Start, tmp_path: Path) -> None:
+    """
+    What was answered is there after the worker's sudden death, of a session in SQLite.
+    """
+    server = start(*APPLICATIONS[name], "--sessions", f"sqlite:{tmp_path}/sessions", workers=1)
+    browser = Browser(server, "127.0.0.1")
+    assert [browser.get("/count")["n"] for _ in range(3)] == [1, 2, 3]
+    former = server.worker(0)
+    server.allow("died of signal 9")
+    os.kill(former, signal.SIGKILL)
+    server.wait_for_successor(former)
+    told = browser.get("/count")
+    assert told["n"] == 4
+    assert told["pid"] != former
