@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zope.interface import Attribute, Interface
 
 # Where applications import them from.
+from stickyd.sessions.interfaces import ICarriable as ICarriable
 from stickyd.sessions.interfaces import ISessionData as ISessionData
 from stickyd.sessions.interfaces import ISessionStore as ISessionStore
 

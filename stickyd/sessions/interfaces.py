@@ -242,6 +242,24 @@ class ISlotStore(ICarriedStore):
         """
 
 
+class ICarriable(Interface):
+    """
+    A component of a session that goes along when the session is stored or carried to another
+    worker.  An adapter that is registered for a session provides it, or can be adapted to it.
+    """
+
+    def to_plain() -> Any:
+        """
+        Give what it is made of: plain data, see :class:`ISessionData`.  Called whenever the
+        session is saved.
+        """
+
+    def from_plain(data: Any) -> None:
+        """
+        Be again what gave this.  Called once, right after it was made.
+        """
+
+
 class ISessionData(Interface):
     """
     The part of a session that is carried when the session goes to another worker: a

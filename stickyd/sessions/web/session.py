@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import fail, succeed
 from twisted.logger import Logger
 from twisted.python.components import Componentized, registerAdapter
 from twisted.python.reflect import qual
 from twisted.web import server
 from typing_extensions import override
 
+from stickyd.errors import SessionError
 from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.live import FORMER_ID_SECONDS
+from stickyd.sessions.web.carriables import Carriables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +40,8 @@ class Session(server.Session):
     ``lastModified``, and ``sessionTimeout``, also as an attribute of a subclass.  What goes
     along to another worker is :class:`stickyd.sessions.interfaces.ISessionData`.  Adapters,
     attributes and callbacks belong to this process and stay, which the log says once of each,
-    unless :meth:`call_before_leaving` takes care of it, or the adapter is made of the data.
+    unless :meth:`call_before_leaving` takes care of it, the adapter is made of the data, or it
+    provides :class:`stickyd.sessions.interfaces.ICarriable`.
 
     :ivar live: the session itself, which does not know the web.
     """
@@ -52,6 +55,7 @@ class Session(server.Session):
     # How often the data was asked for.  An adapter that asks for it while it is made keeps
     # nothing of its own.
     _data_asked = 0
+    _carriables: Carriables | None = None
     _made = False
 
     def __init__(self, site: SessionSource, uid: bytes, reactor: object = None) -> None:
@@ -82,15 +86,16 @@ class Session(server.Session):
 
     @override
     def setComponent(self, interfaceClass: Any, component: Any) -> None:
-        self._component_left_behind(interfaceClass)
         super().setComponent(interfaceClass, component)
+        self._note_component(interfaceClass, component)
 
     @override
     def addComponent(self, component: Any, ignoreClass: int = 0) -> None:
         known = set(self._adapterCache)
         super().addComponent(component, ignoreClass)
         for name in set(self._adapterCache) - known:
-            self._left_behind(f"The component {name}")
+            if not self._carry(str(name), component):
+                self._left_behind(f"The component {name}")
 
     @override
     def getComponent(self, interface: Any, default: Any = None) -> Any:
@@ -99,8 +104,8 @@ class Session(server.Session):
         known, asked = len(self._adapterCache), self._data_asked
         found = super().getComponent(interface, default)
         put = found is not self and len(self._adapterCache) != known
-        if put and self._data_asked == asked:
-            self._component_left_behind(interface)
+        if put and not self._carry(qual(interface), found) and self._data_asked == asked:
+            self._left_behind(f"The component {qual(interface)}")
         return found
 
     @override
@@ -108,9 +113,23 @@ class Session(server.Session):
         self._left_behind("A callback of notifyOnExpire()")
         super().notifyOnExpire(callback)
 
-    def _component_left_behind(self, interface: Any) -> None:
-        if interface is not ISessionData:
+    def _note_component(self, interface: Any, component: Any) -> None:
+        if interface is not ISessionData and not self._carry(qual(interface), component):
             self._left_behind(f"The component {qual(interface)}")
+
+    def _carry(self, name: str, component: Any) -> bool:
+        """
+        Have a component go along with the session.
+
+        :return: whether it can.
+        """
+        carriables = Carriables() if self._carriables is None else self._carriables
+        if not carriables.add(name, component, self.live.data):
+            return False
+        if self._carriables is None:
+            self._carriables = carriables
+            self.live.call_before_leaving(lambda: carriables.dump(self.live.data))
+        return True
 
     def _left_behind(self, what: str) -> None:
         if not self._carries:
@@ -187,7 +206,7 @@ class Session(server.Session):
         """
         Whether :meth:`settle` has nothing to do.
         """
-        return self._ending is None and not self.live.unsaved
+        return self._ending is None and self._carriables is None and not self.live.unsaved
 
     def settle(self) -> Deferred[None]:
         """
@@ -199,6 +218,11 @@ class Session(server.Session):
         """
         ended = self.live.ended
         if ended is None or not ended.for_good:
+            if self._carriables is not None:
+                try:
+                    self._carriables.dump(self.live.data)
+                except (SessionError, TypeError, ValueError):
+                    return fail()
             return self.live.save()
         done, self._ending = self._ending, None
         return succeed(None) if done is None else done

@@ -111,7 +111,8 @@ class SessionSite(server.Site):
             self._log.warn(
                 "{what} on a session stays in this worker's memory: at a reload, a resize or a"
                 " recycling the session goes on without it.  Keep what has to go along in"
-                " stickyd.interfaces.ISessionData, or have session.call_before_leaving() write"
+                " stickyd.interfaces.ISessionData, have a component provide"
+                " stickyd.interfaces.ICarriable, or have session.call_before_leaving() write"
                 " it there",
                 what=what,
             )
