@@ -69,6 +69,8 @@ class SessionRequestMixin(_Base):
     # What waits to be written until the sessions are saved.
     _output: list[bytes] | None = None
     _output_ends = False
+    # Whether a producer waits for that too.
+    _producer_waits = False
 
     @override
     def process(self) -> None:
@@ -191,6 +193,40 @@ class SessionRequestMixin(_Base):
             super().finish()
         else:
             self._output_ends = True
+
+    @override
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._output is None:
+            super().registerProducer(producer, streaming)
+            return
+        if self.producer:
+            raise ValueError(f"registering {producer} before the former producer was unregistered")
+        self.producer, self.streamingProducer = producer, streaming
+        self._have_producer_wait()
+
+    @override
+    def unregisterProducer(self) -> None:
+        if self._producer_waits:
+            self._producer_waits = False
+            self.producer = None
+        else:
+            super().unregisterProducer()
+
+    def _have_producer_wait(self) -> None:
+        """
+        Have nothing produced while the response is held back: it would only fill memory.
+        """
+        self._producer_waits = True
+        if self.streamingProducer:
+            cast("Any", self.producer).pauseProducing()
+
+    def _let_producer_go_on(self) -> None:
+        if self._producer_waits:
+            self._producer_waits = False
+            producer: Any = self.producer
+            self.channel.registerProducer(producer, self.streamingProducer)
+            if self.streamingProducer:
+                producer.resumeProducing()
 
     def upgraded(self) -> None:
         """
@@ -353,6 +389,9 @@ class SessionRequestMixin(_Base):
         saving = held.settle()
         if not saving.called:
             self._output = []
+            if self.producer:
+                self.channel.unregisterProducer()
+                self._have_producer_wait()
             saving.addCallbacks(self._sessions_saved, self._session_failed)
         elif self.startedWriting or not may_fail:
             saving.addErrback(self._log_unsaved)
@@ -367,6 +406,8 @@ class SessionRequestMixin(_Base):
             self.write(data)
         if self._output_ends:
             self.finish()
+        else:
+            self._let_producer_go_on()
 
     def _session_failed(self, failure: Failure) -> None:
         if self.startedWriting or self._disconnected:

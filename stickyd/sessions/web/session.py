@@ -104,7 +104,10 @@ class Session(server.Session):
         known, asked = len(self._adapterCache), self._data_asked
         found = super().getComponent(interface, default)
         put = found is not self and len(self._adapterCache) != known
-        if put and not self._carry(qual(interface), found) and self._data_asked == asked:
+        if not put or interface is ISessionData or self._carry(qual(interface), found):
+            return found
+        # What is made of the data keeps nothing of its own.
+        if self._data_asked == asked:
             self._left_behind(f"The component {qual(interface)}")
         return found
 

@@ -11,6 +11,7 @@ import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from twisted.logger import capturedLogs
 from twisted.web import server
 
@@ -272,3 +273,99 @@ def test_late_session_deleted_by_another_worker() -> None:
     web.store.run()
     assert exchange.response.code == 200
     assert web.site.sessions == {}
+
+
+class Flow:
+    """
+    Produces without end, as long as it may.
+    """
+
+    def __init__(self, request: Any, streaming: bool) -> None:
+        self.request = request
+        self.runs = streaming
+        self.made = 0
+
+    def make(self) -> None:
+        """
+        Write one piece, if it may.
+        """
+        if self.runs:
+            self.made += 1
+            self.request.write(b"x")
+
+    def pauseProducing(self) -> None:  # noqa: N802 -- of the interface
+        """
+        Rest.
+        """
+        self.runs = False
+
+    def resumeProducing(self) -> None:  # noqa: N802 -- of the interface
+        """
+        Go on.
+        """
+        self.runs = True
+
+    def stopProducing(self) -> None:  # noqa: N802 -- of the interface
+        """
+        Be done.
+        """
+        self.runs = False
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_late_producer_rests_during_the_commit(before: bool) -> None:
+    """
+    While a response is held for its commit, its producer rests, be it registered before or
+    meanwhile; then it goes on.
+    """
+    flows: list[Flow] = []
+
+    def render(request: Any) -> int:
+        count(request)
+        flow = Flow(request, True)
+        flows.append(flow)
+        if before:
+            request.registerProducer(flow, True)
+        request.write(b"head ")
+        if not before:
+            request.registerProducer(flow, True)
+        for _ in range(1_000):
+            flow.make()
+        return server.NOT_DONE_YET
+
+    web = late_web(render)
+    exchange = web.begin()
+    (flow,) = flows
+    assert flow.made == 0
+    assert exchange.transport.value() == b""
+    web.store.run()
+    assert flow.runs
+    flow.make()
+    flow.request.unregisterProducer()
+    flow.request.finish()
+    web.store.run()
+    assert b"head " in exchange.transport.value()
+    assert flow.made == 1
+
+
+def test_late_producer_that_is_done_during_the_commit() -> None:
+    """
+    A producer that ends while the response is held is not asked again.
+    """
+    flows: list[Flow] = []
+
+    def render(request: Any) -> int:
+        count(request)
+        flow = Flow(request, True)
+        flows.append(flow)
+        request.registerProducer(flow, True)
+        request.write(b"all")
+        request.unregisterProducer()
+        request.finish()
+        return server.NOT_DONE_YET
+
+    web = late_web(render)
+    exchange = web.begin()
+    web.store.run()
+    assert exchange.response.body.endswith(b"all") or b"all" in exchange.response.body
+    assert not flows[0].runs
