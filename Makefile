@@ -37,6 +37,7 @@ bench: .venv/ready
 	$(bin)/python -m benchmarks.compare --smoke
 	$(bin)/python -m benchmarks.steering --smoke
 	$(bin)/python -m benchmarks.rehoming --smoke
+	$(bin)/python -m benchmarks.sessions_in_redis --smoke
 
 soak: .venv/ready
 	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest --soak -m soak -s $(TESTS)

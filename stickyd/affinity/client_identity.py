@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Where an ASGI scope and a WSGI environ have the identity of their client.
 IDENTITY = "stickyd.identity"
 
+#: Where they say whether a token of the client's, which was verified, names this worker.
+KNOWN = "stickyd.known"
+
 #: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
 #: was named by a token, learned, or chosen by load; should that not be available, the
 #: connection is placed as with this value.

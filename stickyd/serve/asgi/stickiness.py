@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.client_identity import KNOWN
 from stickyd.claim_desk import claims_of_response
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def _begin(scope: Any, stickiness: Stickiness) -> Exchange:
         client[0] if client else "", scheme in ("https", "wss"), scope["headers"]
     )
     scope["headers"] = exchange.pairs
+    scope[KNOWN] = exchange.names_our_slot
     if exchange.client is not None:
         scope["client"] = (exchange.client, 0)
     if websocket:

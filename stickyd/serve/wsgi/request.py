@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.head import HTTP_1_0, RequestError
@@ -293,6 +293,7 @@ class WsgiRequest:
         handoff = channel.handoff
         if handoff is not None:
             environ[IDENTITY] = handoff.identity
+            environ[KNOWN] = getattr(channel, "names_our_slot", False)
         return environ
 
     def _fields(self) -> list[tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.asgi_session import AsgiSession
 from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
@@ -73,6 +73,7 @@ class AsgiExchange:
             ids_in(fields, self._name),
             scope.get(IDENTITY, b""),
             self._secure,
+            scope.get(KNOWN, False),
         )
         self._begun = False  # the application has begun its response
         self._client_knows = False  # and its head has gone

@@ -13,7 +13,7 @@ from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddl
 from django.http import HttpResponse
 from typing_extensions import override
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.refusal import refusal_of
 
@@ -38,7 +38,9 @@ class SessionMiddleware(DjangosMiddleware):
         super().process_request(request)
         scope = getattr(request, "scope", None)
         request.session.keeps = True
-        request.session.identity = (request.META if scope is None else scope).get(IDENTITY, b"")
+        told = request.META if scope is None else scope
+        request.session.identity = told.get(IDENTITY, b"")
+        request.session.known = told.get(KNOWN, False)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> Any:
         """

@@ -39,11 +39,13 @@ class SessionStore(SessionBase):
     Where no stickyd worker runs, ``STICKYD_SESSIONS`` in the settings is the URL of the store.
 
     :ivar identity: of the client, which the session remembers; the middleware sets it.
+    :ivar known: whether a token of the client's, which was verified, names this worker; the same.
     :ivar keeps: whether the session stays in this worker until :meth:`release` is called; the
         same.
     """
 
     identity = b""
+    known = False
     keeps = False
 
     _unit: UnitOfWork | None = None
@@ -230,7 +232,8 @@ class SessionStore(SessionBase):
 
     def _begin(self, place: SessionPlace, key: str | None) -> UnitOfWork:
         uid = b"" if key is None else key.encode("ascii", "replace")
-        unit = UnitOfWork(place.registry, [uid] if is_id(uid) else [], self.identity)
+        uids = [uid] if is_id(uid) else []
+        unit = UnitOfWork(place.registry, uids, self.identity, known=self.known)
         # Should nobody call release().
         weakref.finalize(self, place.leave, unit).atexit = False
         self._unit = unit

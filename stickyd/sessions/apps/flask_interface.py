@@ -10,7 +10,7 @@ from flask.sessions import SessionInterface as FlasksInterface
 from typing_extensions import override
 from werkzeug.exceptions import HTTPException
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.sessions.apps.cookies import is_id
 from stickyd.sessions.apps.desk import session_desk
 from stickyd.sessions.apps.flask_session import FlaskSession
@@ -50,6 +50,7 @@ class SessionInterface(FlasksInterface):
             [uid for uid in uids if is_id(uid)],
             request.environ.get(IDENTITY, b""),
             self.get_cookie_secure(app),
+            request.environ.get(KNOWN, False),
         )
         return FlaskSession(place, unit)
 

@@ -45,12 +45,15 @@ class UnitOfWork:
         uids: Sequence[bytes] = (),
         key: bytes = b"",
         secure: bool = False,
+        known: bool = False,
     ) -> None:
         """
         :param uids: the ids that the client sends; the first of which there is a session is
             its own.
         :param key: the affinity key of the client, which the session remembers.
         :param secure: whether its id is only ever sent over TLS.
+        :param known: whether the client is known to belong to this worker, by a token that was
+            verified, so that what is kept here of the session cannot be out of date.
         """
         self.uid: bytes | None = None
         self.sent: bytes | None = None
@@ -59,6 +62,7 @@ class UnitOfWork:
         self._uids = uids
         self._key = key
         self._secure = secure
+        self._known = known
         self._live: LiveSession | None = None
 
     def load(self) -> Deferred[bytes]:
@@ -180,7 +184,7 @@ class UnitOfWork:
             return self._live.data.text()
         for uid in self._uids:
             await self._arrival(uid)
-            live = await self.registry.load(uid)
+            live = await self.registry.load(uid, self._known)
             # An id that was sent without TLS is worth nothing with it, and the reverse.
             if live is not None and live.secure == self._secure:
                 self.sent = uid
@@ -279,7 +283,7 @@ class UnitOfWork:
         if live is not None:
             self.let_go()
         elif uid is not None:
-            live = await self.registry.load(uid)
+            live = await self.registry.load(uid, self._known)
         self.uid = None
         self._given = False
         if live is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
 from stickyd.sessions.apps.refusal import refusal_of
@@ -58,6 +58,7 @@ class WsgiExchange:
             ids_in(fields, self._name),
             environ.get(IDENTITY, b""),
             self._secure,
+            environ.get(KNOWN, False),
         )
         self._unit = unit
         self._result: Any = ()
