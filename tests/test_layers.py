@@ -84,7 +84,7 @@ MOST_LINES = 600
 MOST_PARAMETERS = 8
 
 #: Folders of tests that are about no package of stickyd alone.
-WITHOUT_A_PACKAGE = {"system", "fuzzing", "system_calls", "twisted_suites"}
+WITHOUT_A_PACKAGE = {"system", "fuzzing", "system_calls", "twisted_suites", "foreign_suites"}
 
 UNCLEAN = ("twisted.internet", "socket", "os")
 
