@@ -103,7 +103,7 @@ def _check_application(settings: Table, given: AbstractSet[str]) -> None:
 def _check_sessions(settings: Table, given: AbstractSet[str]) -> None:
     url = parse_session_url(settings.sessions)
     if url.scheme == "memory":
-        for name in ("session_grace", "session_cache", "session_key_file"):
+        for name in ("session_grace", "session_away", "session_cache", "session_key_file"):
             if name in given:
                 raise SettingError(
                     f"--{spelt(name)} means nothing to sessions in memory; name a store, as in"
@@ -111,6 +111,11 @@ def _check_sessions(settings: Table, given: AbstractSet[str]) -> None:
                 )
     elif settings.protocol:
         raise SettingError("--sessions means nothing to --protocol, which has no sessions")
+    elif url.scheme == "sqlite" and settings.session_away == "memory":
+        raise SettingError(
+            "--session-away memory means nothing to sqlite, which has no server to wait for;"
+            " leave it out"
+        )
     elif settings.worker_reactor == "epoll" and url.of_redis:
         raise SettingError(
             f"--sessions {url.shown}: sessions in Redis need an asyncio loop; write"

@@ -201,6 +201,11 @@ class Table:
         " password in it is shown nowhere.")
     session_grace: float = seconds(10.0, group=SESSIONS, help=
         "How long a store that is away is asked again, until a request that needs it gets 503.")
+    session_away: str = choice("fail", "memory", group=SESSIONS, help=
+        "What becomes of a request that needs a store on a server that is away for longer: fail"
+        " (it gets 503), or memory (the worker goes on with the sessions that it has copies of,"
+        " and with new ones, and writes them when the store is there again; what it has not"
+        " written when it ends is lost).")
     session_cache: str = choice("trust", "verify", "off", group=SESSIONS, help=
         "What a worker's own copies of sessions are used for, of a store outside of it: trust"
         " (as they are where nobody else can have changed them: in sqlite, and for clients whose"

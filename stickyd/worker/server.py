@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,6 +246,7 @@ def session_registry(
         max_count=settings.session_limit,
         max_bytes=settings.session_memory * 1024 * 1024,
         grace_seconds=settings.session_grace,
+        away_in_memory=settings.session_away == "memory",
         keys=tuple(session_keys),
     )
     store = open_store(parse_session_url(settings.sessions), context)
@@ -253,7 +255,7 @@ def session_registry(
         CacheMode(settings.session_cache),
         context.max_count,
         context.max_bytes,
-        settings.session_grace,
+        inf if context.away_in_memory else settings.session_grace,
     )
     return SessionRegistry(store, wall_clock, expiry=expiry, cache=cache)
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import SettingError
+from stickyd.sessions.interfaces import ICarriedStore
+from stickyd.sessions.stores.standby import StandbyStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ class StoreContext:
     :ivar max_bytes: the most bytes of them.
     :ivar grace_seconds: for how long a store that is away is asked again, before an operation
         fails with :exc:`stickyd.errors.StoreAway`.
+    :ivar away_in_memory: whether sessions go on in memory then.
     :ivar keys: the secrets that encrypt records, the first also new ones; none if there are none.
     """
 
@@ -38,6 +41,7 @@ class StoreContext:
     max_count: int = 100_000
     max_bytes: int = 256 * 1024 * 1024
     grace_seconds: float = 10.0
+    away_in_memory: bool = False
     keys: tuple[bytes, ...] = ()
 
 
@@ -54,4 +58,12 @@ def open_store(url: SessionUrl, context: StoreContext) -> ISessionStore:
         )
     except (ImportError, AttributeError) as problem:
         raise SettingError(f"--sessions {url.shown}: its store cannot be had: {problem}") from None
-    return factory(url, context)
+    store = factory(url, context)
+    if not context.away_in_memory:
+        return store
+    if ICarriedStore.providedBy(store):
+        raise SettingError(
+            f"--session-away memory means nothing to {url.scheme}, which has no server to wait"
+            " for; leave it out"
+        )
+    return StandbyStore(store, context.clock, context.max_count)
