@@ -124,7 +124,7 @@ class StandbyStore:
             return Deferred.fromCoroutine(self._save_kept(record, kept))
         stored = record.version - self._ahead.get(record.uid, 0)
         written = replace(record, version=stored)
-        saving = self.behind.save(written, nonce)
+        saving: Deferred[Any] = self.behind.save(written, nonce)
         return saving.addCallback(self._translated).addErrback(self._keep, record, written, nonce)
 
     async def _save_kept(self, record: SessionRecord, kept: _Kept) -> SessionRecord:
