@@ -124,8 +124,8 @@ class StandbyStore:
             return Deferred.fromCoroutine(self._save_kept(record, kept))
         stored = record.version - self._ahead.get(record.uid, 0)
         written = replace(record, version=stored)
-        saving: Deferred[Any] = self.behind.save(written, nonce)
-        return saving.addCallback(self._translated).addErrback(self._keep, record, written, nonce)
+        saving: Deferred[Any] = self.behind.save(written, nonce).addCallback(self._translated)
+        return saving.addErrback(self._keep, record, written, nonce)
 
     async def _save_kept(self, record: SessionRecord, kept: _Kept) -> SessionRecord:
         if kept.record is None:
