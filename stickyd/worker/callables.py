@@ -54,7 +54,7 @@ def wsgi_objection(found: Any) -> str:
         return f"{type(found).__name__} cannot be called, so it is no WSGI application"
     if _is_asynchronous(found):
         return "is asynchronous, as ASGI applications are: write --asgi instead"
-    if _takes(found, 2):
+    if _takes(found, 2) or (_takes_itself(found, 2) and not makes(found)):
         return ""
     return "does not take (environ, start_response), so it is no WSGI application"
 
@@ -101,12 +101,20 @@ def _is_asynchronous(found: Any) -> bool:
     )
 
 
-def _takes(found: Any, count: int) -> bool:
+def _takes_itself(found: Any, count: int) -> bool:
+    """
+    The same as :func:`_takes`, whatever it wraps: werkzeug's ``Request.application`` makes an
+    application of a function that takes a request.
+    """
+    return _takes(found, count, follow_wrapped=False)
+
+
+def _takes(found: Any, count: int, follow_wrapped: bool = True) -> bool:
     """
     Whether it can be called with that many arguments.
     """
     try:
-        signature = inspect.signature(found)
+        signature = inspect.signature(found, follow_wrapped=follow_wrapped)
     except (TypeError, ValueError):
         return True  # Written in C, without a signature: it will tell itself.
     try:

@@ -13,6 +13,8 @@ from flask import Flask
 from klein import Klein
 from twisted.internet.protocol import Factory, Protocol
 from twisted.web.resource import Resource
+from werkzeug.wrappers import Request as WsgiRequest
+from werkzeug.wrappers import Response as WsgiResponse
 
 from stickyd.errors import ApplicationError, SettingError
 from stickyd.serve.asgi.host import AsgiHost
@@ -135,6 +137,14 @@ class WsgiClass:
         """
 
 
+@WsgiRequest.application
+def wsgi_of_a_request(request: WsgiRequest) -> WsgiResponse:
+    """
+    A function that werkzeug has made one of; it looks as the function.
+    """
+    return WsgiResponse()
+
+
 def wsgi_of_any_arguments(*arguments: Any) -> Any:
     """
     A WSGI application, as decorators leave them.
@@ -205,6 +215,7 @@ def build() -> Iterator[Callable[..., IHost]]:
         ("wsgi", "make_wsgi", WsgiHost),
         ("wsgi", "make_wsgi_with", WsgiHost),
         ("wsgi", "wsgi_of_any_arguments", WsgiHost),
+        ("wsgi", "wsgi_of_a_request", WsgiHost),
         ("wsgi_factory", "make_wsgi_with", WsgiHost),
         ("wsgi_factory", "WsgiClass", WsgiHost),
         ("protocol", "factory", ProtocolHost),
