@@ -101,7 +101,9 @@ class AppSession(TrackedData):
 
         :raise stickyd.errors.NotCarriable: a value has become something else than plain data.
         """
-        return self.loaded and (self._flushed or self._new_id or self._unit.unsaved or self.unsaved)
+        if not self.loaded:
+            return self._unit.unsaved
+        return self._flushed or self._new_id or self._unit.unsaved or self.unsaved
 
     def saved(self, text: bytes | None) -> None:
         """

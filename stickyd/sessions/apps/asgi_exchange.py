@@ -14,7 +14,7 @@ from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.asgi_session import AsgiSession
 from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
 from stickyd.sessions.apps.refusal import refusal_of
-from stickyd.sessions.apps.unit_of_work import UnitOfWork
+from stickyd.sessions.apps.unit_of_work import EMPTY, UnitOfWork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,14 +86,15 @@ class AsgiExchange:
         Call the application, with a session.
         """
         try:
-            text = await self._place.ask(self._unit.load)
+            unit = self._unit
+            text = await self._place.ask(unit.load) if unit.named else EMPTY
         except (SessionError, StoreAway) as problem:
             refusal = refusal_of(problem)
             if refusal is None:
                 raise
             await self._refuse(refusal)
             return
-        session = self._session = AsgiSession(self._place, self._unit, text)
+        session = self._session = AsgiSession(self._place, unit, load=lambda: text)
         self._scope["session"] = session
         websocket = self._scope["type"] == "websocket"
         self._looked = time.monotonic()
@@ -167,7 +168,8 @@ class AsgiExchange:
         if self._failed:
             return
         try:
-            await self._session.save()
+            if self._session.pending:
+                await self._session.save()
         except Exception:  # noqa: BLE001 - whatever it is, the response has gone
             self._failed = True
             self._log.failure("session: what a request did after its response began is lost")

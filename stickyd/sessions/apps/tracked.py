@@ -30,6 +30,8 @@ _COMPOUND = (list, tuple, dict)
 
 _MISSING: Any = object()
 
+_EMPTY = b"{}"
+
 #: What stands in a session that is not loaded yet: C code looks whether a dict is empty.
 _UNLOADED = ""
 
@@ -59,12 +61,16 @@ class TrackedData(dict[str, Any]):
         self._known: dict[str, bytes | None] = {}  # what else was learned, by key
         self._read: set[str] = set()
         self._written: set[str] = set()
+        self._under_way: set[str] = set()  # what was written, and is being saved
+        # What merged() has given, and the keys in it that others have changed.
+        self._outcome: tuple[bytes, set[str]] | None = None
         self._handed: set[str] = set()
         self._listed = False  # which keys there are was read
         self._judged = False  # whether there are any was read
         self._cleared = False
         if load is None:
-            super().update(decode(text))
+            if text != _EMPTY:
+                super().update(decode(text))
         else:
             super().__setitem__(_UNLOADED, None)
 
@@ -272,8 +278,8 @@ class TrackedData(dict[str, Any]):
 
         :raise stickyd.errors.NotCarriable: as ``modified``.
         """
-        return bool(
-            self._load is None and (self._written or self._cleared or self._changed_inside())
+        return self._load is None and bool(
+            self._written or self._under_way or self._cleared or self._changed_inside()
         )
 
     @property
@@ -287,7 +293,7 @@ class TrackedData(dict[str, Any]):
         """
         The keys whose values were written, or have changed inside, and are not saved.
         """
-        return self._written | self._changed_inside()
+        return self._written | self._under_way | self._changed_inside()
 
     def merged(self, current: bytes) -> bytes:
         """
@@ -299,8 +305,14 @@ class TrackedData(dict[str, Any]):
             written here.
         :raise stickyd.errors.NotCarriable: as ``modified``.
         """
+        # What is written from now on is not saved by this.
+        self._under_way |= self._written
+        self._written.clear()
+        self._outcome = None
         if current == self._text and not self._known:
-            return encode(dict(super().items()))
+            text = encode(dict(super().items()))
+            self._outcome = text, set()
+            return text
         mine = self.changes()
         if not mine and not self._cleared:
             return current
@@ -323,7 +335,9 @@ class TrackedData(dict[str, Any]):
                 fresh[key] = super().__getitem__(key)
             else:
                 fresh.pop(key, None)
-        return encode(fresh)
+        text = encode(fresh)
+        self._outcome = text, changed - mine
+        return text
 
     def settled(self, text: bytes) -> None:
         """
@@ -333,18 +347,33 @@ class TrackedData(dict[str, Any]):
         :param text: what :meth:`merged` gave, or what was loaded since.
         """
         self._load = None
-        fresh = decode(text)
-        prints = _prints(fresh)
-        for key in [key for key in super().__iter__() if key not in fresh]:
-            super().pop(key)
-        for key, value in fresh.items():
-            if not super().__contains__(key) or self._print(key) != prints[key]:
-                super().__setitem__(key, value)
+        outcome, self._outcome = self._outcome, None
+        if outcome is None or outcome[0] != text:
+            self._written.clear()
+            self._refresh(text)
+        elif outcome[1]:
+            self._see_from(decode(text), outcome[1] - self._written)
         self._text, self._pristine = text, None
         self._known.clear()
         self._read.clear()
-        self._written.clear()
+        self._under_way.clear()
         self._listed = self._judged = self._cleared = False
+
+    def _refresh(self, text: bytes) -> None:
+        """
+        Hold what a text has; where that is what is held already, go on with the same objects.
+        """
+        fresh = decode(text)
+        prints = _prints(fresh)
+        keys = {*super().__iter__(), *fresh}
+        self._see_from(fresh, {key for key in keys if self._print(key) != prints.get(key)})
+
+    def _see_from(self, fresh: dict[str, Any], keys: set[str]) -> None:
+        for key in keys - fresh.keys():
+            super().pop(key, None)
+        for key in fresh:
+            if key in keys:
+                super().__setitem__(key, fresh[key])
 
     def absorb(self, text: bytes, keys: set[str]) -> None:
         """

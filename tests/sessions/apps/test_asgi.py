@@ -306,3 +306,49 @@ def test_is_held_until_the_response(loop: asyncio.AbstractEventLoop) -> None:
         assert b"late" in chunk
 
     run(loop, story())
+
+
+def test_client_of_an_unused_session_is_noted(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    A session knows where its client belongs by now, though the request does not use it.
+    """
+    place = alone()
+
+    async def story() -> None:
+        browser = Browser(identity=b"other")
+        await browser.get(serving(place, count))
+        browser.identity = b"key"
+        assert (await browser.get(serving(place, ignore))).fields == []
+        live = await place.ask(place.registry.load, browser.cookies[b"session"])
+        assert (live.key, dict(live.data)) == (b"key", {"hits": 1})
+
+    run(loop, story())
+
+
+def test_changes_while_it_is_saved(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    What another task of the request changes while the store writes is saved too, by the next
+    save; nothing of it is taken back.
+    """
+    clock = a_clock()
+    place = a_worker(SharedStore(clock), clock)
+
+    async def view(session: AsgiSession) -> str:
+        session["list"] = [1]
+        session["a"] = 1
+        saving = asyncio.ensure_future(session.save())
+        await asyncio.sleep(0)
+        session["list"].append(2)
+        session["a"] = 2
+        session["b"] = 1
+        await saving
+        assert dict(session) == {"list": [1, 2], "a": 2, "b": 1}
+        return "ok"
+
+    async def story() -> None:
+        browser = Browser()
+        await browser.get(serving(place, view))
+        answer = await browser.get(serving(place, look))
+        assert json.loads(answer.body) == {"list": [1, 2], "a": 2, "b": 1}
+
+    run(loop, story())
