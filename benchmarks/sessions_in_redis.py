@@ -111,6 +111,17 @@ class Visitor:
 
         :raises OSError: if the answer is not a good one.
         """
+        used = self._streams is not None
+        try:
+            return await self._get(path)
+        except (OSError, EOFError):
+            if not used:
+                raise
+            # It was idle while others were measured, and has been closed.
+            self.close()
+            return await self._get(path)
+
+    async def _get(self, path: str) -> bytes:
         if self._streams is None:
             self._streams = await asyncio.open_connection(
                 "127.0.0.1", self._port, local_addr=(self._source, 0)
