@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -60,13 +61,18 @@ def write_metadata(record: SessionRecord) -> bytes:
     """
     Write what does not change with a use.
     """
+    return _metadata(record.idle, record.created, record.lifetime, record.secure, record.key)
+
+
+@lru_cache(1024)
+def _metadata(idle: float, created: float, lifetime: float, secure: bool, key: bytes) -> bytes:
     fields = [
-        _finite(record.idle),
-        _finite(record.created + record.lifetime),
-        record.created,
-        _finite(record.lifetime),
-        record.secure,
-        b64encode(record.key).decode("ascii"),
+        _finite(idle),
+        _finite(created + lifetime),
+        created,
+        _finite(lifetime),
+        secure,
+        b64encode(key).decode("ascii"),
     ]
     return json.dumps(fields, separators=(",", ":")).encode("ascii")
 
