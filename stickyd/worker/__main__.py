@@ -24,7 +24,7 @@ from stickyd.worker.loading import import_ahead
 from stickyd.worker.log import begin_logging, write_lines_at_once
 from stickyd.worker.orphan import OrphanWatch
 from stickyd.worker.side_effects import forget_undeclared, free_forks
-from stickyd.worker.trial import try_application
+from stickyd.worker.trial import leave_leadership, try_application
 from stickyd.worker.worker import Worker, ignore_interrupt
 
 
@@ -115,7 +115,8 @@ def check(descriptor: int) -> int:
     """
     write_lines_at_once()
     with socket.socket(fileno=descriptor) as channel:
-        return try_application(channel, install_reactor, prepare)
+        leader = leave_leadership()
+        return try_application(channel, leader, install_reactor, prepare)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -40,6 +41,46 @@ MOST_WARNINGS = 20
 NO_SLOT = -1
 
 
+def leave_leadership() -> int | None:
+    """
+    Go on in a child, if we lead a process group: no leader may call setsid(2) or setpgid(2),
+    as an application may at import, and a worker leads none.
+
+    The leader waits, kills what a child that leads a group of its own has left there, and ends
+    as the child did.
+
+    :return: in the child, the leader's pid; :obj:`None` if nothing had to be done.
+    """
+    leader = os.getpid()
+    if os.getpgrp() != leader:
+        return None
+    child = os.fork()
+    if not child:
+        return leader
+    # Not reaped yet, so that nobody else gets its number.
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        with suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def _end_groups(leader: int | None) -> None:
+    """
+    Kill the leader's group and our own, if the application has made one of it.
+    """
+    groups = [] if leader is None else [leader]
+    if os.getpgrp() == os.getpid():
+        groups.append(os.getpid())
+    for group in sorted(groups, key=os.getpgrp().__eq__):  # our own last
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+
+
 def tell(channel: socket.socket, **answer: object) -> None:
     """
     Answer with one line of JSON.
@@ -53,7 +94,10 @@ def _bounded(value: object) -> object:
 
 
 def try_application(
-    channel: socket.socket, install_reactor: Callable[[str], Any], prepare: Callable[[], None]
+    channel: socket.socket,
+    leader: int | None,
+    install_reactor: Callable[[str], Any],
+    prepare: Callable[[], None],
 ) -> int:
     """
     Import the application as a worker would, and make the host that would serve it.
@@ -63,6 +107,7 @@ def try_application(
         begun; and the ``verdict``, empty or what is wrong.  If anything more comes meanwhile,
         it asks where we are, and the answer is that.  At its end nobody waits for the
         verdict any more: this process ends, with all that the application has started.
+    :param leader: who leads the process group that is killed then.
     :param prepare: called before the import.
     :return: the exit code.
     """
@@ -75,8 +120,7 @@ def try_application(
     def answer_where() -> None:
         while channel.recv(1):
             tell(channel, where=_whereabouts(own))
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
+        _end_groups(leader)
 
     threading.Thread(target=answer_where, name="trial", daemon=True).start()
     verdict = ""

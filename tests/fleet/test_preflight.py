@@ -295,6 +295,41 @@ def test_fault_25_import_that_needs_a_loop(monkeypatch: pytest.MonkeyPatch, tmp_
         check(monkeypatch, tmp_path, f"import asyncio\nasyncio.get_running_loop()\n{SOUND}")
 
 
+@pytest.mark.parametrize("call", ["os.setsid()", "os.setpgrp()", "os.setpgid(0, 0)"])
+def test_fault_25_import_may_leave_its_group(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str
+) -> None:
+    """
+    Fault 25: a worker leads no process group, so that an application may begin one at import;
+    nor does the trial.  What it has started there does not outlive the trial.
+    """
+    source = (
+        f"import os, pathlib, subprocess\n{call}\n"
+        "helper = subprocess.Popen(['sleep', '1000'])\n"
+        f"pathlib.Path({str(tmp_path / 'helper')!r}).write_text(str(helper.pid))\n{SOUND}"
+    )
+    check(monkeypatch, tmp_path, source)
+    helper = int((tmp_path / "helper").read_text())
+    assert eventually(lambda: state_of(helper) in ("", "Z"))
+
+
+def test_fault_25_trial_in_a_group_of_its_own_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Fault 25: an import without end is ended also in a group that the application has made.
+    """
+    source = (
+        "import os, pathlib, time\nos.setsid()\n"
+        f"pathlib.Path({str(tmp_path / 'itself')!r}).write_text(str(os.getpid()))\n"
+        f"time.sleep(1000)\n{SOUND}"
+    )
+    with pytest.raises(ApplicationError, match="took longer than"):
+        check(monkeypatch, tmp_path, source, start_timeout=5.0)
+    itself = int((tmp_path / "itself").read_text())
+    assert eventually(lambda: state_of(itself) in ("", "Z"))
+
+
 @pytest.mark.parametrize("reactor", ["asyncio", "epoll"])
 def test_fault_29_application_that_serves_itself(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reactor: str
