@@ -48,7 +48,7 @@ from stickyd.placement.least import LeastLoaded
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import identity
 from stickyd.system.secrets import Secrets
-from stickyd.system.session_files import has_strays
+from stickyd.system.session_files import are_in_slots, has_strays
 from stickyd.upgrade.state import UpgradeState
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ class StickyService(Service):
         steering = KernelSteering(reactor, readiness)
         self.stick = _table_of_clients(settings, table, self._count, reactor)
         self.fleet = self._make_fleet(settings, table, resolver, steering)
-        self._changes = SlotChanges(self.fleet, lambda: self._limits.drain_seconds)
+        self._changes = SlotChanges(
+            self.fleet, lambda: self._limits.drain_seconds, are_in_slots(settings)
+        )
         skew = SkewWatch(self.fleet, reactor, lambda: table.placed)
         spec = spec_of(settings, secrets)
         self._spawner = self._make_spawner(spec, readiness, skew.told)

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from stickyd.fleet.slot_workers import SWITCH_OVER_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.interfaces import IWorker
@@ -29,6 +29,10 @@ STOPS = "the server stops"
 #: Seconds that newcomers wait at a start for workers that have to give away sessions first.
 START_SECONDS = 60.0
 
+#: Seconds after which a move is ended although a slot has no worker to give away what is in its
+#: store.
+MOVE_SECONDS = 30.0
+
 
 class SlotChanges:
     """
@@ -37,11 +41,16 @@ class SlotChanges:
 
     _log = Logger()
 
-    def __init__(self, fleet: Fleet, patience: Callable[[], float]) -> None:
+    def __init__(
+        self, fleet: Fleet, patience: Callable[[], float], keeps_in_slots: bool = False
+    ) -> None:
         """
         :param patience: seconds that a worker may take for what it cannot hand over.
+        :param keeps_in_slots: whether sessions are in a store of each slot's own, that outlives
+            its worker.
         """
         self._fleet = fleet
+        self._keeps_in_slots = keeps_in_slots
         self._patience = patience
         self._turn = DeferredLock()
 
@@ -223,15 +232,21 @@ class SlotChanges:
         fleet = self._fleet
         fleet.hold()
         giving: dict[Slot, IWorker] = {}
-        # Again while others begin to serve meanwhile: they would keep what they got.
-        while begun := {m.slot: m.slot.worker for m in members if m.slot.worker is not None}:
-            giving.update(begun)
-            releases = []
-            for slot, worker in begun.items():
-                # What waits may not be its own any more, so nothing goes to it meanwhile.
-                slot.hold(worker)
-                releases.append(self._within_reason(worker.release((placed, available))))
-            await DeferredList(releases)
+        deadline = fleet.clock.seconds() + MOVE_SECONDS
+        while True:
+            # Again while others begin to serve meanwhile: they would keep what they got.
+            while begun := {m.slot: m.slot.worker for m in members if m.slot.worker is not None}:
+                giving.update(begun)
+                await self._release(begun, placed, available)
+            if not self._keeps_in_slots or fleet.clock.seconds() >= deadline:
+                break
+            if not await self._come_back(members):
+                break
+            # What was on its way to one that has died is with its sender again.
+            await self._release(
+                {slot: worker for slot, worker in giving.items() if slot.successor is worker},
+                *(placed, available),
+            )
         for member in members:
             slot = member.slot
             # Whoever waits for a worker that is not there yet may belong elsewhere too.
@@ -239,6 +254,41 @@ class SlotChanges:
             if slot in giving and slot.successor is giving[slot]:
                 slot.occupy(giving[slot])
         fleet.place_again(placed)
+
+    def _release(
+        self, workers: Mapping[Slot, IWorker], placed: int, available: Sequence[int]
+    ) -> Deferred[Any]:
+        """
+        Have workers give away what does not belong to them.
+
+        :return: fires when they have, or are gone, or after a while.
+        """
+        releases = []
+        for slot, worker in workers.items():
+            # What waits may not be its own any more, so nothing goes to it meanwhile.
+            slot.hold(worker)
+            releases.append(self._within_reason(worker.release((placed, available))))
+        return DeferredList(releases)
+
+    async def _come_back(self, members: Sequence[Member]) -> bool:
+        """
+        Wait for the successors of workers that have died: what is in a slot's store must be
+        given away by one.
+
+        :return: whether there were such.
+        """
+        missing = [
+            member
+            for member in members
+            if member.slot.worker is None
+            and member.slot.successor is None
+            and not (member.slot.failed or member.ended)
+        ]
+        if not missing:
+            return False
+        ready: Deferred[Any] = DeferredList([self._ready(member) for member in missing])
+        await self._within_reason(ready)
+        return True
 
     def _within_reason(
         self, released: Deferred[None], seconds: float = SWITCH_OVER_SECONDS

@@ -16,14 +16,21 @@ if TYPE_CHECKING:
 _FILE = re.compile(r"slot-([0-9]{1,5})\.db")
 
 
+def are_in_slots(settings: Settings) -> bool:
+    """
+    Whether sessions are in a store of each slot's own, that outlives its worker.
+    """
+    return parse_session_url(settings.sessions).scheme == "sqlite"
+
+
 def has_strays(settings: Settings, slots: int) -> bool:
     """
     Whether sessions were left by another number of slots, so that some are not where their
     clients are placed now.
     """
-    url = parse_session_url(settings.sessions)
-    if url.scheme != "sqlite":
+    if not are_in_slots(settings):
         return False
+    url = parse_session_url(settings.sessions)
     directory, _ = parse_sqlite(url)
     try:
         names = [path.name for path in Path(directory).iterdir()]

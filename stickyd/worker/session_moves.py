@@ -39,6 +39,11 @@ FOLLOW_SECONDS = 2.0
 #: Seconds between two notices of a session that will follow.
 NOTICE_SECONDS = 2.0
 
+#: Seconds between two attempts to send a session that its worker could not take, and how many
+#: there are: a successor starts meanwhile.
+RETRY_SECONDS = 1.0
+MOST_TRIES = 60
+
 _BATCH = 256  # records looked at in one go
 
 
@@ -146,9 +151,9 @@ class SessionMoves:
         Carry one session.
 
         :return: fires when its worker has it, but no later than after
-            :data:`FOLLOW_SECONDS`; never fails, as what a store outlives the worker for is
-            stored by then.  :obj:`None` if it stays, because it belongs here, or another
-            request holds it.
+            :data:`FOLLOW_SECONDS`; never fails.  (What a store has promised to keep is stored
+            before that.)  :obj:`None` if it stays, because it belongs here, or another request
+            holds it.
         """
         uid = live.uid
         waiting: Deferred[None] = Deferred()
@@ -271,12 +276,27 @@ class SessionMoves:
                     await self._carry_to(target, uids)
                 except Exception:  # noqa: BLE001 - the others shall go nevertheless
                     self._log.failure("Sessions could not be given away")
+                    if not self._sessions.store.immediate:
+                        self._carry_later(target, uids, MOST_TRIES)
             for uid, _ in followers:
                 self._arrived(uid)
             # A request may hold one by now.
             self._watch_late(None)
         self._follows = False
         self._look_whether_done()
+
+    def _carry_later(self, target: int, uids: list[bytes], tries: int) -> None:
+        """
+        Try again: what a store outlives its worker for is worth it.
+        """
+
+        def again() -> None:
+            trying = Deferred.fromCoroutine(self._carry_to(target, uids))
+            trying.addErrback(
+                lambda _: self._carry_later(target, uids, tries - 1) if tries else None
+            )
+
+        self._sessions.clock.callLater(RETRY_SECONDS, again)
 
     async def _send_all(self, target: int, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:

@@ -69,13 +69,16 @@ def kill_one(server: Server) -> None:
             os.kill(random.choice(serving), signal.SIGKILL)
 
 
-def test_counts_outlive_workers_and_the_server(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--spares", "1")])
+def test_counts_outlive_workers_and_the_server(
+    options: tuple[str, ...], start: Start, tmp_path: Path
+) -> None:
     """
     No hit that was answered is lost, and none counts twice, however the workers and the primary
     are killed.
     """
     with closing(listening()) as listener:
-        server = start(*store_in(tmp_path), listener=listener)
+        server = start(*store_in(tmp_path), *options, listener=listener)
         with Counting(server.target, sources()) as counting:
             for _ in range(4):
                 counting.wait_for(20)
@@ -151,5 +154,33 @@ def test_nothing_is_lost_for_a_minute(start: Start, tmp_path: Path) -> None:
     # The figures of docs/reliability.md.
     print(  # noqa: T201
         f"| sqlite | {deaths} | {primaries} | {counting.acknowledged:,} | {counting.unknown} |"
+        f" 0 | 0 |"
+    )
+
+
+@pytest.mark.soak
+def test_nothing_is_lost_while_everything_happens(start: Start, tmp_path: Path) -> None:
+    """
+    A random worker is killed again and again while slots are reloaded, added and taken away: in
+    the middle of hand-overs, and of sessions on their way.
+    """
+    server = start(*store_in(tmp_path), workers=2)
+    server.allow(r"#(warn|error|critical)\]", r"Traceback|Unhandled")
+    changes = [signal.SIGHUP, signal.SIGTTIN, signal.SIGHUP, signal.SIGTTOU]
+    deaths = 0
+    with Counting(server.target, sources(16)) as counting:
+        tick = threading.Event()
+        began = time.monotonic()
+        while time.monotonic() - began < SOAK_SECONDS:
+            server.send(changes[deaths % len(changes)])
+            deaths += 1
+            # At some moment of the change; the next one begins when the slots serve again.
+            tick.wait(random.uniform(0, 4))
+            kill_one(server)
+            counting.wait_for(20)
+        counting.wait_for(10)
+    counting.check()
+    print(  # noqa: T201
+        f"| sqlite, changing | {deaths} | 0 | {counting.acknowledged:,} | {counting.unknown} |"
         f" 0 | 0 |"
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Seconds between two attempts.
 POLL_SECONDS = 0.01
 
+_IN_ORDER = b"closed\n"
+
 _GENERATIONS = 4  # a worker's trial, its primary's, and what may stand between
 
 
@@ -38,12 +40,13 @@ class SlotLock:
         self._shown = shown
         self._descriptor = -1
 
-    def acquire(self, cancelled: Callable[[], bool], waiting: Callable[[], object]) -> None:
+    def acquire(self, cancelled: Callable[[], bool], waiting: Callable[[], object]) -> bool:
         """
         Wait until nobody else has it.
 
         :param cancelled: whether to give up.
         :param waiting: called if a worker of our own server has it, which is to leave it to us.
+        :return: whether who had it last has left the file in good order.
         :raises SettingError: if another server has it.
         :raises StoreAway: if given up.
         :raises OSError: if there can be no such file.
@@ -65,14 +68,21 @@ class SlotLock:
             if cancelled():
                 raise StoreAway(f"{self._shown}: {self._path} is held by process {pid}")
             time.sleep(POLL_SECONDS)
+        in_order = os.pread(self._descriptor, 64, 0) == _IN_ORDER
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d %d\n" % (os.getpid(), os.getppid()), 0)
+        return in_order
 
-    def release(self) -> None:
+    def release(self, in_order: bool) -> None:
         """
         Let the next one have it.
+
+        :param in_order: whether the file was open, and is closed.
         """
         if self._descriptor >= 0:
+            if in_order:
+                os.pwrite(self._descriptor, _IN_ORDER, 0)
+                os.ftruncate(self._descriptor, len(_IN_ORDER))
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -88,7 +98,7 @@ class SlotLock:
             pid, primary = os.pread(self._descriptor, 64, 0).split()
             return int(pid), int(primary)
         except ValueError:
-            return 0, 0  # it has it since a moment
+            return 0, 0  # it has it since a moment, or has just closed the file
 
 
 def _is_above_us(primary: int) -> bool:

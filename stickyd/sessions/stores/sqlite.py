@@ -23,7 +23,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -143,9 +142,19 @@ class SqliteSessionStore:
                 # Whoever asks for something hears it again.
                 self._tell_problem(result.getErrorMessage())
 
-        def open_first() -> None:
+        given_later = False
+
+        def waiting() -> None:
             # The worker that this one relieves has it, and leaves it to us when we are ready.
-            self._open(lambda: self._reactor.callFromThread(fire, None), inf)
+            nonlocal given_later
+            given_later = True
+
+        def open_first() -> None:
+            try:
+                self._open(lambda: given_later or self._stopped, waiting)
+            except StoreAway:
+                if not given_later:
+                    raise
 
         self._do_alone(open_first).addBoth(fire)
         return started
@@ -164,7 +173,7 @@ class SqliteSessionStore:
             pass  # one of our workers has it open, so it is sound
         finally:
             file.close()
-            lock.release()
+            lock.release(False)
 
     def stop(self) -> Deferred[None]:
         if self._stopped or self._slot < 0:
@@ -189,20 +198,28 @@ class SqliteSessionStore:
 
     # in the thread
 
-    def _open(self, waiting: Callable[[], object], grace_seconds: float) -> None:
-        deadline = time.monotonic() + grace_seconds
-        self._lock.acquire(lambda: self._stopped or time.monotonic() > deadline, waiting)
+    def _open(
+        self, cancelled: Callable[[], bool], waiting: Callable[[], object] = lambda: None
+    ) -> None:
+        was_closed = self._lock.acquire(cancelled, waiting)
         try:
-            self._file.open(self._full)
+            self._file.open(self._full, look_through=not was_closed)
         except BaseException:
-            self._lock.release()
+            self._lock.release(False)
             raise
         self._is_open = True
 
+    def _open_in_time(self) -> None:
+        if not self._is_open:
+            deadline = time.monotonic() + self._grace_seconds
+            self._open(lambda: self._stopped or time.monotonic() > deadline)
+
     def _close(self) -> None:
-        self._file.close()
-        self._lock.release()
-        self._is_open = False
+        was_open, self._is_open = self._is_open, False
+        try:
+            self._file.close()
+        finally:
+            self._lock.release(was_open)
 
     def _run(self, jobs: list[Job]) -> None:
         if jobs[0].alone:
@@ -212,8 +229,7 @@ class SqliteSessionStore:
                 jobs[0].outcome = Failure()
             return
         try:
-            if not self._is_open:
-                self._open(lambda: None, self._grace_seconds)
+            self._open_in_time()
             self._commit(jobs)
         except (sqlite3.Error, OSError, OperatorError, StoreAway) as problem:
             if len(jobs) > 1 and self._is_open:
@@ -389,6 +405,7 @@ class SqliteSessionStore:
         now = self._clock.seconds()
 
         def claim() -> int:
+            self._open_in_time()
             found = 0
             for path in slot_files(self._directory):
                 number = int(path.stem.removeprefix("slot-"))
@@ -415,7 +432,7 @@ class SqliteSessionStore:
             return 0  # its worker is about to end
         finally:
             file.close()
-            lock.release()
+            lock.release(False)
         if empty:
             path.unlink()
         return found

@@ -113,22 +113,23 @@ class SessionFile:
 
     # the file
 
-    def open(self, full: bool) -> None:
+    def open(self, full: bool, look_through: bool = True) -> None:
         """
         Open it, or make it.
 
         :param full: whether a commit outlives a power cut.
+        :param look_through: whether all of it is looked at, as who had it last was killed.
         :raises SettingError: if it is not what we have written, or cannot be used.
         """
         try:
-            self._open(full)
+            self._open(full, look_through)
         except sqlite3.Error as problem:
             self.close()
             raise SettingError(
                 f"{self._shown}: {self._path}: {explain(problem)}; nothing was changed"
             ) from None
 
-    def _open(self, full: bool) -> None:
+    def _open(self, full: bool, look_through: bool) -> None:
         if not self._path.exists():
             os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         self._connection = connection = sqlite3.connect(
@@ -156,9 +157,10 @@ class SessionFile:
                 connection.execute(f"PRAGMA user_version={LAYOUT}")
             # That it can be written is better known now.
             connection.execute("DELETE FROM unreadable WHERE 0")
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"it is damaged ({verdict})")
+        if look_through:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(f"it is damaged ({verdict})")
         (self.count,) = connection.execute("SELECT count(*) FROM session").fetchone()
 
     def limit_pages(self, pages: int) -> None:
