@@ -214,7 +214,7 @@ class Sentinels:
         self._stack = ExitStack()
         with self._stack:
             first = self._stack.enter_context(RedisServer(directory / "first", *options))
-            options = (*options, "--replicaof", f"{HOST} {first.port}")
+            options = (*options, "--replicaof", HOST, str(first.port))
             self.servers = [first]
             self.servers += [
                 self._stack.enter_context(RedisServer(directory / f"replica{number}", *options))

@@ -36,6 +36,7 @@ from redis.exceptions import (
 from twisted.logger import Logger
 
 from stickyd.errors import StoreAway
+from stickyd.net.throttle import Throttle
 from stickyd.sessions.stores.redis_scripts import SCRIPTS, TOO_LATE
 from stickyd.sessions.stores.redis_wire import converse
 
@@ -63,15 +64,18 @@ _FIRST_PAUSE_SECONDS = 0.05
 
 _LONGEST_PAUSE_SECONDS = 1.0
 
+#: Seconds for which the log is told of no other absence: a server that comes and goes.
+_QUIET_SECONDS = 5.0
+
 #: What a server says that does not work as a whole, or has lost the scripts: another
 #: connection may find it well.
 _AWAY = (ReadOnlyError, ClusterDownError, TryAgainError, NoScriptError)
 
-#: As it begins, what has no class of its own.
-_AWAY_PREFIXES = ("BUSY ", "UNBLOCKED")
+#: The same by its first word, of what has no class of its own, or comes out of a script.
+_AWAY_WORDS = ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "UNBLOCKED")
 
 #: What a server says that takes no writes, and goes on saying.
-_REFUSED_PREFIXES = ("MISCONF", "NOREPLICAS", "OOM")
+_REFUSED_WORDS = ("MISCONF", "NOREPLICAS", "OOM")
 
 
 class RedisLink:
@@ -117,6 +121,8 @@ class RedisLink:
         self._away_since: float | None = None
         self._given_up = False
         self._reason = ""
+        self._told = False
+        self._throttle = Throttle(loop.time, _QUIET_SECONDS)
         self._give_up_call: asyncio.TimerHandle | None = None
         self._pause_seconds = 0.0
         self._closed = False
@@ -147,11 +153,13 @@ class RedisLink:
 
     async def close(self) -> None:
         """
-        End the connection.  Who waits is told that the store is away.
+        Have done what was asked for, unless the server is away, and end the connection.
         """
         self._closed = True
-        task, self._task = self._task, None
+        task = self._task
         if task is not None and task is not asyncio.current_task():
+            if self._away_since is None:
+                await asyncio.wait([task], timeout=self._answer_seconds)
             task.cancel()
         if self._give_up_call is not None:
             self._give_up_call.cancel()
@@ -161,7 +169,7 @@ class RedisLink:
     # batches
 
     async def _run(self) -> None:
-        while (self._queue or self._away_since is not None) and not self._closed:
+        while self._queue or (self._away_since is not None and not self._closed):
             self._under_way = self._take_batch()
             began = self._loop.time()
             used = self._used
@@ -305,7 +313,7 @@ class RedisLink:
             elif _is_away(reply) or (command.fenced and reply == TOO_LATE):
                 again.append(command)
                 reason = _wording(reply)
-            elif isinstance(reply, OutOfMemoryError) or _begins(reply, _REFUSED_PREFIXES):
+            elif isinstance(reply, OutOfMemoryError) or _begins(reply, _REFUSED_WORDS):
                 command.answer(
                     StoreAway(f"the Redis at {self.name} takes no writes: {_wording(reply)}")
                 )
@@ -333,6 +341,10 @@ class RedisLink:
             return
         self._away_since = began
         grace = self._policy.grace_seconds
+        self._give_up_call = self._loop.call_at(began + grace, self._give_up)
+        self._told = self._throttle.due()
+        if not self._told:
+            return
         self._log.warn(
             "sessions: the Redis at {name} is away ({reason}); it is tried for {grace:g} s"
             " before requests fail",
@@ -340,17 +352,20 @@ class RedisLink:
             reason=reason,
             grace=grace,
         )
-        self._give_up_call = self._loop.call_at(began + grace, self._give_up)
 
     def _back(self) -> None:
         if self._away_since is None:
             return
+        if self._told:
+            self._log_return(self._away_since)
+        self._forget_away()
+
+    def _log_return(self, since: float) -> None:
         self._log.info(
             "sessions: the Redis at {name} is there again after {seconds:.1f} s",
             name=self.name,
-            seconds=self._loop.time() - self._away_since,
+            seconds=self._loop.time() - since,
         )
-        self._forget_away()
 
     def _forget_away(self) -> None:
         self._away_since = None
@@ -392,11 +407,15 @@ class RedisLink:
 
 
 def _is_away(reply: Any) -> bool:
-    return isinstance(reply, _AWAY) or _begins(reply, _AWAY_PREFIXES)
+    return isinstance(reply, _AWAY) or _begins(reply, _AWAY_WORDS)
 
 
-def _begins(reply: Any, prefixes: tuple[str, ...]) -> bool:
-    return isinstance(reply, ResponseError) and str(reply).startswith(prefixes)
+def _begins(reply: Any, words: tuple[str, ...]) -> bool:
+    if not isinstance(reply, ResponseError):
+        return False
+    text = str(reply)
+    # Redis 6 tells what was said to a script behind its own words, and a hyphen.
+    return any(text.startswith(word) or f" -{word} " in text for word in words)
 
 
 def _has_written(reply: Any) -> bool:

@@ -175,8 +175,8 @@ def test_replica(tmp_path: Path) -> None:
     A replica would lose what is written, if it took any.
     """
     with RedisServer(tmp_path / "first") as first:
-        replicaof = f"{HOST} {first.port}"
-        with RedisServer(tmp_path / "second", "--replicaof", replicaof) as second:
+        replicaof = (HOST, str(first.port))
+        with RedisServer(tmp_path / "second", "--replicaof", *replicaof) as second:
             line = refused(second.url)
     assert f"is a replica of {first.address}; write the primary, or redis+sentinel" in line
 

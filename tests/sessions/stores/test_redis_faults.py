@@ -215,7 +215,7 @@ def test_no_room(tmp_path: Path) -> None:
             async with opened(server.url) as store:
                 record = await settled(store.save(new_record(b"{}")))
                 server.ask("CONFIG", "SET", "maxmemory", 1)
-                with pytest.raises(StoreAway, match="takes no writes: OOM"):
+                with pytest.raises(StoreAway, match=r"takes no writes: .*OOM"):
                     await settled(store.save(new_record(b"{}")))
                 assert await settled(store.load(record.uid)) == record
                 server.ask("CONFIG", "SET", "maxmemory", 0)
@@ -350,8 +350,8 @@ def test_too_few_replicas(tmp_path: Path) -> None:
                 new = new_record(b"{}")
                 with pytest.raises(StoreAway, match="0 of 1 replicas have said so within 50 ms"):
                     await settled(store.save(new, b"nonce"))
-                replicaof = f"127.0.0.1 {server.port}"
-                with RedisServer(tmp_path / "second", "--replicaof", replicaof):
+                replicaof = ("127.0.0.1", str(server.port))
+                with RedisServer(tmp_path / "second", "--replicaof", *replicaof):
                     while True:
                         try:
                             stored = await settled(store.save(new, b"nonce"))
