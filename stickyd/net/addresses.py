@@ -4,7 +4,6 @@ Addresses as Twisted has them, and as sockets and asyncio have them.
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -19,11 +18,11 @@ def address_of(sock: socket) -> IPv4Address | IPv6Address | UNIXAddress:
     Make a Twisted address of a socket's own name.
     """
     name = sock.getsockname()
-    if sock.family == AF_INET:
-        return IPv4Address("TCP", *name)
-    if sock.family == AF_INET6:
-        return IPv6Address("TCP", *name)
-    return UNIXAddress(name or None)  # a socketpair's end is called ""
+    # Told apart by the names, as Python makes an enumeration's member whenever it is asked for
+    # the family.
+    if not isinstance(name, tuple):
+        return UNIXAddress(name or None)  # a socketpair's end is called ""
+    return IPv4Address("TCP", *name) if len(name) == 2 else IPv6Address("TCP", *name)
 
 
 def tcp_address(host: str, port: int) -> IPv4Address | IPv6Address:

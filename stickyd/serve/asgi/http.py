@@ -31,13 +31,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from zope.interface import implementer
 
 from stickyd.affinity.client_identity import IDENTITY
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
-from stickyd.serve.asgi.context import logger
+from stickyd.serve.asgi.context import logger, party_of
 from stickyd.serve.asgi.cycle import Cycle
 from stickyd.serve.asgi.deadline import Deadline
 from stickyd.serve.asgi.departure import Departure, is_quiet
@@ -107,8 +106,7 @@ class HttpProtocol(asyncio.Protocol):
         self.transport = transport
         ours: asyncio.Transport = self.transport
         self.flow = Flow(ours)
-        scheme = "https" if is_ssl(ours) else "http"
-        self._party = get_local_addr(ours), get_remote_addr(ours), scheme
+        self._party = party_of(ours)
         if not isinstance(transport, LoopTransport):
             self.await_first_request()
 
@@ -327,7 +325,9 @@ class HttpProtocol(asyncio.Protocol):
         """
         self._context.state.total_requests += 1
         if self.transport.is_closing():
-            self._await_taking()
+            # Our own transport sees itself to a client that takes nothing, and most take all.
+            if not isinstance(self.transport, LoopTransport):
+                self._await_taking()
             return
         self.flow.resume_reading()
         if self._departure is not None:

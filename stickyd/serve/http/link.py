@@ -189,4 +189,4 @@ class Link:
         handoff = self.handoff
         if handoff is not None and handoff.flags & Flag.HTTPS:
             return True
-        return ISSLTransport.providedBy(self.transport)
+        return not self.can_detach and ISSLTransport.providedBy(self.transport)
