@@ -90,9 +90,10 @@ def build_host(
         )
         return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
     if kind == "static":
+        # Files ask for no session, so none is looked up for them.
         root = _static_files(name, settings.static_dotfiles == "on")
-    else:
-        root = load_resource(name) if kind == "resource" else Counter(sessions)
+        return ResourceHost(root, readiness, **http)
+    root = load_resource(name) if kind == "resource" else Counter(sessions)
     cookie = SessionCookie.named(settings.session_cookie)
     return ResourceHost(root, readiness, sessions=sessions, session_cookie=cookie, **http)
 

@@ -5,7 +5,7 @@ A store whose answers are lost, doubled, late, or never come.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -46,8 +46,16 @@ class FaultyStore:
 
     immediate = False
 
-    def __init__(self, behind: ISessionStore) -> None:
+    def __init__(
+        self,
+        behind: ISessionStore,
+        settle: Callable[[Deferred[Any]], object] = lambda deferred: None,
+    ) -> None:
+        """
+        :param settle: waits for what the store behind does, if that answers later.
+        """
         self.behind = behind
+        self._settle = settle
         self.fates: list[Fate] = []
         self.calls: list[str] = []
         self._queue: list[Callable[[], None]] = []
@@ -76,10 +84,10 @@ class FaultyStore:
             if fate is Fate.REFUSED:
                 give(Failure(StoreAway("the store is away")))
                 return
-            done = ask()
+            done = self._ask_behind(ask)
             if fate is Fate.DOUBLED:
                 done.addErrback(lambda _: None)
-                done = ask()
+                done = self._ask_behind(ask)
             if fate is Fate.LATE:
                 done.addBoth(lambda result: self._late.append(lambda: give(result)))
             elif fate is Fate.LOST:
@@ -91,6 +99,13 @@ class FaultyStore:
 
         self._queue.append(do)
         return answer
+
+    def _ask_behind(self, ask: Callable[[], Deferred[_T]]) -> Deferred[_T]:
+        outcome: Deferred[_T] = Deferred()
+        done = ask()
+        done.addBoth(outcome.callback)
+        self._settle(done)
+        return outcome
 
     def observe(self, callback: Callable[[bytes, EndReason], object]) -> None:
         self.behind.observe(callback)

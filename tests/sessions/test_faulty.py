@@ -5,22 +5,30 @@ of a store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
-from hypothesis import given
-from twisted.internet.task import Clock
+from hypothesis import given, settings
 from twisted.logger import capturedLogs
 
 from stickyd.errors import NoSuchSession, SessionConflict, StoreAway
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
+from stickyd.sessions.stores.opening import StoreContext, open_store
+from stickyd.settings.session_url import parse_session_url
 from tests.sessions.faulty import Fate, FaultyStore
+from tests.sessions.stores.threads import ThreadClock
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
+    from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import Clock
+
+    from stickyd.sessions.interfaces import ISessionStore
     from stickyd.sessions.live import LiveSession
 
 START = 1_700_000_000.0
@@ -34,8 +42,10 @@ class Worker:
     A registry that reaches the store that all share over a line that is not to be relied on.
     """
 
-    def __init__(self, store: MemorySessionStore, clock: Clock) -> None:
-        self.line = FaultyStore(store)
+    def __init__(
+        self, store: ISessionStore, clock: Clock, settle: Callable[[Deferred[Any]], object]
+    ) -> None:
+        self.line = FaultyStore(store, settle)
         self.registry = SessionRegistry(self.line, clock)
 
     def find(self, uid: bytes) -> LiveSession | None:
@@ -84,11 +94,22 @@ class Cluster:
     Some workers of one store, and one session.
     """
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    def __init__(self, directory: Path | None = None) -> None:
+        """
+        :param directory: keep sessions in a file there, instead of in memory.
+        """
+        self.clock = ThreadClock()
         self.clock.advance(START)
-        self.store = MemorySessionStore(self.clock)
-        self.workers = [Worker(self.store, self.clock) for _ in range(3)]
+        self.settle: Callable[[Deferred[Any]], Any] = result_of
+        if directory is None:
+            self.store: ISessionStore = MemorySessionStore(self.clock)
+            settle: Callable[[Deferred[Any]], object] = lambda deferred: None  # noqa: E731
+        else:
+            url = parse_session_url(f"sqlite:{directory}")
+            self.store = open_store(url, StoreContext(self.clock, self.clock))
+            self.settle = settle = self.clock.settle
+            self.settle(self.store.start(0))
+        self.workers = [Worker(self.store, self.clock, settle) for _ in range(3)]
         first = self.workers[0]
         live = first.registry.create()
         live.data["n"] = 0
@@ -100,19 +121,40 @@ class Cluster:
         """
         What the store says.
         """
-        record = result_of(self.store.load(self.uid))
+        record = self.settle(self.store.load(self.uid))
         assert record is not None
         assert record.data.startswith(b'{"n":')
         return int(record.data[5:-1])
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), FATES), max_size=20))
+STEPS = st.lists(st.tuples(st.integers(0, 2), st.booleans(), FATES), max_size=20)
+
+
+@given(STEPS)
 def test_every_increment_counts_once(steps: list[tuple[int, bool, list[Fate]]]) -> None:
     """
     Workers that count in turns, some with what they had loaded before, have counted as often as
     it was acknowledged, when each says it again whose answer is lost.
     """
-    cluster = Cluster()
+    count_in_turns(Cluster(), steps)
+
+
+@settings(max_examples=30, deadline=None)
+@given(STEPS)
+def test_every_increment_counts_once_in_a_file(steps: list[tuple[int, bool, list[Fate]]]) -> None:
+    """
+    So it is with a store in a file.
+    """
+    with TemporaryDirectory() as directory:
+        cluster = Cluster(Path(directory))
+        count_in_turns(cluster, steps)
+        cluster.settle(cluster.store.stop())
+
+
+def count_in_turns(cluster: Cluster, steps: list[tuple[int, bool, list[Fate]]]) -> None:
+    """
+    Have workers count, and check the count.
+    """
     acknowledged = 0
     held: dict[int, LiveSession] = {}
     with capturedLogs():
