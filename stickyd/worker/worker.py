@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 
 from stickyd.claim_desk import desk
 from stickyd.errors import OperatorError, StartFailed
+from stickyd.net.readiness import readiness_of
 from stickyd.sessions.apps.desk import session_desk
 from stickyd.settings import Settings
 from stickyd.worker.control import PrimaryLink
@@ -124,7 +125,11 @@ class Worker:
         self._serving = serving
         serving.open()
         desk.open(self._reactor.callFromThread, serving.homes.own_ids.claim_value)
-        session_desk.open(serving.sessions, self._reactor.callFromThread)
+        # The loop's own, where it has one: Twisted's makes a turn of it.
+        soon = getattr(
+            readiness_of(self._reactor), "call_soon_threadsafe", self._reactor.callFromThread
+        )
+        session_desk.open(serving.sessions, soon)
         self._patience_seconds = settings.stop_timeout
         self._orphan.allow(settings.stop_timeout)
         self._heart = LoopingCall(self._beat, serving)

@@ -35,6 +35,13 @@ APPLICATIONS = {
 }
 every = pytest.mark.parametrize("name", APPLICATIONS)
 
+#: The others have the same parts, and are tried at length.
+LESS = {"asgi", "wsgi", "django, asgi"}
+most = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.soak] if name in LESS else []) for name in APPLICATIONS],
+)
+
 
 class Browser:
     """
@@ -91,7 +98,7 @@ def test_sessions_go_along(name: str, start: Start) -> None:
     assert len({answer["pid"] for answer in told}) == 3
 
 
-@every
+@most
 def test_request_under_way_at_a_reload(name: str, start: Start, gate: Gate) -> None:
     """
     What a request changes that is still handled while its worker is relieved is there for the
@@ -148,7 +155,7 @@ def test_websocket(name: str, start: Start) -> None:
         assert browser.get("/look") == {"pid": server.worker(0), "n": 1, "said": "hello"}
 
 
-@every
+@most
 def test_sessions_survive_a_kill(name: str, start: Start, tmp_path: Path) -> None:
     """
     What was answered is there after the worker's sudden death, of a session in SQLite.

@@ -59,7 +59,7 @@ class Browser:
             scope["stickyd.identity"] = self.identity
         return scope
 
-    async def get(self, application: Application, path: str = "/") -> Answer:
+    async def get(self, application: Application, path: str = "/", query: str = "") -> Answer:
         """
         Make a request.
         """
@@ -80,7 +80,8 @@ class Browser:
                 answer.body += message.get("body", b"")
                 answer.complete = not message.get("more_body", False)
 
-        await application(self.scope("http", path), receive, send)
+        scope = {**self.scope("http", path), "query_string": query.encode()}
+        await application(scope, receive, send)
         return answer
 
     def keep(self, answer: Answer) -> None:
