@@ -20,7 +20,7 @@ import pytest
 from tests.sessions.redis_servers import HOST, RedisServer
 from tests.system.log import Log
 from tests.system.programs import need_program
-from tests.system.server import LONG
+from tests.system.server import LONG, environment, twistd
 from tests.system.session_counting import CountedSession, SessionCounting, Visitor
 
 if TYPE_CHECKING:
@@ -108,6 +108,38 @@ def test_round_trips(start: Start, redis: RedisServer) -> None:
 
     with monitored(redis) as commands:
         asyncio.run(check(commands))
+
+
+def test_check(tmp_path: Path) -> None:
+    """
+    ``--check`` connects: a wrong password is one line and no traceback; what loses sessions is
+    warned of; and no line has a password.
+    """
+
+    def run(url: str) -> subprocess.CompletedProcess[str]:
+        command = twistd("-n", "--pidfile=", "stickyd", "--check", "--sessions", url)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=LONG,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout + done.stderr
+        assert "s3cret" not in done.stdout + done.stderr
+        return done
+
+    with RedisServer(tmp_path, password="s3cret") as redis:
+        done = run(redis.url)
+        assert done.returncode == 0
+        assert f"the Redis at {redis.address}: appendonly no: " in done.stdout + done.stderr
+        done = run(f"redis://:s3cret-but-wrong@{redis.address}")
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert line.startswith(f"stickyd: --sessions redis://{redis.address}/0: ")
+        assert "refuses the password or the user" in line
 
 
 def test_sessions_outlive_all_servers(start: Start, redis: RedisServer) -> None:
