@@ -69,6 +69,12 @@ class AwaitedSessions:
             self._come.add(uid)
         self.arrived(uid)
 
+    def left(self, uid: bytes) -> None:
+        """
+        Note that a session is not here any more, and may come again.
+        """
+        self._come.discard(uid)
+
     def has_not_come(self, uid: bytes) -> bool:
         """
         Whether a session that was expected may still be on its way.

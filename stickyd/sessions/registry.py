@@ -450,6 +450,8 @@ class SessionRegistry:
         name = self._name(uid)
         self._loads.forget(name)
         live = self._live.pop(name, None)
+        if reason is EndReason.MOVED:
+            self.awaited.left(uid if live is None else live.uid)
         if live is not None:
             self._by_uid.pop(live.uid, None)
             live.end(reason)

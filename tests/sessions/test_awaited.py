@@ -166,3 +166,19 @@ def test_notice_that_is_none(line: bytes) -> None:
     with pytest.raises(TransferError):
         result_of(refused)
     assert not registry.awaited.keys
+
+
+def test_what_has_come_may_leave_and_come_again() -> None:
+    """
+    A session that has come is not waited for again, unless it has left since.
+    """
+    clock = Clock()
+    awaited = AwaitedSessions(clock)
+    awaited.expect({b"a": b"k"}, 5)
+    assert awaited.has_not_come(b"a")
+    awaited.come(b"a")
+    assert not awaited.has_not_come(b"a")
+    awaited.left(b"a")
+    assert awaited.has_not_come(b"a")
+    awaited.come(b"b")  # nobody has announced it
+    assert awaited.has_not_come(b"b")

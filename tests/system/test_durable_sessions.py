@@ -184,3 +184,20 @@ def test_nothing_is_lost_while_everything_happens(start: Start, tmp_path: Path) 
         f"| sqlite, changing | {deaths} | 0 | {counting.acknowledged:,} | {counting.unknown} |"
         f" 0 | 0 |"
     )
+
+
+def test_damaged_file_is_one_line(start: Start, tmp_path: Path) -> None:
+    """
+    A server does not start on a file that is damaged, says so in one line, and leaves it as it is.
+    """
+    server = start(*store_in(tmp_path))
+    server.stop()
+    path = tmp_path / "sessions" / "slot-0.db"
+    path.write_bytes(b"x" * 10_000)
+    refused = start(*store_in(tmp_path), ready=False)
+    assert refused.wait_until_gone(60.0) == 1
+    refused.log.wait_for_end()
+    (line,) = [line for line in refused.log.lines if line]
+    assert line.startswith(f"stickyd: --sessions sqlite:{path.parent}: {path}: ")
+    assert "it is no SQLite database" in line
+    assert path.read_bytes() == b"x" * 10_000
