@@ -17,7 +17,7 @@ _INT = Struct("@i")
 _RIGHTS = (socket.SOL_SOCKET, socket.SCM_RIGHTS)
 # Room for two descriptors: a frame has one, and a second must be seen to be refused.
 _ANCILLARY_BYTES = socket.CMSG_SPACE(2 * _INT.size)
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
 
 def channel_pair() -> tuple[socket.socket, socket.socket]:
@@ -58,6 +58,10 @@ def receive_rights(sock: socket.socket, buffer: bytearray) -> tuple[int, int, li
         unread; what it had sent before can still be received.
     """
     size, ancillary, flags, _ = sock.recvmsg_into((buffer,), _ANCILLARY_BYTES, _CLOEXEC)
+    if len(ancillary) == 1:
+        [(level, kind, data)] = ancillary
+        if (level, kind) == _RIGHTS and len(data) == _INT.size:
+            return size, flags, [*_INT.unpack(data)]  # as it nearly always is
     return (
         size,
         flags,
