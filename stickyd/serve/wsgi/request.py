@@ -69,6 +69,7 @@ class WsgiRequest:
     _early = False  # the application runs, or is to run, before the body is whole
     _received = False
     chunked = False  # the body is written in chunks
+    _framed = False  # in HTTP/1, and the client can tell where the response ends
     _whole: tuple[ResponseHead, bytes] | None = None  # the response, if it is one piece
     _file: FileChunk | None = None  # its body, if that is no bytes
     _pieces: Pieces | None = None  # else its pieces
@@ -472,8 +473,12 @@ class WsgiRequest:
             channel.factory.log(self)
         self._let_go()
         if kind == BROKEN:
-            # The client must not take it for a whole response.
-            channel.abortConnection()
+            # The client must not take it for a whole response.  Where it would see that by
+            # itself, it gets what there is, and no reset.
+            if self._framed and self._received:
+                channel.loseConnection()
+            else:
+                channel.abortConnection()
         else:
             channel.requestDone(self)
 
@@ -492,6 +497,7 @@ class WsgiRequest:
             channel.writeHeaders(version, b"%d" % head.status, head.reason, fields)
             return b"", False, silent
         text, self.chunked = http1_head(head, version, channel, whole, silent)
+        self._framed = self.chunked or head.length is not None
         return text, self.chunked, silent
 
     def _answer(self, status: int, **more: str) -> None:
