@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from typing_extensions import override
 
-from stickyd.errors import NoSuchSession, SessionMoved, StoreAway
+from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved, StoreAway
 from stickyd.sessions.live import FORMER_ID_SECONDS
 from stickyd.sessions.record import EndReason
 from stickyd.sessions.web.held import HeldSessions
@@ -28,7 +28,7 @@ AWAIT_SECONDS = 30.0
 _TOUCH_SECONDS = 60.0
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from twisted.internet.defer import FirstError
 
@@ -55,8 +55,14 @@ class SessionRequestMixin(_Base):
 
     A request for a session that has moved to another worker, or whose store is away, is
     answered with 503 and ``Retry-After``: a new session would make the client lose the one
-    that it has.
+    that it has.  One whose changes cannot be saved, as another worker has changed the session
+    meanwhile, is answered with 409.
+
+    :ivar session_conflict: called with the request in the place of the short 409; a resource
+        may set it.
     """
+
+    session_conflict: Callable[[Any], object] | None = None
 
     _session_log = Logger()
 
@@ -252,22 +258,38 @@ class SessionRequestMixin(_Base):
             self._save_sessions(self._sessions_held, may_fail=False)
         match reason.value:
             case SessionMoved() if not self.startedWriting:
-                self._answer_later(1, b"This session has moved. Please try again.\n")
-            case StoreAway() as away if not self.startedWriting:
-                self._answer_later(
-                    away.retry_after_seconds,
-                    b"Sessions cannot be had at the moment. Please try again.\n",
+                self._answer_briefly(
+                    http.SERVICE_UNAVAILABLE, b"This session has moved. Please try again.\n", 1
                 )
+            case StoreAway() as away if not self.startedWriting:
+                self._answer_briefly(
+                    http.SERVICE_UNAVAILABLE,
+                    b"Sessions cannot be had at the moment. Please try again.\n",
+                    away.retry_after_seconds,
+                )
+            case SessionConflict() if not self.startedWriting:
+                if self.session_conflict is None:
+                    self._answer_briefly(
+                        http.CONFLICT,
+                        b"Another request has changed this session meanwhile. Please try again.\n",
+                    )
+                else:
+                    self._forget_session_cookies()
+                    self.session_conflict(self)
             case _:
                 return cast("Failure", super().processingFailed(reason))
         return reason
 
-    def _answer_later(self, seconds: int, body: bytes) -> None:
-        self.setResponseCode(http.SERVICE_UNAVAILABLE)
+    def _forget_session_cookies(self) -> None:
         # A cookie of a session that is not stored would take the place of a good one.
         names = tuple(self._cookie_name(secure) + b"=" for secure in (False, True))
         self.cookies[:] = [sent for sent in self.cookies if not sent.startswith(names)]
-        self.setHeader(b"Retry-After", b"%d" % seconds)
+
+    def _answer_briefly(self, code: int, body: bytes, retry_seconds: int | None = None) -> None:
+        self.setResponseCode(code)
+        self._forget_session_cookies()
+        if retry_seconds is not None:
+            self.setHeader(b"Retry-After", b"%d" % retry_seconds)
         self.setHeader(b"Content-Type", b"text/plain")
         self.setHeader(b"Content-Length", b"%d" % len(body))
         self.write(body)

@@ -369,3 +369,36 @@ def test_late_producer_that_is_done_during_the_commit() -> None:
     web.store.run()
     assert exchange.response.body.endswith(b"all") or b"all" in exchange.response.body
     assert not flows[0].runs
+
+
+@pytest.mark.parametrize("overridden", [False, True])
+def test_late_store_that_another_worker_has_written(overridden: bool) -> None:
+    """
+    A request whose changes rest on what another worker has changed meanwhile is answered with
+    409, or as its resource likes, and changes nothing; the next one sees what is there.
+    """
+    elsewhere: list[bytes] = []
+
+    def sorry(request: server.Request) -> None:
+        request.setResponseCode(303)
+        request.write(b"again")
+        request.finish()
+
+    def render(request: server.Request) -> bytes:
+        if overridden:
+            request.session_conflict = sorry  # type: ignore[attr-defined]  # the mixin has it
+        if elsewhere:
+            record = result_of(web.store.behind.load(web.uid))
+            assert record is not None
+            result_of(web.store.behind.save(replace(record, data=elsewhere.pop())))
+        return count(request)
+
+    web = late_web(render)
+    late_get(web)
+    elsewhere.append(b'{"hits":41}')
+    with capturedLogs() as events:
+        response = late_get(web)
+    assert response.code == (303 if overridden else 409)
+    assert response.body.startswith(b"again" if overridden else b"Another request has changed")
+    assert not any("log_failure" in event for event in events)
+    assert late_get(web).body == b"42"
