@@ -68,7 +68,9 @@ def decode(text: bytes) -> dict[str, Any]:
     :raise ValueError: the text is something else.
     """
     # A text without a tag, which most are, needs no hook: three times as fast.
-    data = json.loads(text, object_hook=_unpack) if b'"~' in text else json.loads(text)
+    # Of bytes, json would look first what encoding they are in.
+    written = text.decode("ascii")
+    data = json.loads(written, object_hook=_unpack) if b'"~' in text else json.loads(written)
     if type(data) is not dict:
         raise ValueError(f"a session's data is an object, not {type(data).__name__}")
     return data

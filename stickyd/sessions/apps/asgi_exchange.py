@@ -141,7 +141,8 @@ class AsgiExchange:
         session = self._session
         if not self._failed:
             self._failed = True  # unless it goes well
-            await session.save()
+            if session.pending:
+                await session.save()
             self._failed = False
         session.answered()
         await self._let_go()
