@@ -4,8 +4,10 @@ Static files on their way: the kernel copies them where it can.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import ssl
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,10 @@ from stickyd.net.readiness import readiness_of
 from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.resource import ResourceHost
+from stickyd.serve.tls.server import ServerTls
 from tests.hosting import Client, Visitors, a_reactor, end_abruptly, fired, run, until
 from tests.http_wire import Wire
+from tests.tls_harness import write_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -44,11 +48,14 @@ class Scene:
     A host that serves a folder.
     """
 
-    def __init__(self, reactor: Any, folder: Path, limits: dict[str, Any]) -> None:
+    def __init__(self, reactor: Any, folder: Path, tls: str, limits: dict[str, Any]) -> None:
         self._visitors = Visitors()
         self.loop = reactor._asyncioEventloop
         self.host = ResourceHost(
-            static_files(folder), readiness_of(reactor), HTTPContext(reactor, HTTPLimits(**limits))
+            static_files(folder),
+            readiness_of(reactor),
+            HTTPContext(reactor, HTTPLimits(**limits)),
+            tls=ServerTls(reactor, [tls]) if tls else None,
         )
 
     def visit(self) -> Client:
@@ -72,12 +79,12 @@ class Scene:
 
 
 @contextmanager
-def serving(folder: Path, kind: str = "uvloop", **limits: float) -> Iterator[Scene]:
+def serving(folder: Path, kind: str = "uvloop", tls: str = "", **limits: float) -> Iterator[Scene]:
     """
     Serve a folder.
     """
     with a_reactor(kind) as reactor:
-        scene = Scene(reactor, folder, limits)
+        scene = Scene(reactor, folder, tls, limits)
         try:
             yield scene
         finally:
@@ -290,6 +297,29 @@ def test_a_file_that_the_kernel_cannot_copy_is_read(
             assert (await client.ask("/large", "Range: bytes=1-9999999")).body == CONTENT[
                 1:10000000
             ]
+
+        scene.run(go)
+
+
+def test_tls_is_read_and_written(folder: Path, copied: list[int]) -> None:
+    """
+    The kernel knows nothing of our TLS.
+    """
+    with serving(folder, tls=write_certificate(folder, "a", "a.test")) as scene:
+
+        async def go() -> None:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            client = scene.visit()
+            reader, writer = await asyncio.open_connection(
+                sock=client.socket.dup(), ssl=context, server_hostname="a.test"
+            )
+            writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(SIZE) == CONTENT
+            writer.transport.abort()
+            assert not copied
 
         scene.run(go)
 
