@@ -243,10 +243,10 @@ class SlotChanges:
             if not await self._come_back(members):
                 break
             # What was on its way to one that has died is with its sender again.
-            await self._release(
-                {slot: worker for slot, worker in giving.items() if slot.successor is worker},
-                *(placed, available),
-            )
+            held = {slot: worker for slot, worker in giving.items() if slot.successor is worker}
+            begun = {m.slot: m.slot.worker for m in members if m.slot.worker is not None}
+            giving.update(begun)
+            await self._release({**held, **begun}, placed, available)
         for member in members:
             slot = member.slot
             # Whoever waits for a worker that is not there yet may belong elsewhere too.
