@@ -198,12 +198,14 @@ class RedisServer:
 
 class Sentinels:
     """
-    A primary with replicas, and three Sentinels that watch them.
+    A primary with replicas, and three Sentinels that watch them; all want passwords.
 
     :ivar servers: primary and replicas, in the order of their start.
     """
 
     service = "stickyd"
+    password = "of-servers"
+    sentinel_password = "of-sentinels"
 
     def __init__(
         self, directory: Path, *options: str, replicas: int = 1, down_after_ms: int = 500
@@ -213,11 +215,17 @@ class Sentinels:
         """
         self._stack = ExitStack()
         with self._stack:
-            first = self._stack.enter_context(RedisServer(directory / "first", *options))
+            word = self.password
+            options = (*options, "--masterauth", word)
+            first = self._stack.enter_context(
+                RedisServer(directory / "first", *options, password=word)
+            )
             options = (*options, "--replicaof", HOST, str(first.port))
             self.servers = [first]
             self.servers += [
-                self._stack.enter_context(RedisServer(directory / f"replica{number}", *options))
+                self._stack.enter_context(
+                    RedisServer(directory / f"replica{number}", *options, password=word)
+                )
                 for number in range(replicas)
             ]
             # A Sentinel that finds no replica looks again after ten seconds.
@@ -251,7 +259,10 @@ class Sentinels:
         For ``--sessions``.
         """
         hosts = ",".join(sentinel.address for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{self.service}/0"
+        return (
+            f"redis+sentinel://:{self.password}@{hosts}/{self.service}/0"
+            f"?sentinel_password={self.sentinel_password}"
+        )
 
     def primary(self) -> RedisServer:
         """
@@ -286,7 +297,11 @@ class _SentinelServer(RedisServer):
     def __init__(self, directory: Path, watched: int, down_after_ms: int) -> None:
         self._watched = watched
         self._down_after_ms = down_after_ms
-        super().__init__(directory, program=need_program("redis-sentinel"))
+        super().__init__(
+            directory,
+            program=need_program("redis-sentinel"),
+            password=Sentinels.sentinel_password,
+        )
 
     def command(self) -> list[str]:
         name = Sentinels.service
@@ -298,6 +313,9 @@ class _SentinelServer(RedisServer):
             f"sentinel monitor {name} {HOST} {self._watched} 2",
             f"sentinel down-after-milliseconds {name} {self._down_after_ms}",
             f"sentinel failover-timeout {name} 3000",
+            f"sentinel auth-pass {name} {Sentinels.password}",
+            f"sentinel sentinel-pass {Sentinels.sentinel_password}",
+            f"requirepass {Sentinels.sentinel_password}",
         ]
         configuration = self._directory / "sentinel.conf"
         if not configuration.exists() or f"port {self.port}\n" not in configuration.read_text():

@@ -24,6 +24,7 @@ from stickyd.sessions.stores.redis_nodes import (
     ask_slots,
     close_sentinel,
     end_connection,
+    find_primary,
     make_connection,
     make_sentinel,
 )
@@ -67,6 +68,8 @@ async def look_for_faults(address: RedisAddress) -> list[str]:
     :raise stickyd.errors.SettingError: it cannot be used, or reached.
     """
     faults: list[str] = []
+    # Not when a worker starts: a resolver that is away comes back.
+    await _check_names(address)
     try:
         async for name, facts, skew_seconds in _primaries(address):
             found = faults_of(address, facts, skew_seconds)
@@ -83,7 +86,6 @@ async def _primaries(address: RedisAddress) -> Any:
 
     :return: name, what it says of itself, by how many seconds its clock is ahead, of each.
     """
-    await _check_names(address)
     _check_ca(address)
     for host, port in await _addresses(address):
         name = show_host(host, port)
@@ -100,7 +102,7 @@ async def _addresses(address: RedisAddress) -> list[tuple[str, int]]:
     if address.form == "sentinel":
         sentinel = make_sentinel(address)
         try:
-            return [await sentinel.discover_master(address.service)]
+            return [await find_primary(sentinel, address.service)]
         except AuthenticationError as problem:
             raise _wrong_password(address, "a Sentinel", problem) from None
         finally:

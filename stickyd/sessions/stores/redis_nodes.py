@@ -13,7 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import AuthenticationError, MovedError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 from twisted.logger import Logger
 
 from stickyd.errors import StoreAway
@@ -116,6 +117,35 @@ async def end_connection(connection: AbstractConnection) -> None:
         pass  # it has ended otherwise
 
 
+async def find_primary(sentinel: Sentinel, service: str) -> _Host:
+    """
+    Ask one Sentinel after the other who the primary is.
+
+    As the library's ``discover_master``, whose error has all that it was made with.
+
+    :raises redis.exceptions.AuthenticationError: one refuses the password, and none knows.
+    :raises redis.exceptions.ConnectionError: none knows.
+    """
+    problem: RedisError | None = None
+    for client in list(sentinel.sentinels):
+        try:
+            known: Any = await client.sentinel_masters()
+        except RedisError as error:
+            problem = error
+            continue
+        state = known.get(service)
+        if state is not None and sentinel.check_master_state(state, service):
+            # It is asked first from now on.
+            sentinel.sentinels.remove(client)
+            sentinel.sentinels.insert(0, client)
+            return state["ip"], state["port"]
+        told = "says that it is down" if state else "does not know it"
+        problem = problem or RedisConnectionError(f"a Sentinel {told}")
+    if isinstance(problem, AuthenticationError):
+        raise problem
+    raise RedisConnectionError(f"no Sentinel names the primary of {service!r}: {problem}")
+
+
 async def close_sentinel(sentinel: Sentinel) -> None:
     """
     Close what asks Sentinels.
@@ -151,7 +181,7 @@ class OneServer:
     async def _connection(self) -> AbstractConnection:
         host, port = self._address.hosts[0]
         if self._sentinel is not None:
-            host, port = await self._sentinel.discover_master(self._address.service)
+            host, port = await find_primary(self._sentinel, self._address.service)
         return make_connection(self._address, host, port)
 
     async def close(self) -> None:

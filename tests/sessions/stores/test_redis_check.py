@@ -201,9 +201,14 @@ def test_no_such_service(tmp_path: Path) -> None:
     """
     with Sentinels(tmp_path) as sentinels:
         line = refused(sentinels.url.replace("stickyd", "shop"))
-        assert "it cannot be reached: No master found for 'shop'" in line
+        said = "no Sentinel names the primary of 'shop': a Sentinel does not know it"
+        assert line.endswith(f"it cannot be reached: {said}")
         line = refused(sentinels.url.replace("stickyd/0", "stickyd/99"))
         assert "DB index is out of range" in line
+        line = refused(sentinels.url.replace("=of-sentinels", "=s3cret"))
+        assert "a Sentinel refuses the password or the user" in line
+        line = refused(sentinels.url.replace(":of-servers", ":s3cret"))
+        assert f"{sentinels.servers[0].address} refuses the password or the user" in line
 
 
 def test_host_that_does_not_resolve() -> None:

@@ -143,7 +143,7 @@ class TestSentinel(RedisConformance, SynchronousTestCase):
         Start them.
         """
         with Sentinels(tmp_path_factory.mktemp("sentinel")) as sentinels:
-            cls.url = f"{sentinels.url}?wait=1"
+            cls.url = f"{sentinels.url}&wait=1"
             yield
 
 
