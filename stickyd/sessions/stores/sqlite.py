@@ -190,12 +190,6 @@ class SqliteSessionStore:
     def observe(self, callback: Callable[[bytes, EndReason], object]) -> None:
         self._observers.append(callback)
 
-    def limit_pages(self, pages: int) -> Deferred[None]:
-        """
-        Bound the size of the file: past it the disk is full.
-        """
-        return self._do_alone(lambda: self._file.limit_pages(pages))
-
     # in the thread
 
     def _open(

@@ -163,12 +163,6 @@ class SessionFile:
                 raise sqlite3.DatabaseError(f"it is damaged ({verdict})")
         (self.count,) = connection.execute("SELECT count(*) FROM session").fetchone()
 
-    def limit_pages(self, pages: int) -> None:
-        """
-        Bound the size of the file.
-        """
-        self._connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
-
     def close(self) -> None:
         """
         Close it.

@@ -232,6 +232,17 @@ def test_directory_that_cannot_be(slot: int, tmp_path: Path, threads: ThreadCloc
         opened(tmp_path / "file", threads, slot)
 
 
+def limit_pages(store: SqliteSessionStore, threads: ThreadClock, pages: int) -> None:
+    """
+    Have the disk be full when the file has so many pages.
+    """
+
+    def limit() -> None:
+        store._file._connection.execute(f"PRAGMA max_page_count={pages}").fetchone()
+
+    threads.settle(store._do_alone(limit))
+
+
 def test_disk_that_is_full(tmp_path: Path, threads: ThreadClock) -> None:
     """
     While the disk is full what writes is told to come again, what reads is answered; nothing
@@ -239,7 +250,7 @@ def test_disk_that_is_full(tmp_path: Path, threads: ThreadClock) -> None:
     """
     store = opened(tmp_path, threads)
     record = threads.settle(store.save(record_of(1)))
-    threads.settle(store.limit_pages(20))
+    limit_pages(store, threads, 20)
     with capturedLogs() as logged:
         large = record_of(2, data=b'{"a":"%s"}' % (b"x" * 200_000))
         writing, reading = store.save(large), store.load(record.uid)
@@ -247,7 +258,7 @@ def test_disk_that_is_full(tmp_path: Path, threads: ThreadClock) -> None:
             threads.settle(writing)
         assert threads.settle(reading) == record
     assert any("the disk is full" in formatEvent(event) for event in logged)
-    threads.settle(store.limit_pages(1_000_000))
+    limit_pages(store, threads, 1_000_000)
     assert threads.settle(store.save(large)).version == 1
     threads.settle(store.stop())
 
