@@ -288,12 +288,12 @@ class UnitOfWork:
         return text
 
     async def _end(self) -> None:
-        live, uid = self._live, self.uid
-        if live is not None:
-            self.let_go()
-        elif uid is not None:
-            live = await self.registry.load(uid, self._known)
-        self.uid = None
-        self._given = False
+        live = self._live
+        if self.uid is not None and (live is None or live.ended is not None):
+            # What others have written since is ended too.
+            live = await self.registry.load(self.uid)
         if live is not None:
             await live.delete()
+        await self.let_go()
+        self.uid = None
+        self._given = False

@@ -15,6 +15,7 @@ from stickyd.errors import (
 )
 from stickyd.sessions.apps.asgi_middleware import with_sessions
 from stickyd.sessions.apps.attributes import app_cookie
+from stickyd.sessions.record import EndReason
 from tests.hosting import run
 from tests.sessions.apps.asgi_client import Answer, Browser
 from tests.sessions.apps.asgi_views import answering, count, ignore, look, serving
@@ -281,5 +282,36 @@ def test_ended_meanwhile(loop: asyncio.AbstractEventLoop) -> None:
         assert answer.status == 409
         for place in (first, second):
             assert (await Browser(cookies=dict(cookies)).get(serving(place, look))).body == b"{}"
+
+    run(loop, story())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_logout_ends_what_others_have_written(
+    workers: int, loop: asyncio.AbstractEventLoop
+) -> None:
+    """
+    A session that another request writes while this one logs out has ended all the same.
+    """
+
+    async def story() -> None:
+        place, other = (alone(),) * 2 if workers == 1 else two_workers()
+        browser = Browser()
+        await browser.get(serving(place, count))
+        cookies = dict(browser.cookies)
+
+        async def logout(session: AsgiSession) -> str:
+            await Browser(cookies=dict(cookies)).get(serving(other, count))
+            (uid,) = cookies.values()
+            # As a store tells of it, or a save that has failed for it.
+            place.registry.gone(uid, EndReason.SUPERSEDED)
+            session.flush()
+            return "bye"
+
+        assert (await browser.get(serving(place, logout))).status == 200
+        for worker in (place, other):
+            answer = await Browser(cookies=dict(cookies)).get(serving(worker, look))
+            assert answer.body == b"{}"
+        assert not place.registry.busy()
 
     run(loop, story())
