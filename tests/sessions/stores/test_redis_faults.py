@@ -6,6 +6,7 @@ lost, nothing is done twice.
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from math import inf
@@ -335,6 +336,35 @@ def test_sentinel_failover(tmp_path: Path) -> None:
             async with opened(f"{sentinels.url}&wait=1") as store:
                 counting = await count_through(store, fail_over)
                 assert await counting.wrong() == []
+
+    asyncio.run(check())
+
+
+@pytest.mark.soak
+def test_three_failovers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The same three times in a row; who has died comes back as a replica.
+    """
+
+    async def check() -> None:
+        with Sentinels(tmp_path, "--appendonly", "yes", replicas=2) as sentinels:
+
+            def fail_over() -> None:
+                for _ in range(3):
+                    former = sentinels.primary()
+                    former.kill()
+                    sentinels.wait_for_failover(former)
+                    assert former.start()
+                    sentinels.wait_for_replicas()
+
+            async with opened(f"{sentinels.url}&wait=1") as store:
+                counting = await count_through(store, fail_over)
+                assert await counting.wrong() == []
+                with capsys.disabled():
+                    sys.stdout.write(
+                        f"\n3 failovers: {counting.done} acknowledged, 0 lost,"
+                        f" {counting.unknown} unknown\n"
+                    )
 
     asyncio.run(check())
 
