@@ -227,9 +227,11 @@ class LiveSession:
 
         :return: fires when the store has removed it.  Here it has ended at once.
         """
-        if self.ended is not None:
+        if self.ended not in (None, EndReason.SUPERSEDED):
             return succeed(None)
+        # If somebody else has written it since, whoever uses that here hears of the end.
         self._context.gone(self, EndReason.DELETED)
+        self.ended = EndReason.DELETED
         return self._context.store.delete(self.uid).addCallback(_nothing)
 
     def regenerate(self, former_id_seconds: float = FORMER_ID_SECONDS) -> Deferred[None]:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from stickyd.errors import SessionError
 from stickyd.sessions.interfaces import ISessionData
 from stickyd.sessions.live import FORMER_ID_SECONDS
+from stickyd.sessions.record import EndReason
 from stickyd.sessions.web.carriables import Carriables
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from stickyd.sessions.live import LiveSession
-    from stickyd.sessions.record import EndReason
     from stickyd.sessions.web.source import SessionSource
 
 
@@ -189,8 +189,13 @@ class Session(server.Session):
         End the session.  The response of a request that uses it waits until the store has
         removed it.
         """
-        if self.live.ended is None:
-            self._ending = self.live.delete()
+        live = self.live
+        superseded = live.ended is EndReason.SUPERSEDED
+        if live.ended is None or superseded:
+            self._ending = live.delete()
+        if superseded:
+            # It has heard of an end already, but not of this one.
+            self._gone(EndReason.DELETED)
 
     def regenerate(self, former_id_seconds: float = FORMER_ID_SECONDS) -> Deferred[None]:
         """

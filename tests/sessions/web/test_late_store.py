@@ -18,6 +18,7 @@ from twisted.web import server
 from stickyd.errors import StoreAway
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.interfaces import ISessionData
+from stickyd.sessions.record import EndReason
 from tests.sessions.test_late import LateStore
 from tests.sessions.web.web import COOKIE, Response, Web, count, count_and_keep
 
@@ -402,3 +403,30 @@ def test_late_store_that_another_worker_has_written(overridden: bool) -> None:
     assert response.body.startswith(b"again" if overridden else b"Another request has changed")
     assert not any("log_failure" in event for event in events)
     assert late_get(web).body == b"42"
+
+
+def test_logout_while_another_worker_writes() -> None:
+    """
+    A session that another worker has written since it was loaded is ended by ``expire()`` all
+    the same, and its callbacks hear of it.
+    """
+    told: list[str] = []
+
+    def render(request: server.Request) -> bytes:
+        if not web.cookies:
+            return count(request)
+        session: Any = request.getSession()
+        session.notifyOnExpire(lambda: told.append("ended"))
+        record = result_of(web.store.behind.load(web.uid))
+        assert record is not None
+        result_of(web.store.behind.save(replace(record, data=b'{"hits":41}')))
+        web.registry.gone(web.uid, EndReason.SUPERSEDED)
+        session.expire()
+        return b"bye"
+
+    web = late_web(render)
+    late_get(web)
+    with capturedLogs():
+        assert late_get(web).body == b"bye"
+    assert told == ["ended"]
+    assert result_of(web.store.behind.load(web.uid)) is None
