@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tests.hosting import Client
 
 #: How long anything may take that must happen.
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 30.0
 
 #: How long the kernel may keep what was sent.
 SETTLING_SECONDS = 0.3
