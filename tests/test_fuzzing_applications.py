@@ -24,6 +24,7 @@ FOUND = {
     "an upload behind a call that waits": "2e00c0f5eab7a7a760a606e4610cb63334d93f908eaefefd00ed3b"
     "adfeaa2f1247ab49b2a2e8492199b8",
     "a stop and then a failure before a handshake is answered": "2e829b52b224fbdc02af82",
+    "a body that is read after the response": "008000ff0766ffff8d9a0200030003001f",
     "a message of integers": "2e193fd45e61002a83c0175f0e0b2137c72ec6fa18ce2b6116875f1a2d29f59830c9",
     "a generator that waits": "2e02c38ab70ea268c269d52808b1358a0e276cc35c4647375c9764002ccd57df3f"
     "265b3aac1f5700068024391575427f1da02f5ef49c7d451106",

@@ -178,7 +178,8 @@ class Body:
 
     def lose(self) -> None:
         """
-        Learn that the client has left.  What has come can still be read; the rest never comes.
+        Learn that the rest never comes, as the client has left or was answered.  What has come
+        can still be read.
         """
         self._lost = True
         self._notify()
@@ -224,7 +225,9 @@ class Body:
                 if count or whole:
                     break
                 if self._lost:
-                    raise BodyLost("the client has left before it had sent the whole body")
+                    raise BodyLost(
+                        "the client has left, or was answered, before it had sent the whole body"
+                    )
                 if self._awaited:
                     self._awaited = False
                     self._want()

@@ -472,6 +472,9 @@ class WsgiRequest:
         if channel.factory.access_log is not None:
             channel.factory.log(self)
         self._let_go()
+        body = self._body
+        if body is not None and not self._received:
+            body.lose()  # The channel passes no more on of a request that is done.
         if kind == BROKEN:
             # The client must not take it for a whole response.  Where it would see that by
             # itself, it gets what there is, and no reset.

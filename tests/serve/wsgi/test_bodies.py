@@ -257,6 +257,50 @@ def test_who_leaves_in_the_middle_is_an_error_to_read(sent: int) -> None:
     assert not [event for event in events if "log_failure" in event]
 
 
+@pytest.mark.parametrize("read_first", [True, False], ids=["reads before", "reads after"])
+def test_the_rest_does_not_come_once_the_client_is_answered(read_first: bool) -> None:
+    """
+    An application that reads on when its response is complete is told so, and its thread is
+    free again.
+    """
+    failures: list[BaseException] = []
+    answered, freed = threading.Event(), threading.Event()
+
+    def application(environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        if environ["PATH_INFO"] == "/page":
+            start_response("200 OK", [])
+            return [b"page"]
+        start_response("200 OK", [("Content-Length", "2")])(b"ok")
+        if not read_first:
+            answered.wait(10)
+        try:
+            environ["wsgi.input"].read()
+        except BaseException as problem:
+            failures.append(problem)
+            raise
+        finally:
+            freed.set()
+        return []
+
+    with serving(application) as scene, logged() as events:
+
+        async def go() -> None:
+            client = scene.visit()
+            # More than is kept for who does not read: the application is called early.
+            await client.send(head(10_000_000) + "x" * 2_000_000)
+            assert (await client.response()).body == b"ok"
+            answered.set()
+            await until(freed.is_set)
+            client.close()
+            other = scene.visit()
+            await other.send("GET /page HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await other.response()).body == b"page"
+
+        scene.run(go)
+    assert [type(problem) for problem in failures] == [BodyLost]
+    assert len([event for event in events if "log_failure" in event]) == 1
+
+
 def test_a_body_that_stops_is_refused() -> None:
     """
     With 408, and its application is told.
