@@ -233,6 +233,7 @@ class SlotChanges:
         fleet.hold()
         giving: dict[Slot, IWorker] = {}
         deadline = fleet.clock.seconds() + MOVE_SECONDS
+        present = self._present(members)
         while True:
             # Again while others begin to serve meanwhile: they would keep what they got.
             while begun := {m.slot: m.slot.worker for m in members if m.slot.worker is not None}:
@@ -240,7 +241,9 @@ class SlotChanges:
                 await self._release(begun, placed, available)
             if not self._keeps_in_slots or fleet.clock.seconds() >= deadline:
                 break
-            if not await self._come_back(members):
+            missing = await self._come_back(members)
+            before, present = present, self._present(members)
+            if not missing and before == present:
                 break
             # What was on its way to one that has died is with its sender again.
             held = {slot: worker for slot, worker in giving.items() if slot.successor is worker}
@@ -270,6 +273,16 @@ class SlotChanges:
             releases.append(self._within_reason(worker.release((placed, available))))
         return DeferredList(releases)
 
+    def _everyone(self, members: Sequence[Member]) -> list[Member]:
+        return [*members, *(m for m in self._fleet.table.members if m not in members)]
+
+    def _present(self, members: Sequence[Member]) -> list[IWorker | None]:
+        """
+        Who has the slots, those that sessions are sent to among them.
+        """
+        slots = [member.slot for member in self._everyone(members)]
+        return [slot.successor or slot.worker for slot in slots]
+
     async def _come_back(self, members: Sequence[Member]) -> bool:
         """
         Wait for the successors of workers that have died: what is in a slot's store must be
@@ -279,7 +292,7 @@ class SlotChanges:
         """
         missing = [
             member
-            for member in members
+            for member in self._everyone(members)
             if member.slot.worker is None
             and member.slot.successor is None
             and not (member.slot.failed or member.ended)

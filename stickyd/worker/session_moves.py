@@ -36,13 +36,16 @@ if TYPE_CHECKING:
 #: Seconds that a response waits for its session to arrive where it belongs.
 FOLLOW_SECONDS = 2.0
 
+#: The same of a session that outlives its worker, and so waits for a successor of that too.
+FOLLOW_SECONDS_STORED = 30.0
+
 #: Seconds between two notices of a session that will follow.
 NOTICE_SECONDS = 2.0
 
 #: Seconds between two attempts to send a session that its worker could not take, and how many
 #: there are: a successor starts meanwhile.
 RETRY_SECONDS = 1.0
-MOST_TRIES = 60
+MOST_TRIES = 30
 
 _BATCH = 256  # records looked at in one go
 
@@ -77,6 +80,8 @@ class SessionMoves:
         # No request holds them any more, and they are not sent yet.
         self._followers: list[tuple[bytes, LiveSession]] = []
         self._follows = False
+        # How often one could not be sent, that is tried again.
+        self._tries: dict[bytes, int] = {}
         self._ends = self._has_begun = False
         # A request holds them, and they are to follow.
         self._late: set[LiveSession] = set()
@@ -166,7 +171,9 @@ class SessionMoves:
             self._followers.append((uid, live))
             if not self._follows:
                 Deferred.fromCoroutine(self._carry_followers())
-        waiting.addTimeout(FOLLOW_SECONDS, self._sessions.clock)
+        immediate = self._sessions.store.immediate
+        seconds = FOLLOW_SECONDS if immediate else FOLLOW_SECONDS_STORED
+        waiting.addTimeout(seconds, self._sessions.clock)
         return waiting.addErrback(_expect_timeout)
 
     def _arrived(self, uid: bytes) -> None:
@@ -271,32 +278,45 @@ class SessionMoves:
                 target = self._destination(live.key)
                 if target is not None:
                     by_target.setdefault(target, []).append(uid)
+            failed: set[bytes] = set()
             for target, uids in by_target.items():
                 try:
                     await self._carry_to(target, uids)
                 except Exception:  # noqa: BLE001 - the others shall go nevertheless
                     self._log.failure("Sessions could not be given away")
-                    if not self._sessions.store.immediate:
-                        self._carry_later(target, uids, MOST_TRIES)
+                    failed.update(uids)
+            self._carry_later([each for each in followers if each[0] in failed])
             for uid, _ in followers:
-                self._arrived(uid)
-            # A request may hold one by now.
+                if uid not in failed:
+                    self._tries.pop(uid, None)
+                if uid not in self._tries:
+                    self._arrived(uid)
+            # Somebody may have taken hold of one meanwhile.
             self._watch_late(None)
         self._follows = False
         self._look_whether_done()
 
-    def _carry_later(self, target: int, uids: list[bytes], tries: int) -> None:
+    def _carry_later(self, followers: list[tuple[bytes, LiveSession]]) -> None:
         """
-        Try again: what a store outlives its worker for is worth it.
+        Try again, while their responses wait: what a store outlives its worker for is worth it.
         """
+        if self._sessions.store.immediate or not followers:
+            return
+        again = []
+        for uid, live in followers:
+            tries = self._tries[uid] = self._tries.get(uid, 0) + 1
+            if tries < MOST_TRIES:
+                again.append((uid, live))
+            else:
+                del self._tries[uid]
 
-        def again() -> None:
-            trying = Deferred.fromCoroutine(self._carry_to(target, uids))
-            trying.addErrback(
-                lambda _: self._carry_later(target, uids, tries - 1) if tries else None
-            )
+        def try_again() -> None:
+            self._followers += again
+            if not self._follows:
+                Deferred.fromCoroutine(self._carry_followers())
 
-        self._sessions.clock.callLater(RETRY_SECONDS, again)
+        if again:
+            self._sessions.clock.callLater(RETRY_SECONDS, try_again)
 
     async def _send_all(self, target: int, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
