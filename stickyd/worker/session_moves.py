@@ -80,6 +80,8 @@ class SessionMoves:
         # No request holds them any more, and they are not sent yet.
         self._followers: list[tuple[bytes, LiveSession]] = []
         self._follows = False
+        # Those that are on their way, by id.
+        self._leaving: dict[bytes, LiveSession] = {}
         # How often one could not be sent, that is tried again.
         self._tries: dict[bytes, int] = {}
         self._ends = self._has_begun = False
@@ -168,6 +170,7 @@ class SessionMoves:
             return None
         else:
             self._under_way[uid] = [waiting]
+            self._leaving[uid] = live
             self._followers.append((uid, live))
             if not self._follows:
                 Deferred.fromCoroutine(self._carry_followers())
@@ -177,6 +180,7 @@ class SessionMoves:
         return waiting.addErrback(_expect_timeout)
 
     def _arrived(self, uid: bytes) -> None:
+        self._leaving.pop(uid, None)
         for waiting in self._under_way.pop(uid):
             if not waiting.called:
                 waiting.callback(None)
@@ -345,7 +349,8 @@ class SessionMoves:
         if self._next_notice is not None:
             self._next_notice.cancel()
             self._next_notice = None
-        if not self._sessions.forwards or not (self._late or self._sessions.awaited.keys):
+        announced = self._late or self._leaving or self._sessions.awaited.keys
+        if not self._sessions.forwards or not announced:
             return succeed(None)
         self._next_notice = self._sessions.clock.callLater(NOTICE_SECONDS, self._notice_again)
         return Deferred.fromCoroutine(self._send_notices()).addErrback(
@@ -358,6 +363,8 @@ class SessionMoves:
 
     async def _send_notices(self) -> None:
         keys = {live.uid: live.key for live in self._late if live.ended is None}
+        # Also those that could not be sent yet: who gets them now may be another than before.
+        keys |= {uid: live.key for uid, live in self._leaving.items()}
         # And those that another worker has announced to us, and will send past us.
         keys |= self._sessions.awaited.keys
         by_target: dict[int, dict[bytes, bytes]] = {}
