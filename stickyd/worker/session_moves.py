@@ -15,7 +15,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, fail, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredLock,
+    fail,
+    gatherResults,
+    succeed,
+)
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -80,9 +87,8 @@ class SessionMoves:
         # No request holds them any more, and they are not sent yet.
         self._followers: list[tuple[bytes, LiveSession]] = []
         self._follows = False
-        # Those that are on their way, by id.
-        self._leaving: dict[bytes, LiveSession] = {}
-        # How often one could not be sent, that is tried again.
+        # Those that could not be sent, and are tried again later, by id; and how often they were.
+        self._put_off: dict[bytes, LiveSession] = {}
         self._tries: dict[bytes, int] = {}
         self._ends = self._has_begun = False
         # A request holds them, and they are to follow.
@@ -170,7 +176,6 @@ class SessionMoves:
             return None
         else:
             self._under_way[uid] = [waiting]
-            self._leaving[uid] = live
             self._followers.append((uid, live))
             if not self._follows:
                 Deferred.fromCoroutine(self._carry_followers())
@@ -180,7 +185,6 @@ class SessionMoves:
         return waiting.addErrback(_expect_timeout)
 
     def _arrived(self, uid: bytes) -> None:
-        self._leaving.pop(uid, None)
         for waiting in self._under_way.pop(uid):
             if not waiting.called:
                 waiting.callback(None)
@@ -311,10 +315,13 @@ class SessionMoves:
             tries = self._tries[uid] = self._tries.get(uid, 0) + 1
             if tries < MOST_TRIES:
                 again.append((uid, live))
+                self._put_off[uid] = live
             else:
                 del self._tries[uid]
 
         def try_again() -> None:
+            for uid, _ in again:
+                del self._put_off[uid]
             self._followers += again
             if not self._follows:
                 Deferred.fromCoroutine(self._carry_followers())
@@ -349,7 +356,7 @@ class SessionMoves:
         if self._next_notice is not None:
             self._next_notice.cancel()
             self._next_notice = None
-        announced = self._late or self._leaving or self._sessions.awaited.keys
+        announced = self._late or self._put_off or self._sessions.awaited.keys
         if not self._sessions.forwards or not announced:
             return succeed(None)
         self._next_notice = self._sessions.clock.callLater(NOTICE_SECONDS, self._notice_again)
@@ -364,7 +371,7 @@ class SessionMoves:
     async def _send_notices(self) -> None:
         keys = {live.uid: live.key for live in self._late if live.ended is None}
         # Also those that could not be sent yet: who gets them now may be another than before.
-        keys |= {uid: live.key for uid, live in self._leaving.items()}
+        keys |= {uid: live.key for uid, live in self._put_off.items()}
         # And those that another worker has announced to us, and will send past us.
         keys |= self._sessions.awaited.keys
         by_target: dict[int, dict[bytes, bytes]] = {}
@@ -372,9 +379,14 @@ class SessionMoves:
             target = self._destination(key)
             if target is not None:
                 by_target.setdefault(target, {})[uid] = key
-        for target, announced in by_target.items():
-            for notice in notices(announced):
-                await self._sending.run(self._send, target, notice)
+        # All of them now: a notice that came behind its session would have clients wait for one
+        # that is there.
+        sent = [
+            self._sending.run(self._send, target, notice)
+            for target, announced in by_target.items()
+            for notice in notices(announced)
+        ]
+        await gatherResults(sent, consumeErrors=True)
 
     def _released(self, _: object, live: LiveSession) -> None:
         self._late.discard(live)

@@ -265,3 +265,49 @@ def test_fault_10_what_was_announced_here_is_announced_further() -> None:
     rig.clock.advance(10 * NOTICE_SECONDS)
     assert len(rig.noticed) == noticed
     rig.stop()
+
+
+def test_fault_10_notices_never_come_behind_their_sessions() -> None:
+    """
+    Fault 10: whoever gets a session hears of it before it comes, and never after: clients would
+    wait for what is there.
+    """
+    clock = Clock()
+    sessions = SessionRegistry(MemorySessionStore(clock), clock)
+    sent: list[tuple[bytes, bool]] = []
+    answers: list[Deferred[None]] = []
+
+    def send(slot: int, chunk: bytes) -> Deferred[None]:
+        uids = followers(chunk)
+        named = [live.uid for live in (first, second) if live.uid in (uids or chunk)]
+        sent.extend((uid, uids is None) for uid in named)
+        answers.append(Deferred())
+        return answers[-1]
+
+    moves = SessionMoves(sessions, send, int)
+    moves.begin(True)
+    first, second = sessions.create(b"1"), sessions.create(b"2")
+    for live in (first, second):
+        live.save()
+        live.hold()
+    moves.carry_all()
+    # The notice for one worker is on its way when a session for the other is let go of.
+    sessions.let_go(second)
+    answers.pop(0).callback(None)
+    while answers:
+        clock.advance(NOTICE_SECONDS)
+        answers.pop(0).callback(None)
+        if sent[-1] == (second.uid, True):
+            break
+    clock.advance(NOTICE_SECONDS)
+    sessions.let_go(first)
+    while answers:
+        answers.pop(0).callback(None)
+    for live in (first, second):
+        kinds = [is_session for uid, is_session in sent if uid == live.uid]
+        assert kinds[0] is False
+        assert kinds[-1] is True
+        assert sum(kinds) == 1
+    moves.end()
+    clock.advance(NOTICE_SECONDS)
+    sessions.stop()
