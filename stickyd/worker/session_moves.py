@@ -154,7 +154,9 @@ class SessionMoves:
         Take in sessions that another worker has carried here.  Those that belong elsewhere by
         now go on: they were late, and the slots have changed meanwhile.
 
-        :return: fires when they are where they belong; fails as
+        :return: fires when they are where they belong, but no later than
+            :data:`FOLLOW_SECONDS` after they were here: two workers that have sessions for
+            each other would else wait for each other's answers; fails as
             :meth:`stickyd.sessions.registry.SessionRegistry.import_chunk`.
         """
         return Deferred.fromCoroutine(self._take_in(chunk))
@@ -271,6 +273,19 @@ class SessionMoves:
             target = self._destination(record.key)
             if target is not None:
                 further.setdefault(target, []).append(record.uid)
+        if not further:
+            return
+        waiting: Deferred[None] = Deferred()
+
+        def passed_on(_: object) -> None:
+            if not waiting.called:
+                waiting.callback(None)
+
+        Deferred.fromCoroutine(self._pass_on(further)).addBoth(passed_on)
+        waiting.addTimeout(FOLLOW_SECONDS, self._sessions.clock)
+        await waiting.addErrback(_expect_timeout)
+
+    async def _pass_on(self, further: dict[int, list[bytes]]) -> None:
         for target, uids in further.items():
             try:
                 await self._carry_to(target, uids)

@@ -311,3 +311,37 @@ def test_fault_10_notices_never_come_behind_their_sessions() -> None:
     moves.end()
     clock.advance(NOTICE_SECONDS)
     sessions.stop()
+
+
+def test_fault_10_two_workers_do_not_wait_for_each_other() -> None:
+    """
+    Fault 10: each sends the other a session that belongs, by the map of who gets it, to the
+    sender.  Each is told that its own has come, and both go back.
+    """
+    rigs = [Rig(), Rig()]
+    out: list[tuple[int, bytes, Deferred[None]]] = []
+
+    def sender(number: int) -> Any:
+        def send(_: int, chunk: bytes) -> Deferred[None]:
+            out.append((number, chunk, Deferred()))
+            return out[-1][2]
+
+        return send
+
+    for number, rig in enumerate(rigs):
+        rig.moves = SessionMoves(rig.sessions, sender(number), lambda _: 1)
+        rig.moves.begin(True)
+        rig.session()
+        rig.moves.carry_all()
+    answers = []
+    for number, chunk, answer in out[:2]:
+        answers.append(rigs[1 - number].moves.take_in(chunk).addCallback(answer.callback))
+    assert not any(answer.called for answer in answers)
+    for rig in rigs:
+        rig.clock.advance(FOLLOW_SECONDS)
+    assert all(answer.called for answer in answers)
+    assert {number for number, _, _ in out[2:]} == {0, 1}
+    for _, _, answer in out[2:]:
+        answer.callback(None)
+    for rig in rigs:
+        rig.stop()
