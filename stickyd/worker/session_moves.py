@@ -82,6 +82,8 @@ class SessionMoves:
         self._next_walk: Deferred[None] | None = None
         # One message at a time: the primary takes no more than a few of one worker.
         self._sending = DeferredLock()
+        # And one more of what has come here too late: what we send may wait for its answer.
+        self._passing = DeferredLock()
         # Who waits for a session that is on its way, by its id.
         self._under_way: dict[bytes, list[Deferred[None]]] = {}
         # No request holds them any more, and they are not sent yet.
@@ -225,7 +227,7 @@ class SessionMoves:
             chunks = self._sessions.export_batches(
                 lambda record, target=target: self._destination(record.key) == target  # type: ignore[misc]  # a default binds it
             )
-            await self._send_all(target, chunks)
+            await self._send_all(target, chunks, self._sending)
 
     async def _carry_late(self, store: ICarriedStore) -> None:
         if not self._has_begun:
@@ -237,18 +239,18 @@ class SessionMoves:
                 if target is not None:
                     by_target.setdefault(target, []).append(record.uid)
             for target, uids in by_target.items():
-                await self._carry_to(target, uids)
+                await self._carry_to(target, uids, self._sending)
 
-    async def _carry_to(self, target: int, uids: list[bytes]) -> None:
+    async def _carry_to(self, target: int, uids: list[bytes], lock: DeferredLock) -> None:
         """
         Carry sessions to the worker of a slot, but for those that are held.
         """
         if self._sessions.store.immediate:
-            await self._send_all(target, self._sessions.export_batches(uids=uids))
+            await self._send_all(target, self._sessions.export_batches(uids=uids), lock)
             return
 
         async def send(chunk: bytes) -> None:
-            await self._sending.run(self._send, target, chunk)
+            await lock.run(self._send, target, chunk)
 
         await self._sessions.late_export(send).carry(uids)
 
@@ -288,7 +290,7 @@ class SessionMoves:
     async def _pass_on(self, further: dict[int, list[bytes]]) -> None:
         for target, uids in further.items():
             try:
-                await self._carry_to(target, uids)
+                await self._carry_to(target, uids, self._passing)
             except Exception:  # noqa: BLE001 - they are here, which is what was asked
                 self._log.failure("Sessions could not be passed on")
 
@@ -304,7 +306,7 @@ class SessionMoves:
             failed: set[bytes] = set()
             for target, uids in by_target.items():
                 try:
-                    await self._carry_to(target, uids)
+                    await self._carry_to(target, uids, self._sending)
                 except Exception:  # noqa: BLE001 - the others shall go nevertheless
                     self._log.failure("Sessions could not be given away")
                     failed.update(uids)
@@ -344,10 +346,10 @@ class SessionMoves:
         if again:
             self._sessions.clock.callLater(RETRY_SECONDS, try_again)
 
-    async def _send_all(self, target: int, chunks: Iterator[bytes]) -> None:
+    async def _send_all(self, target: int, chunks: Iterator[bytes], lock: DeferredLock) -> None:
         for chunk in chunks:
             try:
-                await self._sending.run(self._send, target, chunk)
+                await lock.run(self._send, target, chunk)
             except Exception:
                 # They are back here: better than nowhere.
                 await self._sessions.import_chunk(chunk)
