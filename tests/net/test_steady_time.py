@@ -25,6 +25,7 @@ OF_DAY = {
     "serve/asgi/host.py",
     "serve/http/context.py",
     "serve/static/files.py",
+    "sessions/stores/redis_check.py",
 }
 
 
