@@ -62,6 +62,7 @@ class Counter(Resource):
     def __init__(self, sessions: SessionRegistry) -> None:
         super().__init__()
         self._sessions = sessions
+        self._immediate = sessions.store.immediate
         self._hits: dict[object, _Hits] = {}
         self._line = b"Worker %d session hits: %%d\n" % os.getpid()
 
@@ -69,7 +70,7 @@ class Counter(Resource):
     def render(self, request: Request) -> bytes | int:
         address = request.getClientAddress()
         client = getattr(address, "host", "")
-        if not self._sessions.store.immediate:
+        if not self._immediate:
             Deferred.fromCoroutine(self._answer(client, request))
             return NOT_DONE_YET
         hits = self._hits.get(client) or self._find(client, request)
