@@ -71,14 +71,14 @@ def leave_leadership() -> int | None:
 
 def _end_groups(leader: int | None) -> None:
     """
-    Kill the leader's group and our own, if the application has made one of it.
+    Kill the leader's group, which is ours unless the application has made one of its own, and
+    that one.
     """
-    groups = [] if leader is None else [leader]
-    if os.getpgrp() == os.getpid():
-        groups.append(os.getpid())
-    for group in sorted(groups, key=os.getpgrp().__eq__):  # our own last
+    if leader is not None:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+            os.killpg(leader, signal.SIGKILL)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 def tell(channel: socket.socket, **answer: object) -> None:

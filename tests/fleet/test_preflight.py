@@ -320,9 +320,9 @@ def test_fault_25_trial_in_a_group_of_its_own_ends_in_time(
     Fault 25: an import without end is ended also in a group that the application has made.
     """
     source = (
-        "import os, pathlib, time\nos.setsid()\n"
+        "import os, pathlib, signal\nos.setsid()\n"
         f"pathlib.Path({str(tmp_path / 'itself')!r}).write_text(str(os.getpid()))\n"
-        f"time.sleep(1000)\n{SOUND}"
+        f"signal.pause()\n{SOUND}"
     )
     with pytest.raises(ApplicationError, match="took longer than"):
         check(monkeypatch, tmp_path, source, start_timeout=5.0)
