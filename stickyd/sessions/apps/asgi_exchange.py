@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.asgi_session import AsgiSession
 from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
@@ -66,15 +65,10 @@ class AsgiExchange:
         self._cookie = cookie
         self._conflict = conflict
         self._secure = scope["scheme"] in ("https", "wss")
-        self._name = cookie.secure_name if self._secure else cookie.name
+        self._name = cookie.name_for(self._secure)
         fields = [value for name, value in scope["headers"] if name == b"cookie"]
-        self._unit = UnitOfWork(
-            place.registry,
-            ids_in(fields, self._name),
-            scope.get(IDENTITY, b""),
-            self._secure,
-            scope.get(KNOWN, False),
-        )
+        uids = ids_in(fields, self._name)
+        self._unit = UnitOfWork.of_request(place.registry, uids, self._secure, scope)
         self._begun = False  # the application has begun its response
         self._client_knows = False  # and its head has gone
         self._answered = False  # by us, so that nobody hears the application any more

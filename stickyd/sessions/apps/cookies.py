@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ID = re.compile(rb"[0-9A-Za-z]{16,128}")
 
 #: How many cookies of one name are looked at: a browser sends those of several paths.
-_MOST_IDS = 4
+MOST_IDS = 4
 
 _EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
@@ -45,7 +45,7 @@ def ids_in(fields: Iterable[bytes], name: bytes) -> list[bytes]:
             value = value.strip(b'"')
             if key == name and value not in found and is_id(value):
                 found.append(value)
-    return found[:_MOST_IDS]
+    return found[:MOST_IDS]
 
 
 def set_cookie(cookie: SessionCookie, name: bytes, uid: bytes, secure: bool) -> bytes:

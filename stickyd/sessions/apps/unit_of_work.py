@@ -4,17 +4,18 @@ What one request does to its session, in the loop that the registry is in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 
+from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved
 from stickyd.sessions.apps.tracked import TrackedData
 from stickyd.sessions.record import EndReason
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stickyd.sessions.live import LiveSession
     from stickyd.sessions.registry import SessionRegistry
@@ -64,6 +65,21 @@ class UnitOfWork:
         self._secure = secure
         self._known = known
         self._live: LiveSession | None = None
+
+    @classmethod
+    def of_request(
+        cls,
+        registry: SessionRegistry,
+        uids: Sequence[bytes],
+        secure: bool,
+        told: Mapping[str, Any],
+    ) -> UnitOfWork:
+        """
+        Make that of a request.
+
+        :param told: where the host says who the client is: the scope or the environ.
+        """
+        return cls(registry, uids, told.get(IDENTITY, b""), secure, told.get(KNOWN, False))
 
     def load(self) -> Deferred[bytes]:
         """

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.affinity.client_identity import IDENTITY, KNOWN
 from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.cookies import ids_in, set_cookie, varying
 from stickyd.sessions.apps.refusal import refusal_of
@@ -51,15 +50,10 @@ class WsgiExchange:
         self._cookie = cookie
         self._conflict = conflict
         self._secure = environ.get("wsgi.url_scheme") == "https"
-        self._name = cookie.secure_name if self._secure else cookie.name
+        self._name = cookie.name_for(self._secure)
         fields = [environ.get("HTTP_COOKIE", "").encode("latin-1", "replace")]
-        unit = UnitOfWork(
-            place.registry,
-            ids_in(fields, self._name),
-            environ.get(IDENTITY, b""),
-            self._secure,
-            environ.get(KNOWN, False),
-        )
+        uids = ids_in(fields, self._name)
+        unit = UnitOfWork.of_request(place.registry, uids, self._secure, environ)
         self._unit = unit
         self._result: Any = ()
         self._refused = False  # nobody hears the application any more

@@ -56,6 +56,14 @@ class SessionCookie:
         own = name.encode("ascii")
         return cls() if own == cls.name else cls(own, own + b"_SECURE")
 
+    def name_for(self, secure: bool) -> bytes:
+        """
+        Give its name.
+
+        :param secure: whether the client speaks TLS.
+        """
+        return self.secure_name if secure else self.name
+
     def __post_init__(self) -> None:
         for name in (self.name, self.secure_name):
             if not _TOKEN.fullmatch(name):

@@ -343,7 +343,7 @@ class SessionRequestMixin(_Base):
 
     def _cookie_name(self, secure: bool) -> bytes:
         cookie = cast("SessionSource", self.site).session_cookie
-        name = cookie.secure_name if secure else cookie.name
+        name = cookie.name_for(secure)
         # As in twisted.web: a site that is a child of another has its own cookie.
         sitepath = getattr(self, "sitepath", None)
         return b"_".join([name, *sitepath]) if sitepath else name
