@@ -306,7 +306,6 @@ def test_fault_10_many_at_once(start: Start) -> None:
     primary sees nothing wrong with the worker that sends them.
     """
     server = start(*SITE, embedded=True, workers=2)
-    server.allow("of the new connections have the affinity key of")
     with ExitStack() as stack:
         visitors = [Visitor(server, stack) for _ in range(60)]
         busy = [visitor.connect() for visitor in visitors]
