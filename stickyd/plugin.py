@@ -170,6 +170,7 @@ def _make_sticky(
     if options.problem:
         _log.error(
             "{problem}: the settings are those that were tried, until a reload reads others",
+            event="upgrade.settings-stay",
             problem=options.problem,
         )
     try:
@@ -177,7 +178,11 @@ def _make_sticky(
         return StickyService(settings, inherited=inherited, gave_up=give_up)
     except OperatorError as problem:
         # It could be when that was tried; our clients are worth more.
-        _log.error("{problem}: the settings are those of before the upgrade", problem=problem)
+        _log.error(
+            "{problem}: the settings are those of before the upgrade",
+            event="upgrade.settings-stay",
+            problem=problem,
+        )
         settings = Settings.from_json(inherited["former"])
         return StickyService(settings, inherited=inherited, gave_up=give_up)
 

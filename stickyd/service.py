@@ -151,7 +151,9 @@ class StickyService(Service):
         except SettingError as problem:
             if self._inherited is None:
                 raise
-            self._log.error("{problem}; the former secrets stay", problem=problem)
+            self._log.error(
+                "{problem}; the former secrets stay", event="secret.stays", problem=problem
+            )
             return tuple(bytes.fromhex(secret) for secret in self._inherited["secrets"])
 
     def _make_fleet(
@@ -179,6 +181,7 @@ class StickyService(Service):
         if self.running and not self.fleet.has_served:
             self._log.critical(
                 "No worker has become ready since the start. {deaths}",
+                event="fleet.never-ready",
                 deaths=self.fleet.table.last_deaths[-1],
             )
             self._gave_up()
@@ -282,11 +285,11 @@ class StickyService(Service):
         # twistd may have given up root meanwhile.
         self._run_as(self.settings)
         super().startService()
-        self._log.info("Primary {pid} running", pid=os.getpid())
+        self._log.info("Primary {pid} running", event="primary.running", pid=os.getpid())
         for warning in self.settings.keys.warnings:
-            self._log.warn("{warning}", warning=warning)
+            self._log.warn("{warning}", event="settings.warning", warning=warning)
         if self.settings.http2 == "on" and self._listeners.asks_requests:
-            self._log.info("{notice}", notice=HTTP2_NOTICE)
+            self._log.info("{notice}", event="settings.notice", notice=HTTP2_NOTICE)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
             self.fleet.start(self._count, self._make_workers)
@@ -305,7 +308,9 @@ class StickyService(Service):
         except SettingError as problem:
             if self._inherited is None:
                 raise
-            self._log.error("{problem}; no worker can be started", problem=problem)
+            self._log.error(
+                "{problem}; no worker can be started", event="worker.no-user", problem=problem
+            )
 
     @override
     def stopService(self) -> Deferred[None]:
@@ -317,7 +322,7 @@ class StickyService(Service):
         """
         super().stopService()
         self.operations.stop()
-        self._log.info("Stopping: requests under way may finish")
+        self._log.info("Stopping: requests under way may finish", event="stop.begun")
         waits = self._listeners.close()
         waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))

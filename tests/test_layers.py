@@ -59,6 +59,7 @@ LAYERS = (
     (("__main__",), (*FOUNDATION, *PRIMARY, "control.operator_client", "explain")),
     (("service",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY, "explain")),
     (FOUNDATION, FOUNDATION),
+    (("log",), (*FOUNDATION, "log")),
     (("net",), (*FOUNDATION, "handoff", "net")),
     (CHANNELS, (*FOUNDATION, *CHANNELS, "net")),
     (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),

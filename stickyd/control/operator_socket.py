@@ -179,7 +179,7 @@ class ControlSocket(Service):
         except ListenError as problem:
             if not self._upgraded:
                 raise
-            self._log.error("{problem}", problem=problem)
+            self._log.error("{problem}", event="control.not-open", problem=problem)
             return
         sock.setblocking(False)
         sock.set_inheritable(False)
@@ -193,7 +193,7 @@ class ControlSocket(Service):
             lambda: MOST_OPERATORS - len(self._operators),
         )
         self._loop.start()
-        self._log.info("Operators are answered at {path}", path=self.path)
+        self._log.info("Operators are answered at {path}", event="control.open", path=self.path)
 
     def _accepted(self, descriptor: int, host: str, port: int) -> None:
         with socket.socket(fileno=descriptor) as sock:
@@ -202,7 +202,12 @@ class ControlSocket(Service):
             objection = ""
             if uid not in (None, 0, os.geteuid()):
                 objection = "not permitted: only the user that runs the server, and root, may ask"
-                self._log.warn("User {uid} may not ask at {path}", uid=uid, path=self.path)
+                self._log.warn(
+                    "User {uid} may not ask at {path}",
+                    event="control.refused",
+                    uid=uid,
+                    path=self.path,
+                )
             operator = Operator(self._explain, objection, self._ended, self._broke)
             adopt_control(self._reactor, descriptor, operator)
             transport: Any = operator.transport
@@ -222,6 +227,7 @@ class ControlSocket(Service):
             self._log.warn(
                 "Connection closed at {path}: it does not speak the control protocol, but sent"
                 " {problem}",
+                event="control.broken-protocol",
                 path=self.path,
                 problem=problem,
             )

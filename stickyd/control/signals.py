@@ -105,7 +105,9 @@ class Signals(Service):
 
     def _act(self, action: Callable[[], object], signum: int) -> None:
         if self.running:
-            self._log.info("Received {name}", name=signal.Signals(signum).name)
+            self._log.info(
+                "Received {name}", event="signal.received", name=signal.Signals(signum).name
+            )
             action()
 
     def _stop(self) -> None:
@@ -117,7 +119,7 @@ class Signals(Service):
         try:
             settings = self._reread()
         except OperatorError as problem:
-            self._log.error("Not reloaded: {problem}", problem=problem)
+            self._log.error("Not reloaded: {problem}", event="reload.refused", problem=problem)
         else:
             self._sticky.operations.reload(settings)
 

@@ -120,6 +120,7 @@ class ServiceManager(Service):
         except OSError as problem:
             self._log.warn(
                 "systemd does not listen on {address}: {problem}",
+                event="systemd.away",
                 address=self._address,
                 problem=problem.strerror,
             )

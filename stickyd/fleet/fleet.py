@@ -236,7 +236,10 @@ class Fleet:
             self._slot_of = self.placement.slot_of
         else:
             self.placement = self._slot_of = None
-            self._log.critical("Every slot has failed or is drained: no connection can be served")
+            self._log.critical(
+                "Every slot has failed or is drained: no connection can be served",
+                event="fleet.no-slot",
+            )
         for member in table.members:
             for worker in member.all_workers():
                 worker.tell_places(table.placed, available)

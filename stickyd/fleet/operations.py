@@ -87,7 +87,10 @@ class Operations:
         :return: fires with a line for each thing that was not done.
         """
         if self._reloads.is_busy:
-            self._log.info("A reload is under way; the newest of those that wait follows it")
+            self._log.info(
+                "A reload is under way; the newest of those that wait follows it",
+                event="reload.waits",
+            )
         return self._reloads.ask(settings)
 
     def call_when_reloading(
@@ -144,13 +147,14 @@ class Operations:
         for name in sorted(changed(self.settings, wanted) & stays.keys()):
             self._log.warn(
                 "{name} cannot change at a reload; {remedy} to change it",
+                event="reload.setting-stays",
                 name=name,
                 remedy=stays[name],
             )
         return wanted.keeping(self.settings, stays)
 
     def _try(self, wanted: Settings) -> Deferred[WorkerSpec]:
-        self._log.info("Reloading")
+        self._log.info("Reloading", event="reload.begun")
         tried = self._trials.run(Trial(wanted, self._say))
         return tried.addCallback(lambda _: spec_of(wanted, self._secrets.secrets_of(wanted)))
 
@@ -161,7 +165,9 @@ class Operations:
         """
         Called, in the thread of the trial, with what the application writes there.
         """
-        self._reactor.callFromThread(self._log.info, "[trial] {line}", line=line)
+        self._reactor.callFromThread(
+            self._log.info, "[trial] {line}", event="trial.output", line=line
+        )
 
     def _reload_checked(self, spec: WorkerSpec) -> Deferred[list[str]] | list[str]:
         if not self._fleet.running:
@@ -187,9 +193,9 @@ class Operations:
         if not self._fleet.running:
             return problems
         for problem in problems:
-            self._log.error("Not reloaded: {problem}", problem=problem)
+            self._log.error("Not reloaded: {problem}", event="reload.refused", problem=problem)
         if not problems:
-            self._log.info("Reloaded: every worker is fresh")
+            self._log.info("Reloaded: every worker is fresh", event="reload.done")
         return problems
 
     def resize(self, count: int) -> Deferred[str]:
@@ -253,5 +259,7 @@ class Operations:
 
     def _say_why_not(self, reason: str, done: str) -> str:
         if reason:
-            self._log.error("Not {done}: {reason}", done=done, reason=reason)
+            self._log.error(
+                "Not {done}: {reason}", event="change.refused", done=done, reason=reason
+            )
         return reason

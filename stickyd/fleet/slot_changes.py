@@ -123,7 +123,12 @@ class SlotChanges:
             await self._move(count, stay, fleet.table.members)
             while len(fleet.table.members) > count:
                 fleet.remove(self._patience())
-        self._log.info("Resized from {before} to {count} slots", before=before, count=count)
+        self._log.info(
+            "Resized from {before} to {count} slots",
+            event="resize.done",
+            before=before,
+            count=count,
+        )
         return ""
 
     async def _grow(self, count: int) -> str:
@@ -318,7 +323,9 @@ class SlotChanges:
 
         overdue = self._fleet.clock.callLater(seconds, go_on)
         released.addErrback(
-            lambda _: self._log.info("A worker ended while it gave away what it had")
+            lambda _: self._log.info(
+                "A worker ended while it gave away what it had", event="sessions.giver-died"
+            )
         ).addCallback(go_on)
         waiting.addCallback(lambda _: overdue.cancel() if overdue.active() else None)
         return waiting

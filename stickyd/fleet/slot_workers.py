@@ -207,6 +207,7 @@ class SlotWorkers:
             )
         self._log.error(
             "Worker {pid} (slot {slot}) {cause};{connections} {what_now}",
+            event="worker.died",
             pid=worker.pid,
             slot=self.slot.index,
             cause=cause,
@@ -234,6 +235,7 @@ class SlotWorkers:
                 "Slot {slot} failed: {crashes} workers in a row died before they were ready."
                 " Its clients go to the other slots; it is tried again, ever more slowly, and"
                 " at once by a reload",
+                event="slot.failed",
                 slot=self.slot.index,
                 crashes=self.restarts.crashes,
             )
@@ -293,6 +295,7 @@ class SlotWorkers:
                 self._log.warn(
                     "Worker {pid} (slot {slot}) is ended before it has finished: more than"
                     " {most} relieved workers of its slot (--max-leaving)",
+                    event="worker.ended-early",
                     pid=oldest.pid,
                     slot=self.slot.index,
                     most=self.limits.leaving,
@@ -321,6 +324,7 @@ class SlotWorkers:
         reason = f"the fresh worker {cause}"
         self._log.error(
             "Slot {slot} keeps its worker {pid}: {reason}",
+            event="reload.slot-keeps-worker",
             slot=self.slot.index,
             pid=self.worker.pid if self.worker is not None else 0,
             reason=reason,
@@ -387,6 +391,7 @@ class SlotWorkers:
         self.slot.room()
         self._log.info(
             "Worker {pid} (slot {slot}) {cause}",
+            event="worker.left",
             pid=worker.pid,
             slot=self.slot.index,
             cause=cause,

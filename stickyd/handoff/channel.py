@@ -205,7 +205,11 @@ class HandoffChannel:
             if problem.errno in SHORTAGES:
                 self._wait_a_moment()
             elif problem.errno not in CLOSED:
-                self._log.error("A connection could not be passed on: {problem}", problem=problem)
+                self._log.error(
+                    "A connection could not be passed on: {problem}",
+                    event="handoff.not-passed",
+                    problem=problem,
+                )
                 self._wait_a_moment()
             # Of a receiver that is dead we hear by its EOF, and reclaim() follows.
             return False
@@ -270,7 +274,11 @@ class HandoffChannel:
             try:
                 self._receiver.received(handoff)
             except Exception:  # noqa: BLE001 (one connection's trouble is not the others')
-                self._log.failure("A connection of {host} could not be taken", host=handoff.host)
+                self._log.failure(
+                    "A connection of {host} could not be taken",
+                    event="handoff.not-taken",
+                    host=handoff.host,
+                )
 
     def _pay_if_open(self) -> None:
         self._paying_later = False
@@ -330,7 +338,11 @@ class HandoffChannel:
         Stop reading for a moment: the socket stays readable, and reading on would spin.
         """
         if problem.errno not in SHORTAGES:
-            self._log.error("A handoff channel could not be read: {problem}", problem=problem)
+            self._log.error(
+                "A handoff channel could not be read: {problem}",
+                event="handoff.unreadable",
+                problem=problem,
+            )
         if self._open and not self._resting:
             self._resting = True
             self._readiness.remove_reader(self._socket.fileno())

@@ -152,7 +152,9 @@ class Listeners:
                 self._close_ports()
                 raise
             # It could when that was tried; our clients are worth more.
-            self._log.critical("{problem}; upgrade again when it can be", problem=problem)
+            self._log.critical(
+                "{problem}; upgrade again when it can be", event="listen.not-open", problem=problem
+            )
 
     def _take_former(self, former: dict[str, Any]) -> list[tuple[str, Any]]:
         """
@@ -226,7 +228,7 @@ class Listeners:
             assert isinstance(failure.value, Exception)
             problem = explain(description, failure.value)
             if is_late:
-                self._log.critical("{problem}", problem=problem)
+                self._log.critical("{problem}", event="listen.not-steered", problem=problem)
             else:
                 at_once.append(problem)
 
@@ -254,6 +256,7 @@ class Listeners:
     def _say_listening(self, description: str, address: object) -> None:
         self._log.info(
             "Sticky-session load balancer listening on {description} ({address})",
+            event="listen.open",
             description=description,
             address=shown(address),
         )

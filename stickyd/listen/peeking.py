@@ -281,6 +281,7 @@ class Peeker:
         if self._throttle.due():
             self._log.warn(
                 "Connection of {host} closed: {why}; {count} so far",
+                event="connection.not-placed",
                 host=conn.peer or "a UNIX socket",
                 why=why,
                 count=self.counts["refused"],

@@ -53,8 +53,12 @@ class _Passing(Protocol):
         try:
             descriptor = detach(transport)
         except ListenError as problem:
-            self._log.error("Connection of {host} closed: {problem}", host=self._host,
-                            problem=problem)  # fmt: skip
+            self._log.error(
+                "Connection of {host} closed: {problem}",
+                event="connection.not-placed",
+                host=self._host,
+                problem=problem,
+            )
             transport.loseConnection()
             return
         self._factory.accepted(descriptor, self._host, self._port)

@@ -83,6 +83,7 @@ class Refusal:
         if self._throttle.due(why):
             self._log.warn(
                 "Connection of {host} refused ({answer}): {why}; {count} so far",
+                event="connection.refused",
                 host=handoff.host,
                 answer=self.answer,
                 why=why,

@@ -128,6 +128,7 @@ class SkewWatch:
             " serves them. If that is a proxy, name it by --trust, so that the address that it"
             " forwards counts; if many people share the address, tell them apart by a cookie"
             " alone: --affinity cookie:stickyd{more}",
+            event="clients.skewed",
             share=share,
             host=host or "the UNIX socket",
             more=more,

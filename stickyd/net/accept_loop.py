@@ -141,6 +141,7 @@ class AcceptLoop:
             self._log.warn(
                 "Accepting pauses for {pause:g} s at a time: {problem}. Raise the limit of"
                 " open files (ulimit -n, LimitNOFILE=) if this stays",
+                event="accept.paused",
                 pause=PAUSE_SECONDS,
                 problem=os.strerror(problem.errno or 0),
             )

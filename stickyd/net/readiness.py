@@ -75,7 +75,11 @@ class WatchedDescriptor:
         try:
             callback()
         except Exception:  # noqa: BLE001 - as asyncio does: log it, keep the descriptor
-            self._log.failure("A callback of descriptor {fd} failed.", fd=self.descriptor)
+            self._log.failure(
+                "A callback of descriptor {fd} failed.",
+                event="internal.callback-failed",
+                fd=self.descriptor,
+            )
 
 
 @implementer(IReadiness)
@@ -140,7 +144,7 @@ class ReactorReadiness:
         try:
             callback(*arguments)
         except Exception:  # noqa: BLE001 - one caller's error is not the others'
-            self._log.failure("A scheduled call failed.")
+            self._log.failure("A scheduled call failed.", event="internal.callback-failed")
 
     def _watch(self, descriptor: int) -> WatchedDescriptor:
         watched = self._watched.get(descriptor)

@@ -507,7 +507,9 @@ class Stream(ABC):
 
     def _crash(self, error: Exception) -> None:
         failure = failure_of(error)
-        self._log.failure("A protocol failed; its connection is closed.", failure)
+        self._log.failure(
+            "A protocol failed; its connection is closed.", failure, event="protocol.failed"
+        )
         self._doom(failure)
 
     def _doom(self, reason: Failure) -> None:
@@ -548,7 +550,9 @@ class Stream(ABC):
         try:
             self._lost(reason)
         except Exception:  # noqa: BLE001 - there is nothing left for it to end
-            self._log.failure("A protocol failed at the end of its connection.")
+            self._log.failure(
+                "A protocol failed at the end of its connection.", event="protocol.failed"
+            )
         # Protocol and transport refer to each other; as long as they do, only the
         # garbage collector frees them.
         self.protocol = None

@@ -197,7 +197,10 @@ class ProtocolHost:
         try:
             protocol = self._factory.buildProtocol(peer)
         except Exception:  # noqa: BLE001 - one client's connection is not the worker
-            self._log.failure("The factory failed to build a protocol; the connection is closed.")
+            self._log.failure(
+                "The factory failed to build a protocol; the connection is closed.",
+                event="protocol.not-built",
+            )
             protocol = None
         if protocol is None:
             hang_up(sock, False, False)

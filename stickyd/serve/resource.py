@@ -152,6 +152,7 @@ class ResourceHost:
             self._log.warn(
                 "An HTTP/2 connection of {host} is closed: the worker that has its TLS passed on"
                 " what is no HTTP/2 ({error})",
+                event="http2.tunnel-broken",
                 host=handoff.host,
                 error=error,
             )

@@ -157,6 +157,7 @@ class Stickiness:
                 "The application sets a cookie named {name} itself, so stickyd sets none of that"
                 " name any more, and clients do not stay with their workers: write --affinity"
                 " {instead}, or any name that the application does not use",
+                event="cookie.taken",
                 name=name,
                 instead="cookie:stickyd" if self.shares_name else f"cookie:{name}-worker",
             )

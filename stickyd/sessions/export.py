@@ -124,7 +124,10 @@ class Export:
                 result_of(live.save())
             except SessionError:
                 # The application's fault: what was saved before is what leaves.
-                _log.failure("sessions: a session leaves without its last changes")
+                _log.failure(
+                    "sessions: a session leaves without its last changes",
+                    event="session.last-changes-lost",
+                )
         try:
             record = result_of(self._store.load(uid))
         except SessionMoved:

@@ -78,7 +78,10 @@ class LateExport:
                 await live.save()
             except SessionError:
                 # The application's fault: what was saved before is what leaves.
-                _log.failure("sessions: a session leaves without its last changes")
+                _log.failure(
+                    "sessions: a session leaves without its last changes",
+                    event="session.last-changes-lost",
+                )
             self._prepare()
             if not _is_free(live):
                 return None

@@ -343,7 +343,10 @@ class LiveSession:
             try:
                 callback()
             except Exception:  # noqa: BLE001 -- the application's code; the session leaves anyway
-                self._log.failure("session: a callback before the session leaves has failed")
+                self._log.failure(
+                    "session: a callback before the session leaves has failed",
+                    event="session.callback-failed",
+                )
 
     def end(self, reason: EndReason) -> None:
         """
@@ -355,7 +358,10 @@ class LiveSession:
             try:
                 callback(reason)
             except Exception:  # noqa: BLE001 -- the application's code; the others must be called
-                self._log.failure("session: a callback at the session's end has failed")
+                self._log.failure(
+                    "session: a callback at the session's end has failed",
+                    event="session.callback-failed",
+                )
 
     def refresh(self, record: SessionRecord) -> None:
         """
@@ -471,7 +477,9 @@ class LiveSession:
 
     def _not_touched(self, failure: Failure) -> None:
         # The worst that follows is an early end; whoever saves hears what is wrong.
-        self._log.failure("session: its use could not be noted", failure)
+        self._log.failure(
+            "session: its use could not be noted", failure, event="session.use-not-noted"
+        )
 
     def _go_on(self, result: Failure | None) -> Failure | None:
         self._saving = False

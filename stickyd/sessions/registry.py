@@ -374,7 +374,11 @@ class SessionRegistry:
         return self.store.claim_leftovers(slots).addCallback(lambda _: None)
 
     def _not_saved_in_time(self, failure: Failure) -> None:
-        self._log.failure("sessions: a session leaves without its last changes", failure)
+        self._log.failure(
+            "sessions: a session leaves without its last changes",
+            failure,
+            event="session.last-changes-lost",
+        )
 
     def take_back(self) -> None:
         """
@@ -421,7 +425,11 @@ class SessionRegistry:
         carried = self.carried
         if carried is None:
             # Of the worker of a former generation, which had another store.
-            self._log.warn("sessions: {n} that were carried here are lost", n=len(records))
+            self._log.warn(
+                "sessions: {n} that were carried here are lost",
+                event="session.carried-lost",
+                n=len(records),
+            )
             return succeed([])
         self._arm()
         adopted = [
@@ -527,7 +535,11 @@ class SessionRegistry:
             self._sweep_call = self.clock.callLater(delay, self._sweep)
 
     def _sweep_failed(self, failure: Failure) -> None:
-        self._log.failure("sessions: the search for sessions that are over has failed", failure)
+        self._log.failure(
+            "sessions: the search for sessions that are over has failed",
+            failure,
+            event="session.search-failed",
+        )
         self._swept(False)
 
     def _adopted(self, stored: bool, record: SessionRecord) -> bool:
@@ -540,7 +552,11 @@ class SessionRegistry:
     def _refused(self, failure: Failure) -> bool | Failure:
         if not self.store.immediate:
             return failure
-        self._log.failure("sessions: a session that was carried here is lost", failure)
+        self._log.failure(
+            "sessions: a session that was carried here is lost",
+            failure,
+            event="session.carried-lost",
+        )
         return False
 
 

@@ -91,6 +91,7 @@ def _read(
         _log.warn(
             "{option} {path}: any user of this machine can read it or write to it, and so"
             " {gain}; chmod 600 {path}",
+            event="secret.readable",
             option=option,
             path=path,
             gain=gain,

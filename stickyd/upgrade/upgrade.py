@@ -113,10 +113,10 @@ class Upgrade:
         Try the new code; if it is sound, go over to it.
         """
         if self._under_way:
-            self._log.warn("An upgrade is under way already")
+            self._log.warn("An upgrade is under way already", event="upgrade.busy")
             return
         self._under_way = True
-        self._log.info("Upgrading: a child tries the new code first")
+        self._log.info("Upgrading: a child tries the new code first", event="upgrade.begun")
         upgraded = Deferred.fromCoroutine(self._upgrade())
         upgraded.addErrback(self._failed).addCallback(self._over)
 
@@ -126,17 +126,24 @@ class Upgrade:
     def _failed(self, failure: Failure) -> None:
         says = "Not upgraded, nothing has changed"
         if failure.check(OperatorError, OSError) is None:
-            self._log.failure(says, failure)
+            self._log.failure(says, failure, event="upgrade.failed")
         elif self._primary.running:
-            self._log.error("{says}: {reason}", says=says, reason=failure.getErrorMessage())
+            self._log.error(
+                "{says}: {reason}",
+                event="upgrade.refused",
+                says=says,
+                reason=failure.getErrorMessage(),
+            )
         else:
-            self._log.info("Not upgraded: {reason}", reason=STOPS)
+            self._log.info("Not upgraded: {reason}", event="upgrade.refused", reason=STOPS)
 
     async def _upgrade(self) -> None:
         primary = self._primary
         trial = UpgradeTrial(self._directory, primary.descriptions, primary.import_seconds)
         await primary.try_out(trial)
-        self._log.info("Upgrading: the new code is sound; now every worker must answer")
+        self._log.info(
+            "Upgrading: the new code is sound; now every worker must answer", event="upgrade.tried"
+        )
 
         def replace() -> Deferred[None]:
             return Deferred.fromCoroutine(self._replace(trial.settings))
@@ -262,7 +269,11 @@ class Upgrade:
                 undo.callback(remember_pid)
             extra = [] if remember_pid or NO_PID_FILE in sys.orig_argv else [NO_PID_FILE]
             command = command_line(sys.executable, sys.orig_argv[1:], extra, LOGFILE)
-            self._log.info("Upgrading: this process becomes {command}", command=" ".join(command))
+            self._log.info(
+                "Upgrading: this process becomes {command}",
+                event="upgrade.execs",
+                command=" ".join(command),
+            )
             undo.callback(os.chdir, os.getcwd())
             os.chdir(self._directory)
             self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})

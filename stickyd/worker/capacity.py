@@ -104,6 +104,7 @@ class Capacity:
                 "No more connections for now: {connections} are open, with {descriptors}"
                 " descriptors, and the limit of open files is near; raise it (ulimit -n,"
                 " LimitNOFILE=)",
+                event="worker.full",
                 connections=self._host.connections,
                 descriptors=self._host.descriptors,
             )

@@ -151,7 +151,8 @@ class OwnIds:
         if not self._sources:
             self._log.warn(
                 "stickyd.claim() was called, and no entry of --affinity says where clients send"
-                " the id: write for example learn:query:sid"
+                " the id: write for example learn:query:sid",
+                event="claim.no-entry",
             )
         return self.claim([learned_id(source, value) for source in self._sources])
 
@@ -173,6 +174,7 @@ class OwnIds:
         telling.addErrback(
             lambda failure: self._log.warn(
                 "The primary could not be told of an id that was minted here: {problem}",
+                event="claim.not-told",
                 problem=failure.getErrorMessage(),
             )
         )

@@ -109,5 +109,9 @@ class Handoffs:
         self._lost()
 
     def broken(self, problem: str) -> None:
-        self._log.critical("The primary sent {problem}: this worker ends", problem=problem)
+        self._log.critical(
+            "The primary sent {problem}: this worker ends",
+            event="primary.broken-protocol",
+            problem=problem,
+        )
         self.lost()

@@ -66,6 +66,7 @@ class Outbox:
             self._log.warn(
                 "A connection of {host} is closed: {size} bytes of it wait to be read, more"
                 " than can be handed over",
+                event="connection.too-much-unread",
                 host=handoff.host,
                 size=len(unread),
             )

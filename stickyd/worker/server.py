@@ -146,7 +146,9 @@ class Serving:
 
     def _end_without_sessions(self, failure: Failure) -> None:
         # The next worker of the slot says the same to the primary.
-        self._log.critical("{problem}", problem=failure.getErrorMessage())
+        self._log.critical(
+            "{problem}", event="worker.cannot-serve", problem=failure.getErrorMessage()
+        )
         self._lost()
 
     def open(self) -> None:

@@ -194,7 +194,7 @@ class SessionMoves:
                 waiting.callback(None)
 
     def _tell_failure(self, failure: Failure) -> None:
-        self._log.failure("Sessions could not be given away", failure)
+        self._log.failure("Sessions could not be given away", failure, event="session.not-moved")
 
     def _walk(self) -> Deferred[None]:
         walk, self._next_walk = self._next_walk, None
@@ -292,7 +292,7 @@ class SessionMoves:
             try:
                 await self._carry_to(target, uids, self._passing)
             except Exception:  # noqa: BLE001 - they are here, which is what was asked
-                self._log.failure("Sessions could not be passed on")
+                self._log.failure("Sessions could not be passed on", event="session.not-moved")
 
     async def _carry_followers(self) -> None:
         self._follows = True
@@ -308,7 +308,7 @@ class SessionMoves:
                 try:
                     await self._carry_to(target, uids, self._sending)
                 except Exception:  # noqa: BLE001 - the others shall go nevertheless
-                    self._log.failure("Sessions could not be given away")
+                    self._log.failure("Sessions could not be given away", event="session.not-moved")
                     failed.update(uids)
             self._carry_later([each for each in followers if each[0] in failed])
             for uid, _ in followers:

@@ -218,6 +218,7 @@ class HandoffLink:
             self._log.warn(
                 "No descriptor free to take a connection back from worker {pid}: raise the"
                 " limit of open files (ulimit -n, LimitNOFILE=)",
+                event="handoff.no-descriptor",
                 pid=self._label.pid,
             )
 

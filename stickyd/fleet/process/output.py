@@ -152,7 +152,9 @@ class OutputRelay:
     def _tell(self, line: bytes) -> None:
         level, text, is_marked = _read_line(line)
         self._last_words = _words_of(level, text, is_marked) or self._last_words
-        self._log.emit(level, "[{name}] {text}", name=self._label.printed, text=text)
+        self._log.emit(
+            level, "[{name}] {text}", event="worker.output", name=self._label.printed, text=text
+        )
 
 
 def _read_line(line: bytes) -> tuple[NamedConstant, str, bool]:

@@ -170,7 +170,12 @@ class WorkerProcess(ProcessProtocol):
                 # There is a process, so its end is what will be told.
                 self.termination.kill(signal.SIGKILL)
             return
-        self._log.info("Worker {pid} started ({place})", pid=self.pid, place=self.label.place)
+        self._log.info(
+            "Worker {pid} started ({place})",
+            event="worker.started",
+            pid=self.pid,
+            place=self.label.place,
+        )
         self.termination.allow(spec.settings.start_timeout)
         self._control.serve(spec).addCallbacks(self._serving, self._refused)
 
@@ -264,7 +269,7 @@ class WorkerProcess(ProcessProtocol):
             self.termination.forget_deadline()
             self._is_ready = True
             self.termination.watchdog.start()
-            self._log.info("Worker {pid} online", pid=self.pid)
+            self._log.info("Worker {pid} online", event="worker.online", pid=self.pid)
             self._events.ready(self)
 
     def _refused(self, failure: Failure) -> None:
@@ -279,7 +284,12 @@ class WorkerProcess(ProcessProtocol):
         self.slot, self._events = slot, events
         self.label.move(slot)
         self.link.occupy(slot)
-        self._log.info("Spare worker {pid} takes {place}", pid=self.pid, place=self.label.place)
+        self._log.info(
+            "Spare worker {pid} takes {place}",
+            event="worker.spare-taken",
+            pid=self.pid,
+            place=self.label.place,
+        )
         self.tell_places(*self._fleet.places())
         self._control.occupy(slot.index)
 
@@ -342,7 +352,9 @@ class WorkerProcess(ProcessProtocol):
         """
         if self.ended:
             return  # it has said so before it died, which was heard sooner
-        self._log.info("Worker {worker} was told to end", worker=self.label)
+        self._log.info(
+            "Worker {worker} was told to end", event="worker.told-to-end", worker=self.label
+        )
         self._events.leaving(self)
 
     def beat(self, figures: dict[str, float], accepted: Report | None = None) -> None:

@@ -89,6 +89,7 @@ class Recycling:
         self._told.add(worker.pid)
         self._log.info(
             "Worker {pid} (slot {slot}) is replaced: {why}",
+            event="worker.recycled",
             pid=worker.pid,
             slot=worker.slot.index,
             why=why,
@@ -98,7 +99,9 @@ class Recycling:
     def _reloaded(self, problems: list[str], pid: int) -> None:
         for problem in problems:
             if not problem.endswith(STOPPED):
-                self._log.error("Not replaced: {problem}", problem=problem)
+                self._log.error(
+                    "Not replaced: {problem}", event="worker.not-recycled", problem=problem
+                )
         if problems and pid in self._told:
             self._told.discard(pid)
             self._kept[pid] = PAUSE_BEATS

@@ -278,6 +278,7 @@ class Spawner:
         delay = self._backoff.delay(self._failures)
         self._log.error(
             "Spare worker {pid} {cause}; next start in {delay:.2f} s",
+            event="worker.spare-died",
             pid=worker.pid,
             cause=cause,
             delay=delay,

@@ -123,6 +123,7 @@ class Termination:
         self._deadline = None
         self._log.warn(
             "Worker {worker} did not stop in time; killing it",
+            event="worker.killed",
             worker=self._label,
         )
         self.kill(signal.SIGKILL)
@@ -173,6 +174,7 @@ class Termination:
         self._breached = True
         self._log.error(
             "Worker {worker} broke the protocol of its {channel}: it sent {problem}. It is ended",
+            event="worker.broken-protocol",
             worker=self._label,
             channel=channel,
             problem=problem,

@@ -93,6 +93,7 @@ class Watchdog:
         self._log.error(
             "Worker {worker} hangs: no heartbeat for {timeout:g} s. Its stacks follow;"
             " then it is replaced",
+            event="worker.hangs",
             worker=self._label,
             timeout=self._timeout,
         )
@@ -103,6 +104,7 @@ class Watchdog:
         if self._clock.seconds() - self._last <= STEP_SECONDS:
             self._log.info(
                 "Worker {worker} is back, and stays",
+                event="worker.back",
                 worker=self._label,
             )
             self.verdict = ""

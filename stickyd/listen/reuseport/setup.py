@@ -164,7 +164,9 @@ def open_groups(
         if settings.steering == "kernel":
             raise
         level = LogLevel.info if isinstance(problem, SettingError) else LogLevel.warn
-        _log.emit(level, "Steering by handoff: {problem}", problem=problem)
+        _log.emit(
+            level, "Steering by handoff: {problem}", event="steering.handoff", problem=problem
+        )
         return {}
     return groups
 
@@ -184,9 +186,15 @@ def restore_groups(
     except SettingError as problem:
         key, steers = IpKey(), False
         if plain:
-            _log.warn("From now on, steering by handoff: {problem}", problem=problem)
+            _log.warn(
+                "From now on, steering by handoff: {problem}",
+                event="steering.handoff",
+                problem=problem,
+            )
     if settings.steering == "kernel" and not plain:
-        _log.warn("Steering by handoff until a restart, as before the upgrade")
+        _log.warn(
+            "Steering by handoff until a restart, as before the upgrade", event="steering.handoff"
+        )
     return {
         description: restored_group(former, description, key)
         for description, former in plain.items()

@@ -120,7 +120,9 @@ class KernelSteering:
         except ListenError as problem:
             # It was tried before, so this is as good as impossible; and still nobody is
             # misplaced, as workers send on each connection that the kernel puts elsewhere.
-            self._log.critical("The kernel does not follow: {problem}", problem=problem)
+            self._log.critical(
+                "The kernel does not follow: {problem}", event="steering.lost", problem=problem
+            )
 
     def occupied(self, slot: Slot) -> None:
         # One that is not placed yet is entrusted when it is.

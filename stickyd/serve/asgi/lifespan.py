@@ -121,8 +121,12 @@ class Lifespan:
             self._stopped.set()
         elif phase is _Phase.STOPPING and kind == "lifespan.shutdown.failed":
             self._phase = _Phase.STOPPED
-            self._log.error("{name}: its shutdown failed: {why}", name=self._name,
-                            why=message.get("message") or "it gave no reason")  # fmt: skip
+            self._log.error(
+                "{name}: its shutdown failed: {why}",
+                event="lifespan.shutdown-failed",
+                name=self._name,
+                why=message.get("message") or "it gave no reason",
+            )
             self._stopped.set()
         else:
             raise RuntimeError(f"unexpected ASGI message {kind!r}: the application {phase.value}")
@@ -133,7 +137,12 @@ class Lifespan:
         """
         lines = reason.strip().splitlines() or [reason]
         if len(lines) > 1:
-            self._log.error("{name}: its startup failed: {why}", name=self._name, why=reason)
+            self._log.error(
+                "{name}: its startup failed: {why}",
+                event="lifespan.startup-failed",
+                name=self._name,
+                why=reason,
+            )
         self._refusal = lines[-1].strip()
         self._started.set()
 
@@ -142,9 +151,13 @@ class Lifespan:
         if self._phase is _Phase.REFUSED:
             return  # It raises what it has told: Starlette does.
         if self._phase in (_Phase.SERVING, _Phase.STOPPING, _Phase.STOPPED):
-            self._log.failure("{name}: its lifespan ended with an error", name=self._name)
+            self._log.failure(
+                "{name}: its lifespan ended with an error", event="lifespan.ended", name=self._name
+            )
         elif self._mode == "on" or isinstance(problem, SystemExit):
-            self._log.failure("{name}: its startup failed", name=self._name)
+            self._log.failure(
+                "{name}: its startup failed", event="lifespan.startup-failed", name=self._name
+            )
             self._refusal = said
         elif self._phase is _Phase.STARTING:
             # It took the event, so it probably knows lifespan and failed; but the
@@ -152,7 +165,10 @@ class Lifespan:
             self._log.failure(
                 "{name}: it raised while starting, which ASGI takes for not supporting lifespan"
                 " (--lifespan on makes it an error)",
+                event="lifespan.none",
                 name=self._name,
             )
         else:
-            self._log.info("{name} has no lifespan ({said})", name=self._name, said=said)
+            self._log.info(
+                "{name} has no lifespan ({said})", event="lifespan.none", name=self._name, said=said
+            )

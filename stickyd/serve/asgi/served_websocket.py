@@ -58,7 +58,9 @@ class ServedWebSocket:
         try:
             self._protocol.shutdown()
         except Exception:  # noqa: BLE001 - one connection's state is not the others'
-            self._log.failure("A WebSocket could not be closed in good order.")
+            self._log.failure(
+                "A WebSocket could not be closed in good order.", event="websocket.not-closed"
+            )
             return False
         return True
 

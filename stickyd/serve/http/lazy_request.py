@@ -229,6 +229,7 @@ class LazyRequest(Request):
             if error.status == 413:
                 self._log.warn(
                     "{method} {path} is refused: {why}",
+                    event="request.refused",
                     method=self.method.decode("ascii", "replace"),
                     path=self.path.decode("ascii", "replace"),
                     why=error,
@@ -382,7 +383,9 @@ class LazyRequest(Request):
     def _cleanup(self) -> None:
         if self.producer:
             self._log.failure(
-                "", Failure(RuntimeError(f"Producer was not unregistered for {self.uri!r}"))
+                "",
+                Failure(RuntimeError(f"Producer was not unregistered for {self.uri!r}")),
+                event="application.failed",
             )
             self.unregisterProducer()
         known = self.__dict__

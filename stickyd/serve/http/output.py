@@ -280,7 +280,11 @@ class Output:
             try:
                 producer.resumeProducing()
             except Exception:  # noqa: BLE001 - whatever an application raises ends its response only
-                self._log.failure("A producer failed: {producer}", producer=producer)
+                self._log.failure(
+                    "A producer failed: {producer}",
+                    event="application.producer-failed",
+                    producer=producer,
+                )
                 self.unregister()
                 self.abort()
                 return

@@ -240,7 +240,7 @@ class Request(LazyRequest, server.Request):
         if not ours or not (self.startedWriting or self.finished or self._disconnected):
             failure: Failure = super().processingFailed(reason)
             return failure
-        self._log.failure("", failure=reason)
+        self._log.failure("", event="application.failed", failure=reason)
         if not self.finished and not self._disconnected:
             # Half a response is out.  The client must not take it for a whole one, so
             # it gets no proper end.

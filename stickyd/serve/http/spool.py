@@ -72,6 +72,7 @@ class Spool:
         except OSError as error:
             self._log.warn(
                 "A request's body is refused, as it cannot be kept in {folder}: {error}",
+                event="request.body-not-kept",
                 folder=tempfile.gettempdir(),
                 error=error.strerror or error,
             )

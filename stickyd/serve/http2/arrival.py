@@ -127,6 +127,7 @@ class HTTP2Arrival(Protocol):
             self._log.warn(
                 "An HTTP/2 connection of {host} stays though it belongs elsewhere: {size} bytes"
                 " came with its first request, more than can be handed over",
+                event="http2.stays",
                 host=handoff.host,
                 size=len(self._seen),
             )

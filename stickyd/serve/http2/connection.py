@@ -166,6 +166,7 @@ class HTTP2Connection(Protocol):
         if self._output.held_bytes > MOST_HELD_BYTES:
             self._log.warn(
                 "An HTTP/2 connection of {peer} is cut off: it asks much, and reads no answer",
+                event="http2.flood",
                 peer=self.transport.getPeer(),
             )
             self.transport.abortConnection()

@@ -56,6 +56,7 @@ class Ownership:
                 "The proxy {host} sends requests of several clients down one HTTP/2 connection;"
                 " they are served by one worker, whosever they are: have it speak HTTP/1.1 with"
                 " stickyd (--http2 off)",
+                event="http2.mixed-clients",
                 host=handoff.host,
             )
         return False

@@ -87,7 +87,7 @@ class StrictConnection(H2Connection):
             self.close_connection(_code_of(error))
             raise
         except Exception as error:
-            self._log.failure("h2 failed")
+            self._log.failure("h2 failed", event="http2.failed")
             self.close_connection(ErrorCodes.INTERNAL_ERROR)
             raise ProtocolError("h2 failed") from error
         return self._with_all_resets(events)

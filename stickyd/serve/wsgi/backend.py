@@ -147,6 +147,7 @@ class Backend:
             "All {count} threads of the WSGI application are busy and {waiting} requests wait;"
             " the next ones get 503. Write a higher --wsgi-threads if the application waits for"
             " others, more --workers if it computes, or a higher --wsgi-queue",
+            event="wsgi.queue-full",
             count=self.threads.count,
             waiting=self.threads.waiting,
         )

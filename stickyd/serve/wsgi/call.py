@@ -147,6 +147,7 @@ class ApplicationCall:
         if not (receiver.gone and isinstance(problem, BodyLost)):
             self._log.failure(
                 "The application failed: {method} {path}",
+                event="application.failed",
                 failure=Failure(problem),
                 method=self.environ.get("REQUEST_METHOD"),
                 path=self.environ.get("PATH_INFO"),
@@ -312,6 +313,7 @@ class ApplicationCall:
             self._log.error(
                 "{method} {path}: the response is longer than its Content-Length; what is too"
                 " much is not sent",
+                event="response.too-long",
                 method=self.environ["REQUEST_METHOD"],
                 path=self.environ["PATH_INFO"],
             )
@@ -337,6 +339,7 @@ class ApplicationCall:
         self._log.error(
             "{method} {path}: the response is shorter than its Content-Length, by {left} bytes;"
             " the connection is closed",
+            event="response.too-short",
             method=self.environ["REQUEST_METHOD"],
             path=self.environ["PATH_INFO"],
             left=self._left,

@@ -67,4 +67,6 @@ class DeliveryQueue:
             try:
                 waiting.popleft().deliver()
             except Exception:  # noqa: BLE001 - one response's error is not the others'
-                self._log.failure("A response could not be delivered.")
+                self._log.failure(
+                    "A response could not be delivered.", event="internal.response-lost"
+                )

@@ -29,7 +29,7 @@ class ErrorStream:
             raise TypeError(f"write() takes str, not {type(text).__name__}")
         line = text.rstrip("\n")
         if line:
-            self._log.error("{line}", line=line)
+            self._log.error("{line}", event="wsgi.errors", line=line)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

@@ -156,6 +156,7 @@ class WsgiRequest:
         except OSError as problem:
             self._log.warn(
                 "A request's body is refused, as it cannot be kept in {folder}: {problem}",
+                event="request.body-not-kept",
                 folder=gettempdir(),
                 problem=problem.strerror or problem,
             )

@@ -266,6 +266,7 @@ class ApplicationThreads:
             self._log.error(
                 "No more than {count} threads can be started; look at ulimit -u and the memory,"
                 " or write a lower --wsgi-threads",
+                event="wsgi.no-more-threads",
                 count=self._count - 1,
             )
             self._leave(seat)
@@ -308,7 +309,9 @@ class ApplicationThreads:
             try:
                 job.run(seat)
             except BaseException:  # noqa: BLE001 - ours, then; the thread goes on
-                self._log.failure("A request could not be finished.")
+                self._log.failure(
+                    "A request could not be finished.", event="internal.response-lost"
+                )
             seat.job = None
             # What it refers to must not live until the next one comes.
             del job

@@ -96,6 +96,7 @@ class ThreadWatch:
                 " {waiting} more requests wait. They serve {served}. Write --wsgi-threads"
                 " {more} if these wait for something (long polling, a database), more --workers"
                 " if they compute",
+                event="wsgi.threads-busy",
                 count=self._threads.most,
                 seconds=now - self._full_since,
                 waiting=self._threads.waiting,
@@ -118,6 +119,7 @@ class ThreadWatch:
             self._log.error(
                 "{stuck} of {count} threads of the WSGI application are stuck: another worker"
                 " shall take this one's place",
+                event="wsgi.threads-stuck",
                 stuck=len(stuck),
                 count=self._threads.most,
             )
@@ -128,6 +130,7 @@ class ThreadWatch:
         self._log.error(
             "The application has not begun to answer {request} for {seconds:.0f} s"
             " (--request-timeout); its thread is here:\n{stack}",
+            event="wsgi.slow-request",
             request=job.request_line,
             seconds=now - seat.since,
             stack="".join(traceback.format_stack(frame)).rstrip(),

@@ -167,7 +167,10 @@ class AsgiExchange:
                 await self._session.save()
         except Exception:  # noqa: BLE001 - whatever it is, the response has gone
             self._failed = True
-            self._log.failure("session: what a request did after its response began is lost")
+            self._log.failure(
+                "session: what a request did after its response began is lost",
+                event="session.late-change-lost",
+            )
 
     async def _excuse(self) -> bool:
         """
@@ -229,6 +232,9 @@ class AsgiExchange:
             else:
                 await self._place.ask(self._unit.fresh)
         except Exception:  # noqa: BLE001 - it is tried again, and at the end
-            self._log.failure("session: what a WebSocket did to it is not saved yet")
+            self._log.failure(
+                "session: what a WebSocket did to it is not saved yet",
+                event="session.not-saved-yet",
+            )
         finally:
             await self._let_go()

@@ -80,7 +80,8 @@ class SessionDesk:
         if url is None:
             self._log.info(
                 "sessions: no stickyd worker runs here and no URL of a store was given, so they"
-                " are in the memory of this process"
+                " are in the memory of this process",
+                event="session.in-this-process",
             )
         return OwnPlace(parse_session_url(url or "memory"), SessionExpiry(idle=idle_seconds))
 

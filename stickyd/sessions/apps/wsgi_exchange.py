@@ -152,7 +152,10 @@ class WsgiExchange:
         try:
             self.session.finish()
         except Exception:  # noqa: BLE001 - whatever it is, the response has gone
-            self._log.failure("session: what a request did after its response began is lost")
+            self._log.failure(
+                "session: what a request did after its response began is lost",
+                event="session.late-change-lost",
+            )
 
     def _let_go(self) -> None:
         self.session.abandon()

@@ -363,6 +363,7 @@ class RedisSessionStore:
             self._log.error(
                 "sessions: {key} in the Redis at {address} cannot be read, and is left alone:"
                 " {problem} ({count} so far)",
+                event="store.unreadable",
                 key=key_of(self._prefix, uid).decode(errors="replace"),
                 address=self._address,
                 problem=problem,

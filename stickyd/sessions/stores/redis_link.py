@@ -178,7 +178,11 @@ class RedisLink:
             except (RedisError, OSError, EOFError, asyncio.TimeoutError) as error:
                 reason = str(error) or f"no answer within {self._answer_seconds:g} s"
             except Exception as error:  # noqa: BLE001 -- all would wait for ever
-                self._log.failure("sessions: a batch for the Redis at {name}", name=self.name)
+                self._log.failure(
+                    "sessions: a batch for the Redis at {name}",
+                    event="store.failed",
+                    name=self.name,
+                )
                 reason = repr(error)
             else:
                 reason = self._take_answers(*answers)
@@ -348,6 +352,7 @@ class RedisLink:
         self._log.warn(
             "sessions: the Redis at {name} is away ({reason}); it is tried for {grace:g} s"
             " before requests fail",
+            event="store.away",
             name=self.name,
             reason=reason,
             grace=grace,
@@ -363,6 +368,7 @@ class RedisLink:
     def _log_return(self, since: float) -> None:
         self._log.info(
             "sessions: the Redis at {name} is there again after {seconds:.1f} s",
+            event="store.back",
             name=self.name,
             seconds=self._loop.time() - since,
         )

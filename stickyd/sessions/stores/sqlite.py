@@ -296,7 +296,7 @@ class SqliteSessionStore:
 
     def _tell_problem(self, line: str) -> None:
         if self._problems.due():
-            self._log.critical("{line}", line=line)
+            self._log.critical("{line}", event="store.damaged", line=line)
 
     def load(self, uid: bytes) -> Deferred[SessionRecord | None]:
         return self._ask("load", uid)

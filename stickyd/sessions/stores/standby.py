@@ -188,7 +188,11 @@ class StandbyStore:
     def _try(self) -> None:
         self._retry = None
         writing = Deferred.fromCoroutine(self._write_kept())
-        writing.addErrback(lambda failure: self._log.failure("sessions kept in memory", failure))
+        writing.addErrback(
+            lambda failure: self._log.failure(
+                "sessions kept in memory", failure, event="store.failed"
+            )
+        )
         writing.addCallback(lambda _: self._try_later() if self._kept else None)
 
     async def _write_kept(self) -> None:
@@ -203,6 +207,7 @@ class StandbyStore:
                 self._log.warn(
                     "sessions: what was kept in memory of one while the store was away is lost:"
                     " {problem}",
+                    event="store.kept-lost",
                     problem=problem,
                 )
                 if self._kept.pop(uid, None) is not None:

@@ -55,6 +55,7 @@ class RecordReader:
                 self._log.error(
                     "{store}: the session of hash {name} cannot be read, and is kept as it is:"
                     " {problem} ({n} so far)",
+                    event="store.unreadable",
                     store=self._shown,
                     name=name.hex(),
                     problem=problem,

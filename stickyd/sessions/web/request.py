@@ -440,7 +440,9 @@ class SessionRequestMixin(_Base):
             self.processingFailed(failure)
 
     def _log_unsaved(self, failure: Failure) -> None:
-        self._session_log.failure("session: what a request did to it is lost", failure)
+        self._session_log.failure(
+            "session: what a request did to it is lost", failure, event="session.change-lost"
+        )
 
 
 def _values_of(fields: Sequence[bytes], name: bytes) -> Iterator[bytes]:

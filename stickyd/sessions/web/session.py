@@ -244,7 +244,10 @@ class Session(server.Session):
             try:
                 callback()
             except Exception:  # noqa: BLE001 -- the application's; the others must be called
-                self._log.failure("session: a callback of notifyOnExpire has failed")
+                self._log.failure(
+                    "session: a callback of notifyOnExpire has failed",
+                    event="session.callback-failed",
+                )
 
 
 def _data_of(session: Session) -> Any:

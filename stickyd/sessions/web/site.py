@@ -114,6 +114,7 @@ class SessionSite(server.Site):
                 " stickyd.interfaces.ISessionData, have a component provide"
                 " stickyd.interfaces.ICarriable, or have session.call_before_leaving() write"
                 " it there",
+                event="session.stays-here",
                 what=what,
             )
 

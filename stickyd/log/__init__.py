@@ -1,0 +1,3 @@
+"""
+The log: the names of its events, how they are written, and where.
+"""
