@@ -9,7 +9,17 @@ __version__ = "0.1.0"
 # typing's is not imported: importing any part of the package must bring nothing along.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from stickyd import worker as worker
     from stickyd.claim_desk import Claimed
+
+
+def __getattr__(name: str) -> object:
+    # So that "import stickyd" alone is enough to write stickyd.worker.slot.
+    if name != "worker":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module(f"stickyd.{name}")
 
 
 def claim(value: bytes | str) -> Claimed:
@@ -30,3 +40,34 @@ def claim(value: bytes | str) -> Claimed:
     from stickyd.claim_desk import desk
 
     return desk.claim(value)
+
+
+def secret(label: str | bytes) -> bytes:
+    """
+    Give a key that all workers of the fleet share.
+
+    It is derived from the fleet's secret: the same in each worker, after a reload and after an
+    upgrade, and with ``--secret-file`` after a restart and on other machines with that file.
+    When another secret has come on top of the file, workers that are started by the reload get
+    another key: what was sealed before is opened by one of :func:`secrets`.
+
+    In a process that stickyd does not run it is random, and another one in each process.
+
+    :param label: what it is for; each label has a key of its own.
+    :return: 32 bytes.
+    :raises stickyd.errors.ApplicationError: if the label is empty or longer than 255 bytes.
+    """
+    return secrets(label)[0]
+
+
+def secrets(label: str | bytes) -> list[bytes]:
+    """
+    Give all keys of a label: that of :func:`secret`, then one for each other line of
+    ``--secret-file``.  Seal with the first, and open with any.
+
+    Ask again for each message, or each minute: the next secret becomes known to a running
+    worker before any other one uses it.
+    """
+    from stickyd.identity.desk import fleet_keys
+
+    return fleet_keys.keys_of(label)

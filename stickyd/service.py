@@ -115,7 +115,7 @@ class StickyService(Service):
         readiness = readiness_of(reactor)
         kept = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets_of(kept, settings)
-        self._signer = Signer(secrets) if secrets else None
+        self._signer = Signer(secrets)
         # Each part is given what it needs, so the order is: slots, who belongs to which, the
         # fleet that places by that, the processes behind it, and those who accept for it.
         claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)
@@ -154,7 +154,8 @@ class StickyService(Service):
             self._log.error(
                 "{problem}; the former secrets stay", event="secret.stays", problem=problem
             )
-            return tuple(bytes.fromhex(secret) for secret in self._inherited["secrets"])
+            former = tuple(bytes.fromhex(secret) for secret in self._inherited["secrets"])
+            return former or (kept.own,)
 
     def _make_fleet(
         self, settings: Settings, table: SlotTable, resolver: Resolver, steering: KernelSteering

@@ -41,6 +41,8 @@ from stickyd.control.commands import (
     Serve,
 )
 from stickyd.errors import StartFailed
+from stickyd.identity.fleet_keys import FleetKeys
+from stickyd.identity.worker_info import WorkerInfo
 from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
 from stickyd.worker.control import PrimaryLink
@@ -172,7 +174,7 @@ class Child(PrimaryLink):
         :param began: told of each request.
         :param over: told that it is about to end, while its descriptors are still open.
         """
-        super().__init__(self._load, self._stop_by, lambda: None)
+        super().__init__(self._load, self._stop_by, lambda: None, WorkerInfo(), FleetKeys())
         self.pid = pid
         self.pipes: dict[int, int] = {}
         self.process = process

@@ -65,8 +65,9 @@ LAYERS = (
     (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
     (("listen",), (*FOUNDATION, *CHANNELS, "net", "listen", "fleet")),
     (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "fleet", "system")),
-    (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, "claim_desk")),
+    (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, "claim_desk", "identity")),
     (("claim_desk",), FOUNDATION),
+    (("identity",), (*FOUNDATION, "identity")),
     # What applications import: doors to what is inside.
     (("asgi", "wsgi", "flask", "django"), (*FOUNDATION, "sessions")),
     (
@@ -94,7 +95,17 @@ MOST_PARAMETERS = 8
 
 #: Where nobody sets an attribute of what it or somebody else has: that is told by a call.
 #: Not in ``serve``, where Twisted's and uvicorn's connections are set up by their attributes.
-CALLED = (*FOUNDATION, *CHANNELS, *PRIMARY, "net", "worker", "claim_desk", "explain", "plugin")
+CALLED = (
+    *FOUNDATION,
+    *CHANNELS,
+    *PRIMARY,
+    "net",
+    "worker",
+    "claim_desk",
+    "identity",
+    "explain",
+    "plugin",
+)
 
 
 @dataclass
@@ -259,8 +270,8 @@ def may_know(who: str, whom: str) -> bool:
     """
     if whom == "stickyd":  # __version__, which imports nothing
         return True
-    if who == "stickyd":  # claim(), which imports when it is called
-        return whom == "stickyd.claim_desk"
+    if who == "stickyd":  # claim() and its like, which import when they are called
+        return whom in ours(("claim_desk", "identity.desk", "worker"))
     allowed = next((known for layer, known in LAYERS if below(who, ours(layer))), ())
     if whom in ours(ROOTS):
         return whom in ours(allowed)

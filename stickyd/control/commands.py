@@ -39,10 +39,11 @@ class Serve(amp.Command):
 
     ``settings``: :meth:`stickyd.settings.Settings.to_json`.  ``slot``: the slot that the
     worker occupies.  ``path``: the primary's ``sys.path``, so that the worker can import
-    whatever the primary could.  ``secrets``: what signs (the first) and verifies tokens;
-    here, as they must be seen neither in ``ps`` nor where settings are shown.
-    ``session_keys``: what encrypts (the first) and decrypts sessions; a former version says
-    none.
+    whatever the primary could.  ``secrets``: what signs (the first) and verifies tokens,
+    and what the application's keys are derived from; here, as they must be seen neither in
+    ``ps`` nor where settings are shown.  ``session_keys``: what encrypts (the first) and
+    decrypts sessions; a former version says none.  ``slots``: how many there are; a former
+    version does not say.
     """
 
     arguments = [  # noqa: RUF012 (amp's own metaclass reads it)
@@ -51,6 +52,7 @@ class Serve(amp.Command):
         (b"path", amp.ListOf(amp.Unicode())),
         (b"secrets", amp.ListOf(amp.String())),
         (b"session_keys", amp.ListOf(amp.String(), optional=True)),
+        (b"slots", amp.Integer(optional=True)),
     ]
     errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import DeferredList, succeed
+from twisted.internet.defer import DeferredList
 
 from stickyd.affinity.token import merged
 
@@ -37,12 +37,12 @@ class SecretRotation:
         self,
         clock: IReactorTime,
         secrets: Secrets,
-        signer: Signer | None,
+        signer: Signer,
         spawner: Spawner,
         fleet: Fleet,
     ) -> None:
         """
-        :param signer: the primary's; None if there are no tokens.
+        :param signer: the primary's.
         """
         self._clock = clock
         self._secrets = secrets
@@ -66,8 +66,6 @@ class SecretRotation:
         :return: fires when all do, or after :data:`ANNOUNCE_SECONDS`: a worker that does not
             answer for so long is about to be ended for it.
         """
-        if not secrets or self._signer is None:
-            return succeed(None)
         self._signer.replace(merged(self._spawner.spec.secrets, secrets))
         told = [*self._spawner.verify_also(secrets), *self._fleet.verify_also(secrets)]
         all_told: Deferred[Any] = DeferredList(told)
@@ -78,5 +76,4 @@ class SecretRotation:
         """
         Have the primary accept no tokens but by these secrets: every worker signs with them.
         """
-        if secrets and self._signer is not None:
-            self._signer.replace(secrets)
+        self._signer.replace(secrets)

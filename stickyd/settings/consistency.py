@@ -6,6 +6,7 @@ Each value is sound by itself when it comes here (:mod:`stickyd.settings.values`
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from stickyd.affinity.keys import CookieKey
@@ -23,6 +24,9 @@ _ASGI = ("--asgi", "--asgi-factory")
 _WSGI = ("--wsgi", "--wsgi-factory")
 _RESOURCES = ("--resource", *_WSGI, "--static", "the demonstration")
 _HTTP = (*_ASGI, *_RESOURCES)
+
+#: Short enough for an id that names it, see stickyd.affinity.minted_ids.
+_NODE = re.compile(r"[a-z0-9]{1,12}")
 
 #: The settings that only some kinds of applications understand.
 _OF_ONE_KIND = {
@@ -57,6 +61,7 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
     """
     _check_application(settings, given)
     _check_root_path(settings.root_path)
+    _check_node(settings.node)
     if settings.tls and settings.overflow == "503":
         raise SettingError(
             "--overflow 503 is plain HTTP, which a TLS client cannot read; with --tls write"
@@ -97,6 +102,14 @@ def _check_application(settings: Table, given: AbstractSet[str]) -> None:
         raise SettingError(
             f"{kind}: ASGI applications need an asyncio loop; write --worker-reactor"
             " uvloop or asyncio instead of epoll"
+        )
+
+
+def _check_node(node: str) -> None:
+    if node and not _NODE.fullmatch(node):
+        raise SettingError(
+            f"--node {node}: a machine's name is 1 to 12 of the letters a to z and the digits, as"
+            " in --node web1"
         )
 
 

@@ -121,7 +121,11 @@ class Table:
     secret_file: str = text("", "PATH", group=CLIENTS, help=
         "Sign the slots in cookies and stamps with the first line of this file, and accept"
         " those signed with any of its lines, of 16 bytes or more each. Without it a secret is"
-        " made at each start, and no cookie outlives the primary.")
+        " made at each start, and no cookie outlives the primary. Keys that an application asks"
+        " stickyd.secret() for are derived from it.")
+    node: str = text("", "NAME", group=CLIENTS, help=
+        "What this machine is called among those that share its secret, 1 to 12 of a-z and 0-9:"
+        " what stickyd.worker.node says.")
     cookie_path: str = text("/", "PATH", group=CLIENTS, help=
         "The Path of the cookies of cookie:NAME and --asgi-sessions.")
     cookie_domain: str = text("", "DOMAIN", group=CLIENTS, help=

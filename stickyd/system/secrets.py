@@ -1,5 +1,6 @@
 """
-The secrets that sign tokens: those of ``--secret-file``, or one that nobody knows.
+The secrets that sign tokens and that keys are derived from: those of ``--secret-file``, or one
+that nobody knows.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from stickyd.affinity.keys import CookieKey
-from stickyd.affinity.spec import StampKey
 from stickyd.affinity.token import Signer
 from stickyd.errors import SettingError
 
@@ -41,17 +40,12 @@ class Secrets:
         """
         Give the secrets that settings ask for: the first signs, all verify.
 
-        :return: nothing if no entry of ``--affinity`` needs a token.
         :raises SettingError: if the file cannot be read, or a secret in it can be guessed.
         """
-        found: tuple[bytes, ...] = (self.own,)
+        # Whatever --affinity says: an application may ask for stickyd.secret() and stickyd.mint().
         if settings.secret_file:
-            # Even if nobody needs them: a mistake is better found now than on the day that
-            # somebody does.
-            found = _read(Path(settings.secret_file))
-        if any(isinstance(key, (CookieKey, StampKey)) for key in settings.keys.keys):
-            return found
-        return ()
+            return _read(Path(settings.secret_file))
+        return (self.own,)
 
 
 def session_keys(settings: Settings) -> tuple[bytes, ...]:

@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory
 
 from stickyd.control.commands import CONTROL_DESCRIPTOR, HANDOFF_DESCRIPTOR
 from stickyd.errors import OperatorError
+from stickyd.identity.desk import fleet_keys, this_worker
 from stickyd.net.descriptors import keep_from_children
 from stickyd.net.steady_time import keep_steady
 from stickyd.settings import Settings
@@ -84,9 +85,12 @@ def serve(reactor_name: str) -> int:
         arguments, read = order
         path: list[str] = arguments["path"]
         sys.path.extend(entry for entry in path if entry not in sys.path)
+        settings = Settings.from_json(arguments["settings"])
+        this_worker.begin(arguments["slot"], arguments.get("slots") or 0, settings.node)
+        fleet_keys.begin(arguments["secrets"])
         problem = None
         try:
-            _import(Settings.from_json(arguments["settings"]), reactor)
+            _import(settings, reactor)
         except OperatorError as raised:
             problem = raised
         worker = Worker(reactor, handoffs, orphan, problem)

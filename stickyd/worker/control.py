@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from stickyd.identity.fleet_keys import FleetKeys
+    from stickyd.identity.worker_info import WorkerInfo
     from stickyd.worker.server import Serving
 
 
@@ -46,6 +48,8 @@ class PrimaryLink(ControlProtocol):
         serve: Callable[[str, int, list[bytes], list[bytes]], Deferred[None]],
         stop: Callable[[float], None],
         lost: Callable[[], None],
+        info: WorkerInfo,
+        keys: FleetKeys,
     ) -> None:
         """
         :param serve: called once, with the settings as text, the slot, the secrets, and the keys
@@ -53,11 +57,15 @@ class PrimaryLink(ControlProtocol):
             :meth:`obey_with`, as orders may come before that.
         :param stop: called with the seconds that we have, more than once perhaps.
         :param lost: called when the primary is gone.
+        :param info: told what the worker is.
+        :param keys: told which secrets others are about to use.
         """
         super().__init__()
         self._serve = serve
         self._stop = stop
         self._lost = lost
+        self._info = info
+        self._keys = keys
         self.serving: Serving | None = None
 
     @property
@@ -97,24 +105,29 @@ class PrimaryLink(ControlProtocol):
         path: list[str],
         secrets: list[bytes],
         session_keys: list[bytes] | None = None,
+        slots: int | None = None,
     ) -> Deferred[dict[str, object]]:
-        # The path was heeded before the reactor ran: see stickyd.worker.first_order.
+        # The path and the slots were heeded before the reactor ran: see
+        # stickyd.worker.first_order.
         return self._serve(settings, slot, secrets, session_keys or []).addCallback(lambda _: {})
 
     @Occupy.responder
     def occupy(self, slot: int) -> dict[str, object]:
+        self._info.occupy(slot)
         if self.serving is not None:
             self.serving.occupy(slot)
         return {}
 
     @Place.responder
     def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+        self._info.place(slots)
         if self.serving is not None:
             self.serving.place(slots, standing)
         return {}
 
     @Verify.responder
     def verify(self, secrets: list[bytes]) -> dict[str, object]:
+        self._keys.know_also(secrets)
         if self.serving is not None:
             self.serving.verify_also(secrets)
         return {}
@@ -127,6 +140,7 @@ class PrimaryLink(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self.serving is not None
+        self._info.give_away(slots)
         if slots < 0:
             self.serving.stay()
             return succeed({})
@@ -140,12 +154,14 @@ class PrimaryLink(ControlProtocol):
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:
+        self._info.leave()
         self._stop(patience)
         return {}
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        self._info.leave()
         self._lost()
 
     # what the primary is told

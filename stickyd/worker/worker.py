@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 
 from stickyd.claim_desk import desk
 from stickyd.errors import OperatorError, StartFailed
+from stickyd.identity.desk import fleet_keys, this_worker
 from stickyd.net.readiness import readiness_of
 from stickyd.sessions.apps.desk import session_desk
 from stickyd.settings import Settings
@@ -65,7 +66,9 @@ class Worker:
         self._heart: LoopingCall | None = None
         self._ending = False
         self.exit_code = 0
-        self.link = PrimaryLink(self._serve, self._stop, self._lose_primary)
+        self.link = PrimaryLink(
+            self._serve, self._stop, self._lose_primary, this_worker, fleet_keys
+        )
         reactor.addSystemEventTrigger("before", "shutdown", self._finish)
         reactor.callWhenRunning(self._mind_signals)
 

@@ -61,6 +61,7 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "root_path": ("/shop", ASGI),
     "affinity": (["ip/24/56"], {}),
     "secret_file": ("secret", COOKIE),
+    "node": ("web1", {}),
     "asgi_sessions": ("on", ASGI),
     "cookie_path": ("/shop", COOKIE),
     "cookie_domain": ("example.org", COOKIE),

@@ -68,22 +68,17 @@ def test_own_secret_stays(tmp_path: Path) -> None:
     assert Secrets().of(settings()) != (own,)
 
 
-@pytest.mark.parametrize("affinity", ["ip", "header:X-User", "learn:query:sid", "sni"])
-def test_no_tokens_no_secrets(tmp_path: Path, affinity: str) -> None:
+@pytest.mark.parametrize("affinity", ["ip", "header:X-User", "learn:query:sid", "cookie:stickyd"])
+def test_secrets_without_tokens(tmp_path: Path, affinity: str) -> None:
     """
-    Workers are not told what they do not need; a bad file is an error all the same.
+    An application may ask for keys of it, and for ids that are signed, whatever its clients are
+    told apart by.
     """
-    assert Secrets().of(settings(affinity=affinity)) == ()
-    assert Secrets().of(settings(secret_file(tmp_path, ONE), affinity)) == ()
+    secrets = Secrets()
+    assert secrets.of(settings(affinity=affinity)) == (secrets.own,)
+    assert secrets.of(settings(secret_file(tmp_path, ONE), affinity)) == (ONE,)
     with pytest.raises(SettingError, match="has 5 bytes"):
-        Secrets().of(settings(secret_file(tmp_path, b"short"), affinity))
-
-
-def test_stamps_need_secrets_too() -> None:
-    """
-    Either kind of token does.
-    """
-    assert Secrets().of(settings(affinity="stamp:Mcp-Session-Id"))
+        secrets.of(settings(secret_file(tmp_path, b"short"), affinity))
 
 
 @pytest.mark.parametrize(

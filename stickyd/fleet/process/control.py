@@ -239,6 +239,7 @@ class WorkerControl(ControlProtocol):
             path=[entry for entry in sys.path if entry],
             secrets=list(spec.secrets),
             session_keys=list(spec.session_keys),
+            slots=self._fleet.places()[0],
         )
         return answer
 

@@ -37,7 +37,7 @@ class WorkerSpec:
     :ivar settings: what the worker is told.
     :ivar uid: the user to run as, or :obj:`None` for ours.
     :ivar gid: the same for the group.
-    :ivar secrets: what signs (the first) and verifies tokens; none if there are no tokens.
+    :ivar secrets: what signs (the first) and verifies tokens, and keys are derived from.
     :ivar session_keys: what encrypts (the first) and decrypts sessions; none if they are not.
     """
 
