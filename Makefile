@@ -19,7 +19,9 @@ bin := .venv/bin
 serve: .venv/ready
 	@exec $(bin)/twistd -n --pidfile= stickyd --port $(PORT) $(OPTIONS)
 
+# Compiled ahead: hundreds of processes import these, also where PYTHONDONTWRITEBYTECODE is set.
 test: .venv/ready
+	$(bin)/python -m compileall -q stickyd tests benchmarks twisted
 	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: .venv/tools

@@ -4,6 +4,7 @@ What ``twistd stickyd`` runs: :mod:`stickyd.settings.options` in, :mod:`stickyd.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -67,6 +68,8 @@ def makeService(options: Options) -> MultiService:
         raise SystemExit("stickyd: Windows cannot pass sockets to a process like this; use WSL")
     from twisted.internet import reactor
 
+    # All modules are there, and stay: no collection looks at them again.
+    gc.freeze()
     _explain_operator_errors()
     _raise_descriptor_limit()
     exit_code = ExitCode()

@@ -17,6 +17,7 @@ ROOT = str(Path(stickyd.__file__).parents[1])
 
 #: As a worker begins, up to the import of the application.
 BEGIN = """
+import gc; gc.disable()
 from stickyd.worker.__main__ import install_reactor, prepare
 install_reactor({reactor!r})
 import stickyd.worker.server, stickyd.serve.asgi.host, stickyd.serve.wsgi.host
@@ -148,3 +149,12 @@ def test_fault_30_what_python_sets_stays() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert run(program) == plain.stdout
+
+
+@pytest.mark.parametrize("reactor", ["uvloop", "asyncio", "epoll"])
+def test_garbage_is_collected(reactor: str) -> None:
+    """
+    An application's garbage is collected, of which our own modules are no part.
+    """
+    said = run("print(gc.isenabled(), gc.get_freeze_count() > 10_000)", reactor)
+    assert said == "True True\n"
