@@ -42,6 +42,28 @@ def claim(value: bytes | str) -> Claimed:
     return desk.claim(value)
 
 
+def mint(prefix: str = "") -> str:
+    """
+    Make an id whose clients come to this worker: a room, a game, an upload, an MCP handle.
+
+    It names the slot, and the node if that has a name, and is signed.  An entry
+    ``minted:header:NAME``, ``minted:query:NAME``, ``minted:cookie:NAME`` or ``minted:path:REGEX``
+    of ``--affinity`` says where clients send it.  No table is kept of it anywhere.  It outlives a
+    reload; once its slot is gone, it leads to the slot that has taken over.
+
+    Usable from any thread; in a process that stickyd does not run, too.
+
+    :param prefix: what the id begins with: up to 12 letters, digits and ``-._~``.
+    :return: at most 64 characters, each a letter, a digit or one of ``-._~``: safe in a URL, a
+        header and a cookie.  Nobody can guess it.
+    :raises stickyd.errors.ApplicationError: if the prefix is none, or there is no slot yet, as in
+        a spare worker that imports the application.
+    """
+    from stickyd.identity.desk import own_mint
+
+    return own_mint.mint(prefix)
+
+
 def secret(label: str | bytes) -> bytes:
     """
     Give a key that all workers of the fleet share.

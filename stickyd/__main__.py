@@ -80,7 +80,7 @@ class ExplainOptions(Options):
             self._require_nothing_else()
             return ask(settings.control, self.client)
         secrets = Secrets().of(settings) if settings.secret_file else ()
-        signer = Signer(secrets) if secrets else None
+        signer = Signer(secrets, node=settings.node) if secrets else None
         return explain(settings, settings.workers or usable_cpus(), self.client, signer)
 
     def _require_nothing_else(self) -> None:

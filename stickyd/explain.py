@@ -17,7 +17,7 @@ from stickyd.affinity.keys import CookieKey
 from stickyd.affinity.peek.client_hello import Hello, SniKey
 from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import Resolver
-from stickyd.affinity.spec import LearnKey, StampKey
+from stickyd.affinity.spec import LearnKey, MintedKey, StampKey
 from stickyd.errors import SettingError
 from stickyd.placement.choose import LEAST, PLACEMENTS
 
@@ -242,7 +242,7 @@ def _why_not(key: Key, client: Client, signer: Signer | None) -> str:
         return "the request does not have it"
     if isinstance(key, LearnKey):
         return "no available worker has claimed the id"
-    if isinstance(key, (CookieKey, StampKey)) and signer is None:
+    if isinstance(key, (CookieKey, StampKey, MintedKey)) and signer is None:
         return "cannot be verified here without --secret-file"
     return "not signed by us, or for a slot that is not available"
 

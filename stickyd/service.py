@@ -115,7 +115,7 @@ class StickyService(Service):
         readiness = readiness_of(reactor)
         kept = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets_of(kept, settings)
-        self._signer = Signer(secrets)
+        self._signer = Signer(secrets, node=settings.node)
         # Each part is given what it needs, so the order is: slots, who belongs to which, the
         # fleet that places by that, the processes behind it, and those who accept for it.
         claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)

@@ -10,6 +10,7 @@ import pytest
 
 from stickyd.__main__ import main
 from stickyd.affinity.address import parse_ip_key
+from stickyd.affinity.minted_ids import MintedIds
 from stickyd.affinity.token import Signer
 from stickyd.errors import SettingError
 from stickyd.explain import Client, Explanation, explain
@@ -97,6 +98,21 @@ def test_signed_cookie_names_its_slot() -> None:
     unknown = ask(client, affinity="cookie:stickyd,ip")
     assert unknown.entry == "ip/32/64"
     assert "cannot be verified here without --secret-file" in str(unknown)
+
+
+def test_minted_id_names_its_slot() -> None:
+    """
+    It is told like a cookie; one of another machine is none of ours.
+    """
+    affinity = "minted:path:/room/([^/]+),ip"
+    client = Client("192.0.2.7", target=f"/room/{MintedIds(SIGNER.secrets).mint('r-', 3, 'web1')}")
+    web1, web2 = (Signer(SIGNER.secrets, node=node) for node in ("web1", "web2"))
+    explained = ask(client, signer=web1, affinity=affinity)
+    assert (explained.entry, explained.slot) == ("minted:path:/room/([^/]+)", 3)
+    assert "names slot 3, signed by us" in str(explained)
+    assert "not signed by us" in str(ask(client, signer=web2, affinity=affinity))
+    assert "without --secret-file" in str(ask(client, affinity=affinity))
+    assert "does not have it" in str(ask(Client("192.0.2.7"), signer=web1, affinity=affinity))
 
 
 @pytest.mark.parametrize(

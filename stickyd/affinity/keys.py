@@ -189,6 +189,13 @@ class PathKey:
             return None
         return unquote_to_bytes(match[1] or b"") or None
 
+    def values_of(self, head: Head) -> list[bytes]:
+        """
+        Give the decoded first group, if there is one.
+        """
+        value = self.key_of(head)
+        return [value] if value else []
+
     def __str__(self) -> str:
         return f"path:{self.pattern}"
 

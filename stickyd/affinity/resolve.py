@@ -15,7 +15,7 @@ from stickyd.affinity.client_identity import BY_KEY, slot_identity
 from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
 from stickyd.affinity.peek.client_hello import SniKey
-from stickyd.affinity.spec import LearnKey, StampKey
+from stickyd.affinity.spec import LearnKey, MintedKey, StampKey
 from stickyd.affinity.trust import Networks
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Resolver:
         self.needs_head = self.needs_hello = False
         self._rules: list[Rule] = [self._rule_of(key) for key in affinity.keys[:end]]
         self.needs_fields_only = not any(
-            isinstance(key, (QueryKey, PathKey, LearnKey)) for key in affinity.keys[:end]
+            isinstance(key, LearnKey) or _is_of_target(key) for key in affinity.keys[:end]
         )
         self.needs_origin = bool(trust) and bool(addresses)
 
@@ -163,6 +163,8 @@ class Resolver:
             return partial(self._by_cookie, key)
         if isinstance(key, StampKey):
             return partial(self._by_stamp, key)
+        if isinstance(key, MintedKey):
+            return partial(self._by_minted, key)
         if isinstance(key, LearnKey):
             return partial(self._by_claim, key)
         return partial(self._by_value, key)
@@ -254,7 +256,17 @@ class Resolver:
         stamped = map(self._signer.unstamp, key.values_of(head)[:MOST_VALUES])
         return self._by_tokens(key, [found and found[1] for found in stamped])
 
-    def _by_tokens(self, key: CookieKey | StampKey, slots: list[int | None]) -> Verdict | None:
+    def _by_minted(
+        self, key: MintedKey, _: str, head: Head | None, hello: Hello | None
+    ) -> Verdict | None:
+        if head is None or self._signer is None:
+            return None
+        values = key.values_of(head)[:MOST_VALUES]
+        return self._by_tokens(key, list(map(self._signer.slot_of_minted, values)))
+
+    def _by_tokens(
+        self, key: CookieKey | StampKey | MintedKey, slots: list[int | None]
+    ) -> Verdict | None:
         """
         Take the first of our tokens that names an available slot; else the first of our
         tokens.
@@ -283,6 +295,11 @@ class Resolver:
             if slot is not None and self._available(slot):
                 return Verdict(key, slot=slot)
         return None
+
+
+def _is_of_target(key: Key) -> bool:
+    source = key.source if isinstance(key, MintedKey) else key
+    return isinstance(source, (QueryKey, PathKey))
 
 
 def _hashed(key: Key, value: bytes | None) -> Verdict | None:

@@ -5,21 +5,25 @@ The list of ``--affinity``: which keys a client is looked for by, in which order
 
     cookie:stickyd,header:X-User,ip
 
-=====================  ==============================================================
-``ip``                 the address; ``ip/24`` and ``ip/24/56`` set the IPv4 and IPv6
-                       prefix lengths
-``cookie:NAME``        a cookie that the worker sets, which names the slot and is signed
-``header:NAME``        a request header, hashed
-``query:NAME``         a query parameter, hashed
-``path:REGEX``         the first group of a regular expression on the path, hashed
-``sni``                the server name of the TLS handshake, hashed
-``stamp:HEADER``       an id that the application mints in a response header and the
-                       client sends back in a request header of the same name; the
-                       worker appends the signed slot
-``learn:header:NAME``  an id that the application mints, owned by the worker that minted
-``learn:cookie:NAME``  it, and remembered by the primary
+======================  =============================================================
+``ip``                  the address; ``ip/24`` and ``ip/24/56`` set the IPv4 and IPv6
+                        prefix lengths
+``cookie:NAME``         a cookie that the worker sets, which names the slot and is signed
+``header:NAME``         a request header, hashed
+``query:NAME``          a query parameter, hashed
+``path:REGEX``          the first group of a regular expression on the path, hashed
+``sni``                 the server name of the TLS handshake, hashed
+``stamp:HEADER``        an id that the application mints in a response header and the
+                        client sends back in a request header of the same name; the
+                        worker appends the signed slot
+``learn:header:NAME``   an id that the application mints, owned by the worker that minted
+``learn:cookie:NAME``   it, and remembered by the primary
 ``learn:query:NAME``
-=====================  ==============================================================
+``minted:header:NAME``  an id that the application got from :func:`stickyd.mint`,
+``minted:query:NAME``   which names its slot and is signed
+``minted:cookie:NAME``
+``minted:path:REGEX``
+======================  =============================================================
 
 A comma separates entries.  In an entry (a ``path`` regex may need one) it is written
 ``\,``; a regex reads that as a comma anyway.  In a TOML list the entries are already
@@ -91,21 +95,47 @@ class LearnKey:
         return f"learn:{self.source}"
 
 
+@dataclass(frozen=True)
+class MintedKey:
+    """
+    ``minted:KIND:NAME``: an id that :func:`stickyd.mint` has made.
+
+    :ivar source: where the id stands in a request.
+    """
+
+    source: HeaderKey | CookieKey | QueryKey | PathKey
+
+    def key_of(self, head: Head) -> bytes | None:
+        """
+        Give what may be such an id, or None.
+        """
+        return self.source.key_of(head)
+
+    def values_of(self, head: Head) -> list[bytes]:
+        """
+        Give all that may be one.
+        """
+        return self.source.values_of(head)
+
+    def __str__(self) -> str:
+        return f"minted:{self.source}"
+
+
 AddressKey: TypeAlias = IpKey | TextKey
 """
 Asked with the client's host; always has an answer.
 """
 
-HeadKey: TypeAlias = CookieKey | HeaderKey | QueryKey | PathKey | StampKey | LearnKey
+HeadKey: TypeAlias = CookieKey | HeaderKey | QueryKey | PathKey | StampKey | LearnKey | MintedKey
 """
-Asked with the head of a request.  The value of :class:`CookieKey` names its slot and that
-of :class:`StampKey` carries it, both signed; :class:`LearnKey`'s is to be looked up; the
-others are hashed.
+Asked with the head of a request.  The value of :class:`CookieKey` and of :class:`MintedKey` names
+its slot and that of :class:`StampKey` carries it, all signed; :class:`LearnKey`'s is to be looked
+up; the others are hashed.
 """
 
 Key: TypeAlias = AddressKey | HeadKey | SniKey
 
-_KINDS = ("ip", "cookie", "header", "query", "path", "sni", "stamp", "learn")
+_KINDS = ("ip", "cookie", "header", "query", "path", "sni", "stamp", "learn", "minted")
 _EXAMPLES = {
     "cookie": "cookie:stickyd",
     "header": "header:X-User",
@@ -113,6 +143,8 @@ _EXAMPLES = {
     "path": "path:/room/([^/]+)",
     "stamp": "stamp:Mcp-Session-Id",
     "learn": "learn:cookie:session, learn:header:X-Session or learn:query:sid",
+    "minted": "minted:header:Mcp-Param-Basket, minted:query:room, minted:cookie:game or"
+    " minted:path:/upload/([^/]+)",
 }
 _SEPARATOR = re.compile(r"(?<!\\),")
 #: What a header or a cookie may be named.
@@ -203,14 +235,35 @@ def _parse_entry(entry: str, parse_ip: Callable[[str], AddressKey]) -> Key:
     if kind == "stamp":
         return StampKey(HeaderKey(_name(entry, argument)))
     if kind == "learn":
-        kind, _, argument = argument.partition(":")
-        source = _source(entry, kind, argument) if argument else None
-        if source is None:
-            raise SettingError(f"--affinity: {entry!r}; write {_EXAMPLES['learn']}")
-        return LearnKey(source)
+        return LearnKey(_inner_source(entry, kind, argument))
+    if kind == "minted":
+        inner, _, regex = argument.partition(":")
+        if inner == "path" and regex:
+            return MintedKey(_minted_path(entry, regex))
+        return MintedKey(_inner_source(entry, kind, argument))
     source = _source(entry, kind, argument)
     assert source is not None
     return source
+
+
+def _inner_source(entry: str, kind: str, argument: str) -> HeaderKey | CookieKey | QueryKey:
+    """
+    Make the key that reads an id from a request, of what follows a kind.
+    """
+    inner, _, name = argument.partition(":")
+    source = _source(entry, inner, name) if name else None
+    if source is None:
+        raise SettingError(f"--affinity: {entry!r}; write {_EXAMPLES[kind]}")
+    return source
+
+
+def _minted_path(entry: str, regex: str) -> PathKey:
+    try:
+        return PathKey(regex)
+    except SettingError as problem:
+        # It names the entry as it would be without our kind.
+        said = str(problem).replace(f"'path:{regex}'", f"'{entry}'", 1)
+        raise SettingError(said.replace("example path:", "example minted:path:", 1)) from None
 
 
 def _source(entry: str, kind: str, name: str) -> HeaderKey | CookieKey | QueryKey | None:

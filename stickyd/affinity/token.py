@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import itsdangerous
 
+from stickyd.affinity.minted_ids import MintedIds
 from stickyd.errors import SettingError
 
 if TYPE_CHECKING:
@@ -61,13 +62,20 @@ class Signer:
     :ivar secrets: the first signs, all of them verify.
     """
 
-    def __init__(self, secrets: Sequence[bytes], make_id: Callable[[], str] = random_id) -> None:
+    def __init__(
+        self,
+        secrets: Sequence[bytes],
+        make_id: Callable[[], str] = random_id,
+        node: str = "",
+    ) -> None:
         """
         :param secrets: as :meth:`replace` takes them.
         :param make_id: gives each cookie its random part.
+        :param node: what this machine is called: a minted id of another one is none of ours.
         :raises SettingError: if there is no secret, or one is too short.
         """
         self._make_id = make_id
+        self._node = node
         self.replace(secrets)
 
     def replace(self, secrets: Sequence[bytes]) -> None:
@@ -90,6 +98,7 @@ class Signer:
         self.secrets = tuple(secrets)
         self._cookies = _signer(secrets, b"stickyd.cookie")
         self._stamps = _signer(secrets, b"stickyd.stamp")
+        self._minted = MintedIds(secrets)
         # What raises is not remembered, so forged values cannot push out the others.
         self._read_cookie = lru_cache(_MEMO)(self._parse_cookie)
         self._read_stamp = lru_cache(_MEMO)(self._parse_stamp)
@@ -141,6 +150,15 @@ class Signer:
             with suppress(itsdangerous.BadSignature):
                 return int(_verified(self._cookies, _COOKIE, token)[1])
         raise itsdangerous.BadSignature("none of the tokens is ours")
+
+    def slot_of_minted(self, value: bytes) -> int | None:
+        """
+        Read an id that :func:`stickyd.mint` has made.
+
+        :return: the slot, which need not exist any more; None if the id is none of ours.
+        """
+        place = self._minted.place_of(value)
+        return None if place is None or place[1] not in ("", self._node) else place[0]
 
     def stamp(self, identifier: bytes, slot: int) -> bytes:
         """

@@ -8,6 +8,7 @@ import hmac
 import secrets as random_secrets
 from typing import TYPE_CHECKING
 
+from stickyd.affinity.minted_ids import MintedIds
 from stickyd.affinity.token import merged
 from stickyd.errors import ApplicationError
 
@@ -32,10 +33,13 @@ class FleetKeys:
     """
     Derives keys from the fleet's secrets; from one of this process alone, outside of a worker.
     Usable from any thread.
+
+    :ivar minted_ids: mints ids that they sign.
     """
 
     def __init__(self) -> None:
         self._secrets: tuple[bytes, ...] = (random_secrets.token_bytes(KEY_BYTES),)
+        self.minted_ids = MintedIds(self._secrets)
 
     def begin(self, secrets: Sequence[bytes]) -> None:
         """
@@ -45,6 +49,7 @@ class FleetKeys:
         """
         if secrets:
             self._secrets = tuple(secrets)
+            self.minted_ids = MintedIds(self._secrets)
 
     def know_also(self, secrets: Sequence[bytes]) -> None:
         """

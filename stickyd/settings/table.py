@@ -117,15 +117,17 @@ class Table:
         "What tells clients apart: a list, the first entry that a client has decides, and who"
         " has none goes to the least loaded worker. Entries: ip (ip/24/56 for networks of that"
         " IPv4 and IPv6 prefix length), cookie:NAME, header:NAME, query:NAME, path:REGEX, sni,"
-        " stamp:HEADER, learn:header:NAME, learn:cookie:NAME, learn:query:NAME.")
+        " stamp:HEADER, learn:header:NAME, learn:cookie:NAME, learn:query:NAME, and for ids of"
+        " stickyd.mint(): minted:header:NAME, minted:query:NAME, minted:cookie:NAME,"
+        " minted:path:REGEX.")
     secret_file: str = text("", "PATH", group=CLIENTS, help=
-        "Sign the slots in cookies and stamps with the first line of this file, and accept"
-        " those signed with any of its lines, of 16 bytes or more each. Without it a secret is"
-        " made at each start, and no cookie outlives the primary. Keys that an application asks"
+        "Sign the slots in cookies, stamps and minted ids with the first line of this file, and"
+        " accept those signed with any of its lines, of 16 bytes or more each. Without it a secret"
+        " is made at each start, and no cookie outlives the primary. Keys that an application asks"
         " stickyd.secret() for are derived from it.")
     node: str = text("", "NAME", group=CLIENTS, help=
         "What this machine is called among those that share its secret, 1 to 12 of a-z and 0-9:"
-        " what stickyd.worker.node says.")
+        " what stickyd.worker.node says, and ids of stickyd.mint() name.")
     cookie_path: str = text("/", "PATH", group=CLIENTS, help=
         "The Path of the cookies of cookie:NAME and --asgi-sessions.")
     cookie_domain: str = text("", "DOMAIN", group=CLIENTS, help=

@@ -52,7 +52,7 @@ class ClientHomes:
         self.own_ids = OwnIds(
             reactor, settings.keys, send_claims, min(RENEWAL_SECONDS, settings.learn_timeout / 4)
         )
-        self._signer = Signer(secrets) if secrets else None
+        self._signer = Signer(secrets, node=settings.node) if secrets else None
         stickiness = self._make_stickiness(settings)
         self.stickiness = stickiness if stickiness.needed else None
         self._rehoming = Rehoming(

@@ -4,11 +4,14 @@ From a client to its slot: the entries in order, and what each of them needs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from stickyd.affinity.address import IpKey, parse_text_key
 from stickyd.affinity.client_identity import slot_identity
 from stickyd.affinity.keys import CookieKey, HeaderKey, QueryKey
+from stickyd.affinity.minted_ids import MintedIds
 from stickyd.affinity.peek.client_hello import Hello
 from stickyd.affinity.peek.http1 import Head
 from stickyd.affinity.resolve import LONGEST_KEY_BYTES, NEWCOMER, Resolver, Verdict, learned_id
@@ -16,7 +19,11 @@ from stickyd.affinity.spec import LearnKey, parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 
-SIGNER = Signer([b"a secret of some length"])
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECRET = b"a secret of some length"
+SIGNER = Signer([SECRET])
 FORGER = Signer([b"another secret of length"])
 HOST = "192.0.2.7"
 IP = IpKey().key_of(HOST)
@@ -145,6 +152,36 @@ def test_stamp_names_its_slot() -> None:
         assert listed.handoff_key(verdict, HOST) == IP
     for value in (b"abc", FORGER.stamp(b"abc", 1), SIGNER.stamp(b"abc", 77777)):
         assert listed.resolve(HOST, head(mcp_session_id=value)).key == IP
+
+
+@pytest.mark.parametrize(
+    ("entry", "request_with"),
+    [
+        ("minted:header:X-Id", lambda value: head(x_id=value)),
+        ("minted:query:room", lambda value: head(b"/?a=b&room=" + value)),
+        ("minted:cookie:id", lambda value: head(cookie=b"a=b; id=" + value)),
+        ("minted:path:/room/([^/]+)", lambda value: head(b"/room/" + value + b"/x?y")),
+    ],
+)
+def test_minted_id_names_its_slot(entry: str, request_with: Callable[[bytes], Head]) -> None:
+    """
+    It leads to the slot that has minted it; one that is none of ours falls through, and one of a
+    slot that is gone leads where that one's sessions went.
+    """
+    ids = MintedIds([SECRET])
+    listed = resolver(f"{entry},ip")
+    for slot in range(4):
+        verdict = listed.resolve(HOST, request_with(ids.mint("room-", slot, "").encode()))
+        assert decided(verdict) == (entry, slot)
+    gone = ids.mint("", 9, "").encode()
+    forged = MintedIds([b"another secret, long enough"]).mint("", 1, "").encode()
+    for value in (b"abc", forged, gone, ids.mint("", 1, "web2").encode(), b""):
+        assert listed.resolve(HOST, request_with(value)).key == IP
+    alone = resolver(entry).resolve(HOST, request_with(gone))
+    assert (alone.weak, alone.key) == (True, slot_identity(9, b""))
+    assert not resolver("ip").needs_head
+    assert listed.needs_head
+    assert listed.needs_fields_only == ("query" not in entry and "path" not in entry)
 
 
 def test_token_of_a_slot_that_is_gone_is_the_last_resort() -> None:

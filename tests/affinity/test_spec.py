@@ -14,7 +14,7 @@ from stickyd.affinity.address import IpKey, TextKey, parse_text_key
 from stickyd.affinity.keys import CookieKey, HeaderKey, PathKey, QueryKey
 from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.affinity.peek.http1 import Head
-from stickyd.affinity.spec import Affinity, Key, LearnKey, StampKey, parse_affinity
+from stickyd.affinity.spec import Affinity, Key, LearnKey, MintedKey, StampKey, parse_affinity
 from stickyd.errors import SettingError
 
 KEYS: dict[str, Key] = {
@@ -32,6 +32,10 @@ KEYS: dict[str, Key] = {
     "learn:header:X-Session": LearnKey(HeaderKey("X-Session")),
     "learn:cookie:session": LearnKey(CookieKey("session")),
     "learn:query:sid": LearnKey(QueryKey("sid")),
+    "minted:header:Mcp-Param-Basket": MintedKey(HeaderKey("Mcp-Param-Basket")),
+    "minted:query:room": MintedKey(QueryKey("room")),
+    "minted:cookie:game": MintedKey(CookieKey("game")),
+    "minted:path:/a:b/([^/]+)": MintedKey(PathKey("/a:b/([^/]+)")),
 }
 
 
@@ -109,6 +113,16 @@ def test_minted_ids_are_read_from_their_source() -> None:
         ("learn:header:", "write learn:cookie:session"),
         ("learn:path:/(.)", "write learn:cookie:session"),
         ("learn:cookie:a b", "'a b' is not a name"),
+        ("minted", "lacks its name; write minted:header:Mcp-Param-Basket"),
+        ("minted:room", "'minted:room'; write minted:header:Mcp-Param-Basket, minted:query:room"),
+        ("minted:path:", "or minted:path:/upload/([^/]+)"),
+        ("minted:path:/room", "'minted:path:/room' captures nothing; put parentheses"),
+        (
+            "minted:path:/(",
+            "'minted:path:/(': missing ), unterminated subpattern at position 1; write for",
+        ),
+        ("minted:header:a b", "'a b' is not a name"),
+        ("mint:header:a", "did you mean minted? Write for example minted:header:Mcp-Param-Basket"),
     ],
 )
 def test_complaints(value: str, message: str) -> None:

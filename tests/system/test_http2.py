@@ -325,17 +325,19 @@ def test_minted_ids(where: str, encrypted: Callable[..., Server]) -> None:
         assert found["slot"] == slot
 
 
-def test_stamps(encrypted: Callable[..., Server]) -> None:
+def test_stamped_and_minted_ids(encrypted: Callable[..., Server]) -> None:
     """
-    A stamped id names its slot over HTTP/2 as well.
+    A stamped id names its slot over HTTP/2 as well, and so does one that stickyd has minted.
     """
-    server = encrypted(*KINDS["resource"], "--affinity", "stamp:X-Id")
+    server = encrypted(*KINDS["resource"], "--affinity", "stamp:X-Id,minted:query:room")
     for _ in range(4):
         with closing(H2Client(server)) as client:
             told, head = client.answer(client.send(path="/mint"))
             assert head["x-id"].startswith(f"{told['id']}.{told['slot']}.")
         found = asked_anew(server, ("x-id", head["x-id"]))
         assert (found["slot"], found["id"]) == (told["slot"], told["id"])
+        told = asked_anew(server, path="/minted")
+        assert asked_anew(server, path=f"/?room={told['id']}")["slot"] == told["slot"]
 
 
 def test_proxy_that_mixes_its_clients(encrypted: Callable[..., Server]) -> None:

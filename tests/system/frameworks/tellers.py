@@ -2,8 +2,9 @@
 Applications of each kind that tell, in JSON, who a client seems to be, and mint ids.
 
 ``/mint`` sets a new id in the header ``X-Id`` and the cookie ``id``; ``/claim`` claims one
-that is told in the body alone; ``/large`` answers at length.  ``/visits`` of the resource
-tells, as ``id``, how often the session has been there.
+that is told in the body alone; ``/minted`` tells one of :func:`stickyd.mint` there; ``/large``
+answers at length.  ``/visits`` of the resource tells, as ``id``, how often the session has been
+there.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Teller(Resource):
             seen = new_id()
             request.setHeader("X-Id", seen)
             request.addCookie("id", seen, path="/")
+        elif request.path == b"/minted":
+            seen = stickyd.mint("room-")
         elif request.path == b"/visits":
             data = request.getSession(ISessionData)
             seen = data["visits"] = data.get("visits", 0) + 1
@@ -103,6 +106,8 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
         seen = new_id()
         headers.append((b"x-id", seen.encode()))
         headers.append((b"set-cookie", f"id={seen}; Path=/".encode()))
+    elif scope["path"] == "/minted":
+        seen = stickyd.mint("room-")
     elif scope["path"] == "/claim":
         seen = new_id()
         await stickyd.claim(seen)
@@ -122,6 +127,8 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     if environ["PATH_INFO"] == "/mint":
         seen = new_id()
         headers += [("X-Id", seen), ("Set-Cookie", f"id={seen}; Path=/")]
+    elif environ["PATH_INFO"] == "/minted":
+        seen = stickyd.mint("room-")
     elif environ["PATH_INFO"] == "/claim":
         seen = new_id()
         stickyd.claim(seen).wait()

@@ -1,0 +1,41 @@
+"""
+Minting ids in a worker: ``stickyd.mint()``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stickyd.affinity.minted_ids import LONGEST_PREFIX, is_prefix
+from stickyd.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from stickyd.identity.fleet_keys import FleetKeys
+    from stickyd.identity.worker_info import WorkerInfo
+
+
+class Mint:
+    """
+    Makes ids that name this worker's slot.  Usable from any thread.
+    """
+
+    def __init__(self, worker: WorkerInfo, keys: FleetKeys) -> None:
+        self._worker = worker
+        self._keys = keys
+
+    def mint(self, prefix: str) -> str:
+        """
+        Make an id; see :func:`stickyd.mint`.
+        """
+        if not is_prefix(prefix):
+            raise ApplicationError(
+                f"stickyd.mint({prefix!r}): a prefix has up to {LONGEST_PREFIX} of the letters"
+                " A to Z and a to z, the digits and -._~, as in stickyd.mint('room-')"
+            )
+        slot = self._worker.slot
+        if slot < 0:
+            raise ApplicationError(
+                "stickyd.mint() was called where there is no slot yet, as in a spare worker that"
+                " imports the application: call it when a client wants an id"
+            )
+        return self._keys.minted_ids.mint(prefix, slot, self._worker.node)
