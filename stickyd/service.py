@@ -19,6 +19,7 @@ from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
 from stickyd.errors import SettingError
 from stickyd.explain import explain_by
+from stickyd.figures.fleet_figures import PEEKED, REFUSED, TOKENS, FleetFigures
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.fleet_view import FleetView
@@ -76,6 +77,7 @@ class StickyService(Service):
     ``startService`` and ``stopService`` yourself.
 
     :ivar fleet: the slots.
+    :ivar figures: what has happened so far; :func:`stickyd.fleet.report.report_on` shows it.
     :ivar operations: what an operator may do while it runs.
     :ivar stick: the table of the ``least`` placement, if that places.
     :ivar upgrade_state: the state, for the new code of this process.
@@ -110,7 +112,8 @@ class StickyService(Service):
         self._gave_up = gave_up
         self._count = settings.workers or usable_cpus()
         self._limits = WorkerLimits.of(settings)
-        self._refusal = Refusal(reactor, settings.refusal)
+        self.figures = figures = FleetFigures()
+        self._refusal = Refusal(reactor, settings.refusal, figures.counter(REFUSED))
         self._backoff = Backoff(settings.backoff, settings.backoff_limit, random.random)
         readiness = readiness_of(reactor)
         kept = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
@@ -119,10 +122,15 @@ class StickyService(Service):
         # Each part is given what it needs, so the order is: slots, who belongs to which, the
         # fleet that places by that, the processes behind it, and those who accept for it.
         claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)
-        table = SlotTable(reactor, claims)
+        table = SlotTable(reactor, claims, figures)
         owner_of = table.newcomers.known
         resolver = Resolver(
-            settings.keys, self._signer, table.is_available, settings.networks, owner_of
+            settings.keys,
+            self._signer,
+            table.is_available,
+            settings.networks,
+            owner_of,
+            figures.counter(TOKENS),
         )
         steering = KernelSteering(reactor, readiness)
         self.stick = _table_of_clients(settings, table, self._count, reactor)
@@ -136,7 +144,10 @@ class StickyService(Service):
         self._rotation = SecretRotation(reactor, kept, self._signer, self._spawner, self.fleet)
         self.operations = self._make_operations(settings)
         ports = held if inherited is None else inherited["ports"]
-        self._listeners = Listeners(reactor, readiness, settings, steering, skew, resolver, ports)
+        self._listeners = Listeners(
+            *(reactor, readiness, settings, steering, skew, resolver, ports),
+            figures.counter(PEEKED),
+        )
         self.upgrade_state = UpgradeState(
             self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from stickyd.figures.worker_figures import WorkerFigures
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.slot_services import ISpawner
 
@@ -62,6 +63,7 @@ class FakeWorker:
         self.quiet = True
         self.lives = True
         self.last_words = ""
+        self.figures = WorkerFigures()
 
     def dump_state(self) -> dict[str, Any]:
         return {"pid": self.pid}
@@ -78,6 +80,9 @@ class FakeWorker:
         self.sent.append(handoff)
         self.in_flight.append(handoff)
         return True
+
+    def count(self) -> None:
+        pass
 
     @property
     def load(self) -> int:

@@ -46,6 +46,7 @@ from stickyd.identity.worker_info import WorkerInfo
 from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
 from stickyd.worker.control import PrimaryLink
+from stickyd.worker.ends import Ends
 from stickyd.worker.keys import WorkerKeys
 from stickyd.worker.server import Serving
 from tests.channels import no_descriptor_free, open_sockets
@@ -345,7 +346,7 @@ class Child(PrimaryLink):
             Settings.from_json(settings),
             slot,
             WorkerKeys(tuple(secrets), tuple(session_keys)),
-            self._handoffs,
+            Ends(self._handoffs),
             self.send_sessions,
             lambda identifiers: succeed(None),
             lambda: None,

@@ -38,6 +38,7 @@ PURE = (
     "handoff.frame",
     "fleet.slot",
     "fleet.backoff",
+    "figures",
     "sessions.interfaces",
     "sessions.record",
 )

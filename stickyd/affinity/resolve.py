@@ -6,6 +6,7 @@ Primary and workers resolve with the same class, so that they place alike.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -109,6 +110,7 @@ class Resolver:
         as long as the slots stay: no entry stands in the target, or is learned.
     :ivar needs_origin: whether an entry is the address, which a trusted peer may state in
         a request.
+    :ivar refused: how many tokens were not signed by us, by what they stood in.
     :ivar fallback_key: gives the key of a client of which only the address will be known;
         raises :exc:`ValueError` if it is none.
     """
@@ -120,6 +122,7 @@ class Resolver:
         available: Callable[[int], bool],
         trust: Networks = Networks(),  # noqa: B008 (immutable)
         owner_of: Callable[[bytes], int | None] | None = None,
+        refused: Counter[str] | None = None,
     ) -> None:
         """
         :param signer: verifies tokens; without one none counts.
@@ -128,7 +131,9 @@ class Resolver:
         :param owner_of: the slot that has claimed an id of :func:`learned_id`, or None if
             none has, which makes the entry fall through.  Without it (where the claims are
             not known) such a client gets a verdict with ``learned``.
+        :param refused: where tokens are counted that are not ours; its own by default.
         """
+        self.refused: Counter[str] = Counter() if refused is None else refused
         self._signer = signer
         self._available = available
         self._trust = trust
@@ -246,7 +251,10 @@ class Resolver:
         if head is None or self._signer is None:
             return None
         values = key.values_of(head)
-        return self._by_tokens(key, list(map(self._signer.slot_of, values[:MOST_VALUES])))
+        slots = list(map(self._signer.slot_of, values[:MOST_VALUES]))
+        if None in slots:
+            self.refused["cookie"] += slots.count(None)
+        return self._by_tokens(key, slots)
 
     def _by_stamp(
         self, key: StampKey, _: str, head: Head | None, hello: Hello | None

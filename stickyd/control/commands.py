@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorSocket, ITransport
     from twisted.python.failure import Failure
 
-#: Where a worker finds its ends of the channels; the primary puts them there.
+#: Where a worker finds its ends of the channels, and the page that it counts on (see
+#: :mod:`stickyd.figures.page`); the primary puts them there.
 HANDOFF_DESCRIPTOR = 3
 CONTROL_DESCRIPTOR = 4
+FIGURES_DESCRIPTOR = 5
 
 #: The version of what operators ask; a client that speaks another one is told so.
 OPERATOR_VERSION = 1

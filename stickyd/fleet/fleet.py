@@ -113,7 +113,10 @@ class Fleet:
         return member
 
     def _make_slot(self, index: int) -> Slot:
-        return Slot(index, self.clock, self._queue, self._refusal, self._occupied, self._free)
+        figures = self.table.figures.slot(index)
+        return Slot(
+            index, self.clock, self._queue, self._refusal, self._occupied, self._free, figures
+        )
 
     def _occupied(self, slot: Slot) -> None:
         self.has_served = True
@@ -312,6 +315,7 @@ class Fleet:
             "slots": [member.dump_state() for member in table.members[: table.placed]],
             "leaving": [member.dump_leaving() for member in table.leaving],
             "claims": table.newcomers.snapshot(),
+            "figures": table.figures.dump_state(),
         }
 
     def restore_state(
@@ -326,6 +330,8 @@ class Fleet:
         self._make_workers = make_workers
         self.running = True
         self.table.clear()
+        if "figures" in plain:
+            self.table.figures.restore_state(plain["figures"])
         for each in plain["slots"]:
             member = self.add()
             if each["drained"]:

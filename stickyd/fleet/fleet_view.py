@@ -74,10 +74,13 @@ class FleetView:
         """
         The worker of a slot, and what it is doing.
         """
-        return _occupant_of(self._fleet.table.members[slot])
+        return occupant_of(self._fleet.table.members[slot])
 
 
-def _occupant_of(member: Member) -> Occupant:
+def occupant_of(member: Member) -> Occupant:
+    """
+    The worker of a slot, and what it is doing.
+    """
     slot, workers = member.slot, member.workers
     if slot.failed:
         return Occupant(0, "failed")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from stickyd.figures.worker_figures import WorkerFigures
     from stickyd.handoff.frame import Handoff
 
 
@@ -28,6 +29,8 @@ class IWorker(IHandoffSender):
     """
 
     pid: int = Attribute("Its process id; 0 if it could not be started.")
+
+    figures: WorkerFigures = Attribute("What is known of it, as of the last :meth:`count`.")
 
     last_words: str = Attribute(
         "The last line that it printed, or logged as an error; empty if there is none."
@@ -65,6 +68,11 @@ class IWorker(IHandoffSender):
             or :obj:`None` to have everything go to this worker's successor.
         :return: fires when all is gone that need not wait for a long request; fails if the
             worker dies first.
+        """
+
+    def count() -> None:
+        """
+        Add what it has counted since the last time to the figures of its slot.
         """
 
     def tell_places(slots: int, available: Sequence[int]) -> None:

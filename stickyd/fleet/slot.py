@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.figures.slot_figures import SlotFigures
 from stickyd.handoff.frame import Flag, Handoff
 from stickyd.interfaces import IDestination
 
@@ -67,6 +68,7 @@ class Slot:
     :ivar failed: whether the slot has given up: its clients are placed elsewhere.
     :ivar drained: whether the operator keeps clients away from it.
     :ivar successor: the worker that takes over while none serves.
+    :ivar figures: what it and its workers have done.
     """
 
     _log = Logger()
@@ -79,12 +81,15 @@ class Slot:
         refusal: IRefusal,
         occupied: Callable[[Slot], None] = lambda slot: None,
         free: Callable[[], int] = lambda: UNBOUNDED,
+        figures: SlotFigures | None = None,
     ) -> None:
         """
         :param occupied: told when a worker begins to serve.
         :param free: gives how many more connections may wait at all slots together.
+        :param figures: where it counts; its own by default.
         """
         self.index = index
+        self.figures = SlotFigures(index) if figures is None else figures
         self.worker: IWorker | None = None
         self.queue: deque[Handoff] = deque()
         self.failed = False
@@ -115,6 +120,7 @@ class Slot:
         if not handoff.deadline:
             handoff.deadline = self._clock.seconds() + self._limits.patience
         self.queue.append(handoff)
+        self.figures.queues(len(self.queue))
         self._watch_expiry()
 
     def _objection_to(self, handoff: Handoff) -> str:
@@ -167,14 +173,16 @@ class Slot:
         queue = self.queue
         if worker is not None:
             while queue and worker.send(queue[0]):
-                queue.popleft()
-                self._last_sent = self._clock.seconds()
+                waited = queue.popleft()
+                self._last_sent = now = self._clock.seconds()
+                self.figures.waited(now - waited.deadline + self._limits.patience)
         self._settle()
 
     def returned(self, handoff: Handoff) -> None:
         """
         Take a connection back that the worker could not receive.
         """
+        self.figures.came_back()
         if handoff.refusals > MOST_REFUSALS:
             self._refusal.refuse(
                 handoff, f"the worker of slot {self.index} has no descriptor free for it"
@@ -247,6 +255,7 @@ class Slot:
         The worker is gone: keep what it had not acknowledged for its successor.
         """
         self.worker = self.successor = None
+        self.figures.replays(len(unacknowledged))
         self.wait_first(unacknowledged)
         self._settle()
 
@@ -263,6 +272,7 @@ class Slot:
                 latest = min(latest, self.queue[0].deadline)
             handoff.deadline = min(handoff.deadline or latest, latest)
             self.queue.appendleft(handoff)
+        self.figures.queues(len(self.queue))
         self._watch_expiry()
 
     def release(self) -> list[Handoff]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stickyd.figures.fleet_figures import FleetFigures
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.placement.least import LeastLoaded
 
@@ -28,6 +29,7 @@ class SlotTable:
     :ivar leaving: those that a resize took away and whose workers have not ended.
     :ivar placed: how many of ``members`` the placement knows: a new one starts before it gets
         clients.
+    :ivar figures: what the slots have done, those too that are not there any more.
     :ivar newcomers: chooses the slots of newcomers, and remembers which slot has claimed an id.
     """
 
@@ -35,7 +37,9 @@ class SlotTable:
         self,
         clock: IReactorTime,
         claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
+        figures: FleetFigures | None = None,
     ) -> None:
+        self.figures = FleetFigures() if figures is None else figures
         self.members: list[Member] = []
         self.leaving: list[Member] = []
         self.placed = 0

@@ -195,6 +195,7 @@ class SlotWorkers:
         """
         worker = self.take_worker()
         self.last_death = worker, cause
+        self.slot.figures.died(cause)
         has_served = self.slot.worker is worker
         unacknowledged = worker.reclaim()
         self.slot.vacate(unacknowledged)
@@ -277,6 +278,7 @@ class SlotWorkers:
         """
         self.switch_over = None
         if self.worker is not None:
+            self.slot.figures.relieved()
             self.dismiss(self.take_worker())
         self.worker, self.successor = self.successor, None
         self.serve()

@@ -32,6 +32,7 @@ from stickyd.net.accept_loop import AcceptLoop
 from stickyd.net.descriptors import PEEKED_SHARE, share_of
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Collection
 
     from twisted.internet.defer import Deferred
@@ -64,12 +65,14 @@ class Listeners:
         destination: IDestination,
         resolver: Resolver,
         held: Collection[str] = (),
+        peeked: Counter[str] | None = None,
     ) -> None:
         """
         :param steering: keeps the kernel in step with the fleet, if the kernel steers.
         :param destination: what the connections are passed to.
         :param held: the endpoints that need not be parsed: their sockets are there already,
             and may have come by a way that is gone, as systemd's descriptors are.
+        :param peeked: counts what becomes of those whose first bytes are looked at.
         :raises SettingError: if an endpoint means nothing, or the kernel cannot steer as
             it must.
         """
@@ -84,7 +87,7 @@ class Listeners:
         ]
         if settings.steering == "kernel":
             require_kernel(settings)
-        self.peeker = self._make_peeker(destination)
+        self.peeker = self._make_peeker(destination, peeked)
         self.factory = StickyFactory(
             destination,
             resolver.fallback_key,
@@ -95,7 +98,7 @@ class Listeners:
         self._open: list[tuple[str, IListeningPort]] = []
         self._loops: list[AcceptLoop] = []
 
-    def _make_peeker(self, destination: IDestination) -> Peeker | None:
+    def _make_peeker(self, destination: IDestination, counts: Counter[str] | None) -> Peeker | None:
         settings, resolver = self._settings, self._resolver
         proxied = settings.proxy_protocol == "on"
         if not (proxied or resolver.needs_head or resolver.needs_hello or resolver.needs_origin):
@@ -108,6 +111,7 @@ class Listeners:
             settings.networks,
             proxied,
             Bounds.of(settings, share_of(PEEKED_SHARE)),
+            counts,
         )
 
     @property

@@ -103,10 +103,12 @@ class Peeker:
         trust: Networks,
         proxied: bool,
         bounds: Bounds,
+        counts: Counter[str] | None = None,
     ) -> None:
         """
         :param trust: the peers whose PROXY headers and forwarded headers count.
         :param proxied: whether these peers, and nobody else, begin with a PROXY header.
+        :param counts: where to count; its own by default.
         """
         self._clock = clock
         self._readiness = readiness
@@ -122,7 +124,7 @@ class Peeker:
         # A connection may begin with a PROXY header or a ClientHello instead of a request.
         self._others_first = proxied or resolver.needs_hello
         self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
 
     def __len__(self) -> int:
         """

@@ -59,14 +59,17 @@ class Refusal:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, answer: str) -> None:
+    def __init__(
+        self, clock: IReactorTime, answer: str, counts: Counter[str] | None = None
+    ) -> None:
         """
         :param answer: ``503`` sends :data:`UNAVAILABLE`; ``close`` closes without a word;
             ``reset`` sends a TCP reset.
+        :param counts: where to count; its own by default.
         """
         self._clock = clock
         self.answer = answer
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter() if counts is None else counts
         self._lingering: deque[tuple[float, int]] = deque()
         self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
 

@@ -136,6 +136,14 @@ class SessionRegistry:
         self._handed_over = False
         store.observe(self.gone)
 
+    @property
+    def count(self) -> int:
+        """
+        How many sessions are here: all of a store in memory, of others those that are kept.
+        """
+        size: Callable[[], int] | None = getattr(self.store, "__len__", None)
+        return len(self._live) if size is None else size()
+
     def create(
         self, key: bytes = b"", secure: bool = False, uid: bytes | None = None
     ) -> LiveSession:

@@ -20,12 +20,13 @@ from typing import Any
 
 from twisted.internet.protocol import Factory
 
-from stickyd.control.commands import CONTROL_DESCRIPTOR, HANDOFF_DESCRIPTOR
+from stickyd.control.commands import CONTROL_DESCRIPTOR
 from stickyd.errors import OperatorError
 from stickyd.identity.desk import fleet_keys, this_worker
 from stickyd.net.descriptors import keep_from_children
 from stickyd.net.steady_time import keep_steady
 from stickyd.settings import Settings
+from stickyd.worker.ends import Ends
 from stickyd.worker.first_order import await_first_order
 from stickyd.worker.loading import import_ahead
 from stickyd.worker.log import begin_logging, write_lines_at_once
@@ -85,8 +86,7 @@ def serve(reactor_name: str) -> int:
     orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR))
     orphan.start()
     reactor = install_reactor(reactor_name)
-    handoffs = socket.socket(fileno=HANDOFF_DESCRIPTOR)
-    handoffs.setblocking(False)
+    ends = Ends.inherited()
     with socket.socket(fileno=CONTROL_DESCRIPTOR) as control:
         order = await_first_order(control)
         if order is None:
@@ -102,7 +102,7 @@ def serve(reactor_name: str) -> int:
             _import(settings, reactor)
         except OperatorError as raised:
             problem = raised
-        worker = Worker(reactor, handoffs, orphan, problem)
+        worker = Worker(reactor, ends, orphan, problem)
         reactor.adoptStreamConnection(
             control.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.link)
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from stickyd.affinity.key_counts import KeyCounts
 from stickyd.affinity.spec import parse_affinity
+from stickyd.figures.page import KERNEL, new_page
 from stickyd.handoff.frame import Handoff
 from stickyd.net.accept_loop import AcceptLoop
 
@@ -43,11 +44,13 @@ class Listening:
         window: Callable[[], int],
         places: SlotMap,
         outbox: Outbox,
+        page: memoryview | None = None,
     ) -> None:
         """
         :param affinity: the setting; asked for only if there are sockets to accept from.
         :param adopt: serves what is accepted.
         :param window: says how many more there is room for.
+        :param page: of figures, where connections are counted.
         """
         self._clock = clock
         self._readiness = readiness
@@ -58,6 +61,7 @@ class Listening:
         self._outbox = outbox
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
+        self._page = new_page() if page is None else page
         self.accepted = 0
         self.key_counts = KeyCounts()
         self._accepting = True
@@ -93,6 +97,7 @@ class Listening:
         handoff = Handoff(descriptor, host, port, key)
         if self._orphaned or self._places.slot_of(key) == self._places.slot:
             self.accepted += 1
+            self._page[KERNEL] += 1
             self.key_counts.add(key, host)
             self._adopt(handoff)
         else:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import ApplicationError, SettingError
+from stickyd.figures.request_counts import RequestCounts
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.demo import Counter
@@ -50,6 +51,7 @@ def build_host(
     access_log: TextIO | None = None,
     route: Route | None = None,
     stickiness: Stickiness | None = None,
+    counts: RequestCounts | None = None,
 ) -> IHost:
     """
     Make the host that the settings ask for.
@@ -58,6 +60,7 @@ def build_host(
     :param route: asked about every request of HTTP, see
         :class:`stickyd.serve.http.context.HTTPContext`.
     :param stickiness: what is done to requests and responses of HTTP; see there too.
+    :param counts: where requests are counted.
     :raises ApplicationError: if the application cannot be had.
     :raises SettingError: if a certificate cannot.
     """
@@ -65,13 +68,16 @@ def build_host(
     readiness = readiness_of(reactor)
     tls = server_tls(settings, reactor)
     if kind in ("asgi", "asgi-factory"):
-        return _asgi_host(settings, reactor, sessions, tls, access_log, route, stickiness)
+        counts = RequestCounts() if counts is None else counts
+        return _asgi_host(settings, reactor, sessions, tls, access_log, route, stickiness, counts)
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
         return ProtocolHost(load_protocol(name), readiness, reactor, tls)
     http: dict[str, Any] = {
-        "context": HTTPContext(reactor, http_limits(settings), route, stickiness=stickiness),
+        "context": HTTPContext(
+            reactor, http_limits(settings), route, stickiness=stickiness, counts=counts
+        ),
         "access_log": access_log,
         "tls": tls,
     }
@@ -106,6 +112,7 @@ def _asgi_host(
     access_log: TextIO | None,
     route: Route | None,
     stickiness: Stickiness | None,
+    counts: RequestCounts,
 ) -> IHost:
     kind, name = settings.application or ("", "")
     option = f"--{kind}"
@@ -125,6 +132,7 @@ def _asgi_host(
         settings.limit_concurrency,
         settings.ws_max_size,
         http_limits(settings),
+        counts,
     )
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)

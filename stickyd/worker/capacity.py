@@ -62,6 +62,13 @@ class Capacity:
         """
         self._watchers.append(changed)
 
+    @property
+    def used(self) -> int:
+        """
+        About how many descriptors are open.
+        """
+        return self._own + self._host.descriptors
+
     def window(self) -> int:
         """
         How many connections may be on their way to us now.

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.address import presented
+from stickyd.figures.page import HANDOFF, REHOMED, new_page
 from stickyd.handoff.frame import Flag, Purpose
 from stickyd.interfaces import IHandoffReceiver
 from stickyd.net.addresses import tcp_address
@@ -69,12 +70,14 @@ class Handoffs:
         divert: Callable[[Handoff], bool],
         listen: Callable[[Handoff], None],
         lost: Callable[[], None],
+        page: memoryview | None = None,
     ) -> None:
         """
         :param outbox: what we give away, which may come back.
         :param divert: asked with each connection that comes, whether it has passed it on.
         :param listen: takes listening sockets.
         :param lost: called when the primary has closed the channel.
+        :param page: of figures, where connections are counted.
         """
         self._host = host
         self._capacity = capacity
@@ -82,6 +85,7 @@ class Handoffs:
         self._divert = divert
         self._listen = listen
         self._lost = lost
+        self._page = new_page() if page is None else page
         self.adopted = 0
 
     # IHandoffReceiver
@@ -93,6 +97,7 @@ class Handoffs:
         if handoff.purpose == Purpose.LISTENER:
             self._listen(handoff)
         else:
+            self._page[REHOMED if handoff.flags & Flag.SERVED else HANDOFF] += 1
             adopt(self._host, handoff)
 
     def returned(self, handoff: Handoff) -> None:

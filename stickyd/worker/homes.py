@@ -55,8 +55,11 @@ class ClientHomes:
         self._signer = Signer(secrets, node=settings.node) if secrets else None
         stickiness = self._make_stickiness(settings)
         self.stickiness = stickiness if stickiness.needed else None
+        self._resolver = Resolver(
+            settings.keys, self._signer, self.places.is_available, settings.networks
+        )
         self._rehoming = Rehoming(
-            Resolver(settings.keys, self._signer, self.places.is_available, settings.networks),
+            self._resolver,
             self.places,
             self.own_ids,
             OwnKeys(reactor),
@@ -88,6 +91,13 @@ class ClientHomes:
         connection does.
         """
         return self._rehoming.route if self._rehoming.needed else None
+
+    @property
+    def tokens_refused(self) -> int:
+        """
+        How many tokens were not signed by us.
+        """
+        return self._resolver.refused.total()
 
     def verify_also(self, secrets: Sequence[bytes]) -> None:
         """

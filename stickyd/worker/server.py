@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import time
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import succeed
 from twisted.logger import Logger
 
+from stickyd.figures.page import CPU_NS, TOKENS_REFUSED
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import WallClock
@@ -30,16 +32,17 @@ from stickyd.worker.farewell import Farewell
 from stickyd.worker.give_away import Retirement
 from stickyd.worker.handoffs import Handoffs, adopt
 from stickyd.worker.homes import ClientHomes
+from stickyd.worker.loop_lag import LoopLag
 from stickyd.worker.outbox import Outbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from socket import socket
 
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from stickyd.settings import Settings
+    from stickyd.worker.ends import Ends
     from stickyd.worker.keys import WorkerKeys
 
 
@@ -66,13 +69,13 @@ class Serving:
         settings: Settings,
         slot: int,
         keys: WorkerKeys,
-        sock: socket,
+        ends: Ends,
         send_sessions: Callable[[int, bytes], Deferred[None]],
         send_claims: Callable[[list[bytes]], Deferred[object]],
         lost: Callable[[], None],
     ) -> None:
         """
-        :param sock: our end of the handoff channel, non-blocking; closed with the channel, but
+        :param ends: what we share with the primary; the socket is closed with the channel, but
             remains the caller's if this fails.
         :param lost: called when the primary has closed the handoff channel.
         :raises OperatorError: if the application, or a file that the settings name, cannot
@@ -91,7 +94,10 @@ class Serving:
             self._access_log,
             self.homes.route,
             self.homes.stickiness,
+            ends.counts,
         )
+        self._page = ends.counts.page
+        self._lag = LoopLag(reactor)
         self._farewell = Farewell(
             reactor, self.host, settings.stop_timeout, settings.stream_timeout
         )
@@ -108,11 +114,14 @@ class Serving:
             self._capacity.window,
             self.homes.places,
             self._outbox,
+            ends.counts.page,
         )
         take, listen = self.retirement.divert, self.listening.add
-        self._handoffs = Handoffs(self.host, self._capacity, self._outbox, take, listen, lost)
+        self._handoffs = Handoffs(
+            self.host, self._capacity, self._outbox, take, listen, lost, ends.counts.page
+        )
         self._channel = HandoffChannel(
-            readiness, reactor, sock, self._handoffs, self._capacity.window
+            readiness, reactor, ends.handoffs, self._handoffs, self._capacity.window
         )
         # What the channel brings may leave by it again; and the accept loops must hear of room.
         self._outbox.open(self._channel)
@@ -156,6 +165,7 @@ class Serving:
         Take connections from the primary.
         """
         self._capacity.count_own()
+        self._lag.start()
         self._channel.open()
 
     def verify_also(self, secrets: Sequence[bytes]) -> None:
@@ -182,14 +192,26 @@ class Serving:
     def figures(self) -> dict[str, float]:
         """
         What a heartbeat tells: open connections, handoffs that were taken, connections
-        that we accepted ourselves, answered requests, resident memory in bytes.
+        that we accepted ourselves, answered requests, resident and private memory in bytes,
+        sessions here, descriptors, and how late the reactor was at most since the last one, in
+        seconds.
+
+        What counts up stands on the page of figures; what changes rarely is brought up to date
+        there.
         """
+        self._page[CPU_NS] = time.process_time_ns()
+        self._page[TOKENS_REFUSED] = self.homes.tokens_refused
+        resident, private = memory_bytes()
         return {
             "connections": self.host.connections,
             "adopted": self._handoffs.adopted,
             "accepted": self.listening.accepted,
             "requests": self.host.requests,
-            "memory": resident_bytes(),
+            "memory": resident,
+            "private": private,
+            "sessions": self.sessions.count,
+            "descriptors": self._capacity.used,
+            "lag": self._lag.take(),
         }
 
     def finish(self, patience: float) -> Deferred[None]:
@@ -220,6 +242,7 @@ class Serving:
 
         :return: fires when that is closed.
         """
+        self._lag.stop()
         self.sessions.stop()
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()
@@ -262,12 +285,15 @@ def session_registry(
     return SessionRegistry(store, wall_clock, expiry=expiry, cache=cache)
 
 
-def resident_bytes() -> int:
+def memory_bytes() -> tuple[int, int]:
     """
-    The resident memory of this process (proc(5)); where there is no /proc, its peak.
+    The resident memory of this process (proc(5)), and what of it is no file's that others may
+    have too; where there is no /proc, its peak, twice.
     """
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
     except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak, peak
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    return resident * page_bytes, (resident - shared) * page_bytes

@@ -21,10 +21,9 @@ from stickyd.worker.control import PrimaryLink
 from stickyd.worker.keys import WorkerKeys
 
 if TYPE_CHECKING:
-    import socket
-
     from twisted.internet.defer import Deferred
 
+    from stickyd.worker.ends import Ends
     from stickyd.worker.orphan import OrphanWatch
     from stickyd.worker.server import Serving
 
@@ -48,17 +47,17 @@ class Worker:
     def __init__(
         self,
         reactor: Any,
-        handoffs: socket.socket,
+        ends: Ends,
         orphan: OrphanWatch,
         problem: OperatorError | None = None,
     ) -> None:
         """
-        :param handoffs: our end of the handoff channel, non-blocking.
+        :param ends: what we share with the primary.
         :param problem: why the application could not be imported.
         """
         self._reactor = reactor
         self._problem = problem
-        self._handoffs = handoffs
+        self._ends = ends
         self._orphan = orphan
         self._patience_seconds = 0.0
         # Until it serves, and for good if it cannot.
@@ -107,7 +106,7 @@ class Worker:
                 settings,
                 slot,
                 WorkerKeys(tuple(secrets), tuple(session_keys)),
-                self._handoffs,
+                self._ends,
                 self.link.send_sessions,
                 self.link.send_claims,
                 self._end,

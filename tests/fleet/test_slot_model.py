@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from stickyd.figures.worker_figures import WorkerFigures
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.restarts import Restarts
@@ -74,6 +75,7 @@ class Worker:
         self.open: list[int] = []
         self.lives = True
         self.last_words = ""
+        self.figures = WorkerFigures()
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False
@@ -120,6 +122,9 @@ class Worker:
 
     def release(self, placement: object) -> Deferred[None]:
         raise AssertionError("nothing was given away")
+
+    def count(self) -> None:
+        raise AssertionError("nobody looks at figures")
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[None]:
         raise AssertionError("no secrets here")

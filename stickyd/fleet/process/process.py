@@ -16,9 +16,10 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import adopt_control
-from stickyd.errors import StartFailed
+from stickyd.errors import ControlError, StartFailed
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.process.control import Gives, WorkerControl
+from stickyd.fleet.process.figures_page import FiguresPage
 from stickyd.fleet.process.handoff_link import HandoffLink
 from stickyd.fleet.process.heartbeats import Heartbeats
 from stickyd.fleet.process.label import WorkerLabel
@@ -83,6 +84,7 @@ class WorkerProcess(ProcessProtocol):
 
     :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
     :ivar heartbeats: what the last one said.
+    :ivar figures: what it has counted.
     :ivar link: its connections.
     :ivar termination: its signals and deadlines.
     """
@@ -109,6 +111,8 @@ class WorkerProcess(ProcessProtocol):
         self._events = events
         self.slot = slot
         self._is_ready = False
+        self._page = FiguresPage()
+        self.figures = self._page.figures
         self.heartbeats = Heartbeats()
         self.label = WorkerLabel(slot)
         self._output = OutputRelay(reactor, share, self.label, self._read_output)
@@ -184,7 +188,9 @@ class WorkerProcess(ProcessProtocol):
             ours, handoffs = channel_pair()
             ends.enter_context(handoffs)
             self._connect(ours).open()
-            process, control = self._spec.start(self._reactor, self, self.label.place, handoffs)
+            process, control = self._spec.start(
+                self._reactor, self, self.label.place, handoffs, self._page.open()
+            )
             ends.enter_context(control)
             self.termination.attend(process)
             self.label.begin(process.pid)
@@ -219,6 +225,8 @@ class WorkerProcess(ProcessProtocol):
             "seconds_left": self.termination.seconds_left,
             "channel": channel.dump_state(),
             "output": pipes_of(self.termination.process),
+            "figures": self._page.dump_state(),
+            "ready_at": self.figures.ready_at,
         }
 
     def restore_state(self, plain: dict[str, Any]) -> None:
@@ -232,6 +240,8 @@ class WorkerProcess(ProcessProtocol):
         sock.setblocking(False)
         self._connect(sock).restore_state(plain["channel"])
         self.heartbeats.heard({}, None, self.link.sent)
+        self._page.restore_state(plain.get("figures"))
+        self.figures.ready(plain.get("ready_at", 0.0))
         control = plain["control"]
         os.set_blocking(control, False)
         adopt_control(self._reactor, control, self._control)
@@ -269,6 +279,7 @@ class WorkerProcess(ProcessProtocol):
             self.termination.forget_deadline()
             self._is_ready = True
             self.termination.watchdog.start()
+            self.figures.ready(self._reactor.seconds())
             self._log.info("Worker {pid} online", event="worker.online", pid=self.pid)
             self._events.ready(self)
 
@@ -318,6 +329,7 @@ class WorkerProcess(ProcessProtocol):
         return self.heartbeats.load(self.link.sent, len(self.in_flight))
 
     def reclaim(self) -> list[Handoff]:
+        self._page.close()
         return self.link.reclaim()
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
@@ -365,7 +377,19 @@ class WorkerProcess(ProcessProtocol):
         """
         self.heartbeats.heard(figures, accepted, self.link.sent)
         self.termination.watchdog.beat()
+        self.figures.hear(figures)
+        self.count()
         self._events.beat(self)
+
+    def count(self) -> None:
+        try:
+            grown = self._page.read()
+        except ControlError as problem:
+            self._page.close()
+            self.termination.breach("figures", str(problem))
+            return
+        if self.slot is not None:
+            self.slot.figures.add(grown, self._reactor.seconds())
 
     # ProcessProtocol
 
@@ -398,11 +422,17 @@ class WorkerProcess(ProcessProtocol):
     def _tell_end(self, reason: Failure) -> None:
         self.termination.relent()  # it may have been told to stop meanwhile
         cause = self.termination.cause(reason)
+        self._count_last()
         self._output.flush()
         self._events.died(self, cause)
         # Last: what waits for it to give away goes on at once, and must not take a dead worker
         # for one that is still to be told to stop.
         self.link.end()
+
+    def _count_last(self) -> None:
+        self.count()
+        if self.slot is not None:
+            self.slot.figures.lose(self.figures.in_flight)
 
     @override
     def processEnded(self, reason: Failure) -> None:

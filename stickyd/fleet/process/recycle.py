@@ -74,19 +74,22 @@ class Recycling:
         requests = worker.heartbeats.figures.get("requests", 0)
         memory = worker.heartbeats.figures.get("memory", 0)
         if self._most_requests and requests >= limit:
-            self.recycle(worker, f"it has answered {requests:.0f} requests")
+            self.recycle(worker, "max_requests", f"it has answered {requests:.0f} requests")
         elif self._most_memory and memory > self._most_memory:
-            self.recycle(worker, f"{memory / 2**20:.0f} MiB are resident")
+            self.recycle(worker, "max_memory", f"{memory / 2**20:.0f} MiB are resident")
 
-    def recycle(self, worker: WorkerProcess, why: str) -> None:
+    def recycle(self, worker: WorkerProcess, cause: str, why: str) -> None:
         """
         Have a worker that occupies a slot relieved by a fresh one.
 
+        :param cause: for the figures, see
+            :attr:`stickyd.figures.slot_figures.SlotFigures.restarts`.
         :param why: for the log.
         """
         if worker.slot is None or worker.pid in self._told:
             return
         self._told.add(worker.pid)
+        worker.slot.figures.expect(cause)
         self._log.info(
             "Worker {pid} (slot {slot}) is replaced: {why}",
             event="worker.recycled",

@@ -63,7 +63,7 @@ class _SlotEvents:
         self._died(cause)
 
     def leaving(self, worker: WorkerProcess) -> None:
-        self._recycling.recycle(worker, "it was told to end")
+        self._recycling.recycle(worker, "told", "it was told to end")
 
     def beat(self, worker: WorkerProcess) -> None:
         self._recycling.seen(worker)

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
 
-from stickyd.control.commands import CONTROL_DESCRIPTOR, HANDOFF_DESCRIPTOR
+from stickyd.control.commands import (
+    CONTROL_DESCRIPTOR,
+    FIGURES_DESCRIPTOR,
+    HANDOFF_DESCRIPTOR,
+)
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProcessTransport
@@ -54,12 +58,14 @@ class WorkerSpec:
         protocol: ProcessProtocol,
         place: str,
         handoffs: socket.socket,
+        figures: int,
     ) -> tuple[IProcessTransport, socket.socket]:
         """
         Start a process.
 
         :param place: its slot or ``spare``, for ``ps``.
         :param handoffs: its end of the handoff channel; remains the caller's.
+        :param figures: the descriptor of the page that it counts on; remains the caller's.
         :return: the process, and our end of its control channel, non-blocking, which the
             caller closes.
         :raises OSError: if the machine cannot start one more process.
@@ -89,6 +95,7 @@ class WorkerSpec:
                     2: "r",
                     HANDOFF_DESCRIPTOR: handoffs.fileno(),
                     CONTROL_DESCRIPTOR: theirs.fileno(),
+                    FIGURES_DESCRIPTOR: figures,
                 },
             )
             ours.pop_all()

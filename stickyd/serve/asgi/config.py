@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import uvicorn
 
+from stickyd.figures.request_counts import RequestCounts
 from stickyd.serve.http.limits import HTTPLimits
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class AsgiOptions:
         get 503; 0 is no limit.
     :ivar ws_max_size: the longest WebSocket message, in bytes.
     :ivar limits: the bounds of requests and times.
+    :ivar counts: where requests are counted.
     """
 
     root_path: str = ""
@@ -36,6 +38,7 @@ class AsgiOptions:
     limit_concurrency: int = 0
     ws_max_size: int = 16 * 1024 * 1024
     limits: HTTPLimits = field(default_factory=HTTPLimits)
+    counts: RequestCounts = field(default_factory=RequestCounts)
 
 
 def _websocket_protocol() -> Any:

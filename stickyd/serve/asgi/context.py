@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from uvicorn.protocols.http.flow_control import service_unavailable
 
+from stickyd.figures.request_counts import RequestCounts
 from stickyd.serve.http.head import HTTP_1_1, FieldBlocks
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class AsgiContext:
     :ivar loop: the worker's.
     :ivar limits: the bounds.
     :ivar route: see :class:`stickyd.serve.http.context.HTTPContext`.
+    :ivar counts: where each request is counted, at its beginning and at its end.
     :ivar blocks: how field blocks were parsed.
     :ivar variables: the context variables that requests begin with; nothing that another
         request has set is among them.
@@ -82,6 +84,7 @@ class AsgiContext:
     loop: asyncio.AbstractEventLoop
     limits: HTTPLimits
     route: Route | None = None
+    counts: RequestCounts = field(default_factory=RequestCounts)
     blocks: FieldBlocks = field(init=False)
     variables: Context = field(default_factory=copy_context)
 

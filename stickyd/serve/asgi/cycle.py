@@ -42,9 +42,13 @@ class Cycle(RequestResponseCycle):
     A request and its response.
 
     :ivar task: the application's call.
+    :ivar status: of the response, once that has begun; 0 before.
+    :ivar begun_ns: when the request was counted; 0 once its end was.
     """
 
     task: asyncio.Task[None] | None = None
+    status = 0
+    begun_ns = 0
     _fields: Any = ()  # of the response
     _silent = False  # the response has no body, whatever the application sends
     _ends_with_connection = False  # the body of a response to HTTP/1.0 without a length
@@ -125,6 +129,7 @@ class Cycle(RequestResponseCycle):
         self.response_started = True
         self.waiting_for_100_continue = False
         self._fields = start.pairs
+        self.status = start.status
         lines = [start.line]
         for name, value in self.default_headers:
             lines += (name, b": ", value, b"\r\n")

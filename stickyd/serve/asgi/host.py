@@ -91,7 +91,13 @@ class AsgiHost:
         self._state = ServerState()
         self._state.connections = UvicornConnections(self._open)
         self._context = AsgiContext(
-            self._config, self._state, self._lifespan.state, loop, options.limits, route
+            self._config,
+            self._state,
+            self._lifespan.state,
+            loop,
+            options.limits,
+            route,
+            options.counts,
         )
         self._draining = False
         self._given_up = False

@@ -169,6 +169,9 @@ class HttpProtocol(asyncio.Protocol):
         if cycle is not None:
             if not cycle.response_complete:
                 cycle.disconnected = True
+            if cycle.begun_ns:
+                cycle.begun_ns = 0
+                self._context.counts.drop(cycle.status)
             cycle.message_event.set()
         self.flow.resume_writing()
         if exc is None:
@@ -280,6 +283,7 @@ class HttpProtocol(asyncio.Protocol):
             keep_alive=modern and persistent and not self._finishing,
             on_response=self._answered,
         )
+        cycle.begun_ns = context.counts.begin()
         if reader.in_body:
             self._client_is_sending(True)
         else:
@@ -324,6 +328,10 @@ class HttpProtocol(asyncio.Protocol):
         Called by the cycle when its response is complete.
         """
         self._context.state.total_requests += 1
+        cycle = self.cycle
+        if cycle is not None and cycle.begun_ns:
+            self._context.counts.end(cycle.status, cycle.begun_ns)
+            cycle.begun_ns = 0
         if self.transport.is_closing():
             # Our own transport sees itself to a client that takes nothing, and most take all.
             if not isinstance(self.transport, LoopTransport):
@@ -415,8 +423,17 @@ class HttpProtocol(asyncio.Protocol):
             cycle.message_event.set()
         if cycle is None or not cycle.more_body or not cycle.response_started:
             self.transport.write(self._context.refusal(error.status))
+            self._count_refusal(error.status)
         self.transport.close()
         self._await_taking()
+
+    def _count_refusal(self, status: int) -> None:
+        cycle, counts = self.cycle, self._context.counts
+        if cycle is None or not cycle.begun_ns:
+            counts.refuse(status)
+        elif not cycle.response_started:
+            counts.end(status, cycle.begun_ns)
+            cycle.begun_ns = 0
 
     # Leaving.
 

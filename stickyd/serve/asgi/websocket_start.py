@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stickyd.affinity.client_identity import IDENTITY
+from stickyd.serve.asgi.handshake_count import CountedHandshake
 
 if TYPE_CHECKING:
     from stickyd.serve.asgi.context import AsgiContext
@@ -33,10 +34,13 @@ def start_websocket(
     websocket = make(config=context.config, server_state=context.state, app_state=context.app_state)
     transport.set_protocol(websocket)
     begin = getattr(websocket, "begin", None)
+    counted: Any = CountedHandshake(
+        transport, context.counts, lambda transport: setattr(websocket, "transport", transport)
+    )
     if begin is not None:
-        begin(transport, target, pairs)
+        begin(counted, target, pairs)
     else:
-        websocket.connection_made(transport)
+        websocket.connection_made(counted)
         head = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
         websocket.data_received(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, head))
     scope = getattr(websocket, "scope", None)

@@ -333,7 +333,7 @@ class HTTPChannel:
         if request != self._pipeline.request:
             raise TypeError(f"{request} is not being answered")
         pipeline = self._pipeline
-        pipeline.request = None
+        pipeline.finish(request.code)
         if pipeline.state == BODY:
             # Answered before its body was here, and that is dropped.
             pipeline.persistent = False
@@ -382,7 +382,7 @@ class HTTPChannel:
             return
         self.write(self.context.refusal(error.status))
         self._close(lingering=True)
-        request, self._pipeline.request = self._pipeline.request, None
+        request = self._pipeline.refuse(error.status)
         if request is not None:
             request.connectionLost(Failure(error))
 
@@ -426,7 +426,7 @@ class HTTPChannel:
             return
         if state == BODY and request is not None:
             # It will never be whole.
-            self._pipeline.request = None
+            self._pipeline.drop()
             request.connectionLost(Failure(ConnectionLost("The body is not whole.")))
         self.loseConnection()
 
@@ -452,7 +452,7 @@ class HTTPChannel:
         output.flush()
         output.corked = False
         self._link.unwatch()
-        self._pipeline.state = PASSING
+        self._pipeline.switch()
         self._upgrade = Upgrade(protocol, self._link, self._reader)
         if isinstance(self._pipeline.request, Request):
             self._pipeline.request.upgraded()
@@ -474,7 +474,7 @@ class HTTPChannel:
         ):
             return
         producer = self._output.end_stream(request.chunked)
-        self._pipeline.request = None
+        self._pipeline.drop()
         self._close(lingering=self._pipeline.state == BODY)
         if producer is not None:
             producer.stopProducing()
@@ -546,6 +546,7 @@ class HTTPChannel:
         self._pass_to(self._departure.take, left)
 
     def _pass_to(self, take: Take, left: tuple[socket, bytes]) -> None:
+        self._pipeline.leave()
         self._forget()
         take(*left)
         self._ended(self)
@@ -570,8 +571,9 @@ class HTTPChannel:
         Stop everything, as the connection is over.
         """
         self._pipeline.state = GONE
+        self._pipeline.drop()
         self.connected = 0
-        self._pipeline.request = self._upgrade = None
+        self._upgrade = None
         if not self._reader.dry:
             self._reader.take_rest()
         self._output.discard()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from twisted.web.http import RESPONSES, datetimeToString
 from twisted.web.server import version
 
+from stickyd.figures.request_counts import RequestCounts
 from stickyd.serve.http.deadlines import Deadlines
 from stickyd.serve.http.head import FieldBlocks
 from stickyd.serve.http.limits import HTTPLimits
@@ -37,6 +38,7 @@ class HTTPContext:
     :ivar limits: the bounds.
     :ivar deadlines: the timer.
     :ivar requests: how many were begun.
+    :ivar counts: where each of them is counted, at its beginning and at its end.
     :ivar route: asked about every request before the application sees it, or
         :obj:`None`.  It is given the head and the handoff that brought the connection,
         and returns :obj:`None` to have it served here, or what takes the connection:
@@ -57,8 +59,10 @@ class HTTPContext:
         wall_clock: Callable[[], float] = time.time,
         server: bytes = version,
         stickiness: Stickiness | None = None,
+        counts: RequestCounts | None = None,
     ) -> None:
         self.requests = 0
+        self.counts = RequestCounts() if counts is None else counts
         self.quiet_until = float("-inf")
         self.limits = HTTPLimits() if limits is None else limits
         self.clock = clock

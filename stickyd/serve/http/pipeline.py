@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.web.http import SWITCHING
+
 from stickyd.serve.http.exchanges import NO_EXCHANGES, Exchanges
 from stickyd.serve.http.head import HTTP_1_1, resolve
 from stickyd.serve.http.request import make_request
@@ -43,6 +45,7 @@ class Pipeline:
     :ivar head_begun: whether the deadline is that of a head.
     :ivar resting: whether the transport is left unread for a moment.
     :ivar backlog: whether requests may wait in the reader, as there is no room for answers.
+    :ivar begun_ns: when the request under way was counted; 0 once its end was.
     """
 
     state = HEAD
@@ -56,6 +59,7 @@ class Pipeline:
     head_begun = False
     resting = False
     backlog = False
+    begun_ns = 0
 
     def __init__(
         self,
@@ -106,6 +110,58 @@ class Pipeline:
         """
         stickiness = self._context.stickiness
         return self.exchange is not None and stickiness is not None and stickiness.learns
+
+    def finish(self, status: int) -> None:
+        """
+        Have no request any more: its response is whole.
+
+        :param status: of the response.
+        """
+        self.request = None
+        if self.begun_ns:
+            self._context.counts.end(status, self.begun_ns)
+            self.begun_ns = 0
+
+    def drop(self) -> None:
+        """
+        Have no request any more: the client gets no whole response.
+        """
+        request, self.request = self.request, None
+        if self.begun_ns:
+            self.begun_ns = 0
+            begun = getattr(request, "startedWriting", False)
+            self._context.counts.drop(request.code if begun else 0)
+
+    def refuse(self, status: int) -> Any:
+        """
+        Have no request any more: the client was told why.
+
+        :return: the request that was under way; None if what came was none.
+        """
+        request = self.request
+        if not self.begun_ns:
+            self._context.counts.refuse(status)
+        self.finish(status)
+        return request
+
+    def switch(self) -> None:
+        """
+        Another protocol has the connection from now on: that was the answer.
+        """
+        self.state = PASSING
+        self._count_switch()
+
+    def leave(self) -> None:
+        """
+        Somebody else has the connection from now on; the application, if a request is under
+        way.
+        """
+        self._count_switch()
+
+    def _count_switch(self) -> None:
+        if self.begun_ns:
+            self._context.counts.end(SWITCHING, self.begun_ns)
+            self.begun_ns = 0
 
     def respond(
         self, fields: Iterable[tuple[bytes, bytes]]
@@ -254,6 +310,7 @@ class Pipeline:
             self.message = (method, target, version)
         self.persistent = version is HTTP_1_1 and not fields.close and not self.draining
         context.requests += 1
+        self.begun_ns = context.counts.begin()
         if context.stickiness is not None:
             if self.exchanges is NO_EXCHANGES:
                 self.exchanges = Exchanges()

@@ -48,9 +48,11 @@ class HTTP2Stream:
     :ivar size: how many bytes of the body have come.
     :ivar heard: when the last of them came.
     :ivar queue: the body of the response.
+    :ivar begun_ns: when the request was counted; 0 before it is, and once its end was.
     """
 
     transport = None  # which requests look for, and do not need here
+    begun_ns = 0
 
     def __init__(
         self,
@@ -131,6 +133,7 @@ class HTTP2Stream:
         :param body: whether the client has more to send than the head.
         """
         self.heard = now
+        self.begun_ns = self.context.counts.begin()
         # Whatever the method: a body of which the request is not told has no bound.
         self.request.gotLength(self._length if body else 0)
         if body:
@@ -275,7 +278,18 @@ class HTTP2Stream:
         """
         Called by the request when its response is complete.
         """
+        self.count_end(self.request.code)
         self.loseConnection()
+
+    def count_end(self, status: int) -> None:
+        """
+        Count the end of the request, if it was not counted yet.
+
+        :param status: of its whole response.
+        """
+        if self.begun_ns:
+            self.context.counts.end(status, self.begun_ns)
+            self.begun_ns = 0
 
     def loseConnection(self) -> None:
         self._answered = True
@@ -331,6 +345,10 @@ class HTTP2Stream:
         Learn that nothing can be sent any more, but not because of its client.
         """
         self.over = True
+        if self.begun_ns:
+            self.begun_ns = 0
+            request = self.request
+            self.context.counts.drop(request.code if request.startedWriting else 0)
         self._held = None
         # What nobody will read must not take from the window of the connection.
         unread = sum(window for _, window in self._unread)

@@ -155,6 +155,11 @@ class Streams:
         """
         fields = [(b":status", b"%d" % status), (b"content-length", b"0")]
         self.output.put_head(number, fields, end=True)
+        stream = self.by_number.get(number)
+        if stream is None:
+            self._context.counts.refuse(status)
+        else:
+            stream.count_end(status)
         if not whole:
             self._conn.reset_stream(number, ErrorCodes.NO_ERROR)
 

@@ -106,7 +106,7 @@ def test_relieved_worker_is_not_replaced() -> None:
     assert rig.beat() == 0
     rig.worker.slot = None  # type: ignore[assignment] # a spare
     assert rig.beat() == 0
-    rig.recycling.recycle(cast("WorkerProcess", rig.worker), "it was told to end")
+    rig.recycling.recycle(cast("WorkerProcess", rig.worker), "told", "it was told to end")
     assert not rig.reloads
 
 

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from stickyd.control.commands import (
     CONTROL_DESCRIPTOR,
+    FIGURES_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
 )
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
@@ -38,7 +39,8 @@ def test_child_gets_both_channels_and_no_input(rig: Rig) -> None:
     Standard input is empty, output is read, and the channels are where the worker looks.
     """
     ((_, _, _, descriptors),) = rig.reactor.spawned
-    assert sorted(descriptors) == [0, 1, 2, HANDOFF_DESCRIPTOR, CONTROL_DESCRIPTOR]
+    ours = [HANDOFF_DESCRIPTOR, CONTROL_DESCRIPTOR, FIGURES_DESCRIPTOR]
+    assert sorted(descriptors) == [0, 1, 2, *ours]
     assert (descriptors[1], descriptors[2]) == ("r", "r")
     assert len({descriptors[0], descriptors[3], descriptors[4]}) == 3
 

@@ -1,0 +1,3 @@
+"""
+What is counted, where, and how it is added up: requests, connections, queues, restarts.
+"""
