@@ -85,6 +85,7 @@ class FakeControl(ControlProtocol):
         path: list[str],
         secrets: list[bytes],
         session_keys: list[bytes],
+        slots: int,
     ) -> Deferred[dict[str, object]]:
         self.secrets = secrets
         self.served.append((Settings.from_json(settings), slot, path))
