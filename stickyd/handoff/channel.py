@@ -56,6 +56,7 @@ CLOSED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 # Plain numbers: an operation on the socket module's own flags takes half a microsecond.
 _TRUNCATED = int(MSG_TRUNC)
 _DROPPED = int(MSG_CTRUNC)
+_NOT_WHOLE = _TRUNCATED | _DROPPED
 
 #: Whether the kernel says of a message whose descriptor it has dropped that it did so.
 _SAYS_DROPPED = sys.platform == "linux"
@@ -356,26 +357,10 @@ class HandoffChannel:
     def _message(self, size: int, flags: int, descriptors: list[int]) -> None:
         kind, sequence, window = decode(self._buffer, size)
         if kind == Kind.HANDOFF:
-            if sequence != self._taken + 1:
-                raise FrameError(f"handoff {sequence}, where {self._taken + 1} was due")
-            if sequence > self._last_allowed:
-                raise FrameError(
-                    f"handoff {sequence}, where {self._last_allowed} was the last that our window"
-                    " allowed"
-                )
-            if flags & _TRUNCATED:
-                raise FrameError(f"a frame of more than {MAX_FRAME_BYTES} bytes")
-            if len(descriptors) > 1:
-                raise FrameError(f"handoff {sequence} with {len(descriptors)} descriptors")
-            if not descriptors and not flags & _DROPPED and _SAYS_DROPPED:
-                raise FrameError(f"handoff {sequence} without a descriptor")
-            if flags & _DROPPED or not descriptors:
-                # The kernel had no room in our descriptor table and dropped it.
-                for descriptor in descriptors:
-                    os.close(descriptor)
-                self._taken = sequence
-                self._owed.append(encode_nack(sequence))
-                self._receiver.starved()
+            if sequence != self._taken + 1 or sequence > self._last_allowed:
+                raise self._out_of_order(sequence)
+            if len(descriptors) != 1 or flags & _NOT_WHOLE:
+                self._not_whole(sequence, flags, descriptors)
                 return
             handoff = decode_handoff(self._buffer, size, descriptors[0])
             self._admit(handoff)
@@ -387,6 +372,31 @@ class HandoffChannel:
             self._acknowledge(sequence, window)
         else:
             self._refused(sequence)
+
+    def _out_of_order(self, sequence: int) -> FrameError:
+        if sequence != self._taken + 1:
+            return FrameError(f"handoff {sequence}, where {self._taken + 1} was due")
+        return FrameError(
+            f"handoff {sequence}, where {self._last_allowed} was the last that our window allowed"
+        )
+
+    def _not_whole(self, sequence: int, flags: int, descriptors: list[int]) -> None:
+        """
+        Ask again for a handoff whose descriptor the kernel had no room for in our table.
+
+        :raise FrameError: if it is not the kernel that dropped it.
+        """
+        if flags & _TRUNCATED:
+            raise FrameError(f"a frame of more than {MAX_FRAME_BYTES} bytes")
+        if len(descriptors) > 1:
+            raise FrameError(f"handoff {sequence} with {len(descriptors)} descriptors")
+        if not descriptors and not flags & _DROPPED and _SAYS_DROPPED:
+            raise FrameError(f"handoff {sequence} without a descriptor")
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._taken = sequence
+        self._owed.append(encode_nack(sequence))
+        self._receiver.starved()
 
     def _acknowledge(self, sequence: int, window: int) -> None:
         if sequence > self._sequence:

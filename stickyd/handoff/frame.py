@@ -324,25 +324,18 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
         be; the descriptor is then still the caller's.
     """
     _, _, purpose, flags, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
-    if size - HEADER_BYTES - address_bytes - key_bytes > MAX_UNREAD_BYTES:
+    key_at = HEADER_BYTES + address_bytes
+    unread_at = key_at + key_bytes
+    if size - unread_at > MAX_UNREAD_BYTES:
         raise FrameError(
-            f"a handoff with {size - HEADER_BYTES - address_bytes - key_bytes} unread bytes, more"
-            f" than {MAX_UNREAD_BYTES}"
+            f"a handoff with {size - unread_at} unread bytes, more than {MAX_UNREAD_BYTES}"
         )
-    view = bytes(frame[HEADER_BYTES:size])
-    address = view[:address_bytes]
+    address = bytes(frame[HEADER_BYTES:key_at])
+    key = bytes(frame[key_at:unread_at])
+    unread = bytes(frame[unread_at:size]) if unread_at < size else b""
     try:
         host, port, *local = address.decode().split("\0")
-        handoff = Handoff(
-            descriptor,
-            host,
-            int(port),
-            view[address_bytes : address_bytes + key_bytes],
-            view[address_bytes + key_bytes :],
-            slot,
-            purpose,
-            flags,
-        )
+        handoff = Handoff(descriptor, host, int(port), key, unread, slot, purpose, flags)
         if local:
             handoff.local = local[0], int(local[1])
     except (ValueError, IndexError) as cause:

@@ -5,11 +5,7 @@ What can be known of the other end of a socket.
 from __future__ import annotations
 
 import select
-from socket import AF_UNIX
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from socket import socket
+from socket import AF_UNIX, socket
 
 
 def has_gone(sock: socket) -> bool:
@@ -20,7 +16,8 @@ def has_gone(sock: socket) -> bool:
     TCP cannot tell that before something is written; a UNIX socket, such as the end of a
     tunnel, hangs up.
     """
-    if sock.family != AF_UNIX:
+    # The base class's, a number: a socket's own makes an enumeration's member of it each time.
+    if super(socket, sock).family != AF_UNIX:
         return False
     poll = select.poll()
     poll.register(sock, 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from itertools import islice
-from typing import cast
+from typing import Any
 
 from stickyd.net.file_chunk import FileChunk
 
@@ -93,7 +93,7 @@ class SendBuffer:
         self._spoken = True
         if self._files:
             return self._send_with_files()
-        chunks = cast("deque[bytes | memoryview]", self.chunks)
+        chunks: deque[Any] = self.chunks
         try:
             if len(chunks) > 1:
                 sent = self._socket.sendmsg(islice(chunks, _CHUNKS))

@@ -89,6 +89,8 @@ class Stream(ABC):
     :ivar connected: until the connection has ended or was detached.
     :ivar disconnecting: it ends as soon as the output is written.
     :ivar disconnected: it has ended, or was detached.
+    :ivar corked: what is written is collected, and leaves when the call of the protocol, or this
+        turn of the loop, is over.
     :ivar lingering: set it before closing when the client is known to be still sending
         (the rest of a request's body): the input is then read and dropped, until the
         output is written and for a while after it, for the client to get its response and
@@ -141,7 +143,7 @@ class Stream(ABC):
         self._output = SendBuffer(sock, delaying=type(peer) is not UNIXAddress)
         self._chunks = self._output.chunks
         self._mute = False  # drop what is written: our side is shut, or it is over
-        self._corked = False  # collect what is written
+        self.corked = False
         self._attention = False  # call _emptied() when all is written
         self._writing = False  # the loop has our writer
         self._dry = False  # the last read, in this very turn, took all there was
@@ -199,7 +201,7 @@ class Stream(ABC):
         Connect a protocol, and serve what the client has already sent.
         """
         self.protocol = protocol
-        self._corked = True
+        self.corked = True
         try:
             self._open()
             if self._unread and not self._paused:
@@ -208,7 +210,7 @@ class Stream(ABC):
             self._crash(error)
         if not self._paused:
             self._readable()
-        if self._corked:
+        if self.corked:
             self._uncork()
 
     def detach(self) -> tuple[socket, bytes]:
@@ -265,7 +267,7 @@ class Stream(ABC):
             return  # A client that is still sending reads nothing before it has done.
         self._output.heard()
         self._dry = len(data) < READ_BYTES
-        self._corked = True
+        self.corked = True
         try:
             self._feed(data)
         except Exception as error:  # noqa: BLE001 - ends its connection only
@@ -276,7 +278,7 @@ class Stream(ABC):
         self._paused = self._ended = self._dry = True
         # A socket at EOF stays readable: the loop would spin.
         self._stop_watching()
-        if self._corked:
+        if self.corked:
             # start() found the EOF: what the protocol wrote there goes out first.
             self._uncork()
         if self.connected and not self.disconnecting:
@@ -295,7 +297,7 @@ class Stream(ABC):
         self._paused = False
         if self._unread:
             self._schedule()
-        elif not self._corked:
+        elif not self.corked:
             self._watch()
         # Else start() reads, or _uncork() watches.
 
@@ -323,12 +325,12 @@ class Stream(ABC):
         """
         output = self._output
         output.append(data)
-        if not self._corked and not self._writing:
+        if not self.corked and not self._writing:
             self._flush()
             if self._attention and not self._chunks:
                 self._schedule()
         if output.size_bytes > self._high_bytes:
-            if self._corked and not self._writing:
+            if self.corked and not self._writing:
                 self._flush()
             if output.size_bytes > self._high_bytes:
                 self._congested()
@@ -344,7 +346,7 @@ class Stream(ABC):
             return
         output = self._output
         output.append_file(chunk)
-        if not self._corked and not self._writing:
+        if not self.corked and not self._writing:
             self._flush()
             if self._attention and not self._chunks:
                 self._schedule()
@@ -393,7 +395,8 @@ class Stream(ABC):
 
     def _discard_output(self) -> None:
         self._stop_writing()
-        self._output.clear()
+        if self._chunks:
+            self._output.clear()
 
     def _expect_empty(self, wanted: bool) -> None:
         """
@@ -406,7 +409,7 @@ class Stream(ABC):
         Have :meth:`_emptied` called, never from inside this call.
         """
         self._attention = True
-        if not self._corked and not self._writing:
+        if not self.corked and not self._writing:
             self._schedule()
 
     # Calls of the protocol, and the turns of the loop.
@@ -422,7 +425,7 @@ class Stream(ABC):
         """
         Call the protocol, and leave it corked.
         """
-        self._corked = True
+        self.corked = True
         try:
             function()
         except Exception as error:  # noqa: BLE001 - ends its connection only
@@ -433,7 +436,7 @@ class Stream(ABC):
         Call something that writes, and perhaps closes the connection: both take effect when it
         has returned, and not in the next turn.
         """
-        if self._corked or not self.connected:
+        if self.corked or not self.connected:
             function()
         else:
             self._call(function)
@@ -447,13 +450,13 @@ class Stream(ABC):
         if self._chunks:
             self._schedule()
             return
-        self._corked = False
+        self.corked = False
         if not self._watching and not self._paused:
             # It resumed us, and nothing was watched yet.
             self._watch()
 
     def _uncork(self) -> None:
-        self._corked = False
+        self.corked = False
         if self._chunks and not self._writing:
             self._flush()
         if self._attention and not self._chunks:
@@ -465,8 +468,8 @@ class Stream(ABC):
         """
         Collect what is written from now on, unless it waits anyway.
         """
-        if not self._corked and not self._writing:
-            self._corked = True
+        if not self.corked and not self._writing:
+            self.corked = True
             self._schedule()
 
     def _schedule(self) -> None:

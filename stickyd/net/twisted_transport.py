@@ -63,6 +63,14 @@ class SocketTransport(Stream):
     def loseConnection(self) -> None:
         self._close()
 
+    def finish(self) -> None:
+        """
+        Close the connection as :meth:`loseConnection` does, and call a producer no more.
+        """
+        self.producer = None
+        self.producerPaused = self._attention = False
+        self._close()
+
     def abortConnection(self) -> None:
         self._abort()
 
@@ -157,7 +165,9 @@ class SocketTransport(Stream):
         self.protocol.dataReceived(data)
 
     def _input_ended(self) -> None:
-        protocol: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.protocol, None)
+        protocol: Any = self.protocol
+        if not IHalfCloseableProtocol.providedBy(protocol):
+            protocol = IHalfCloseableProtocol(protocol, None)
         # With our sending side shut a half of an end looks as a whole one.
         if protocol is None or (not self._mute and has_gone(self.socket)):
             self._end(connectionDone)

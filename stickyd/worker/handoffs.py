@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from stickyd.worker.outbox import Outbox
 
 
+_NOT_ITS_PEERS = Flag.CLAIMED | Flag.SECURE
+
+
 def adopt(host: IHost, handoff: Handoff) -> None:
     """
     Have a host serve a connection.
@@ -41,7 +44,7 @@ def adopt(host: IHost, handoff: Handoff) -> None:
         family, peer = socket.AF_INET6, tcp_address(presented(handoff.host), handoff.port)
     else:
         family, peer = socket.AF_INET, IPv4Address("TCP", handoff.host, handoff.port)
-    if handoff.flags & (Flag.CLAIMED | Flag.SECURE):
+    if handoff.flags & _NOT_ITS_PEERS:
         # The host may be that of a client behind a proxy or a tunnel, and so says nothing of
         # the family.
         sock = socket.socket(fileno=handoff.descriptor)

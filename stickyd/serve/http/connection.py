@@ -120,6 +120,7 @@ class HTTPChannel:
 
     def makeConnection(self, transport: Any) -> None:
         self._link.transport = self._output.transport = transport
+        self._output.prompt = hasattr(transport, "corked")
         self.connected = 1
         self.connectionMade()
 
@@ -309,10 +310,12 @@ class HTTPChannel:
         """
         Go on with what was read, until it is used up or a request is not answered at once.
         """
-        output = self._output
-        output.corked = output.serving = True
+        output, pipeline = self._output, self._pipeline
+        output.serving = True
+        # What our own stream collects need not be collected here too.
+        output.corked = output.held or not getattr(output.transport, "corked", False)
         try:
-            if not self._pipeline.serve(self, self._departure):
+            if not pipeline.serve(self, self._departure):
                 self._close(lingering=not self._reader.dry)
         except RequestError as error:
             self.refuse(error)
@@ -320,8 +323,8 @@ class HTTPChannel:
             output.serving = False
             if output.corked:
                 output.uncork()
-        self._pipeline.settle()
-        state = self._pipeline.state
+        pipeline.settle()
+        state = pipeline.state
         if state == PASSING:
             self._pass_on()
         elif state == LEAVING:
@@ -330,9 +333,9 @@ class HTTPChannel:
             self._leave_if_idle()
 
     def requestDone(self, request: Any) -> None:
-        if request != self._pipeline.request:
+        pipeline, output = self._pipeline, self._output
+        if request is not pipeline.request and request != pipeline.request:
             raise TypeError(f"{request} is not being answered")
-        pipeline = self._pipeline
         pipeline.finish(request.code)
         if pipeline.state == BODY:
             # Answered before its body was here, and that is dropped.
@@ -340,12 +343,12 @@ class HTTPChannel:
             self._close(lingering=True)
         if pipeline.state != BUSY:
             return
-        if self._output.held:
+        if output.held:
             self._answered = True
             return
         pipeline.state = HEAD
         pipeline.resting = False
-        if not self._output.serving:
+        if not output.serving:
             self._next()
 
     def _next(self) -> None:
@@ -412,8 +415,15 @@ class HTTPChannel:
         (RFC 9112, 9.6), then the connection is closed.
         """
         self._input_over = True
-        state, request = self._pipeline.state, self._pipeline.request
-        if state in (LEAVING, GONE) or (state == HEAD and self._pipeline.backlog):
+        pipeline = self._pipeline
+        state, request = pipeline.state, pipeline.request
+        if state == HEAD and not pipeline.backlog and not self._output.unsent_bytes:
+            # As most connections end: nothing waits, so this closes it in this very turn.
+            pipeline.state = CLOSING
+            self._output.flush()
+            self._link.close(False)
+            return
+        if state in (LEAVING, GONE) or (state == HEAD and pipeline.backlog):
             return
         if state == BUSY:
             # Without a request: its response is whole, and held for the primary.

@@ -98,12 +98,19 @@ class Link:
             unread is a reset, which takes our answer with it.
         :return: whether only our half is closed, so that the caller must close the rest later.
         """
+        transport = self.transport
+        if not lingering:
+            finish = getattr(transport, "finish", None)
+            if finish is not None:
+                self._watched = False
+                finish()
+                return False
         self.unwatch()
         if lingering and not self._lingers():
             self.resume()
-            self.transport.loseWriteConnection()
+            transport.loseWriteConnection()
             return True
-        self.transport.loseConnection()
+        transport.loseConnection()
         return False
 
     def _lingers(self) -> bool:

@@ -36,6 +36,8 @@ class Output:
     :ivar transport: where it all goes; set before anything is written.
     :ivar corked: what is written is collected.
     :ivar held: it stays so for now; see :meth:`hold_until`.
+    :ivar prompt: nobody here need turn off Nagle's algorithm: it is off, or the transport sees to
+        that.
     :ivar serving: the connection takes requests from its reader, and sees to pull producers
         and to the cork when it has.
     :ivar full: there is no room for more for now: the transport is full, or the output held.
@@ -48,6 +50,7 @@ class Output:
     transport: Any = None
     corked = False
     held = False
+    prompt = False
     serving = False
     full = False
     producer: Any = None
@@ -55,7 +58,6 @@ class Output:
 
     _pending: list[bytes] | None = None
     _wrote = False
-    _prompt = False  # Nagle's algorithm is off
     _begun_bytes = 0  # of the next write, which are written already
     _pending_bytes = 0
     _unsent_bytes: float = inf  # at the last look
@@ -90,9 +92,8 @@ class Output:
             if self._pending_bytes > FLUSH_BYTES and not self.held:
                 self.flush()
             return
-        if self._wrote and not self._prompt:
-            self._be_prompt()
-        self._wrote = True
+        if not self.prompt:
+            self._look_prompt()
         self.transport.write(data)
 
     def begin_next(self, request: Any, version: bytes) -> None:
@@ -120,9 +121,8 @@ class Output:
         size = self._pending_bytes
         self._pending = None
         self._pending_bytes = 0
-        if self._wrote and not self._prompt:
-            self._be_prompt()
-        self._wrote = True
+        if not self.prompt:
+            self._look_prompt()
         if len(pending) == 1:
             self.transport.write(pending[0])
         elif size <= FLUSH_BYTES:
@@ -138,10 +138,13 @@ class Output:
             self.corked = False
             self.flush()
 
-    def _be_prompt(self) -> None:
+    def _look_prompt(self) -> None:
         # Nagle's algorithm holds back a second small write until the first is
         # acknowledged; most connections never get there, and save the system call.
-        self._prompt = True
+        if not self._wrote:
+            self._wrote = True
+            return
+        self.prompt = True
         set_no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             set_no_delay(True)

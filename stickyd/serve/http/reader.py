@@ -28,7 +28,13 @@ from typing import TYPE_CHECKING
 
 from stickyd.affinity.peek.http1 import Head
 from stickyd.serve.http.chunked import ChunkedDecoder
-from stickyd.serve.http.head import CHUNKED, HTTP_1_1, RequestError, parse_request_line
+from stickyd.serve.http.head import (
+    CHUNKED,
+    HTTP_1_1,
+    REMEMBERED_BYTES,
+    RequestError,
+    parse_request_line,
+)
 from stickyd.serve.http.objections import first_objection
 
 if TYPE_CHECKING:
@@ -54,6 +60,7 @@ class Reader:
     dry = True
 
     _data = b""
+    _head = b""  # the last one, unless it was long
     _position = 0  # what is before it was taken
     _head_start = 0
     _scanned = 0  # how far behind the position the end of the head was looked for
@@ -103,6 +110,13 @@ class Reader:
         """
         data, start = self._data, self._position
         end = data.find(b"\r\n\r\n", start + self._scanned) + 4
+        head = data[start:end]
+        if head == self._head and head:
+            # The same again: as polls, and most clients that ask for one thing, send it.
+            fields = self.fields
+            assert fields is not None
+            self._take_head(start, end, fields.length)
+            return True
         line_end = data.find(b"\r\n", start)
         if line_end == start:
             # RFC 9112 section 2.2: a leading empty line is ignored; one is enough.
@@ -127,16 +141,20 @@ class Reader:
             if fields is None or raw != fields.raw or line[2] is not fields.version:
                 self.fields = fields = self._blocks.parse(raw, line[2])
         except RequestError as error:
-            raise first_objection(data[start:end], limits) or error from None
+            raise first_objection(head, limits) or error from None
         self.line = line
+        self._head = head if end - start <= REMEMBERED_BYTES else b""
+        self._take_head(start, end, fields.length)
+        return True
+
+    def _take_head(self, start: int, end: int, length: int) -> None:
         self._head_start = start
         self._position = end
-        self.dry = end == len(data)
+        self.dry = end == len(self._data)
         self._scanned = 0
         self._skipped = False
-        if fields.length:
-            self._begin_body(fields.length)
-        return True
+        if length:
+            self._begin_body(length)
 
     def _begin_body(self, length: int) -> None:
         most = self._blocks.limits.body_bytes

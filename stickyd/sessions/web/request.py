@@ -80,7 +80,8 @@ class SessionRequestMixin(_Base):
 
     @override
     def process(self) -> None:
-        site: SessionSource = cast("Any", self.channel).site
+        channel: Any = self.channel
+        site: SessionSource = channel.site
         registry = site.session_registry
         if registry.awaited.keys and self._await_sessions(site):
             return
