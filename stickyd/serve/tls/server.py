@@ -173,9 +173,10 @@ class TlsTransport(BufferingTLSTransport):
     def __getattr__(self, name: str) -> Any:
         """
         Give what the plain transport has, as Twisted's wrappers do, but not its detach():
-        the socket is of no use to anybody without the state of its TLS; nor its startTLS().
+        the socket is of no use to anybody without the state of its TLS; nor its startTLS();
+        nor what would end the connection, or let writes through, without a word of TLS.
         """
-        if name in ("detach", "startTLS"):
+        if name in ("corked", "detach", "finish", "startTLS"):
             raise AttributeError(name)
         return super().__getattr__(name)
 
