@@ -78,6 +78,12 @@ def start_tls(
     # Set on the instance, so that a connection without TLS pays nothing for the choice.
     for name in _ENCRYPTED:
         setattr(transport, name, getattr(tls, name))
+
+    def finish() -> None:
+        tls.unregisterProducer()
+        tls.loseConnection()
+
+    transport.finish = finish  # type: ignore[method-assign]
     alsoProvides(transport, ISSLTransport)
     if producer is not None:
         transport.registerProducer(producer, streaming)
@@ -87,5 +93,5 @@ def forget_tls(transport: SocketTransport) -> None:
     """
     Let go of the TLS of a connection that is over, so that both can be freed.
     """
-    for name in _ENCRYPTED:
+    for name in (*_ENCRYPTED, "finish"):
         transport.__dict__.pop(name, None)
