@@ -66,12 +66,11 @@ class HTTPChannel:
     """
     Serves one connection.
 
-    It is long because Twisted knows it as three things: a protocol to the transport, a transport
-    and a consumer to requests.  Its own work is to decide who has the connection: requests, the
-    protocol of an upgrade, another worker, or nothing any more.  Its parts do the rest, and do
-    not know it: the reader finds requests, the pipeline has them served in order, the output
-    takes what they write, the link is the transport, the departure decides whether the
-    connection goes elsewhere, and the deadline notices a client that is too slow.
+    It is long as it is a protocol to the transport, and a transport and a consumer to requests.
+    It decides who has the connection: requests, the protocol of an upgrade, another worker, or
+    nothing any more.  Its parts do not know it: the reader finds requests, the pipeline has them
+    served in order, the output takes what they write, the link is the transport, the departure
+    decides whether the connection goes elsewhere, the deadline notices a slow client.
 
     :ivar requestFactory: makes a request for a channel.
     :ivar handoff: what brought it; without one, requests are not routed.
@@ -417,18 +416,22 @@ class HTTPChannel:
         self._input_over = True
         pipeline = self._pipeline
         state, request = pipeline.state, pipeline.request
-        if state == HEAD and not pipeline.backlog and not self._output.unsent_bytes:
+        if state in (LEAVING, GONE) or (state == HEAD and pipeline.backlog):
+            return
+        if state == HEAD and not self._output.unsent_bytes:
             # As most connections end: nothing waits, so this closes it in this very turn.
             pipeline.state = CLOSING
             self._output.flush()
-            self._link.close(False)
-            return
-        if state in (LEAVING, GONE) or (state == HEAD and pipeline.backlog):
+            self._link.close(lingering=False)
             return
         if state == BUSY:
             # Without a request: its response is whole, and held for the primary.
             if request is not None and self._half_closed is None:
-                self._probe(request)
+                # What comes next in any case shows whether the client is still there.
+                self._output.begin_next(request, self.message[2])
+                self._half_closed = HalfClosed(
+                    self.context.clock.callLater, self._link.transport, self.abortConnection
+                )
             return
         if state == CLOSING:
             # Only the client's end was waited for.
@@ -442,15 +445,6 @@ class HTTPChannel:
 
     def writeConnectionLost(self) -> None:
         pass
-
-    def _probe(self, request: Any) -> None:
-        """
-        Find out whether the client is still there: send what comes next in any case.
-        """
-        self._output.begin_next(request, self.message[2])
-        self._half_closed = HalfClosed(
-            self.context.clock.callLater, self._link.transport, self.abortConnection
-        )
 
     # Upgrades.
 
@@ -577,9 +571,6 @@ class HTTPChannel:
                 self.loseConnection()
 
     def _forget(self) -> None:
-        """
-        Stop everything, as the connection is over.
-        """
         self._pipeline.state = GONE
         self._pipeline.drop()
         self.connected = 0
@@ -592,10 +583,8 @@ class HTTPChannel:
             self._half_closed.stop()
 
     def _expired(self) -> None:
-        """
-        Called when the client has been too slow.  While the application works, or the protocol
-        of an upgrade, it may be.
-        """
+        # The client has been too slow.  While the application works, or the protocol of an
+        # upgrade, it may be.
         state, output = self._pipeline.state, self._output
         if output.held:
             return
