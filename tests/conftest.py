@@ -4,6 +4,7 @@ What all tests share: the choice of the long ones, and a watch over sockets.
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     Declare the mark of the long tests.
     """
+    # Nothing is garbage yet: all that is imported and collected stays to the end.
+    gc.disable()
     config.addinivalue_line("markers", "soak: takes tens of seconds; runs with --soak only")
 
 
@@ -53,6 +56,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+def pytest_collection_finish() -> None:
+    """
+    Have no collection of garbage look at the modules and the tests.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
