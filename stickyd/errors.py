@@ -56,7 +56,7 @@ class StartFailed(WorkerError):
 
 class FrameError(WorkerError):
     """
-    A message on the handoff channel is not a frame.
+    A message on the handoff channel, or on the bus, is not a frame.
     """
 
 
@@ -114,6 +114,31 @@ class NotCarriable(SessionError, TypeError):
 class SessionTooLarge(SessionError, ValueError):
     """
     The application's: a session's data is larger than is allowed.
+    """
+
+
+class BusError(StickydError):
+    """
+    What was asked of the bus cannot be done; nobody gets the message.
+    """
+
+
+class BusLimitError(BusError, ValueError):
+    """
+    The application's: the name of a channel or a message is beyond its bound, or there are too
+    many channels.
+    """
+
+
+class BusFull(BusError):
+    """
+    More was published than could be sent so far.
+    """
+
+
+class BusClosed(BusError):
+    """
+    The worker stops, or the primary has ended its bus.
     """
 
 

@@ -40,6 +40,7 @@ from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
 from stickyd.listen.reuseport.steering import KernelSteering
 from stickyd.listen.skew import SkewWatch
+from stickyd.messaging.hub import BusHub
 from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import keep_steady
@@ -79,6 +80,7 @@ class StickyService(Service):
     :ivar fleet: the slots.
     :ivar figures: what has happened so far; :func:`stickyd.fleet.report.report_on` shows it.
     :ivar operations: what an operator may do while it runs.
+    :ivar bus: passes messages on between the workers.
     :ivar stick: the table of the ``least`` placement, if that places.
     :ivar upgrade_state: the state, for the new code of this process.
     """
@@ -139,6 +141,7 @@ class StickyService(Service):
             self.fleet, lambda: self._limits.drain_seconds, are_in_slots(settings)
         )
         skew = SkewWatch(self.fleet, reactor, lambda: table.placed)
+        self.bus = BusHub(reactor, readiness, (inherited or {}).get("bus"))
         spec = spec_of(settings, secrets)
         self._spawner = self._make_spawner(spec, readiness, skew.told)
         self._rotation = SecretRotation(reactor, kept, self._signer, self._spawner, self.fleet)
@@ -149,7 +152,7 @@ class StickyService(Service):
             figures.counter(PEEKED),
         )
         self.upgrade_state = UpgradeState(
-            self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick
+            self._listeners, self.fleet, self._spawner, self.operations, kept, self.stick, self.bus
         )
 
     def _apply(self, settings: Settings) -> None:
@@ -216,6 +219,7 @@ class StickyService(Service):
             self.fleet,
             self._backoff,
             recycling,
+            self.bus,
             accepted,
         )
 

@@ -35,6 +35,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import (
+    BUS_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
     Beat,
     Leave,
@@ -167,11 +168,13 @@ class Child(PrimaryLink):
         pid: int,
         process: WorkerProcess,
         handoffs: int,
+        bus: int,
         began: Callable[[Any], None],
         over: Callable[[Child], None],
     ) -> None:
         """
         :param handoffs: the end of the handoff channel that a real child would get.
+        :param bus: the end of the bus; the same.
         :param began: told of each request.
         :param over: told that it is about to end, while its descriptors are still open.
         """
@@ -185,7 +188,8 @@ class Child(PrimaryLink):
         with self._owning():
             self._handoffs = socket.socket(fileno=os.dup(handoffs))
             self._handoffs.setblocking(False)
-        self._sockets: list[socket.socket] = [self._handoffs]
+            bus_end = socket.socket(fileno=os.dup(bus))
+        self._sockets: list[socket.socket] = [self._handoffs, bus_end]
         self._over = over
         self._began = began
         self.wire: StringTransport = StringTransport()
@@ -417,12 +421,14 @@ class Primary(Clock):
         if self.fork_fails:
             self.fork_fails = False
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        handoffs = childFDs[HANDOFF_DESCRIPTOR]
+        handoffs, bus = childFDs[HANDOFF_DESCRIPTOR], childFDs[BUS_DESCRIPTOR]
         assert isinstance(handoffs, int)
+        assert isinstance(bus, int)
         child = Child(
             1001 + len(self.children),
             processProtocol,
             handoffs,
+            bus,
             lambda request: self._began(child, request),
             self._over,
         )

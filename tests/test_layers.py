@@ -36,6 +36,7 @@ PURE = (
     "affinity",
     "placement",
     "handoff.frame",
+    "messaging.frame",
     "fleet.slot",
     "fleet.backoff",
     "figures",
@@ -43,7 +44,7 @@ PURE = (
     "sessions.record",
 )
 FOUNDATION = (*PURE, "interfaces", "fleet.interfaces", "errors", "settings.options")
-CHANNELS = ("handoff", "control")
+CHANNELS = ("handoff", "control", "messaging")
 PRIMARY = ("listen", "fleet", "system", "upgrade")
 WORKER = ("worker", "serve", "sessions")
 
@@ -70,6 +71,7 @@ LAYERS = (
     (("claim_desk",), FOUNDATION),
     (("identity",), (*FOUNDATION, "identity")),
     # What applications import: doors to what is inside.
+    (("bus",), (*FOUNDATION, "messaging")),
     (("asgi", "wsgi", "flask", "django"), (*FOUNDATION, "sessions")),
     (
         ("testing", "testing_worker"),

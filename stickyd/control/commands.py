@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 HANDOFF_DESCRIPTOR = 3
 CONTROL_DESCRIPTOR = 4
 FIGURES_DESCRIPTOR = 5
+BUS_DESCRIPTOR = 6
 
 #: The version of what operators ask; a client that speaks another one is told so.
 OPERATOR_VERSION = 1

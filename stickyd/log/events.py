@@ -135,6 +135,15 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "claim.not-told": "An id that the application claimed is not known to the primary yet.",
         "internal.callback-failed": "A fault of stickyd's; one connection may be lost.",
         "internal.response-lost": "A fault of stickyd's; one response is lost.",
+        # the bus
+        "bus.lost": "A worker's loop is busy for too long: messages of the bus did not reach it,"
+        " and reached all others.",
+        "bus.ended": "What a worker has said on the bus is no message of ours; it is not on the bus"
+        " any more, and serves on.",
+        "bus.broken": "The worker is not on the bus any more, as what came from the primary is no"
+        " message of ours.",
+        "bus.listener-lost": "A loop over the messages of a channel is slower than they come.",
+        "bus.subscriber-failed": "A function of the application's raised that the bus called.",
         # sessions
         "session.change-lost": "What a request changed in its session could not be kept.",
         "session.late-change-lost": "What a request changed after its response had begun could"

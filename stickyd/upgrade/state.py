@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.slot_workers import SlotWorkers
     from stickyd.fleet.trials import ITrial
     from stickyd.listen.listeners import Listeners
+    from stickyd.messaging.hub import BusHub
     from stickyd.placement.least import LeastLoaded
     from stickyd.system.secrets import Secrets
 
@@ -38,6 +39,7 @@ class UpgradeState:
         operations: Operations,
         secrets: Secrets,
         stick: LeastLoaded | None,
+        bus: BusHub,
     ) -> None:
         """
         :param stick: the table of the ``least`` placement, if that places.
@@ -48,6 +50,7 @@ class UpgradeState:
         self._operations = operations
         self._secrets = secrets
         self._stick = stick
+        self._bus = bus
 
     @property
     def running(self) -> bool:
@@ -118,6 +121,7 @@ class UpgradeState:
             "wanted": self._operations.wanted,
             "stick": None if self._stick is None else self._stick.snapshot(),
             "fleet": fleet,
+            "bus": self._bus.dump_state(),
             "secret": self._secrets.own.hex(),
             "secrets": [secret.hex() for secret in self._spawner.spec.secrets],
             "former": self._operations.settings.to_json(),

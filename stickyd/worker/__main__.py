@@ -26,6 +26,7 @@ from stickyd.identity.desk import fleet_keys, this_worker
 from stickyd.net.descriptors import keep_from_children
 from stickyd.net.steady_time import keep_steady
 from stickyd.settings import Settings
+from stickyd.worker.bus import inherited_bus, join_bus
 from stickyd.worker.ends import Ends
 from stickyd.worker.first_order import await_first_order
 from stickyd.worker.loading import import_ahead
@@ -80,6 +81,7 @@ def serve(reactor_name: str) -> int:
 
     :return: the exit code.
     """
+    bus = inherited_bus()
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     begin_logging()
@@ -97,12 +99,13 @@ def serve(reactor_name: str) -> int:
         settings = Settings.from_json(arguments["settings"])
         this_worker.begin(arguments["slot"], arguments.get("slots") or 0, settings.node)
         fleet_keys.begin(arguments["secrets"])
+        leave_bus = join_bus(reactor, bus)
         problem = None
         try:
             _import(settings, reactor)
         except OperatorError as raised:
             problem = raised
-        worker = Worker(reactor, ends, orphan, problem)
+        worker = Worker(reactor, ends, orphan, problem, leave_bus)
         reactor.adoptStreamConnection(
             control.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.link)
         )

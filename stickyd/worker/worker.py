@@ -8,6 +8,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 
@@ -21,7 +22,7 @@ from stickyd.worker.control import PrimaryLink
 from stickyd.worker.keys import WorkerKeys
 
 if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
+    from collections.abc import Callable
 
     from stickyd.worker.ends import Ends
     from stickyd.worker.orphan import OrphanWatch
@@ -50,15 +51,18 @@ class Worker:
         ends: Ends,
         orphan: OrphanWatch,
         problem: OperatorError | None = None,
+        leave_bus: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """
         :param ends: what we share with the primary.
         :param problem: why the application could not be imported.
+        :param leave_bus: called when the application has ended; fires when we may.
         """
         self._reactor = reactor
         self._problem = problem
         self._ends = ends
         self._orphan = orphan
+        self._leave_bus = leave_bus
         self._patience_seconds = 0.0
         # Until it serves, and for good if it cannot.
         self._serving: Serving | None = None
@@ -178,4 +182,5 @@ class Worker:
         if self._serving is None:
             return None
         # The heart goes on beating: a worker that takes its time to finish does not hang.
-        return self._serving.finish(self._patience_seconds)
+        finished = self._serving.finish(self._patience_seconds)
+        return finished.addCallback(lambda _: self._leave_bus())

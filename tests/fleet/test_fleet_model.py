@@ -37,6 +37,7 @@ from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
+from stickyd.messaging.hub import BusHub
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.settings import Settings
 from tests.channels import no_descriptor_free, open_sockets
@@ -104,6 +105,7 @@ class FleetModel(RuleBasedStateMachine):
             self.fleet,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(MOST_REQUESTS, 0, lambda: 0.0, lambda slot: self.changes.reload([slot])),
+            BusHub(self.primary, self.primary.readiness),
         )
         self.fleet.start(slots, self.make_workers)
         self.spawner.replenish()
@@ -464,6 +466,7 @@ class FleetModel(RuleBasedStateMachine):
                 channel = process.link.channel
                 if channel is not None and channel._open:
                     expected += 1 + len(channel.in_flight)
+                expected += process._bus is not None and process._bus.is_open
         assert len(open_sockets()) - len(self.before) == expected
 
     # the end

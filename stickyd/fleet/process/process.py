@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from stickyd.handoff.channel import HandoffChannel
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.messaging.hub import BusHub
+    from stickyd.messaging.peer import BusPeer
 
 #: Seconds that the control channel of a worker that has exited may take to end.  A child of
 #: the application may hold it open.
@@ -100,10 +102,12 @@ class WorkerProcess(ProcessProtocol):
         events: WorkerEvents,
         slot: Slot | None,
         share: OutputShare,
+        hub: BusHub,
     ) -> None:
         """
         :param events: told what happens to the worker.
         :param share: how much of its output is logged at a time.
+        :param hub: has it on the bus from its start to its end.
         """
         self._reactor = reactor
         self._spec = spec
@@ -138,6 +142,8 @@ class WorkerProcess(ProcessProtocol):
             self.beat,
             self.wants_to_leave,
         )
+        self._hub = hub
+        self._bus: BusPeer | None = None
         self._orders = WorkerOrders(self.link, self._control, self.termination)
 
     @property
@@ -188,12 +194,14 @@ class WorkerProcess(ProcessProtocol):
             ours, handoffs = channel_pair()
             ends.enter_context(handoffs)
             self._connect(ours).open()
+            bus, their_bus = (ends.enter_context(end) for end in socket.socketpair())
             process, control = self._spec.start(
-                self._reactor, self, self.label.place, handoffs, self._page.open()
+                self._reactor, self, self.label.place, handoffs, self._page.open(), their_bus
             )
             ends.enter_context(control)
             self.termination.attend(process)
             self.label.begin(process.pid)
+            self._bus = self._hub.attach(bus.dup(), self.label.__str__)
             adopt_control(self._reactor, control.fileno(), self._control)
 
     def _connect(self, sock: socket.socket) -> HandoffChannel:
@@ -227,6 +235,7 @@ class WorkerProcess(ProcessProtocol):
             "output": pipes_of(self.termination.process),
             "figures": self._page.dump_state(),
             "ready_at": self.figures.ready_at,
+            "bus": None if self._bus is None else self._bus.dump_state(),
         }
 
     def restore_state(self, plain: dict[str, Any]) -> None:
@@ -242,6 +251,10 @@ class WorkerProcess(ProcessProtocol):
         self.heartbeats.heard({}, None, self.link.sent)
         self._page.restore_state(plain.get("figures"))
         self.figures.ready(plain.get("ready_at", 0.0))
+        bus = plain.get("bus")  # there was none in a primary of before
+        if bus is not None:
+            sock = socket.socket(fileno=bus["descriptor"])
+            self._bus = self._hub.attach(sock, self.label.__str__, bus)
         control = plain["control"]
         os.set_blocking(control, False)
         adopt_control(self._reactor, control, self._control)
@@ -424,6 +437,8 @@ class WorkerProcess(ProcessProtocol):
         cause = self.termination.cause(reason)
         self._count_last()
         self._output.flush()
+        if self._bus is not None:
+            self._bus.end()
         self._events.died(self, cause)
         # Last: what waits for it to give away goes on at once, and must not take a dead worker
         # for one that is still to be told to stop.

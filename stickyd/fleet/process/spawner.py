@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.process.spec import IWorkerReactor
     from stickyd.fleet.slot import Slot
     from stickyd.interfaces import IReadiness
+    from stickyd.messaging.hub import BusHub
     from stickyd.settings import Settings
 
 
@@ -93,9 +94,11 @@ class Spawner:
         fleet: IFleet,
         backoff: Backoff,
         recycling: Recycling,
+        hub: BusHub,
         accepted: Callable[[Report], object] = lambda report: None,
     ) -> None:
         """
+        :param hub: has all workers on the bus.
         :param accepted: told what workers say of connections that they have accepted
             by themselves.
         """
@@ -105,6 +108,7 @@ class Spawner:
         self._fleet = fleet
         self._backoff = backoff
         self._recycling = recycling
+        self._hub = hub
         self._accepted = accepted
         self._share = OutputShare()
         self._ready: list[WorkerProcess] = []
@@ -169,7 +173,14 @@ class Spawner:
 
     def _make(self, events: WorkerEvents, slot: Slot | None) -> WorkerProcess:
         return WorkerProcess(
-            *(self._reactor, self._readiness, self.spec, self._fleet, events, slot, self._share)
+            self._reactor,
+            self._readiness,
+            self.spec,
+            self._fleet,
+            events,
+            slot,
+            self._share,
+            self._hub,
         )
 
     def restore(

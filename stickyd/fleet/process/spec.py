@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorProcess, IReactorSocket, IReactorTime
 
 from stickyd.control.commands import (
+    BUS_DESCRIPTOR,
     CONTROL_DESCRIPTOR,
     FIGURES_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
@@ -59,6 +60,7 @@ class WorkerSpec:
         place: str,
         handoffs: socket.socket,
         figures: int,
+        bus: socket.socket,
     ) -> tuple[IProcessTransport, socket.socket]:
         """
         Start a process.
@@ -66,6 +68,7 @@ class WorkerSpec:
         :param place: its slot or ``spare``, for ``ps``.
         :param handoffs: its end of the handoff channel; remains the caller's.
         :param figures: the descriptor of the page that it counts on; remains the caller's.
+        :param bus: its end of the bus; the same.
         :return: the process, and our end of its control channel, non-blocking, which the
             caller closes.
         :raises OSError: if the machine cannot start one more process.
@@ -96,6 +99,7 @@ class WorkerSpec:
                     HANDOFF_DESCRIPTOR: handoffs.fileno(),
                     CONTROL_DESCRIPTOR: theirs.fileno(),
                     FIGURES_DESCRIPTOR: figures,
+                    BUS_DESCRIPTOR: bus.fileno(),
                 },
             )
             ours.pop_all()

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
 
 from stickyd.control.commands import (
+    BUS_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
     Accept,
     ControlProtocol,
@@ -37,6 +38,7 @@ from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, worker_command
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits, Slot
+from stickyd.messaging.hub import BusHub
 from stickyd.settings import Settings
 from stickyd.testing import FakeFleet, FakeReadiness, FakeRefusal
 from tests.channels import End
@@ -130,6 +132,7 @@ class Reactor(MemoryReactorClock):
         self.control = FakeControl()
         self.handoffs: End | None = None
         self.pipe: IOPump | None = None
+        self.buses: list[socket.socket] = []
 
     def spawnProcess(  # noqa: N802 - Twisted's
         self,
@@ -145,7 +148,10 @@ class Reactor(MemoryReactorClock):
             raise OSError(self.fork_error, os.strerror(self.fork_error))
         self.spawned.append((executable, args, env, childFDs))
         handoffs = childFDs[HANDOFF_DESCRIPTOR]
+        bus = childFDs[BUS_DESCRIPTOR]
         assert isinstance(handoffs, int)
+        assert isinstance(bus, int)
+        self.buses.append(socket.socket(fileno=os.dup(bus)))
         self.handoffs = End(socket.socket(fileno=os.dup(handoffs)), 8)
         if self.ends_at_once is not None:
             # As Twisted does it: it looks for the end of the child within spawnProcess().
@@ -184,6 +190,7 @@ class Rig:
         self.settings = Settings.read({"start_timeout": 20.0, **settings})
         self.returns = FakeFleet()
         self.slot = Slot(3, self.reactor, QueueLimits(10, 100.0), FakeRefusal())
+        self.hub = BusHub(cast("Any", self.reactor), self.readiness)
         self.spawner = Spawner(
             cast("Any", self.reactor),
             self.readiness,
@@ -191,6 +198,7 @@ class Rig:
             self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
+            self.hub,
         )
         self.told: list[str] = []
         self.worker = self.spawn()
@@ -257,6 +265,9 @@ class Rig:
         if end is not None:
             for handoff in (*end.channel.reclaim(), *end.received()):
                 os.close(handoff.descriptor)
+        self.hub.close()
+        for bus in self.reactor.buses:
+            bus.close()
         self.returns.close()
 
 

@@ -14,6 +14,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from stickyd.control.commands import (
+    BUS_DESCRIPTOR,
     CONTROL_DESCRIPTOR,
     FIGURES_DESCRIPTOR,
     HANDOFF_DESCRIPTOR,
@@ -34,15 +35,15 @@ def test_command_shows_the_slot_and_the_reactor(rig: Rig) -> None:
     assert env is None
 
 
-def test_child_gets_both_channels_and_no_input(rig: Rig) -> None:
+def test_child_gets_its_channels_and_no_input(rig: Rig) -> None:
     """
     Standard input is empty, output is read, and the channels are where the worker looks.
     """
     ((_, _, _, descriptors),) = rig.reactor.spawned
-    ours = [HANDOFF_DESCRIPTOR, CONTROL_DESCRIPTOR, FIGURES_DESCRIPTOR]
+    ours = [HANDOFF_DESCRIPTOR, CONTROL_DESCRIPTOR, FIGURES_DESCRIPTOR, BUS_DESCRIPTOR]
     assert sorted(descriptors) == [0, 1, 2, *ours]
     assert (descriptors[1], descriptors[2]) == ("r", "r")
-    assert len({descriptors[0], descriptors[3], descriptors[4]}) == 3
+    assert len({descriptors[0], descriptors[3], descriptors[4], descriptors[5]}) == 4
 
 
 def test_primary_keeps_only_its_own_ends() -> None:
@@ -52,9 +53,10 @@ def test_primary_keeps_only_its_own_ends() -> None:
     before = open_sockets()
     rig = Rig()
     assert rig.reactor.handoffs is not None
-    # The fake keeps the child's end of the handoff channel; the control channel is faked.
-    theirs = rig.reactor.handoffs.socket.fileno()
-    assert len(open_sockets() - before - {theirs}) == 1
+    # The fake keeps two of the child's ends; the control channel is faked.
+    theirs = {rig.reactor.handoffs.socket.fileno(), rig.reactor.buses[0].fileno()}
+    # Ours are one of that and one of the bus.
+    assert len(open_sockets() - before - theirs) == 2
     rig.close()
 
 

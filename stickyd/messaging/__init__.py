@@ -1,0 +1,3 @@
+"""
+The bus: messages between the workers of a fleet, through the primary.
+"""
