@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -282,7 +283,16 @@ class Stream(ABC):
             # start() found the EOF: what the protocol wrote there goes out first.
             self._uncork()
         if self.connected and not self.disconnecting:
-            self._call(self._input_ended)
+            if not self._chunks and self._ends_with_input():
+                self._end(connectionDone)
+            else:
+                self._call(self._input_ended)
+
+    def _ends_with_input(self) -> bool:
+        """
+        Tell whether the protocol has nothing more to say to a client that says no more.
+        """
+        return False
 
     def _take_unread(self) -> bytes:
         unread, self._unread = self._unread, b""

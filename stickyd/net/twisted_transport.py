@@ -17,13 +17,14 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import connectionDone
+from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.net.peer import has_gone
 from stickyd.net.stream import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from twisted.python.failure import Failure
 
@@ -163,6 +164,12 @@ class SocketTransport(Stream):
 
     def _feed(self, data: bytes) -> None:
         self.protocol.dataReceived(data)
+
+    @override
+    def _ends_with_input(self) -> bool:
+        # A protocol that is asked nothing is told in Twisted's way.
+        ends: Callable[[], bool] | None = getattr(self.protocol, "ends_with_input", None)
+        return ends is not None and ends()
 
     def _input_ended(self) -> None:
         protocol: Any = self.protocol

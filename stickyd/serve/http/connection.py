@@ -408,6 +408,12 @@ class HTTPChannel:
 
     # The client's end of input.
 
+    def ends_with_input(self) -> bool:
+        """
+        Tell whether nothing is under way, so that the connection ends with its input.
+        """
+        return self._pipeline.state == HEAD and not self._pipeline.backlog
+
     def readConnectionLost(self) -> None:
         """
         Called when the client will send no more: requests that have come whole are answered
@@ -417,12 +423,6 @@ class HTTPChannel:
         pipeline = self._pipeline
         state, request = pipeline.state, pipeline.request
         if state in (LEAVING, GONE) or (state == HEAD and pipeline.backlog):
-            return
-        if state == HEAD and not self._output.unsent_bytes:
-            # As most connections end: nothing waits, so this closes it in this very turn.
-            pipeline.state = CLOSING
-            self._output.flush()
-            self._link.close(lingering=False)
             return
         if state == BUSY:
             # Without a request: its response is whole, and held for the primary.

@@ -111,7 +111,7 @@ class Reader:
         data, start = self._data, self._position
         end = data.find(b"\r\n\r\n", start + self._scanned) + 4
         head = data[start:end]
-        if head == self._head and head:
+        if self._head and head == self._head:
             # The same again: as polls, and most clients that ask for one thing, send it.
             fields = self.fields
             assert fields is not None
