@@ -9,9 +9,10 @@ import sys
 from twisted.python import usage
 
 from stickyd.affinity.token import Signer
-from stickyd.control.operator_client import ask
+from stickyd.ctl.asking import ask_who_serves
 from stickyd.errors import OperatorError, SettingError
 from stickyd.explain import Client, Explanation, explain
+from stickyd.operate.place import AUTO, OFF
 from stickyd.settings.options import Options, write_out
 from stickyd.settings.settings import rules
 from stickyd.system.cpus import usable_cpus
@@ -76,9 +77,9 @@ class ExplainOptions(Options):
         :raises OperatorError: if the running server cannot be asked.
         """
         settings = self.settings
-        if settings.control:
+        if settings.control not in ("", AUTO, OFF):
             self._require_nothing_else()
-            return ask(settings.control, self.client)
+            return ask_who_serves(settings.control, self.client)
         secrets = Secrets().of(settings) if settings.secret_file else ()
         signer = Signer(secrets, node=settings.node) if secrets else None
         return explain(settings, settings.workers or usable_cpus(), self.client, signer)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import secrets
 import signal
 import sys
 from dataclasses import replace
@@ -14,16 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from typing_extensions import override
 
 from stickyd.control.exit_code import ExitCode
-from stickyd.control.operator_socket import ControlSocket
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
+from stickyd.operate.primary import Primary
+from stickyd.operate.socket import ControlSocket
+from stickyd.operate.table import Commands
 from stickyd.service import StickyService
 from stickyd.settings import Settings
 from stickyd.settings import options as command_line
@@ -137,9 +141,22 @@ def _assemble(
     """
     Put what operators and service managers talk to beside the service.
     """
-    together = MultiService()
-    control = ControlSocket(reactor, sticky.settings.control, sticky.explain, inherited)
-    control.setServiceParent(together)
+    began_at = reactor.seconds() if inherited is None else inherited["began_at"]
+    primary = Primary(
+        reactor,
+        sticky.fleet,
+        sticky.operations,
+        secrets.token_hex(8),
+        began_at,
+        sticky.listens_on,
+        sticky.explain,
+        options.reread,
+        lambda: options.origins,
+        lambda: upgrade.begin(),  # which carries the control socket on
+        lambda: signals.stop(),
+    )
+    control = ControlSocket(reactor, sticky.settings.control, Commands(primary).run, inherited)
+    together = _WatchedToTheEnd(control)
     sticky.setServiceParent(together)
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
@@ -150,10 +167,29 @@ def _assemble(
         os.getcwd(),
         partial(_forget_pid, options),
         COMMANDS,
-        also=control.dump_state,
+        also=lambda: {"began_at": began_at, **control.dump_state()},
     )
-    Signals(reactor, sticky, options.reread, upgrade.begin).setServiceParent(together)
+    signals = Signals(reactor, sticky, options.reread, upgrade.begin)
+    signals.setServiceParent(together)
     return together
+
+
+class _WatchedToTheEnd(MultiService):
+    """
+    Services of which operators may ask until the last of them has stopped.
+    """
+
+    def __init__(self, control: ControlSocket) -> None:
+        super().__init__()
+        self._control = control
+        control.setServiceParent(self)
+
+    @override
+    def stopService(self) -> Deferred[object]:
+        Service.stopService(self)
+        others = [each for each in reversed(list(self)) if each is not self._control]
+        stopped: Deferred[Any] = DeferredList([maybeDeferred(each.stopService) for each in others])
+        return stopped.addCallback(lambda _: self._control.stopService())
 
 
 def _make_sticky(

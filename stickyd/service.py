@@ -270,6 +270,12 @@ class StickyService(Service):
         """
         return self._listeners.ports
 
+    def listens_on(self) -> list[str]:
+        """
+        The endpoints that it listens on.
+        """
+        return self._listeners.descriptions
+
     # start and stop
 
     @override

@@ -38,6 +38,7 @@ class FakeWorker:
     :ivar verified: the secrets that it was told to verify with.
     :ivar connections: how many it says it has, of what it has acknowledged.
     :ivar entrusted: the listening sockets that it was given; they stay open.
+    :ivar seconds_left: what it says.
     :ivar accepts: how often it was told to accept again.
     """
 
@@ -62,6 +63,7 @@ class FakeWorker:
         self.accepts = 0
         self.quiet = True
         self.lives = True
+        self.seconds_left: float | None = None
         self.last_words = ""
         self.figures = WorkerFigures()
 

@@ -51,14 +51,12 @@ WORKER = ("worker", "serve", "sessions")
 #: Who may know whom.  A module's own entry is the first one that it is in.
 LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
-    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service")),
+    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service")),
     (("settings.options", "explain"), FOUNDATION),
-    (
-        ("control.operator_socket", "control.operator_client"),
-        (*FOUNDATION, *CHANNELS, "net", "explain"),
-    ),
+    (("operate",), (*FOUNDATION, "net", "fleet", "explain", "operate")),
+    (("ctl",), (*FOUNDATION, "operate", "explain", "ctl")),
     (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
-    (("__main__",), (*FOUNDATION, *PRIMARY, "control.operator_client", "explain")),
+    (("__main__",), (*FOUNDATION, *PRIMARY, "operate", "ctl", "explain")),
     (("service",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY, "explain")),
     (FOUNDATION, FOUNDATION),
     (("log",), (*FOUNDATION, "log")),

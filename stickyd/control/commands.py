@@ -1,6 +1,5 @@
 """
-What primary and worker say to each other on the control channel: AMP commands.  And what
-an operator asks on the socket of ``--control``.
+What primary and worker say to each other on the control channel: AMP commands.
 
 The channel is a stream socket pair, one per worker.  Its end of file tells a worker that
 its primary has died.  An AMP value holds at most 65,535 bytes
@@ -16,7 +15,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols import amp
 from typing_extensions import override
 
-from stickyd.errors import OperatorError, StartFailed, WorkerError
+from stickyd.errors import StartFailed, WorkerError
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorSocket, ITransport
@@ -28,9 +27,6 @@ HANDOFF_DESCRIPTOR = 3
 CONTROL_DESCRIPTOR = 4
 FIGURES_DESCRIPTOR = 5
 BUS_DESCRIPTOR = 6
-
-#: The version of what operators ask; a client that speaks another one is told so.
-OPERATOR_VERSION = 1
 
 
 class Serve(amp.Command):
@@ -179,34 +175,6 @@ class Stop(amp.Command):
     arguments = [(b"patience", amp.Float())]  # noqa: RUF012
 
 
-class Explain(amp.Command):
-    """
-    Operator to primary: say who serves this client, and why.
-
-    ``version``: :data:`OPERATOR_VERSION`.  ``address``, ``headers`` (each as ``Name: value``),
-    ``target``, ``server_name``: :class:`stickyd.explain.Client`.  The answer is a
-    :class:`stickyd.explain.Explanation`: ``slot`` is -1 for none, ``state`` is empty where
-    there is no worker to tell of.
-    """
-
-    arguments = [  # noqa: RUF012
-        (b"version", amp.Integer()),
-        (b"address", amp.String()),
-        (b"headers", amp.ListOf(amp.String())),
-        (b"target", amp.String()),
-        (b"server_name", amp.String()),
-    ]
-    response = [  # noqa: RUF012
-        (b"entry", amp.Unicode()),
-        (b"key", amp.String()),
-        (b"slot", amp.Integer()),
-        (b"pid", amp.Integer()),
-        (b"state", amp.Unicode()),
-        (b"reasons", amp.ListOf(amp.Unicode())),
-    ]
-    errors = {OperatorError: b"OPERATOR"}  # noqa: RUF012
-
-
 #: How many values a message may have; ours have eight at most.
 MAX_BOX_KEYS = 16
 
@@ -240,13 +208,8 @@ class ControlProtocol(amp.AMP):
     :meth:`stop_listening`.
     """
 
-    def __init__(self, same_version: bool = True) -> None:
-        """
-        :param same_version: whether both ends know the same commands, so that an unknown one
-            breaks the protocol.
-        """
+    def __init__(self) -> None:
         super().__init__()
-        self._same_version = same_version
         self._deaf = False
 
     def breach(self, problem: str) -> None:
@@ -319,7 +282,7 @@ class ControlProtocol(amp.AMP):
             return "a message that is neither a command nor an answer"
         name = box[amp.COMMAND]
         if self.locateResponder(name) is None:
-            return f"the command {shown(name)}, which there is not" if self._same_version else ""
+            return f"the command {shown(name)}, which there is not"
         commands: Any = self  # AMP keeps them in an attribute of the class
         command, _ = commands._commandDispatch[name]
         if command.requiresAnswer and amp.ASK not in box:

@@ -92,8 +92,8 @@ class Signals(Service):
             signal.SIGUSR2: self._upgrade,
             # Not the reactor's own: twistd, when all is done, would send itself the signal
             # that the reactor remembers, and an orderly stop would look like a death.
-            signal.SIGTERM: self._stop,
-            signal.SIGINT: self._stop,
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self.stop,
         }
 
         def note(signum: int, frame: object) -> None:
@@ -110,7 +110,10 @@ class Signals(Service):
             )
             action()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """
+        Stop the server, as SIGTERM does.
+        """
         # The second of two signals finds the reactor stopping.
         with suppress(ReactorNotRunning):
             self._reactor.stop()

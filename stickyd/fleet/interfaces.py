@@ -38,6 +38,10 @@ class IWorker(IHandoffSender):
 
     lives: bool = Attribute("Whether there is a process of that id, for all we know.")
 
+    seconds_left: float | None = Attribute(
+        "How long it may still take to finish; None if there is no end set to it."
+    )
+
     def entrust(listener: Handoff) -> None:
         """
         Have it accept from a listening socket by itself, until it gives everything away.

@@ -14,6 +14,7 @@ from stickyd.fleet.newest_waits import NewestWaits
 from stickyd.fleet.preflight import Trial
 from stickyd.fleet.process.spawner import spec_of
 from stickyd.fleet.slot_changes import STOPS
+from stickyd.fleet.steps import Step
 from stickyd.settings.reload import changed, fixed
 from stickyd.settings.table import MOST_WORKERS
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.process.spec import WorkerSpec
     from stickyd.fleet.secret_rotation import SecretRotation
     from stickyd.fleet.slot_changes import SlotChanges
+    from stickyd.fleet.steps import Change
     from stickyd.fleet.trials import ITrial, Trials
     from stickyd.settings import Settings
 
@@ -40,6 +42,7 @@ class Operations:
     :ivar settings: what the primary runs with.
     :ivar wanted: how many slots there will be when the changes under way are done; 0
         before any.
+    :ivar steps: how far the change under way is.
     """
 
     _log = Logger()
@@ -64,6 +67,7 @@ class Operations:
         self._reactor = reactor
         self._fleet = fleet
         self._changes = changes
+        self.steps = changes.steps
         self._secrets = secrets
         self._spawner = spawner
         self._trials = trials
@@ -129,13 +133,19 @@ class Operations:
         return self._follow(self._reload(settings or self.settings))
 
     def _reload(self, wanted: Settings) -> Deferred[list[str]]:
+        begun = self.steps.begin("reload")
         return (
             maybeDeferred(self._keep_fixed, wanted)
             .addCallback(self._try)
             .addCallback(self._announced)
             .addCallbacks(self._reload_checked, self._not_reloaded)
             .addCallback(self._reloaded)
+            .addCallback(self._ended, begun)
         )
+
+    def _ended(self, problems: list[str], begun: Change) -> list[str]:
+        self.steps.end(begun, *problems)
+        return problems
 
     def _keep_fixed(self, wanted: Settings) -> Settings:
         """
@@ -155,6 +165,7 @@ class Operations:
 
     def _try(self, wanted: Settings) -> Deferred[WorkerSpec]:
         self._log.info("Reloading", event="reload.begun")
+        self.steps.tell(Step("reload", "the application is tried"))
         tried = self._trials.run(Trial(wanted, self._say))
         return tried.addCallback(lambda _: spec_of(wanted, self._secrets.secrets_of(wanted)))
 

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
 
 from stickyd.fleet.slot_workers import SWITCH_OVER_SECONDS
+from stickyd.fleet.steps import Step, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -37,6 +38,8 @@ MOVE_SECONDS = 30.0
 class SlotChanges:
     """
     What an operator may do to a fleet that serves.
+
+    :ivar steps: how far it is.
     """
 
     _log = Logger()
@@ -52,6 +55,7 @@ class SlotChanges:
         self._fleet = fleet
         self._keeps_in_slots = keeps_in_slots
         self._patience = patience
+        self.steps = Steps(fleet.clock)
         self._turn = DeferredLock()
 
     def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
@@ -62,9 +66,25 @@ class SlotChanges:
         """
         return self._turn.run(act)
 
-    def _in_turn(self, change: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
+    def _in_turn(
+        self, what: str, change: Callable[[], Coroutine[Deferred[Any], Any, T]]
+    ) -> Deferred[T]:
         # Begun no sooner: a coroutine that is never run is a warning at the exit.
-        return self._turn.run(lambda: Deferred.fromCoroutine(change()))
+        return self._turn.run(lambda: Deferred.fromCoroutine(self._noted(what, change)))
+
+    async def _noted(self, what: str, change: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
+        """
+        Make a change, and have it known for as long as it goes on, and how it has ended.
+        """
+        begun = self.steps.begin(what)
+        problems: list[str] = ["it was broken off"]
+        try:
+            outcome = await change()
+            told = outcome if isinstance(outcome, list) else [outcome]
+            problems = [str(problem) for problem in told if problem]
+        finally:
+            self.steps.end(begun, *problems)
+        return outcome
 
     # reload
 
@@ -75,19 +95,24 @@ class SlotChanges:
         :param indices: the slots; all by default.
         :return: fires with a line for each slot that kept its old worker, saying why.
         """
-        return self._in_turn(lambda: self._reload(indices))
+        return self._in_turn("reload", lambda: self._reload(indices))
 
     async def _reload(self, indices: Sequence[int] | None) -> list[str]:
         kept = []
-        for member in list(self._fleet.table.members):
+        members = [
+            member
+            for member in self._fleet.table.members
+            if indices is None or member.slot.index in indices
+        ]
+        for done, member in enumerate(members, 1):
             index = member.slot.index
-            if indices is not None and index not in indices:
-                continue
             outcome: Deferred[str] = Deferred()
             member.machine.reload(outcome.callback)
             reason = await outcome
             if reason:
                 kept.append(f"slot {index}: {reason}")
+            text = f"slot {index}: {reason or 'a fresh worker serves'}"
+            self.steps.tell(Step("reload", text, index, done, len(members)))
         return kept
 
     # resize
@@ -102,7 +127,7 @@ class SlotChanges:
         :param count: how many slots there shall be, at least 1.
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._in_turn(lambda: self._resize(count))
+        return self._in_turn("resize", lambda: self._resize(count))
 
     async def _resize(self, count: int) -> str:
         fleet = self._fleet
@@ -138,7 +163,13 @@ class SlotChanges:
         ready = [self._ready(member) for member in added]
         for member in added:
             member.machine.start()
-        outcomes = [await waiting for waiting in ready]
+        outcomes = []
+        for member, waiting in zip(added, ready, strict=True):
+            outcomes.append(await waiting)
+            index = member.slot.index
+            text = "a worker serves" if outcomes[-1] else "no worker got ready"
+            step = Step("resize", f"slot {index}: {text}", index, len(outcomes), len(added))
+            self.steps.tell(step)
         if not fleet.running:
             return STOPS
         if not all(outcomes):
@@ -160,7 +191,7 @@ class SlotChanges:
         Have every worker give away what another one's clients have left with it, before
         anybody is placed: called as the fleet starts.
         """
-        return self._in_turn(self._settle)
+        return self._in_turn("start", self._settle)
 
     async def _settle(self) -> None:
         fleet = self._fleet
@@ -179,7 +210,7 @@ class SlotChanges:
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._in_turn(lambda: self._drain(index))
+        return self._in_turn("drain", lambda: self._drain(index))
 
     async def _drain(self, index: int) -> str:
         fleet = self._fleet
@@ -203,7 +234,7 @@ class SlotChanges:
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._in_turn(lambda: self._undrain(index))
+        return self._in_turn("undrain", lambda: self._undrain(index))
 
     async def _undrain(self, index: int) -> str:
         fleet = self._fleet
@@ -225,7 +256,10 @@ class SlotChanges:
         fleet = self._fleet
         table = fleet.table
         if slot.available and fleet.placement is not None:
-            self._in_turn(lambda: self._move(table.placed, table.available_slots(), table.members))
+            self._in_turn(
+                "return",
+                lambda: self._move(table.placed, table.available_slots(), table.members),
+            )
         else:
             fleet.availability_changed(slot)
 
@@ -235,6 +269,7 @@ class SlotChanges:
         newcomers wait; then place by it.
         """
         fleet = self._fleet
+        self.steps.tell(Step("move", "connections and sessions go where they belong now"))
         fleet.hold()
         giving: dict[Slot, IWorker] = {}
         deadline = fleet.clock.seconds() + MOVE_SECONDS

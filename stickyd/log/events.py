@@ -100,6 +100,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "handoff.unreadable": "A channel between primary and worker has failed.",
         "control.open": "Operators may ask at this socket.",
         "control.not-open": "After an upgrade the socket for operators cannot be opened.",
+        "control.nowhere": "There is no place for a socket for operators: stickyctl has nobody to"
+        " ask.",
+        "control.command-failed": "What stickyctl has asked for went wrong in a way that nobody has"
+        " thought of.",
         "control.refused": "Somebody has asked who may not.",
         "control.broken-protocol": "Somebody speaks something else to the socket for operators.",
         # serving

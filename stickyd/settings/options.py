@@ -66,6 +66,7 @@ class Options(usage.Options):
     What ``twistd stickyd`` understands.
 
     :ivar settings: the outcome.
+    :ivar origins: where each setting that was given was given, by its name as it is spelt.
     """
 
     synopsis = "[options]"
@@ -92,6 +93,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.settings = Settings()
+        self.origins: dict[str, str] = {}
         self._listen: list[str] = []
         self._tls: list[str] = []
         self._trust: list[str] = []
@@ -203,6 +205,7 @@ class Options(usage.Options):
             usage.Options.parseOptions(again, self._arguments)
         except usage.UsageError as problem:
             raise SettingError(str(problem)) from None
+        self.origins = again.origins
         return again.settings
 
     @override
@@ -225,7 +228,9 @@ class Options(usage.Options):
             command_line["tls"] = self._tls
         if self._trust:
             command_line["trust"] = self._trust
+        self.origins = {spelt(name): f"the file {self['config']}" for name in given}
         given.update(read_some(command_line, "--"))
+        self.origins.update({spelt(name): "the command line" for name in command_line})
         self.settings = Settings(**given)
         self._require_application(command_line)
 

@@ -67,9 +67,11 @@ class Table:
         "Run the workers as this user, by name or number; the primary must be root.")
     gid: str = text("", "GROUP", group=LISTENING, help=
         "Run the workers as this group; by default the user's own.")
-    control: str = text("", "PATH", group=LISTENING, help=
-        "Answer operators on a UNIX socket at this path: python -m stickyd explain --control"
-        " PATH. Only the user that the primary runs as, and root, may ask.")
+    control: str = text("auto", "PATH", group=LISTENING, help=
+        "Answer operators (stickyctl) on a UNIX socket at this path; only the user that the primary"
+        " runs as, and root, may ask. auto chooses a path by the process id in"
+        " $RUNTIME_DIRECTORY, else in /run/stickyd for root and in $XDG_RUNTIME_DIR/stickyd for"
+        " others, else in /tmp/stickyd-UID; off is no socket.")
 
     resource: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
         "Serve this twisted.web resource: an IResource, or a callable that returns one. Without"

@@ -26,7 +26,7 @@ import threading
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -108,22 +108,26 @@ class Upgrade:
         self._also = also
         self._under_way = False
 
-    def begin(self) -> None:
+    def begin(self) -> Deferred[str]:
         """
         Try the new code; if it is sound, go over to it.
+
+        :return: fires with the reason why it was not done.  If it is done, there is nobody
+            any more to hear of it.
         """
         if self._under_way:
             self._log.warn("An upgrade is under way already", event="upgrade.busy")
-            return
+            return succeed("an upgrade is under way already")
         self._under_way = True
         self._log.info("Upgrading: a child tries the new code first", event="upgrade.begun")
         upgraded = Deferred.fromCoroutine(self._upgrade())
-        upgraded.addErrback(self._failed).addCallback(self._over)
+        return upgraded.addErrback(self._failed).addCallback(self._over)
 
-    def _over(self, _: object) -> None:
+    def _over(self, reason: str | None) -> str:
         self._under_way = False
+        return reason or ""
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure) -> str:
         says = "Not upgraded, nothing has changed"
         if failure.check(OperatorError, OSError) is None:
             self._log.failure(says, failure, event="upgrade.failed")
@@ -136,6 +140,7 @@ class Upgrade:
             )
         else:
             self._log.info("Not upgraded: {reason}", event="upgrade.refused", reason=STOPS)
+        return failure.getErrorMessage()
 
     async def _upgrade(self) -> None:
         primary = self._primary

@@ -76,6 +76,7 @@ class Worker:
         self.lives = True
         self.last_words = ""
         self.figures = WorkerFigures()
+        self.seconds_left: float | None = None
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False

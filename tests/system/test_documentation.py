@@ -38,6 +38,7 @@ ELSEWHERE = (
     r"python -m benchmarks\.",  # the smoke runs of `make bench`
     r"make ",  # test_makefile_has_every_target, below
     r"openssl |mkdir |\(umask ",  # test_secret_is_made_as_printed, below
+    r"stickyctl ",  # tests/system/test_stickyctl.py
     r"python -m stickyd explain",  # test_explanations_are_those_printed, below
     r"curl ",  # test_counts_are_those_printed, below
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stickyd.control.operator_client import ask
+from stickyd.ctl.asking import ask_who_serves as ask
 from stickyd.errors import OperatorError
 from stickyd.explain import Client as Described
 from tests.system.client import Client, ask_once
@@ -257,10 +257,7 @@ def test_command_line(start: Start, path: Path) -> None:
     assert not path.exists()
     code, out, err = run("--control", str(path))
     assert (code, out) == (1, "")
-    assert err == (
-        f"stickyd: --control {path}: nobody listens there; is the server running, with that"
-        " --control?\n"
-    )
+    assert err == (f"stickyd: --control {path}: nobody listens there; is the server running?\n")
 
 
 def test_one_path_one_server(start: Start, path: Path) -> None:

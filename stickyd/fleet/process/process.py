@@ -328,6 +328,10 @@ class WorkerProcess(ProcessProtocol):
         return self.pid != 0 and not self.ended
 
     @property
+    def seconds_left(self) -> float | None:
+        return self.termination.seconds_left
+
+    @property
     def in_flight(self) -> Sized:
         return self.link.in_flight
 

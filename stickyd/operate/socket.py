@@ -1,9 +1,9 @@
 """
-What operators may ask of a running primary: the socket of ``--control``.
+The control socket: where operators ask a running primary.
 
-It speaks the AMP commands of :mod:`stickyd.control.commands`.  The file is readable and
-writable for its owner alone before anybody can connect, and the kernel is asked which user
-connects (``SO_PEERCRED``, unix(7)), so that a directory copied with other modes opens nothing.
+The file is readable and writable for its owner alone before anybody can connect, and the kernel
+is asked which user connects (``SO_PEERCRED``, unix(7)), so that a directory copied with other
+modes opens nothing.
 """
 
 from __future__ import annotations
@@ -12,122 +12,42 @@ import errno
 import os
 import socket
 import stat
-import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from typing_extensions import override
 
-from stickyd.control.commands import OPERATOR_VERSION, ControlProtocol, Explain, adopt_control
 from stickyd.errors import ListenError, OperatorError
-from stickyd.explain import Client, Explanation
 from stickyd.net.accept_loop import AcceptLoop
 from stickyd.net.readiness import readiness_of
 from stickyd.net.throttle import Throttle
+from stickyd.operate.conversation import Conversation
+from stickyd.operate.peer import peer_uid
+from stickyd.operate.place import AUTO, OFF, directories, name_of, prepare, remove_stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twisted.internet.interfaces import IDelayedCall
-    from twisted.python.failure import Failure
-
-_CREDENTIALS = struct.Struct("3i")
+    from stickyd.operate.conversation import Run
 
 #: How many connections the kernel queues.
-_BACKLOG = 16
+_BACKLOG = 64
 
 #: How many may be connected at a time; the next ones wait in the kernel's queue.
-MOST_OPERATORS = 16
-
-#: How many seconds a connection may last: a question and its answer take milliseconds.
-OPERATOR_SECONDS = 30.0
+MOST_OPERATORS = 64
 
 #: Seconds between two lines in the log about connections that do not speak the protocol.
 QUIET_SECONDS = 10.0
-
-
-class Operator(ControlProtocol):
-    """
-    The connection of one operator.
-
-    :ivar objection: why nothing is answered; empty if it is.
-    """
-
-    def __init__(
-        self,
-        explain: Callable[[Client], Explanation],
-        objection: str,
-        ended: Callable[[Operator], object],
-        broke: Callable[[str], object],
-    ) -> None:
-        """
-        :param ended: told when it has closed.
-        :param broke: told what was said that is not of the protocol.
-        """
-        super().__init__(same_version=False)
-        self._explain = explain
-        self._ended = ended
-        self._broke = broke
-        self.objection = objection
-
-    @override
-    def breach(self, problem: str) -> None:
-        self._broke(problem)
-        super().breach(problem)
-
-    @Explain.responder
-    def explain(
-        self, version: int, address: bytes, headers: list[bytes], target: bytes, server_name: bytes
-    ) -> dict[str, object]:
-        if self.objection:
-            raise OperatorError(self.objection)
-        if version != OPERATOR_VERSION:
-            raise OperatorError(
-                f"the server speaks version {OPERATOR_VERSION} of the control protocol, and this"
-                f" is version {version}; ask with the stickyd that the server runs"
-            )
-        pairs = [_text(line).partition(":")[::2] for line in headers]
-        client = Client(_text(address), pairs, _text(target), _text(server_name))
-        found = self._explain(client)
-        worker = found.worker
-        return {
-            "entry": found.entry,
-            "key": found.key,
-            "slot": -1 if found.slot is None else found.slot,
-            "pid": 0 if worker is None else worker.pid,
-            "state": "" if worker is None else worker.state,
-            "reasons": list(found.reasons),
-        }
-
-    @override
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        super().connectionLost(reason)
-        self._ended(self)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def peer_uid(sock: socket.socket) -> int | None:
-    """
-    The user at the other end of a UNIX socket; None where the kernel does not tell.
-    """
-    if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    uid: int = _CREDENTIALS.unpack(told)[1]
-    return uid
 
 
 class ControlSocket(Service):
     """
     Answers operators as long as it runs.
 
-    :ivar path: of the socket, absolute; empty if there is none.
+    :ivar path: of the socket, absolute; empty while there is none.
     """
 
     _log = Logger()
@@ -135,28 +55,33 @@ class ControlSocket(Service):
     def __init__(
         self,
         reactor: Any,
-        path: str,
-        explain: Callable[[Client], Explanation],
+        control: str,
+        run: Run,
         inherited: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] = os.environ,
         uid_of: Callable[[socket.socket], int | None] = peer_uid,
     ) -> None:
         """
-        :param path: the setting; empty to answer nobody.
-        :param explain: answers; :meth:`stickyd.service.StickyService.explain`.
+        :param control: the setting: a path; ``auto`` to choose one; ``off``, or empty, to
+            answer nobody.
+        :param run: carries commands out; :meth:`stickyd.operate.table.Commands.run`.
         :param inherited: the state of a former self, with what :meth:`dump_state` gave.
         :param uid_of: tells which user is at the other end.
         """
         self._reactor = reactor
-        self._explain = explain
+        self._run = run
         self._uid_of = uid_of
+        self._environment = environment
+        self._chooses = control == AUTO
         # Where we are now: a daemon goes elsewhere, and takes the file away at its end.
-        self.path = os.path.abspath(path) if path else ""
+        self._named = "" if control in (AUTO, OFF, "") else os.path.abspath(control)
+        self.path = ""
         former = None if inherited is None else inherited.get("api")
         self._upgraded = inherited is not None
         self._former = None if former is None else socket.socket(fileno=former["descriptor"])
         self._socket: socket.socket | None = None
         self._loop: AcceptLoop | None = None
-        self._operators: dict[Operator, IDelayedCall] = {}
+        self._conversations: set[Conversation] = set()
         self._throttle = Throttle(reactor.seconds, QUIET_SECONDS)
 
     @override
@@ -164,23 +89,28 @@ class ControlSocket(Service):
         """
         Answer from now on.
 
-        :raises ListenError: if the path cannot be listened on.  A primary that has
-            replaced itself logs that instead, as it has clients.
+        :raises ListenError: if a path that was named cannot be listened on.  A primary that has
+            replaced itself logs that instead, as it has clients; and if no path can be
+            chosen, there is a line too, and no socket.
         """
         super().startService()
         former, self._former = self._former, None
-        if former is not None and former.getsockname() != self.path:
+        if former is not None and not self._stays(former.getsockname()):
             _remove(former)
             former = None
-        if not self.path:
-            return
         try:
-            sock = listening_at(self.path) if former is None else former
+            sock = former or self._listen()
         except ListenError as problem:
-            if not self._upgraded:
+            if not (self._upgraded or self._chooses):
                 raise
-            self._log.error("{problem}", event="control.not-open", problem=problem)
+            if self._named:
+                self._log.error("{problem}", event="control.not-open", problem=problem)
+            else:
+                self._log.warn("{problem}", event="control.nowhere", problem=problem)
             return
+        if sock is None:
+            return
+        self.path = sock.getsockname()
         sock.setblocking(False)
         sock.set_inheritable(False)
         self._socket = sock
@@ -190,10 +120,42 @@ class ControlSocket(Service):
             readiness,
             sock,
             self._accepted,
-            lambda: MOST_OPERATORS - len(self._operators),
+            lambda: MOST_OPERATORS - len(self._conversations),
         )
         self._loop.start()
         self._log.info("Operators are answered at {path}", event="control.open", path=self.path)
+
+    def _stays(self, path: str) -> bool:
+        """
+        Whether a former self has listened where we would.
+        """
+        if not self._chooses:
+            return path == self._named
+        return path in (os.path.join(each, name_of(os.getpid())) for each in self._directories())
+
+    def _directories(self) -> list[str]:
+        return list(directories(self._environment, os.geteuid()))
+
+    def _listen(self) -> socket.socket | None:
+        """
+        :raises ListenError: if there is nowhere to listen.
+        """
+        if self._named:
+            return listening_at(self._named)
+        if not self._chooses:
+            return None
+        problems = []
+        for directory in self._directories():
+            try:
+                prepare(directory, os.geteuid())
+                remove_stale(directory)
+                return listening_at(os.path.join(directory, name_of(os.getpid())))
+            except OperatorError as problem:
+                problems.append(str(problem))
+        raise ListenError(
+            f"There is no control socket for stickyctl: {'; '.join(problems)}. Name a path by"
+            " --control, or write --control off"
+        )
 
     def _accepted(self, descriptor: int, host: str, port: int) -> None:
         with socket.socket(fileno=descriptor) as sock:
@@ -208,17 +170,15 @@ class ControlSocket(Service):
                     uid=uid,
                     path=self.path,
                 )
-            operator = Operator(self._explain, objection, self._ended, self._broke)
-            adopt_control(self._reactor, descriptor, operator)
-            transport: Any = operator.transport
-            self._operators[operator] = self._reactor.callLater(
-                OPERATOR_SECONDS, transport.abortConnection
+            conversation = Conversation(
+                self._reactor, self._run, objection, self._ended, self._broke
             )
+            factory = cast("ServerFactory", ServerFactory.forProtocol(lambda: conversation))
+            self._conversations.add(conversation)
+            self._reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)
 
-    def _ended(self, operator: Operator) -> None:
-        overdue = self._operators.pop(operator)
-        if overdue.active():
-            overdue.cancel()
+    def _ended(self, conversation: Conversation) -> None:
+        self._conversations.discard(conversation)
         if self._loop is not None:
             self._loop.start()
 
@@ -248,9 +208,8 @@ class ControlSocket(Service):
             self._loop.pause()
             _remove(self._socket)
             self._socket = self._loop = None
-        for operator in list(self._operators):
-            assert operator.transport is not None
-            operator.transport.loseConnection()
+        for conversation in list(self._conversations):
+            conversation.close()
 
 
 def listening_at(path: str) -> socket.socket:

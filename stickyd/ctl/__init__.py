@@ -1,0 +1,3 @@
+"""
+``stickyctl``: the operator's end of the control socket.
+"""

@@ -1,0 +1,109 @@
+"""
+``stickyctl``: from the command line to the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stickyd.ctl.asking import ask
+from stickyd.ctl.errors import ConnectionEnded, CtlError, Exit
+from stickyd.ctl.instances import choose
+from stickyd.ctl.parser import arguments_of, new_parser
+from stickyd.ctl.rendering import Rendering
+from stickyd.ctl.waiting import wait_for_end, wait_for_new_code
+from stickyd.errors import OperatorError
+from stickyd.operate.table import TABLE
+from stickyd.settings.options import write_out
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from stickyd.operate.command import Command
+
+
+class Session:
+    """
+    One command, from here to its answer.
+    """
+
+    def __init__(self, parsed: argparse.Namespace) -> None:
+        self._parsed = parsed
+        self._as_json = parsed.json
+        self.run = ""
+        self.pid = 0
+
+    def carry_out(self) -> Exit:
+        """
+        Ask, and show what is answered.
+
+        :raises CtlError: if it is not done.
+        """
+        command = TABLE[self._parsed.command]
+        try:
+            arguments = arguments_of(command, self._parsed)
+        except OperatorError as problem:
+            raise CtlError(f"{command.name}: {problem}", Exit.USAGE) from None
+        rendering = Rendering(command.name, self._as_json)
+        path = self._parsed.control or choose(self._parsed.instance, os.environ, os.geteuid())
+        answer = self._ask(path, command, arguments)
+        if self._as_json:
+            write_out(json.dumps(answer, indent=2) + "\n")
+        else:
+            rendering.show(answer)
+        return Exit.DONE
+
+    def _ask(self, path: str, command: Command, arguments: dict[str, object]) -> dict[str, Any]:
+        try:
+            return ask(path, command.name, arguments, self._hear)
+        except ConnectionEnded:
+            # What both do to the server ends the connection.
+            if command.name == "stop" and self.pid:
+                return wait_for_end(self.pid)
+            if command.name == "upgrade" and self.run:
+                return wait_for_new_code(path, self.run, bool(arguments.get("wait")), self.say)
+            raise
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if "event" in message:
+            event = message["event"]
+            write_out((json.dumps(event) if self._as_json else Rendering.line_of(event)) + "\n")
+            return
+        if "server" in message:
+            self.pid = message["server"]
+            return
+        step = message.get("step", {})
+        self.run = step.get("run", self.run)
+        done, total = step.get("done"), step.get("total")
+        count = "" if done is None or total is None else f"{done} of {total}: "
+        self.say(f"{count}{step.get('text', '')}")
+
+    def say(self, line: str) -> None:
+        """
+        Tell how far it is.
+        """
+        sys.stderr.write(f"{line}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Do what the command line says.
+
+    :return: the exit code.
+    """
+    parsed = new_parser().parse_args(arguments)
+    try:
+        return Session(parsed).carry_out()
+    except CtlError as problem:
+        sys.stderr.write(f"stickyctl: {problem}\n")
+        return problem.code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

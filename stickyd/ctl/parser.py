@@ -1,0 +1,126 @@
+"""
+The command line of ``stickyctl``, made from the table of commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from stickyd import __version__
+from stickyd.operate.table import TABLE
+
+if TYPE_CHECKING:
+    from stickyd.operate.command import Argument, Command
+
+DESCRIPTION = (
+    "Shows and steers a running stickyd. With one server on this machine no option is needed."
+)
+
+EPILOG = (
+    "Exit codes: 0 done; 1 not done, or not wholly: the line says why; 2 the command line means"
+    " nothing; 3 no server answers; 4 several servers run, and none is named; 5 the server does"
+    " not answer in time."
+)
+
+
+def new_parser() -> argparse.ArgumentParser:
+    """
+    Make the parser.  ``command`` is what was chosen, one of the table.
+    """
+    parser = argparse.ArgumentParser(
+        "stickyctl", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"stickyctl {__version__}")
+    _add_common(parser, first=True)
+    add_completion(parser)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for command in TABLE.values():
+        _add_command(commands, command)
+    return parser
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """
+    Add ``--print-completion SHELL``, if the library for it is installed.
+    """
+    try:
+        import shtab
+    except ImportError:
+        return
+    shtab.add_argument_to(
+        parser, "--print-completion", help="print a script for completion: bash, zsh or tcsh"
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser, first: bool) -> None:
+    """
+    Add what may stand before and after the name of the command.
+
+    :param first: whether it is before; else what is not given keeps what was given there.
+    """
+    unset: Any = argparse.SUPPRESS
+    control = parser.add_argument(
+        "--control",
+        metavar="PATH",
+        default="" if first else unset,
+        help="the control socket of the server",
+    )
+    control.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--instance",
+        metavar="PID|PORT",
+        default="" if first else unset,
+        help="the server of this pid, or that listens on this port",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False if first else unset,
+        help="write JSON instead of tables and lines",
+    )
+
+
+def _add_command(commands: Any, command: Command) -> None:
+    sub = commands.add_parser(
+        command.name, help=command.help, description=command.help, allow_abbrev=False
+    )
+    _add_common(sub, first=False)
+    for argument in command.arguments:
+        _add_argument(sub, argument)
+
+
+def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    help_text = argument.help.replace("%", "%%")
+    if argument.positional:
+        parser.add_argument(
+            argument.name, metavar=argument.metavar, help=help_text,
+        )  # fmt: skip
+        return
+    name = f"--{argument.name.replace('_', '-')}"
+    if argument.flag:
+        parser.add_argument(name, dest=argument.name, action="store_true", help=help_text)
+        return
+    parser.add_argument(
+        name,
+        dest=argument.name,
+        metavar=argument.metavar,
+        action="append" if argument.many else "store",
+        choices=argument.choices or None,
+        help=help_text,
+    )
+
+
+def arguments_of(command: Command, parsed: argparse.Namespace) -> dict[str, object]:
+    """
+    The arguments as the server wants them.
+
+    :raises OperatorError: if one is wrong.
+    """
+    given = {
+        argument.name: value
+        for argument in command.arguments
+        if (value := getattr(parsed, argument.name)) not in (None, False)
+    }
+    command.read(given)
+    return given

@@ -1,0 +1,3 @@
+"""
+What operators ask of a running primary: one table of commands, and the socket that takes them.
+"""

@@ -1,0 +1,270 @@
+"""
+The real ``stickyctl`` beside a real server.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stickyd.ctl.main import main
+from tests.system.client import Client
+from tests.system.placing import sources_of
+from tests.system.server import LONG, ROOT, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.system.conftest import Start
+    from tests.system.gate import Gate
+
+PROGRAM = str(Path(sys.executable).with_name("stickyctl"))
+
+
+class Ctl:
+    """
+    Runs the program where it finds only the servers of one directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.variables = {"RUNTIME_DIRECTORY": str(directory), "COLUMNS": "160"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """
+        Start it, with its output in pipes.
+        """
+        return subprocess.Popen(
+            [PROGRAM, *arguments],
+            cwd=ROOT,
+            env=environment(**self.variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """
+        Run it to its end.
+
+        :return: what it wrote to standard output and error.
+        """
+        running = self.start(*arguments)
+        out, err = running.communicate(timeout=LONG)
+        assert running.returncode == code, f"{arguments}: {running.returncode}\n{out}\n{err}"
+        return out, err
+
+    def run_here(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        """
+        The same in this process, which takes no time to start.
+        """
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            for name, value in self.variables.items():
+                patch.setenv(name, value)
+            try:
+                ended: object = main(list(arguments))
+            except SystemExit as end:
+                ended = end.code
+        assert ended == code, f"{arguments}: {ended}\n{out.getvalue()}\n{err.getvalue()}"
+        return out.getvalue(), err.getvalue()
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """
+        Run it in this process with ``--json``.
+        """
+        told: dict[str, Any] = json.loads(self.run_here(*arguments, "--json")[0])
+        return told
+
+
+@pytest.fixture
+def ctl(tmp_path: Path) -> Ctl:
+    """
+    The program, and a directory for the control sockets.
+    """
+    directory = tmp_path / "run"
+    directory.mkdir()
+    return Ctl(directory)
+
+
+def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
+    """
+    All that it shows and does with one server on the machine.
+    """
+    config = tmp_path / "stickyd.toml"
+    config.write_text('affinity = "ip"\nstop-timeout = 20\nsessions = "memory"\n')
+    variables = {**ctl.variables, **gate.variables}
+    server = start(
+        *("--config", str(config), "--resource", "tests.system.apps:site"),
+        workers=3,
+        variables=variables,
+    )
+    path = tmp_path / "run" / f"stickyd-{server.pid}.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    _check_what_it_shows(ctl, server.pid, str(config))
+    # A client that keeps its worker from leaving.
+    (source,) = sources_of(1, 3, 1)
+    with Client(server.target, source) as held:
+        held.send("/held")
+        gate.wait_for_arrival()
+        old = ctl.json("status")["slots"][1]["workers"][0]["pid"]
+        out, _ = ctl.run("explain", "--address", source)
+        assert out.startswith(f"slot 1: worker {old}, serving\n")
+        _, err = ctl.run("reload")
+        assert "the application is tried" in err
+        assert "2 of 3: slot 1: a fresh worker serves" in err
+        leaving = ctl.json("status")["slots"][1]["workers"][1]
+        assert (leaving["pid"], leaving["part"], leaving["connections"]) == (old, "leaving", 1)
+        assert 0 < leaving["seconds_left"] <= 310
+        table, _ = ctl.run("status")
+        assert f"worker {old} leaves: 1 connections left, at most " in table
+        with ctl.start("drain", "1", "--wait") as draining:
+            assert draining.stderr is not None
+            assert "connections and sessions go where they belong" in draining.stderr.readline()
+            assert draining.wait(LONG) == 0
+        gate.open()
+        assert held.answer().status == 200
+    assert "worker " not in ctl.run("drain", "1")[0]
+    with Client(server.target, source) as moved:
+        assert moved.ask("/mirror").told["slot"] != 1
+    assert ctl.run("undrain", "all")[0] == "drained slots: none\n"
+    killed = ctl.json("status")["slots"][2]["workers"][0]["pid"]
+    server.allow(f"Worker {killed} .* died of signal 9")
+    told = ctl.json("kill", "2", "--wait")
+    assert (told["slot"], told["killed"]) == (2, killed)
+    status = ctl.json("status")
+    assert status["slots"][2]["workers"][0]["pid"] == told["successor"] != killed
+    assert status["slots"][2]["last_death"]["cause"] == "died of signal 9 (SIGKILL)"
+    assert status["slots"][2]["load"]["restarts"] == {"reload": 1, "signal": 1}
+    assert status["total"]["restarts"] == {"reload": 3, "signal": 1}
+    assert ctl.run("resize", "2", "--wait")[0] == "resized: 2 slots\n"
+    server.workers = 2
+    _check_refusals(ctl)
+    run = ctl.json("status")["server"]["run"]
+    assert ctl.run("upgrade")[0].startswith(f"upgraded: {server.pid} runs stickyd ")
+    upgraded = ctl.json("status")
+    assert upgraded["server"]["run"] != run
+    assert upgraded["server"]["age_seconds"] > status["server"]["age_seconds"]
+    assert path.is_socket()
+    assert ctl.run("stop", "--wait")[0] == f"the server {server.pid} has ended\n"
+    assert server.wait_until_gone() == 0
+    assert not path.exists()
+
+
+def _check_what_it_shows(ctl: Ctl, pid: int, config: str) -> None:
+    told = ctl.json("status")
+    assert told["server"]["pid"] == pid
+    assert told["server"]["serving"] == told["server"]["available"] == 3
+    assert [slot["state"] for slot in told["slots"]] == ["serving"] * 3
+    table, _ = ctl.run("status")
+    assert "running: 3 of 3 slots serve" in table
+    for slot in told["slots"]:
+        assert f" {slot['workers'][0]['pid']} " in table
+    rows = ctl.run("workers")[0].splitlines()
+    assert [row.split()[:3] for row in rows[1:]] == [
+        [str(slot["slot"]), "serving", str(slot["workers"][0]["pid"])] for slot in told["slots"]
+    ]
+    settings = {each["name"]: each for each in ctl.json("config")["settings"]}
+    assert settings["stop-timeout"]["origin"] == f"the file {config}"
+    assert (settings["workers"]["value"], settings["workers"]["origin"]) == (3, "the command line")
+    assert (settings["queue-limit"]["default"], settings["queue-limit"]["origin"]) == (
+        True,
+        "default",
+    )
+    assert (settings["affinity"]["value"], settings["affinity"]["changes_by"]) == (
+        ["ip"],
+        "upgrade",
+    )
+    assert "stop-timeout" in ctl.run("config")[0]
+
+
+def _check_refusals(ctl: Ctl) -> None:
+    """
+    What cannot be done is one line, and a code that says whose mistake it is.
+    """
+    for code, arguments, line in (
+        (1, ("drain", "7"), "there is no slot 7: they are 0 to 1"),
+        (1, ("undrain", "1"), "slot 1 is not drained"),
+        (1, ("kill", "9"), "there is no slot 9: they are 0 to 1"),
+        (1, ("explain", "--address", "nowhere"), "'nowhere' is not an address"),
+        (1, ("explain", "--header", "x"), "header: 'x' is no header; write 'Name: value'"),
+        (2, ("resize", "0"), "resize: count: '0' is no whole number from 1 to 256"),
+        (2, ("drain", "-1"), "drain"),
+        (2, ("drain", "first"), "drain: slot: 'first' is no slot; write its number"),
+        (2, ("divine",), "divine"),
+        (3, ("--control", "/nowhere", "status"), "/nowhere: nobody listens there"),
+        (3, ("status", "--instance", "1"), "no server has the pid or port '1'; those that run:"),
+    ):
+        out, err = ctl.run_here(*arguments, code=code)
+        assert out == ""
+        assert line in err
+
+
+def test_several_servers(start: Start, ctl: Ctl, tmp_path: Path) -> None:
+    """
+    They are listed, and one is chosen by pid, by port or by path; a dead one's socket is
+    no server, and goes with the next start.  Garbage harms none.
+    """
+    assert "no server runs here that this user may ask" in ctl.run("status", code=3)[1]
+    options: dict[str, Any] = {"workers": 1, "variables": ctl.variables}
+    first = start(**options, listen="tcp:0:interface=127.0.0.1")
+    second = start(**options)
+    named = start("--control", str(tmp_path / "named"), **options)
+    silent = start("--control", "off", **options)
+    assert not silent.log.found("Operators are answered")
+    _, err = ctl.run("reload", code=4)
+    assert "2 servers run here; say which by --instance PID" in err
+    for server in (first, second):
+        assert str(tmp_path / "run" / f"stickyd-{server.pid}.sock") in err
+        assert ctl.json("status", "--instance", str(server.pid))["server"]["pid"] == server.pid
+    assert ctl.json("--control", str(tmp_path / "named"), "status")["server"]["pid"] == named.pid
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "named"))
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"this is no question of stickyctl" in client.recv(1000)
+    named.allow("does not speak the control protocol")
+    first.kill()
+    assert len(list((tmp_path / "run").iterdir())) == 2
+    assert ctl.json("status")["server"]["pid"] == second.pid
+    third = start(**options)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        f"stickyd-{server.pid}.sock" for server in (second, third)
+    }
+
+
+def without(package: str, directory: Path) -> Mapping[str, str]:
+    """
+    An environment in which a package cannot be imported.
+    """
+    directory.mkdir()
+    (directory / f"{package}.py").write_text("raise ImportError('not here')\n")
+    return {"PYTHONPATH": os.pathsep.join([str(directory), str(ROOT)])}
+
+
+def test_without_rich(start: Start, ctl: Ctl, tmp_path: Path) -> None:
+    """
+    A table takes rich, and one line says so; JSON and plain lines take nothing.
+    """
+    start(workers=1, variables=ctl.variables)
+    ctl.variables.update(without("rich", tmp_path / "without"))
+    out, err = ctl.run("status", code=2)
+    assert out == ""
+    assert err == (
+        "stickyctl: status: tables are made by rich, which is not installed: pip install"
+        " 'stickyd[ctl]'; or write --json\n"
+    )
+    assert json.loads(ctl.run("status", "--json")[0])["server"]["serving"] == 1
+    assert "slot 0" in ctl.run("explain", "--address", "127.0.0.1")[0]
