@@ -93,3 +93,22 @@ def secrets(label: str | bytes) -> list[bytes]:
     from stickyd.identity.desk import fleet_keys
 
     return fleet_keys.keys_of(label)
+
+
+def release_client(request: object) -> None:
+    """
+    Say that the application is done with a client: nothing that this worker keeps in memory is
+    needed for its next request.
+
+    With ``--reload-mode client`` a relieved worker lets it go then, and its next request is
+    answered by the current one.  Without that, and while the worker has its slot, nothing changes
+    for the client.  Call it at a logout, when a game is over, when a client's last WebSocket has
+    closed.
+
+    :param request: the one that is being handled: of Starlette, FastAPI, Flask, Django or
+        twisted.web; or its ASGI scope or WSGI environ.
+    :raises stickyd.errors.ApplicationError: outside of a worker, or for something else.
+    """
+    from stickyd.release_desk import release_desk
+
+    release_desk.release(request)

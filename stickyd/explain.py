@@ -24,7 +24,7 @@ from stickyd.placement.choose import LEAST, PLACEMENTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stickyd.affinity.resolve import Verdict
+    from stickyd.affinity.resolve import Keeping, Verdict
     from stickyd.affinity.spec import Key
     from stickyd.affinity.token import Signer
     from stickyd.settings import Settings
@@ -67,7 +67,8 @@ class Occupant:
     :ivar pid: the worker's process id; 0 while there is none.
     :ivar state: ``starting`` (the first one), ``serving``, ``restarting`` (clients wait for
         the next one), ``draining`` (the operator keeps clients away), ``failed`` (the slot
-        has given up) or ``stopping``.
+        has given up), ``stopping``, or ``keeping its clients`` (it was relieved, or its clients'
+        keys belong elsewhere by now).
     """
 
     pid: int
@@ -112,6 +113,7 @@ class Running(Protocol):
 
     :ivar runs: whether this is what a primary knows, and not a computation.
     :ivar slots: how many slots clients are placed on.
+    :ivar keeping: who keeps clients; None if that is not known.
     :ivar owner_of: gives the slot that has claimed a learned id, None if none has; None
         instead of the function if the claims are not known.
     """
@@ -125,9 +127,18 @@ class Running(Protocol):
     @property
     def owner_of(self) -> Callable[[bytes], int | None] | None: ...
 
+    @property
+    def keeping(self) -> Keeping | None: ...
+
     def is_available(self, slot: int) -> bool:
         """
         Whether clients may be placed on a slot.
+        """
+
+    def keeper_of(self, verdict: Verdict) -> tuple[int, Occupant, str] | None:
+        """
+        The worker that keeps a client though newcomers in its place would go elsewhere: its slot,
+        the worker, and for how long.
         """
 
     def home_of(self, key: bytes) -> tuple[int | None, str]:
@@ -153,6 +164,7 @@ class Computed:
 
     runs = False
     owner_of = None
+    keeping = None
 
     def __init__(self, settings: Settings, slots: int) -> None:
         """
@@ -160,6 +172,12 @@ class Computed:
         """
         self.slots = slots
         self._placement = settings.placement
+
+    def keeper_of(self, verdict: Verdict) -> tuple[int, Occupant, str] | None:
+        """
+        Nobody knows; see :class:`Running`.
+        """
+        return None
 
     def is_available(self, slot: int) -> bool:
         """
@@ -218,7 +236,10 @@ def explain_by(
         except ValueError:
             raise SettingError(f"--address: {client.address!r} is not an address") from None
     affinity = settings.keys
-    resolver = Resolver(affinity, signer, running.is_available, settings.networks, running.owner_of)
+    resolver = Resolver(
+        *(affinity, signer, running.is_available, settings.networks, running.owner_of),
+        keeping=running.keeping,
+    )
     head = client.head
     name = client.server_name.lower().rstrip(".").encode()
     hello = Hello(name) if name else None
@@ -228,10 +249,17 @@ def explain_by(
         if key == verdict.entry and not verdict.weak:
             break
         reasons.append(f"{key}: {_why_not(key, client, signer)}")
-    slot, why = _place(running, verdict)
-    reasons.append(why)
     entry = "" if verdict.entry is None else str(verdict.entry)
-    worker = None if slot is None else running.occupant_of(slot)
+    slot: int | None
+    worker: Occupant | None
+    kept = running.keeper_of(verdict)
+    if kept is not None:
+        slot, worker, why = kept
+        why = f"{entry}: {why}"
+    else:
+        slot, why = _place(running, verdict)
+        worker = None if slot is None else running.occupant_of(slot)
+    reasons.append(why)
     return Explanation(entry, verdict.key or b"", slot, tuple(reasons), worker, running.runs)
 
 

@@ -189,6 +189,12 @@ class IHost(Interface):
             the socket; its descriptor is ``sock``'s.
         """
 
+    def clients() -> list[bytes]:
+        """
+        Tell whose connections are open: of each, what tells the client of its last request from
+        all others (:attr:`stickyd.handoff.frame.Handoff.client`), where that is known.
+        """
+
     def give_away(
         goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:

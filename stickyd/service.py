@@ -25,6 +25,7 @@ from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.operations import Operations
 from stickyd.fleet.placing import ClaimLimits
+from stickyd.fleet.process.keeper_bounds import KeeperBounds
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
@@ -120,11 +121,11 @@ class StickyService(Service):
         readiness = readiness_of(reactor)
         kept = Secrets(bytes.fromhex((inherited or {}).get("secret", "")))
         secrets = self._secrets_of(kept, settings)
-        self._signer = Signer(secrets, node=settings.node)
+        self._signer = Signer(secrets, node=settings.node, run=kept.run)
         # Each part is given what it needs, so the order is: slots, who belongs to which, the
         # fleet that places by that, the processes behind it, and those who accept for it.
         claims = ClaimLimits(settings.learn_limit, settings.learn_timeout)
-        table = SlotTable(reactor, claims, figures)
+        table = SlotTable(reactor, claims, figures, settings.known_limit)
         owner_of = table.newcomers.known
         resolver = Resolver(
             settings.keys,
@@ -133,16 +134,16 @@ class StickyService(Service):
             settings.networks,
             owner_of,
             figures.counter(TOKENS),
+            table.keepers,
         )
         steering = KernelSteering(reactor, readiness)
         self.stick = _table_of_clients(settings, table, self._count, reactor)
         self.fleet = self._make_fleet(settings, table, resolver, steering)
-        self._changes = SlotChanges(
-            self.fleet, lambda: self._limits.drain_seconds, are_in_slots(settings)
-        )
+        self._changes = SlotChanges(self.fleet, self._limits, are_in_slots(settings))
+        self.fleet.keep_clients(self._changes.retire)
         skew = SkewWatch(self.fleet, reactor, lambda: table.placed)
         self.bus = BusHub(reactor, readiness, (inherited or {}).get("bus"))
-        spec = spec_of(settings, secrets)
+        spec = spec_of(settings, secrets, kept.run)
         self._spawner = self._make_spawner(spec, readiness, skew.told)
         self._rotation = SecretRotation(reactor, kept, self._signer, self._spawner, self.fleet)
         self.operations = self._make_operations(settings)
@@ -158,6 +159,7 @@ class StickyService(Service):
     def _apply(self, settings: Settings) -> None:
         self._limits.follow(settings)
         self._refusal.answer_with(settings.refusal)
+        self.fleet.table.keepers.bound(settings.known_limit)
 
     def _secrets_of(self, kept: Secrets, settings: Settings) -> tuple[bytes, ...]:
         try:
@@ -204,13 +206,14 @@ class StickyService(Service):
     def _make_spawner(
         self, spec: WorkerSpec, readiness: IReadiness, accepted: Callable[[Report], object]
     ) -> Spawner:
-        settings = spec.settings
+        settings, table = spec.settings, self.fleet.table
         # Not a secret: jitter only has to differ between slots.
         recycling = Recycling(
             settings.max_requests,
             settings.max_memory * 2**20,
             random.random,
             lambda slot: self._changes.reload([slot]),
+            KeeperBounds(table.keepers, self._limits, lambda: table.placed).look,
         )
         return Spawner(
             self._reactor,
@@ -244,6 +247,7 @@ class StickyService(Service):
             self._limits,
             self._changes.availability_changed,
             self.fleet.ended,
+            self.fleet.table.keepers,
         )
 
     # what it is

@@ -96,6 +96,8 @@ class FakeFleet(FakeDestination):
 
     :ivar resolved: what it was to place by its request; open, like ``delivered``.
     :ivar claims: slot and ids of each claim.
+    :ivar learned: home, keys, ids, and whether they are gone, of each report.
+    :ivar ended: the homes of those that know nobody any more.
     """
 
     def __init__(self) -> None:
@@ -103,6 +105,8 @@ class FakeFleet(FakeDestination):
         self.pressed = False
         self.resolved: list[Handoff] = []
         self.claims: list[tuple[int, Sequence[bytes]]] = []
+        self.learned: list[tuple[tuple[int, int], Sequence[bytes], Sequence[bytes], bool]] = []
+        self.ended: list[tuple[int, int]] = []
 
     def places(self) -> tuple[int, list[int]]:
         return 2, [0, 1]
@@ -110,8 +114,19 @@ class FakeFleet(FakeDestination):
     def resolve(self, handoff: Handoff) -> None:
         self.resolved.append(handoff)
 
-    def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
+    def claim(self, index: int, identifiers: Sequence[bytes], generation: int = 0) -> None:
         self.claims.append((index, identifiers))
+
+    def learn(
+        self, home: tuple[int, int], keys: Sequence[bytes], ids: Sequence[bytes], gone: bool
+    ) -> None:
+        self.learned.append((home, keys, ids, gone))
+
+    def finished(self, home: tuple[int, int]) -> None:
+        self.ended.append(home)
+
+    def kept(self) -> tuple[list[tuple[int, int]], bool]:
+        return [], False
 
     def adopt_sessions(self, index: int, chunk: bytes) -> Deferred[None]:
         return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
@@ -264,6 +279,9 @@ class FakeHost:
     def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         self.connections += 1
         self.adopted.append((sock, peer, handoff))
+
+    def clients(self) -> list[bytes]:
+        return [each.client for _, _, each in self.adopted if each.client is not None]
 
     def give_away(self, goes: Goes, give: Give) -> Deferred[None]:
         self.given_away.append((goes, give))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.frame import Handoff
+    from stickyd.interfaces import IDestination
 
 
 @implementer(IWorker)
@@ -32,6 +33,11 @@ class FakeWorker:
     :ivar stopped: the patience of each :meth:`stop`.
     :ivar releases: each placement that it was to give away by, and the Deferred that the
         test fires when it has.
+    :ivar knows_clients: whether it can keep its clients.
+    :ivar memory: how many bytes it has.
+    :ivar kept: each placement that it was to keep them by, and the Deferred that the test
+        fires when it has said whom.
+    :ivar queue: what it gets connections from.
     :ivar stays: how often it was told to go on after all.
     :ivar sessions: the chunks that it adopted.
     :ivar places: what it was told of how clients are placed.
@@ -66,6 +72,11 @@ class FakeWorker:
         self.seconds_left: float | None = None
         self.last_words = ""
         self.figures = WorkerFigures()
+        self.generation = slot.generation
+        self.queue: IDestination = slot
+        self.knows_clients = False
+        self.memory = 0.0
+        self.kept: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []
 
     def dump_state(self) -> dict[str, Any]:
         return {"pid": self.pid}
@@ -106,6 +117,14 @@ class FakeWorker:
         released: Deferred[None] = Deferred()
         self.releases.append((placement, released))
         return released
+
+    def keep(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        told: Deferred[None] = Deferred()
+        self.kept.append((placement, told))
+        return told
+
+    def serve_beside(self, queue: Any) -> None:
+        self.queue = queue
 
     def tell_places(self, slots: int, available: Sequence[int]) -> None:
         self.places.append((slots, available))

@@ -48,7 +48,7 @@ from stickyd.settings import Settings
 from stickyd.testing import FakeReadiness
 from stickyd.worker.control import PrimaryLink
 from stickyd.worker.ends import Ends
-from stickyd.worker.keys import WorkerKeys
+from stickyd.worker.reports import Reports
 from stickyd.worker.server import Serving
 from tests.channels import no_descriptor_free, open_sockets
 
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from stickyd.control.commands import ControlProtocol
     from stickyd.fleet.process.process import WorkerProcess
+    from stickyd.worker.keys import WorkerKeys
 
 #: How many connections may be on their way to a worker that has room.
 WINDOW = 8
@@ -342,17 +343,14 @@ class Child(PrimaryLink):
 
     # what it does
 
-    def _load(
-        self, settings: str, slot: int, secrets: list[bytes], session_keys: list[bytes]
-    ) -> Deferred[None]:
+    def _load(self, settings: str, slot: int, keys: WorkerKeys) -> Deferred[None]:
         serving = self.serving = Serving(
             self.reactor,
             Settings.from_json(settings),
             slot,
-            WorkerKeys(tuple(secrets), tuple(session_keys)),
+            keys,
             Ends(self._handoffs),
-            self.send_sessions,
-            lambda identifiers: succeed(None),
+            Reports(self.send_sessions, lambda identifiers: succeed(None), self.send_known),
             lambda: None,
         )
         host: Any = serving.host

@@ -47,6 +47,7 @@ FOUNDATION = (*PURE, "interfaces", "fleet.interfaces", "errors", "settings.optio
 CHANNELS = ("handoff", "control", "messaging")
 PRIMARY = ("listen", "fleet", "system", "upgrade")
 WORKER = ("worker", "serve", "sessions")
+DESKS = ("claim_desk", "release_desk")
 
 #: Who may know whom.  A module's own entry is the first one that it is in.
 LAYERS = (
@@ -65,8 +66,8 @@ LAYERS = (
     (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
     (("listen",), (*FOUNDATION, *CHANNELS, "net", "listen", "fleet")),
     (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "fleet", "system")),
-    (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, "claim_desk", "identity")),
-    (("claim_desk",), FOUNDATION),
+    (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, *DESKS, "identity")),
+    (DESKS, FOUNDATION),
     (("identity",), (*FOUNDATION, "identity")),
     # What applications import: doors to what is inside.
     (("bus",), (*FOUNDATION, "messaging")),
@@ -102,7 +103,7 @@ CALLED = (
     *PRIMARY,
     "net",
     "worker",
-    "claim_desk",
+    *DESKS,
     "identity",
     "explain",
     "plugin",
@@ -272,7 +273,7 @@ def may_know(who: str, whom: str) -> bool:
     if whom == "stickyd":  # __version__, which imports nothing
         return True
     if who == "stickyd":  # claim() and its like, which import when they are called
-        return whom in ours(("claim_desk", "identity.desk", "worker"))
+        return whom in ours((*DESKS, "identity.desk", "worker"))
     allowed = next((known for layer, known in LAYERS if below(who, ours(layer))), ())
     if whom in ours(ROOTS):
         return whom in ours(allowed)

@@ -20,6 +20,10 @@ IDENTITY = "stickyd.identity"
 #: Where they say whether a token of the client's, which was verified, names this worker.
 KNOWN = "stickyd.known"
 
+#: Where they have what tells their client from all others of this worker, where workers keep the
+#: clients that they know.
+CLIENT = "stickyd.client"
+
 #: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
 #: was named by a token, learned, or chosen by load; should that not be available, the
 #: connection is placed as with this value.

@@ -6,7 +6,9 @@ Ids that route themselves: ``stickyd.mint()``, and the entries ``minted:`` that 
     room-Vn2kT0q9sXbA.3-web1.8mQ0c4yZr1uWk2Hd
     prefix and random . place . signature
 
-The *place* is the slot that minted the id, with the name of its node if that has one: in the
+The *place* is the slot that minted the id, with the name of its node if that has one, and between
+them, as in ``3~12~0a1b-web1``, the generation of the worker and the beginning of the name of the
+primary's run, where workers keep the clients that they know (``--reload-mode client``): in the
 clear, so that a balancer in front can find the node without a table.  A later version may add to
 it, and this one takes such an id for none of ours.  The signature keeps clients from choosing
 their worker; it is 96 bits long, as an id must fit where ids stand, and nothing else hangs on it.
@@ -40,7 +42,8 @@ _PURPOSE = b"stickyd.minted"
 _MEMO = 8192
 _PREFIX = re.compile(rf"[A-Za-z0-9._~-]{{0,{LONGEST_PREFIX}}}")
 _ID = re.compile(
-    rb"([A-Za-z0-9._~-]{12,24}\.(0|[1-9][0-9]{0,4})(?:-([a-z0-9]{1,12}))?)\.([A-Za-z0-9_-]{16})"
+    rb"([A-Za-z0-9._~-]{12,24}\.(0|[1-9][0-9]{0,4})(?:~([1-9][0-9]{0,8})~([0-9a-f]{4}))?"
+    rb"(?:-([a-z0-9]{1,12}))?)\.([A-Za-z0-9_-]{16})"
 )
 
 
@@ -70,18 +73,27 @@ class MintedIds:
         # What is none of ours is not remembered, so such values cannot push out the others.
         self._read = lru_cache(_MEMO)(self._verified)
 
-    def mint(self, prefix: str, slot: int, node: str) -> str:
+    def mint(self, prefix: str, slot: int, node: str, generation: int = 0, run: str = "") -> str:
         """
         Make an id that names a slot.
 
         :param prefix: see :func:`is_prefix`.
         :param node: what the machine is called; may be empty.
+        :param generation: of the worker; 0 to name none.  It is left out where the id would be too
+            long.
+        :param run: names the run of the primary.
         :return: at most :data:`LONGEST_ID` characters.
         """
-        place = f"{slot}-{node}" if node else str(slot)
-        signed = f"{prefix}{self._make_random()}.{place}"
-        signature = _signature(self._keys[0], signed.encode("ascii"))
-        return f"{signed}.{signature.decode('ascii')}"
+        rest = f"-{node}" if node else ""
+        home = f"~{generation}~{run[:4]}" if generation else ""
+        made = self._signed(f"{prefix}{self._make_random()}.{slot}{home}{rest}")
+        if len(made) > LONGEST_ID:
+            made = self._signed(f"{prefix}{self._make_random()}.{slot}{rest}")
+        return made
+
+    def _signed(self, text: str) -> str:
+        signature = _signature(self._keys[0], text.encode("ascii"))
+        return f"{text}.{signature.decode('ascii')}"
 
     def place_of(self, value: bytes) -> tuple[int, str] | None:
         """
@@ -90,6 +102,14 @@ class MintedIds:
         :return: the slot, which need not exist any more, and the node; None if the id is damaged,
             or was signed with a secret that is not known.
         """
+        home = self.home_of(value)
+        return None if home is None else home[:2]
+
+    def home_of(self, value: bytes) -> tuple[int, str, int, str] | None:
+        """
+        The same, with the generation, which is 0 if the id names none, and the beginning of the
+        name of the primary's run.
+        """
         if len(value) > LONGEST_ID:
             return None
         try:
@@ -97,14 +117,15 @@ class MintedIds:
         except ValueError:
             return None
 
-    def _verified(self, value: bytes) -> tuple[int, str]:
+    def _verified(self, value: bytes) -> tuple[int, str, int, str]:
         match = _ID.fullmatch(value)
         if match is None:
             raise ValueError("not the shape of an id")
-        signed, slot, node, signature = match.groups()
+        signed, slot, generation, run, node, signature = match.groups()
         if not any(hmac.compare_digest(_signature(key, signed), signature) for key in self._keys):
             raise ValueError("not signed by us")
-        return int(slot), (node or b"").decode("ascii")
+        named = (node or b"").decode("ascii"), int(generation or 0), (run or b"").decode("ascii")
+        return int(slot), *named
 
 
 def _signature(key: bytes, signed: bytes) -> bytes:

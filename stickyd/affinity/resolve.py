@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from stickyd.affinity.address import IpKey, TextKey
 from stickyd.affinity.client_identity import BY_KEY, slot_identity
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.peek.client_hello import Hello
     from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.spec import Affinity, Key
-    from stickyd.affinity.token import Signer
+    from stickyd.affinity.token import Named, Signer
 
     Rule: TypeAlias = "Callable[[str, Head | None, Hello | None], Verdict | None]"
 
@@ -58,6 +58,8 @@ class Verdict(NamedTuple):
 
     :ivar entry: the entry that matched; None for a newcomer.
     :ivar slot: the slot that a verified token names, or that has learned the id.
+    :ivar generation: of the worker of that slot that knows the client; 0 if it is not known.
+    :ivar client: what a token, or the id that was learned, tells this client by.
     :ivar key: what the placement hashes, at least one byte.
     :ivar learned: an id to be looked up where the claims are known, see :func:`learned_id`.
     :ivar weak: whether the entry counts only if no other one matches: a token that names a
@@ -70,6 +72,8 @@ class Verdict(NamedTuple):
     key: bytes | None = None
     learned: bytes | None = None
     weak: bool = False
+    generation: int = 0
+    client: bytes = b""
 
     @property
     def newcomer(self) -> bool:
@@ -80,6 +84,32 @@ class Verdict(NamedTuple):
 
 
 NEWCOMER: Final = Verdict()
+
+
+class Keeping(Protocol):
+    """
+    Which workers keep the clients that they know, beside those that have the slots.
+    """
+
+    def keeps(self, slot: int, generation: int) -> bool:
+        """
+        Whether the worker of that generation in a slot keeps its clients, though the slot may
+        have another worker by now, or get no clients.
+        """
+
+    def keeper_of_id(self, identifier: bytes) -> tuple[int, int] | None:
+        """
+        Slot and generation of the worker that keeps the client of a learned id, as far as it
+        is known here.
+        """
+
+
+class _NobodyKeeps:
+    def keeps(self, slot: int, generation: int) -> bool:
+        return False
+
+    def keeper_of_id(self, identifier: bytes) -> tuple[int, int] | None:
+        return None
 
 
 def learned_id(source: HeaderKey | CookieKey | QueryKey, value: bytes) -> bytes:
@@ -123,6 +153,7 @@ class Resolver:
         trust: Networks = Networks(),  # noqa: B008 (immutable)
         owner_of: Callable[[bytes], int | None] | None = None,
         refused: Counter[str] | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
         """
         :param signer: verifies tokens; without one none counts.
@@ -132,12 +163,14 @@ class Resolver:
             none has, which makes the entry fall through.  Without it (where the claims are
             not known) such a client gets a verdict with ``learned``.
         :param refused: where tokens are counted that are not ours; its own by default.
+        :param keeping: knows who keeps clients; nobody does by default.
         """
         self.refused: Counter[str] = Counter() if refused is None else refused
         self._signer = signer
         self._available = available
         self._trust = trust
         self._owner_of = owner_of
+        self._keeping = _NobodyKeeps() if keeping is None else keeping
         addresses = [key for key in affinity.keys if isinstance(key, (IpKey, TextKey))]
         self._address = addresses[0] if addresses else None
         self.fallback_key = (self._address or _ANY_ADDRESS).key_of
@@ -200,9 +233,18 @@ class Resolver:
 
         The parameters are those of :meth:`resolve`.
         """
+        slot, key, _ = self.home(host, head, hello)
+        return slot, key
+
+    def home(
+        self, host: str, head: Head | None = None, hello: Hello | None = None
+    ) -> tuple[int, bytes, int]:
+        """
+        The same, and the generation of the worker that knows the client, or 0.
+        """
         verdict = self.resolve(host, head, hello)
         slot = BY_KEY if verdict.slot is None else verdict.slot
-        return slot, self.handoff_key(verdict, host, head)
+        return slot, self.handoff_key(verdict, host, head), verdict.generation
 
     def handoff_key(self, verdict: Verdict, host: str, head: Head | None = None) -> bytes:
         """
@@ -251,18 +293,18 @@ class Resolver:
         if head is None or self._signer is None:
             return None
         values = key.values_of(head)
-        slots = list(map(self._signer.slot_of, values[:MOST_VALUES]))
-        if None in slots:
-            self.refused["cookie"] += slots.count(None)
-        return self._by_tokens(key, slots)
+        tokens = list(map(self._signer.named_by, values[:MOST_VALUES]))
+        if None in tokens:
+            self.refused["cookie"] += tokens.count(None)
+        return self._by_tokens(key, tokens)
 
     def _by_stamp(
         self, key: StampKey, _: str, head: Head | None, hello: Hello | None
     ) -> Verdict | None:
         if head is None or self._signer is None:
             return None
-        stamped = map(self._signer.unstamp, key.values_of(head)[:MOST_VALUES])
-        return self._by_tokens(key, [found and found[1] for found in stamped])
+        values = key.values_of(head)[:MOST_VALUES]
+        return self._by_tokens(key, list(map(self._signer.named_by_stamp, values)))
 
     def _by_minted(
         self, key: MintedKey, _: str, head: Head | None, hello: Hello | None
@@ -270,22 +312,23 @@ class Resolver:
         if head is None or self._signer is None:
             return None
         values = key.values_of(head)[:MOST_VALUES]
-        return self._by_tokens(key, list(map(self._signer.slot_of_minted, values)))
+        return self._by_tokens(key, list(map(self._signer.named_by_minted, values)))
 
     def _by_tokens(
-        self, key: CookieKey | StampKey | MintedKey, slots: list[int | None]
+        self, key: CookieKey | StampKey | MintedKey, tokens: list[Named | None]
     ) -> Verdict | None:
         """
-        Take the first of our tokens that names an available slot; else the first of our
-        tokens.
+        Take the first of our tokens that names an available slot, or a worker that keeps its
+        clients; else the first of our tokens.
 
-        :param slots: what each token names, if it is ours.
+        :param tokens: what each token names, if it is ours.
         """
         gone = None
-        for slot in slots:
-            if slot is not None:
-                if self._available(slot):
-                    return Verdict(key, slot)
+        for named in tokens:
+            if named is not None:
+                slot, generation, client = named
+                if self._available(slot) or (generation and self._keeping.keeps(slot, generation)):
+                    return Verdict(key, slot, generation=generation, client=client)
                 gone = slot if gone is None else gone
         return None if gone is None else Verdict(key, key=slot_identity(gone, b""), weak=True)
 
@@ -299,9 +342,14 @@ class Resolver:
             return Verdict(key, learned=learned_id(key.source, value)) if value else None
         # Of several, the first that a worker has claimed.
         for value in key.source.values_of(head)[:MOST_VALUES]:
-            slot = self._owner_of(learned_id(key.source, value)) if value else None
-            if slot is not None and self._available(slot):
-                return Verdict(key, slot=slot)
+            if value:
+                identifier = learned_id(key.source, value)
+                kept = self._keeping.keeper_of_id(identifier)
+                if kept is not None:
+                    return Verdict(key, kept[0], generation=kept[1], client=identifier)
+                slot = self._owner_of(identifier)
+                if slot is not None and self._available(slot):
+                    return Verdict(key, slot, client=identifier)
         return None
 
 

@@ -6,8 +6,11 @@ of a host, so another stickyd there may have put its own into the cookie of the 
 each keeps what the others have written.  A token of another one is like a forged one.
 
 Cookie and stamp name a slot in the clear, so that no table is needed to find it, and are signed, so
-that a client cannot choose its worker.  The signing is itsdangerous's: HMAC with SHA-256,
-with a key derived for each of the two uses, so that one is never taken for the other.
+that a client cannot choose its worker.  Where clients stay with the worker that knows them
+(``--reload-mode client``) they also name its *generation*, and the run of the primary that counted
+it; a token of another run, or without a generation, is one of generation 0, which nobody has.
+The signing is itsdangerous's: HMAC with SHA-256, with a key derived for each of the two uses, so
+that one is never taken for the other.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import itsdangerous
 
@@ -42,10 +45,24 @@ _SEPARATOR = b"~"  # in no token, and safe in a cookie and a URL
 _MEMO = 8192  # a client sends the same token with every request, and verifying costs 10 us
 # Checked before the signature: decoding base64 skips what is no base64, so there would be
 # any number of spellings of one signature.
-_TAIL = r"(0|[1-9][0-9]{0,4})%s\.[A-Za-z0-9_-]{43}"
-_COOKIE = re.compile((_TAIL % r"\.[A-Za-z0-9_-]{1,64}").encode())
+_TAIL = r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,8})-([0-9a-f]{8}))?%s\.[A-Za-z0-9_-]{43}"
+_COOKIE = re.compile((_TAIL % r"\.([A-Za-z0-9_-]{1,64})").encode())
 _STAMP = re.compile((r"(.*)\.(~?)" + _TAIL % "").encode(), re.DOTALL)
 _VISIBLE = re.compile(rb"[\x21-\x7e]*")
+
+
+class Named(NamedTuple):
+    """
+    What a verified token names.
+
+    :ivar slot: a slot, which need not exist any more.
+    :ivar generation: of the worker that issued it; 0 if that is not known.
+    :ivar client: what tells this client from all others of the worker.
+    """
+
+    slot: int
+    generation: int
+    client: bytes
 
 
 def random_id() -> str:
@@ -67,15 +84,19 @@ class Signer:
         secrets: Sequence[bytes],
         make_id: Callable[[], str] = random_id,
         node: str = "",
+        run: str = "00000000",
     ) -> None:
         """
         :param secrets: as :meth:`replace` takes them.
         :param make_id: gives each cookie its random part.
         :param node: what this machine is called: a minted id of another one is none of ours.
+        :param run: names the run of the primary whose generations count, in eight
+            hexadecimal digits.
         :raises SettingError: if there is no secret, or one is too short.
         """
         self._make_id = make_id
         self._node = node
+        self._run = run
         self.replace(secrets)
 
     def replace(self, secrets: Sequence[bytes]) -> None:
@@ -109,15 +130,16 @@ class Signer:
         """
         self.replace(merged(self.secrets, secrets))
 
-    def mint(self, slot: int, strangers: Iterable[bytes] = ()) -> str:
+    def mint(self, slot: int, strangers: Iterable[bytes] = (), generation: int = 0) -> str:
         """
-        Make the value of a sticky cookie: ``slot.random.signature``.
+        Make the value of a sticky cookie: ``slot.random.signature``, or
+        ``slot-generation-run.random.signature``.
 
         All of it is safe in a cookie and in a URL (RFC 3986, section 2.3).
 
         :param strangers: what :meth:`strangers_in` gave of the cookie that it replaces.
         """
-        token = self._cookies.sign(f"{slot}.{self._make_id()}")
+        token = self._cookies.sign(f"{self._home(slot, generation)}.{self._make_id()}")
         return _SEPARATOR.join((token, *strangers)).decode("ascii")
 
     def strangers_in(self, values: Iterable[bytes]) -> list[bytes]:
@@ -135,20 +157,28 @@ class Signer:
 
     def slot_of(self, value: bytes) -> int | None:
         """
+        Give the slot that the value of a sticky cookie names; None as :meth:`named_by`.
+        """
+        named = self.named_by(value)
+        return None if named is None else named.slot
+
+    def named_by(self, value: bytes) -> Named | None:
+        """
         Read the value of a sticky cookie.
 
-        :return: the slot, which need not exist any more; None if the value is forged, or
-            was signed with a secret that is no longer known.
+        :return: what it names; None if the value is forged, or was signed with a secret that is
+            no longer known.
         """
         try:
             return self._read_cookie(value)
         except itsdangerous.BadSignature:
             return None
 
-    def _parse_cookie(self, value: bytes) -> int:
+    def _parse_cookie(self, value: bytes) -> Named:
         for token in value.split(_SEPARATOR)[: MOST_STRANGERS + 1]:
             with suppress(itsdangerous.BadSignature):
-                return int(_verified(self._cookies, _COOKIE, token)[1])
+                slot, generation, run, client = _verified(self._cookies, _COOKIE, token).groups()
+                return Named(int(slot), self._known(generation, run), client)
         raise itsdangerous.BadSignature("none of the tokens is ours")
 
     def slot_of_minted(self, value: bytes) -> int | None:
@@ -157,20 +187,38 @@ class Signer:
 
         :return: the slot, which need not exist any more; None if the id is none of ours.
         """
-        place = self._minted.place_of(value)
-        return None if place is None or place[1] not in ("", self._node) else place[0]
+        named = self.named_by_minted(value)
+        return None if named is None else named.slot
 
-    def stamp(self, identifier: bytes, slot: int) -> bytes:
+    def named_by_minted(self, value: bytes) -> Named | None:
         """
-        Append the signed slot to an id that the application minted.
+        The same, with all that the id names; it tells its client itself.
+        """
+        home = self._minted.home_of(value)
+        if home is None or home[1] not in ("", self._node):
+            return None
+        slot, _, generation, run = home
+        return Named(slot, generation if run == self._run[:4] else 0, value)
+
+    def _home(self, slot: int, generation: int) -> str:
+        return f"{slot}-{generation}-{self._run}" if generation else f"{slot}"
+
+    def _known(self, generation: bytes | None, run: bytes | None) -> int:
+        return int(generation) if generation and run == self._run.encode() else 0
+
+    def stamp(self, identifier: bytes, slot: int, generation: int = 0) -> bytes:
+        """
+        Append the signed slot, and the generation if there is one, to an id that the application
+        minted.
 
         The result is visible ASCII, as MCP wants its session ids.  So is nearly every
         id, and it then stands there as it is; any other is base64 in the stamped form,
         which a tilde before the slot tells.
         """
+        home = self._home(slot, generation).encode()
         if _VISIBLE.fullmatch(identifier):
-            return self._stamps.sign(b"%b.%d" % (identifier, slot))
-        return self._stamps.sign(b"%b.~%d" % (urlsafe_b64encode(identifier), slot))
+            return self._stamps.sign(b"%b.%b" % (identifier, home))
+        return self._stamps.sign(b"%b.~%b" % (urlsafe_b64encode(identifier), home))
 
     def unstamp(self, value: bytes) -> tuple[bytes, int] | None:
         """
@@ -179,14 +227,25 @@ class Signer:
         :return: the application's id and the slot, which may be gone by now; None if the
             value is not one that we stamped.
         """
+        named = self.named_by_stamp(value)
+        return None if named is None else (named.client, named.slot)
+
+    def named_by_stamp(self, value: bytes) -> Named | None:
+        """
+        Read a stamped id: what its stamp names, whose client is the application's id.
+
+        :return: None as :meth:`unstamp`.
+        """
         try:
             return self._read_stamp(value)
         except itsdangerous.BadSignature:
             return None
 
-    def _parse_stamp(self, value: bytes) -> tuple[bytes, int]:
-        identifier, encoded, slot = _verified(self._stamps, _STAMP, value).groups()
-        return (urlsafe_b64decode(identifier) if encoded else identifier), int(slot)
+    def _parse_stamp(self, value: bytes) -> Named:
+        groups = _verified(self._stamps, _STAMP, value).groups()
+        identifier, encoded, slot, generation, run = groups
+        client = urlsafe_b64decode(identifier) if encoded else identifier
+        return Named(int(slot), self._known(generation, run), client)
 
 
 def merged(known: Sequence[bytes], more: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -42,7 +42,8 @@ class Serve(amp.Command):
     and what the application's keys are derived from; here, as they must be seen neither in
     ``ps`` nor where settings are shown.  ``session_keys``: what encrypts (the first) and
     decrypts sessions; a former version says none.  ``slots``: how many there are; a former
-    version does not say.
+    version does not say.  ``generation``: the worker's, and ``run``: that of the primary, for
+    tokens; a former version says neither.
     """
 
     arguments = [  # noqa: RUF012 (amp's own metaclass reads it)
@@ -52,6 +53,8 @@ class Serve(amp.Command):
         (b"secrets", amp.ListOf(amp.String())),
         (b"session_keys", amp.ListOf(amp.String(), optional=True)),
         (b"slots", amp.Integer(optional=True)),
+        (b"generation", amp.Integer(optional=True)),
+        (b"run", amp.Unicode(optional=True)),
     ]
     errors = {StartFailed: b"START_FAILED"}  # noqa: RUF012
 
@@ -110,11 +113,51 @@ class Place(amp.Command):
     placed.
 
     ``slots``: how many there are.  ``standing``: those of them that are available.
+    ``keepers``: slot and generation, in turns, of each worker that keeps its clients;
+    ``keyed``: whether some of these are known by their keys, which only the primary knows.
+    Workers of a former version take no notice of these two.
     """
 
     arguments = [  # noqa: RUF012
         (b"slots", amp.Integer()),
         (b"standing", amp.ListOf(amp.Integer())),
+        (b"keepers", amp.ListOf(amp.Integer(), optional=True)),
+        (b"keyed", amp.Boolean(optional=True)),
+    ]
+
+
+class Keep(amp.Command):
+    """
+    Primary to worker: keep the clients that you know, and say which those are.
+
+    Answered when the worker has said so by :class:`Known`.
+
+    ``slots``: how many there are from now on; 0 if a successor gets the newcomers, and so
+    all clients are to be named.  ``standing``: those of them that are available: clients are to
+    be named whose keys belong elsewhere by this.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"slots", amp.Integer()),
+        (b"standing", amp.ListOf(amp.Integer())),
+    ]
+
+
+class Known(amp.Command):
+    """
+    Worker to primary, when it was told to keep its clients: these are some of them, the one that
+    came last first; or they are no more.
+
+    ``keys``: affinity keys.  ``identifiers``: of
+    :func:`stickyd.affinity.resolve.learned_id`.  ``gone``: whether they are its clients no
+    longer.  ``finished``: whether it has no clients any more.
+    """
+
+    arguments = [  # noqa: RUF012
+        (b"keys", amp.ListOf(amp.String())),
+        (b"identifiers", amp.ListOf(amp.String())),
+        (b"gone", amp.Boolean()),
+        (b"finished", amp.Boolean()),
     ]
 
 
@@ -145,10 +188,13 @@ class Verify(amp.Command):
 
 class Occupy(amp.Command):
     """
-    Primary to a spare worker: this is your slot.
+    Primary to a spare worker: this is your slot, and your generation there.
     """
 
-    arguments = [(b"slot", amp.Integer())]  # noqa: RUF012
+    arguments = [  # noqa: RUF012
+        (b"slot", amp.Integer()),
+        (b"generation", amp.Integer(optional=True)),
+    ]
 
 
 class Leave(amp.Command):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.affinity.resolve import Resolver
+    from stickyd.fleet.keepers import Keeper
     from stickyd.fleet.slot_services import ISteering
     from stickyd.fleet.slot_table import SlotTable
     from stickyd.fleet.slot_workers import SlotWorkers
@@ -65,6 +66,8 @@ class Fleet:
         """
         self.clock = clock
         self.table = table
+        self._keepers = table.keepers
+        self._kept = table.keepers.homes
         self.steering = steering
         self.placement: IPlacement | None = None
         self.running = False
@@ -108,6 +111,7 @@ class Fleet:
         """
         assert self._make_workers is not None
         slot = self._make_slot(len(self.table.members))
+        slot.renew(self.table.generation)
         member = Member(slot, self._make_workers(slot))
         self.table.members.append(member)
         return member
@@ -129,9 +133,7 @@ class Fleet:
         """
         member = self.table.members.pop()
         self.table.leaving.append(member)
-        for handoff in member.slot.release():
-            handoff.slot = BY_KEY
-            self.deliver(handoff)
+        self.give_up_waiting(member.slot)
         member.machine.stop(patience)
 
     # connections
@@ -141,6 +143,9 @@ class Fleet:
         Give a connection to the slot that owns it; see :class:`IDestination`.
         """
         index = handoff.slot
+        if self._kept and (keeper := self._keepers.find(handoff)) is not None:
+            keeper.queue.deliver(handoff)
+            return
         if index == BY_KEY:
             if self._held is not None:
                 self._hold(handoff)
@@ -171,12 +176,58 @@ class Fleet:
         place_by_request(handoff, self._resolver)
         self.deliver(handoff)
 
-    def claim(self, index: int, identifiers: Sequence[bytes]) -> None:
+    def claim(self, index: int, identifiers: Sequence[bytes], generation: int = 0) -> None:
         """
         Remember who owns ids; see :meth:`stickyd.fleet.interfaces.IFleet.claim`.
         """
+        keeper = self._kept.get((index, generation))
+        if keeper is not None and keeper.is_relieved:
+            self._keepers.learn(keeper.home, (), identifiers)
+            return
         for identifier in identifiers:
             self.table.newcomers.remember(identifier, index)
+
+    def learn(
+        self, home: tuple[int, int], keys: Sequence[bytes], ids: Sequence[bytes], gone: bool
+    ) -> None:
+        """
+        Note whom a worker keeps; see :meth:`stickyd.fleet.interfaces.IFleet.learn`.
+        """
+        (self._keepers.forget if gone else self._keepers.learn)(home, keys, ids)
+
+    def finished(self, home: tuple[int, int]) -> None:
+        """
+        Have a keeper end that keeps nobody; see
+        :meth:`stickyd.fleet.interfaces.IFleet.finished`.
+        """
+        keeper = self._kept.get(home)
+        if keeper is not None and keeper.is_relieved:
+            self._keepers.retire(keeper)
+
+    def kept(self) -> tuple[list[tuple[int, int]], bool]:
+        """
+        Who keeps clients; see :meth:`stickyd.fleet.interfaces.IFleet.kept`.
+        """
+        return self._keepers.for_workers
+
+    def tell_kept(self) -> None:
+        """
+        Have every worker know who keeps clients.
+        """
+        if self.running and self._held is None:  # else they are told when that is over
+            for worker in self.table.workers():
+                worker.tell_places(*self.places())
+
+    def keep_clients(self, retire: Callable[[Keeper], object]) -> None:
+        """
+        Have relieved workers keep the clients that they know.
+
+        :param retire: has one of them give away what it has, and end.
+        """
+        self._keepers.open(self._make_queue, self.deliver, self.tell_kept, retire)
+
+    def _make_queue(self, index: int) -> Slot:
+        return Slot(index, self.clock, self._queue, self._refusal, free=self._free)
 
     def _hold(self, handoff: Handoff) -> None:
         assert self._held is not None
@@ -289,7 +340,8 @@ class Fleet:
         Place anew what waits at a slot that is not available any more.
         """
         for handoff in slot.release():
-            handoff.slot = BY_KEY
+            if self._keepers.find(handoff) is None:
+                handoff.slot = BY_KEY
             self.deliver(handoff)
 
     # a primary that replaces itself
@@ -316,6 +368,8 @@ class Fleet:
             "leaving": [member.dump_leaving() for member in table.leaving],
             "claims": table.newcomers.snapshot(),
             "figures": table.figures.dump_state(),
+            "generation": table.generation,
+            "keepers": table.keepers.dump_state(),
         }
 
     def restore_state(
@@ -334,6 +388,7 @@ class Fleet:
             self.table.figures.restore_state(plain["figures"])
         for each in plain["slots"]:
             member = self.add()
+            member.slot.renew(each.get("generation", 1))
             if each["drained"]:
                 member.slot.drain()
             member.slot.restore_queue(each["queue"])
@@ -348,6 +403,14 @@ class Fleet:
             member.restore_leaving(each)
         table.place_on(table.placed)
         table.newcomers.restore(plain.get("claims", ()))
+        table.start_from(plain.get("generation", 1))
+        slots = {
+            worker.pid: member.slot
+            for member in table.all_members()
+            for worker in member.all_workers()
+        }
+        workers = {worker.pid: (worker, slots[worker.pid]) for worker in table.workers()}
+        table.keepers.restore_state(plain.get("keepers", ()), workers)
         self.place_again()
 
     # the end
@@ -360,6 +423,8 @@ class Fleet:
         :return: fires when no worker is left; never fails.
         """
         self.running = False
+        for keeper in self._keepers:
+            self._keepers.end(keeper.worker)
         if self._closing is None or self._closing.over:
             self._closing = Shutdown(self.clock, self._refusal, self.table)
             return self._closing.begin(patience)

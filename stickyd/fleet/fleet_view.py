@@ -4,6 +4,7 @@ What a primary can say of its slots without changing anything: for ``explain``.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from stickyd.explain import Occupant
@@ -11,8 +12,12 @@ from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 
 if TYPE_CHECKING:
+    from stickyd.affinity.resolve import Verdict
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.member import Member
+
+#: From here on times are said in minutes.
+_MINUTES_SECONDS = 120
 
 _NOBODY = "every slot has failed or is drained, so the client is refused"
 
@@ -32,6 +37,7 @@ class FleetView:
         self._placement = placement
         self.is_available = fleet.table.is_available
         self.owner_of = fleet.table.newcomers.peek
+        self.keeping = fleet.table.keepers
 
     @property
     def slots(self) -> int:
@@ -61,6 +67,26 @@ class FleetView:
             how += f", which is not available ({occupant}), so {slot} has its clients"
         return slot, how
 
+    def keeper_of(self, verdict: Verdict) -> tuple[int, Occupant, str] | None:
+        """
+        Who keeps a client; see :class:`stickyd.explain.Running`.
+        """
+        keepers = self._fleet.table.keepers
+        if verdict.slot is not None:
+            keeper = keepers.homes.get((verdict.slot, verdict.generation))
+        else:
+            keeper = keepers.keeper_of_key(verdict.key or b"")
+        if keeper is None:
+            return None
+        slot, generation = keeper.home
+        why = f"known to worker {keeper.worker.pid} of generation {generation}"
+        now = self._fleet.clock.seconds()
+        if keeper.since is not None:
+            why += f", relieved {_duration(now - keeper.since)} ago"
+        if keeper.until != inf:
+            why += f", stays at most {_duration(keeper.until - now)}"
+        return slot, Occupant(keeper.worker.pid, "keeping its clients"), why
+
     def newcomer_home(self) -> tuple[int | None, str]:
         """
         The slot of a newcomer; see :class:`stickyd.explain.Running`.
@@ -75,6 +101,10 @@ class FleetView:
         The worker of a slot, and what it is doing.
         """
         return occupant_of(self._fleet.table.members[slot])
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < _MINUTES_SECONDS else f"{seconds / 60:.0f} minutes"
 
 
 def occupant_of(member: Member) -> Occupant:

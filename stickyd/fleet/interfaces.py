@@ -36,6 +36,16 @@ class IWorker(IHandoffSender):
         "The last line that it printed, or logged as an error; empty if there is none."
     )
 
+    generation: int = Attribute(
+        "Its generation: with its slot it names one worker of those that were not relieved."
+    )
+
+    knows_clients: bool = Attribute(
+        "Whether it remembers who its clients are, so that it can keep them."
+    )
+
+    memory: float = Attribute("How many bytes it said last that it has resident; 0 at first.")
+
     lives: bool = Attribute("Whether there is a process of that id, for all we know.")
 
     seconds_left: float | None = Attribute(
@@ -77,6 +87,21 @@ class IWorker(IHandoffSender):
     def count() -> None:
         """
         Add what it has counted since the last time to the figures of its slot.
+        """
+
+    def keep(placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        """
+        Have it keep the clients that it knows, and report those that nothing but its own word
+        leads to it: by :meth:`IFleet.learn`.
+
+        :param placement: how clients are placed from now on; or :obj:`None` if a successor
+            gets its newcomers.
+        :return: fires when it has reported; fails if it dies first.
+        """
+
+    def serve_beside(queue: Any) -> None:
+        """
+        Have it get connections from another queue than its slot's, which its successor has.
         """
 
     def tell_places(slots: int, available: Sequence[int]) -> None:
@@ -146,11 +171,35 @@ class IFleet(IDestination):
             worker.
         """
 
-    def claim(index: int, identifiers: Sequence[bytes]) -> None:
+    def claim(index: int, identifiers: Sequence[bytes], generation: int) -> None:
         """
-        Remember that clients who send these ids belong to a slot.
+        Remember that clients who send these ids belong to a slot, or to the worker of that
+        generation there if it was relieved.
 
         :param identifiers: of :func:`stickyd.affinity.resolve.learned_id`.
+        """
+
+    def learn(
+        home: tuple[int, int], keys: Sequence[bytes], ids: Sequence[bytes], gone: bool
+    ) -> None:
+        """
+        Remember whom a worker keeps, or that it keeps them no longer.
+
+        :param home: its slot and generation.
+        :param keys: the affinity keys of its clients.
+        :param ids: their learned ids.
+        :param gone: whether it keeps them no longer.
+        """
+
+    def finished(home: tuple[int, int]) -> None:
+        """
+        Called when a relieved worker has found that it keeps nobody any more.
+        """
+
+    def kept() -> tuple[list[tuple[int, int]], bool]:
+        """
+        Who keeps clients, by slot and generation; and whether some of these clients are known by
+        their keys, so that only the primary can tell whose a key is.
         """
 
     def resolve(handoff: Handoff) -> None:

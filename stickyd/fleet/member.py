@@ -43,6 +43,7 @@ class Member:
         serving = self.slot.worker
         return {
             "drained": self.slot.drained,
+            "generation": self.slot.generation,
             "queue": self.slot.dump_queue(),
             "worker": None if serving is None else serving.dump_state(),
             "leaving": [worker.dump_state() for worker in self.workers.leaving],

@@ -167,7 +167,9 @@ class Operations:
         self._log.info("Reloading", event="reload.begun")
         self.steps.tell(Step("reload", "the application is tried"))
         tried = self._trials.run(Trial(wanted, self._say))
-        return tried.addCallback(lambda _: spec_of(wanted, self._secrets.secrets_of(wanted)))
+        return tried.addCallback(
+            lambda _: spec_of(wanted, self._secrets.secrets_of(wanted), self._secrets.run)
+        )
 
     def _announced(self, spec: WorkerSpec) -> Deferred[WorkerSpec]:
         return self._secrets.announce(spec.secrets).addCallback(lambda _: spec)
@@ -192,7 +194,7 @@ class Operations:
         """
         Take no token for good any more whose secret is gone, unless a worker still signs with it.
         """
-        if not problems:
+        if not (problems or self._fleet.table.keepers.homes):
             self._secrets.complete(secrets)
         return problems
 

@@ -35,10 +35,11 @@ class ClaimLimits:
 
 def place_by_request(handoff: Handoff, resolver: Resolver) -> None:
     """
-    Set the slot or the key of a connection by the request that a worker has read from it,
-    which ``handoff.unread`` begins with.
+    Set the slot and generation, or the key, of a connection by the request that a worker has
+    read from it, which ``handoff.unread`` begins with.
     """
-    handoff.slot, handoff.key = resolver.place(handoff.host, _head_of(handoff))
+    head = _head_of(handoff)
+    handoff.slot, handoff.key, handoff.generation = resolver.home(handoff.host, head)
     handoff.purpose = Purpose.CONNECTION
     handoff.flags |= Flag.PLACED
 

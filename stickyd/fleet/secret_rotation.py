@@ -50,6 +50,13 @@ class SecretRotation:
         self._spawner = spawner
         self._fleet = fleet
 
+    @property
+    def run(self) -> str:
+        """
+        See :attr:`stickyd.system.secrets.Secrets.run`.
+        """
+        return self._secrets.run
+
     def secrets_of(self, settings: Settings) -> tuple[bytes, ...]:
         """
         Read the secrets that settings ask for; see :meth:`stickyd.system.secrets.Secrets.of`.

@@ -69,6 +69,7 @@ class Slot:
     :ivar drained: whether the operator keeps clients away from it.
     :ivar successor: the worker that takes over while none serves.
     :ivar figures: what it and its workers have done.
+    :ivar generation: of the worker that is started next.
     """
 
     _log = Logger()
@@ -95,6 +96,7 @@ class Slot:
         self.failed = False
         self.drained = False
         self.successor: IWorker | None = None
+        self.generation = 1
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
@@ -231,6 +233,12 @@ class Slot:
         Let clients come back.
         """
         self.drained = False
+
+    def renew(self, generation: int) -> None:
+        """
+        Have the workers that are started from now on be of another generation.
+        """
+        self.generation = generation
 
     def hold(self, successor: IWorker | None) -> None:
         """

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.keepers import Keeper
     from stickyd.fleet.member import Member
     from stickyd.fleet.slot import Slot
+    from stickyd.fleet.worker_limits import WorkerLimits
 
 T = TypeVar("T")
 
@@ -44,17 +46,15 @@ class SlotChanges:
 
     _log = Logger()
 
-    def __init__(
-        self, fleet: Fleet, patience: Callable[[], float], keeps_in_slots: bool = False
-    ) -> None:
+    def __init__(self, fleet: Fleet, limits: WorkerLimits, keeps_in_slots: bool = False) -> None:
         """
-        :param patience: seconds that a worker may take for what it cannot hand over.
+        :param limits: what every slot allows its workers.
         :param keeps_in_slots: whether sessions are in a store of each slot's own, that outlives
             its worker.
         """
         self._fleet = fleet
         self._keeps_in_slots = keeps_in_slots
-        self._patience = patience
+        self._limits = limits
         self.steps = Steps(fleet.clock)
         self._turn = DeferredLock()
 
@@ -104,8 +104,10 @@ class SlotChanges:
             for member in self._fleet.table.members
             if indices is None or member.slot.index in indices
         ]
+        generation = self._fleet.table.next_generation()
         for done, member in enumerate(members, 1):
             index = member.slot.index
+            member.slot.renew(generation)
             outcome: Deferred[str] = Deferred()
             member.machine.reload(outcome.callback)
             reason = await outcome
@@ -114,6 +116,34 @@ class SlotChanges:
             text = f"slot {index}: {reason or 'a fresh worker serves'}"
             self.steps.tell(Step("reload", text, index, done, len(members)))
         return kept
+
+    # the end of a worker that keeps its clients
+
+    def retire(self, keeper: Keeper) -> None:
+        """
+        Have a keeper give away what it has, as one that keeps nobody does when it is relieved;
+        and finish.
+        """
+        self._in_turn("retire", lambda: self._retire(keeper))
+
+    async def _retire(self, keeper: Keeper) -> None:
+        fleet = self._fleet
+        table, worker, index = fleet.table, keeper.worker, keeper.home[0]
+        if table.keepers.of(worker) is not keeper:
+            return  # it has died
+        table.keepers.end(worker)
+        heir = table.members[index].slot if index < len(table.members) else None
+        current = None if heir is None else heir.worker
+        # Its sessions go where its clients' next connections go, and must be there before them.
+        if heir is not None and current is not None:
+            heir.hold(current)
+        stays = heir is not None and heir.available
+        release = worker.release(None if stays else (table.placed, table.available_slots()))
+        await self._within_reason(release)
+        if heir is not None and current is not None and heir.successor is current:
+            heir.occupy(current)
+        if keeper.is_relieved:
+            worker.stop(self._limits.stop_seconds)
 
     # resize
 
@@ -147,7 +177,7 @@ class SlotChanges:
                 return "none of the slots that would stay is available"
             await self._move(count, stay, fleet.table.members)
             while len(fleet.table.members) > count:
-                fleet.remove(self._patience())
+                fleet.remove(self._limits.drain_seconds)
         self._log.info(
             "Resized from {before} to {count} slots",
             event="resize.done",
@@ -159,6 +189,7 @@ class SlotChanges:
     async def _grow(self, count: int) -> str:
         fleet = self._fleet
         old = list(fleet.table.members)
+        fleet.table.next_generation()
         added = [fleet.add() for _ in range(count - len(old))]
         ready = [self._ready(member) for member in added]
         for member in added:
@@ -223,9 +254,12 @@ class SlotChanges:
             return "it is the last available slot; stop the server instead"
         slot = fleet.table.members[index].slot
         slot.drain()
+        if self._limits.by_client and slot.worker is not None and slot.worker.knows_clients:
+            fleet.table.keepers.begin(slot, slot.worker).stay()
         # All members: the clients of a slot that was drained before may move once more.
         await self._move(fleet.table.placed, remaining, fleet.table.members)
         fleet.give_up_waiting(slot)
+        fleet.table.keepers.end_after(slot.worker, self._limits.drain_seconds)
         return ""
 
     def undrain(self, index: int) -> Deferred[str]:
@@ -242,7 +276,9 @@ class SlotChanges:
             return STOPS
         if not 0 <= index < len(fleet.table.members) or not fleet.table.members[index].slot.drained:
             return f"slot {index} is not drained"
-        fleet.table.members[index].slot.undrain()
+        slot = fleet.table.members[index].slot
+        slot.undrain()
+        fleet.table.keepers.end_after(slot.worker, None)
         await self._move(fleet.table.placed, fleet.table.available_slots(), fleet.table.members)
         return ""
 
@@ -296,6 +332,7 @@ class SlotChanges:
             fleet.hold_first(slot.release())
             if slot in giving and slot.successor is giving[slot]:
                 slot.occupy(giving[slot])
+        fleet.table.keepers.prune()
         fleet.place_again(placed)
 
     def _release(
@@ -310,7 +347,12 @@ class SlotChanges:
         for slot, worker in workers.items():
             # What waits may not be its own any more, so nothing goes to it meanwhile.
             slot.hold(worker)
-            releases.append(self._within_reason(worker.release((placed, available))))
+            if self._limits.by_client and worker.knows_clients:
+                # Whoever is known stays; the new placement is for newcomers.
+                self._fleet.table.keepers.begin(slot, worker)
+                releases.append(self._within_reason(worker.keep((placed, available))))
+            else:
+                releases.append(self._within_reason(worker.release((placed, available))))
         return DeferredList(releases)
 
     def _everyone(self, members: Sequence[Member]) -> list[Member]:

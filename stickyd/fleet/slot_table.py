@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stickyd.figures.fleet_figures import FleetFigures
+from stickyd.fleet.keepers import MOST_KNOWN, Keepers
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.placement.least import LeastLoaded
 
@@ -31,6 +32,10 @@ class SlotTable:
         clients.
     :ivar figures: what the slots have done, those too that are not there any more.
     :ivar newcomers: chooses the slots of newcomers, and remembers which slot has claimed an id.
+    :ivar keepers: the workers that keep clients which newcomers in their place would not reach.
+    :ivar generation: the one of the workers that were started last.  It grows with each
+        reload, recycling and growth, and never shrinks, so that slot and generation name at
+        most one worker that was not relieved.
     """
 
     def __init__(
@@ -38,8 +43,14 @@ class SlotTable:
         clock: IReactorTime,
         claims: ClaimLimits = ClaimLimits(),  # noqa: B008 (immutable)
         figures: FleetFigures | None = None,
+        most_known: int = MOST_KNOWN,
     ) -> None:
+        """
+        :param most_known: how many clients without tokens are remembered that workers keep.
+        """
         self.figures = FleetFigures() if figures is None else figures
+        self.keepers = Keepers(clock, most_known)
+        self.generation = 1
         self.members: list[Member] = []
         self.leaving: list[Member] = []
         self.placed = 0
@@ -99,7 +110,21 @@ class SlotTable:
         """
         How many connections wait at the slots.
         """
-        return sum(len(member.slot.queue) for member in self.all_members())
+        waiting = sum(len(member.slot.queue) for member in self.all_members())
+        return waiting + self.keepers.queued()
+
+    def next_generation(self) -> int:
+        """
+        Give the generation of the workers that are started from now on.
+        """
+        self.generation += 1
+        return self.generation
+
+    def start_from(self, generation: int) -> None:
+        """
+        Go on counting generations from that of a former self of this primary.
+        """
+        self.generation = generation
 
     def end(self, slot: Slot) -> None:
         """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.keepers import Keepers
     from stickyd.fleet.restarts import Restarts
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.slot_inputs import SlotMachine
@@ -39,6 +40,7 @@ class SlotWorkers:
     :ivar limits: of all slots; may change.
     :ivar availability_changed: told when the slot fails or is available again.
     :ivar ended: told whenever the slot has become empty.
+    :ivar keepers: the workers that keep clients, of all slots.
     :ivar worker: the worker that serves, or will when it has started.
     :ivar successor: the worker that will relieve it.
     :ivar leaving: relieved workers that have not exited yet, the longest relieved first.
@@ -55,6 +57,7 @@ class SlotWorkers:
     limits: WorkerLimits
     availability_changed: Callable[[Slot], None]
     ended: Callable[[Slot], None]
+    keepers: Keepers
     worker: IWorker | None = None
     successor: IWorker | None = None
     leaving: list[IWorker] = field(default_factory=list)
@@ -110,6 +113,7 @@ class SlotWorkers:
             elif worker is self.successor:
                 machine.successor_died(cause)
             else:
+                self.keepers.end(worker)
                 self.leaving.remove(worker)
                 self.record_exit(machine, worker, cause)
 
@@ -194,6 +198,7 @@ class SlotWorkers:
         Log the death of the present worker, and keep what it had not acknowledged.
         """
         worker = self.take_worker()
+        self.keepers.end(worker)
         self.last_death = worker, cause
         self.slot.figures.died(cause)
         has_served = self.slot.worker is worker
@@ -269,8 +274,12 @@ class SlotWorkers:
                 machine.released()
 
         self.clock.callLater(SWITCH_OVER_SECONDS, released)
-        if self.worker is not None:
-            self.worker.release(None).addBoth(released)
+        worker = self.worker
+        if worker is not None and self.limits.by_client and worker.knows_clients:
+            self.keepers.begin(self.slot, worker)
+            worker.keep(None).addBoth(released)
+        elif worker is not None:
+            worker.release(None).addBoth(released)
 
     def promote(self) -> None:
         """
@@ -279,7 +288,11 @@ class SlotWorkers:
         self.switch_over = None
         if self.worker is not None:
             self.slot.figures.relieved()
-            self.dismiss(self.take_worker())
+            worker = self.take_worker()
+            if self.keepers.of(worker) is None:
+                self.dismiss(worker)
+            else:
+                self.keep(worker)
         self.worker, self.successor = self.successor, None
         self.serve()
         self.report("")
@@ -290,9 +303,41 @@ class SlotWorkers:
         no more time.
         """
         self.leaving.append(worker)
+        self.keepers.end(worker)
         worker.stop(self.limits.drain_seconds)
+        self._bound_leaving()
+
+    def keep(self, worker: IWorker) -> None:
+        """
+        Have a worker go on with the clients that it knows, beside its successor.
+        """
+        self.leaving.append(worker)
+        self.keepers.relieve(worker, self.limits.drain_seconds)
+        self._log.info(
+            "Worker {pid} (slot {slot}, generation {generation}) keeps the clients that it knows,"
+            " for {seconds:g} s at most",
+            event="worker.keeps-clients",
+            pid=worker.pid,
+            slot=self.slot.index,
+            generation=worker.generation,
+            seconds=self.limits.drain_seconds,
+        )
+        self._bound_leaving()
+
+    def _bound_leaving(self) -> None:
         for oldest in self.leaving[: -self.limits.leaving]:
-            if oldest.pid not in self.cut_short:
+            keeper = self.keepers.of(oldest)
+            if keeper is not None:
+                self._log.warn(
+                    "Worker {pid} (slot {slot}) gives its clients away before they have left: more"
+                    " than {most} relieved workers of its slot (--max-leaving)",
+                    event="worker.retired-early",
+                    pid=oldest.pid,
+                    slot=self.slot.index,
+                    most=self.limits.leaving,
+                )
+                self.keepers.retire(keeper)
+            elif oldest.pid not in self.cut_short:
                 self.cut_short.add(oldest.pid)
                 self._log.warn(
                     "Worker {pid} (slot {slot}) is ended before it has finished: more than"
@@ -312,6 +357,7 @@ class SlotWorkers:
         """
         self.switch_over = None
         if self.worker is not None:
+            self.keepers.end(self.worker)
             self.worker.stay()
             self.slot.occupy(self.worker)
         self.drop_successor(cause)
@@ -349,6 +395,10 @@ class SlotWorkers:
         """
         self.switch_over = None
         self.restarts.cancel()
+        if self.worker is not None and self.keepers.of(self.worker) is not None:
+            # The slot goes, and whoever is known stays.
+            self.slot.hold(None)
+            self.keep(self.take_worker())
         self.shorten_deadline(patience)
         self.report(STOPPED)
         self.tell_outcome(False)
@@ -373,7 +423,7 @@ class SlotWorkers:
         Have all workers end within so many seconds.
         """
         for worker in (self.worker, self.successor, *self.leaving):
-            if worker is not None:
+            if worker is not None and self.keepers.of(worker) is None:
                 worker.stop(patience)
 
     def record_successor_exit(self, machine: SlotMachine, cause: str) -> None:

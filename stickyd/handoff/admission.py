@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 #: How long an address may be as text: an IPv6 address with its scope.
 _MAX_HOST_BYTES = 64
 
-_KNOWN_FLAGS = Flag.PLACED | Flag.SECURE | Flag.CLAIMED | Flag.SERVED | Flag.HTTP2 | Flag.LAST
-_PURPOSES = (int(Purpose.CONNECTION), int(Purpose.RESOLVE))
+#: More generations than there will be: a reload takes longer than a millisecond.
+MOST_GENERATIONS = 999_999_999
+
+_KNOWN_FLAGS = (
+    Flag.PLACED | Flag.SECURE | Flag.CLAIMED | Flag.SERVED | Flag.HTTP2 | Flag.LAST | Flag.MOVED_ON
+)
+_PURPOSES = (int(Purpose.CONNECTION), int(Purpose.RESOLVE), int(Purpose.KEPT))
 
 # Plain numbers: an operation on the socket module's own flags takes half a microsecond.
 _SOL_SOCKET = int(socket.SOL_SOCKET)
@@ -63,13 +68,18 @@ def admit_from_worker(handoff: Handoff) -> None:
     if handoff.purpose not in _PURPOSES:
         raise FrameError(
             f"a handoff of purpose {handoff.purpose}, where a worker may send"
-            f" {Purpose.CONNECTION:d} (a connection) and {Purpose.RESOLVE:d} (one to be placed)"
+            f" {Purpose.CONNECTION:d} (a connection), {Purpose.RESOLVE:d} (one to be placed) and"
+            f" {Purpose.KEPT:d} (one of a client that is kept)"
         )
     if handoff.flags & ~_KNOWN_FLAGS:
         raise FrameError(f"a handoff with the unknown flags {handoff.flags & ~_KNOWN_FLAGS:#x}")
     if handoff.slot != BY_KEY and handoff.slot >= MOST_WORKERS:
         raise FrameError(
             f"a handoff for slot {handoff.slot}, where there are {MOST_WORKERS} at most"
+        )
+    if not 0 <= handoff.generation <= MOST_GENERATIONS:
+        raise FrameError(
+            f"a handoff for generation {handoff.generation}, where {MOST_GENERATIONS} is the last"
         )
     if len(handoff.key) > MAX_KEY_BYTES:
         raise FrameError(

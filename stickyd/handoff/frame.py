@@ -85,6 +85,9 @@ class Purpose(IntEnum):
     #: can place, since its id may be one that another worker minted: the primary looks at
     #: it and sends the connection on as a CONNECTION with :attr:`Flag.PLACED`.
     RESOLVE = 3
+    #: A connection whose next request is of a client that the worker of that ``generation`` in
+    #: that slot keeps: the primary sends it on as a CONNECTION with :attr:`Flag.PLACED`.
+    KEPT = 4
 
 
 class Flag:
@@ -115,6 +118,9 @@ class Flag:
     #: A trusted proxy's PROXY header says that the client speaks TLS with it.  The connection
     #: itself is as it is: plain, or with another TLS that ends here.
     TLS_BEFORE: Final = 64
+    #: The worker that kept the client of the next request does so no longer, or never did: it
+    #: goes to whoever has newcomers.
+    MOVED_ON: Final = 128
     #: Either way the scheme is ``https``.
     HTTPS: Final = SECURE | TLS_BEFORE
 
@@ -133,6 +139,8 @@ class Handoff:
         that goes to the least loaded slot.
     :ivar unread: bytes already read from the connection, to be fed first.
     :ivar slot: the slot that must get it, or :data:`BY_KEY`.
+    :ivar generation: of the worker of that slot that knows the client, which may be another than
+        the one that has the slot now; 0 for that one.  It is sent with the purpose *kept* alone.
     :ivar purpose: what the descriptor is.
     :ivar flags: of :class:`Flag`.
     :ivar local: host and port that the client connected to, where the descriptor itself
@@ -141,6 +149,8 @@ class Handoff:
         host that a trusted proxy named, or an empty text; else :obj:`None`.  It is never sent.
     :ivar seen: what a worker remembers of the last request, so that it need not resolve the
         next one if that says the same.  It is never sent.
+    :ivar client: what tells the client of the last request from all others of its worker, where
+        workers keep the clients that they know; else :obj:`None`.  It is never sent.
     :ivar sequence: its number on the channel that carries it; 0 before it was sent.
     :ivar deadline: when waiting for a worker ends, in the reactor's seconds; 0.0 while it
         has not waited.
@@ -148,9 +158,11 @@ class Handoff:
     """
 
     __slots__ = (
+        "client",
         "deadline",
         "descriptor",
         "flags",
+        "generation",
         "host",
         "key",
         "local",
@@ -183,6 +195,8 @@ class Handoff:
         self.slot = slot
         self.purpose = purpose
         self.flags = flags
+        self.generation = 0
+        self.client: bytes | None = None
         self.local: tuple[str, int] | None = None
         self.newcomer: str | None = None
         self.seen: tuple[object, int] | None = None
@@ -197,7 +211,7 @@ class Handoff:
 
         :param now: the time, of the clock that the deadline is of: the successor's is another.
         """
-        state = {name: getattr(self, name) for name in self.__slots__}
+        state = {name: getattr(self, name) for name in self.__slots__ if name != "client"}
         state["deadline"] = self.deadline and max(_ALMOST_DUE_SECONDS, self.deadline - now)
         state["key"] = self.key.hex()
         state["unread"] = self.unread.hex()
@@ -246,6 +260,7 @@ def say_secure(handoff: Handoff, local: tuple[str, int] | None) -> None:
 
 
 _HANDOFF = int(Kind.HANDOFF)
+_KEPT = int(Purpose.KEPT)
 
 
 def encode_handoff(handoff: Handoff) -> bytes:
@@ -262,6 +277,8 @@ def encode_handoff(handoff: Handoff) -> bytes:
     text = f"{handoff.host}\0{handoff.port}"
     if handoff.local is not None:
         text += f"\0{handoff.local[0]}\0{handoff.local[1]}"
+    if handoff.purpose == _KEPT:
+        text += f"\0{handoff.generation}"
     address = text.encode()
     head = _HEADER.pack(
         VERSION,
@@ -336,6 +353,8 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
     try:
         host, port, *local = address.decode().split("\0")
         handoff = Handoff(descriptor, host, int(port), key, unread, slot, purpose, flags)
+        if purpose == _KEPT:
+            handoff.generation = int(local.pop())
         if local:
             handoff.local = local[0], int(local[1])
     except (ValueError, IndexError) as cause:

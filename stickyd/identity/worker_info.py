@@ -19,6 +19,11 @@ class WorkerInfo:
     :ivar managed: whether stickyd runs this process.
     :ivar relieved: whether a successor takes over, the slot goes, or the server stops: what
         this worker still has it may finish, and newcomers go elsewhere.
+    :ivar generation: a number that grows with each reload: workers of one slot differ in it, but
+        for one that took the place of one that had died.  0 for a spare.
+    :ivar generation_name: what ``--generation-name`` calls it.
+    :ivar run: names the run of the primary in ids that are minted here; empty where no worker
+        keeps its clients, and ids name no generation.
     """
 
     def __init__(self) -> None:
@@ -27,21 +32,35 @@ class WorkerInfo:
         self.node = ""
         self.managed = False
         self.relieved = False
+        self.generation = 0
+        self.generation_name = ""
+        self.run = ""
 
-    def begin(self, slot: int, workers: int, node: str) -> None:
+    def begin(
+        self,
+        slot: int,
+        workers: int,
+        node: str,
+        generation: int = 0,
+        generation_name: str = "",
+        run: str = "",
+    ) -> None:
         """
         Called in a process of stickyd's before it imports the application.
 
         :param workers: 0 if nobody knows yet.
+        :param run: see :attr:`run`.
         """
         self.slot, self.workers, self.node = slot, workers or 1, node
+        self.generation, self.generation_name = generation, generation_name
+        self.run = run
         self.managed = True
 
-    def occupy(self, slot: int) -> None:
+    def occupy(self, slot: int, generation: int = 0) -> None:
         """
-        Called when a spare gets its slot.
+        Called when a spare gets its slot, and its generation there.
         """
-        self.slot = slot
+        self.slot, self.generation = slot, generation
 
     def place(self, workers: int) -> None:
         """
@@ -51,7 +70,8 @@ class WorkerInfo:
 
     def give_away(self, workers: int) -> None:
         """
-        Called when the worker is to give away what belongs elsewhere.
+        Called when the worker is to give away what belongs elsewhere, or to keep it while
+        newcomers go elsewhere.
 
         :param workers: how many slots there are from now on; 0 if a successor takes over, and
             less than that if it goes on after all.

@@ -172,10 +172,10 @@ class Peeker:
         head = whole_head(bytes(self._buffer[:size]))
         if head is None:
             return False
-        slot, key = self._resolver.place(host, head)
-        self._destination.deliver(
-            Handoff(descriptor, host, port, key, slot=slot, flags=Flag.PLACED)
-        )
+        slot, key, generation = self._resolver.home(host, head)
+        handoff = Handoff(descriptor, host, port, key, slot=slot, flags=Flag.PLACED)
+        handoff.generation = generation
+        self._destination.deliver(handoff)
         return True
 
     # looking
@@ -259,8 +259,8 @@ class Peeker:
 
     def _deliver(self, conn: Connection, found: Seen) -> None:
         head, hello = found
-        slot, key = self._resolver.place(conn.host, head, hello)
-        self._pass_on(conn, key, slot, 0 if head is None else Flag.PLACED)
+        slot, key, generation = self._resolver.home(conn.host, head, hello)
+        self._pass_on(conn, key, slot, 0 if head is None else Flag.PLACED, generation)
 
     def _wait(self, conn: Connection, seen: int, more: int) -> None:
         if not self._room.wait(conn, seen, more):
@@ -296,7 +296,9 @@ class Peeker:
         self._room.forget(conn)
         conn.sock.close()
 
-    def _pass_on(self, conn: Connection, key: bytes, slot: int, flags: int) -> None:
+    def _pass_on(
+        self, conn: Connection, key: bytes, slot: int, flags: int, generation: int = 0
+    ) -> None:
         if conn.deadline:
             self._room.forget(conn)
         conn.set_mark(1)
@@ -304,9 +306,9 @@ class Peeker:
             flags |= Flag.CLAIMED
         if conn.secure:
             flags |= Flag.TLS_BEFORE
-        self._destination.deliver(
-            Handoff(conn.sock.detach(), conn.host, conn.port, key, slot=slot, flags=flags)
-        )
+        handoff = Handoff(conn.sock.detach(), conn.host, conn.port, key, slot=slot, flags=flags)
+        handoff.generation = generation
+        self._destination.deliver(handoff)
 
     def stop(self) -> None:
         """

@@ -45,6 +45,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "steering.handoff": "The kernel does not choose the worker; the primary hands over.",
         "steering.lost": "The kernel's table cannot be changed: clients may reach a wrong worker"
         " until a restart.",
+        "clients.not-remembered": "More clients stay with relieved workers than the primary"
+        " remembers; those longest silent are newcomers.",
         "clients.skewed": "One client, or a proxy that is not trusted, has most of the"
         " connections, so that one worker serves most.",
         # workers, as the primary sees them
@@ -55,6 +57,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "worker.died": "A worker ended by itself; its clients wait for the next one. Why stands in"
         " the lines before.",
         "worker.left": "A worker has ended that was told to.",
+        "worker.keeps-clients": "A worker is relieved, and goes on with the clients that it knows"
+        " (`--reload-mode client`).",
+        "worker.retired-early": "A relieved worker gives its clients away, as its slot has too many"
+        " relieved workers; what it alone knows of them is lost.",
         "worker.told-to-end": "Somebody has sent a worker SIGTERM; a successor takes over.",
         "worker.ended-early": "A worker that was relieved is ended before it has finished, as its"
         " slot has too many of them.",

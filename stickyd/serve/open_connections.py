@@ -86,6 +86,19 @@ class OpenConnections:
         if self._emptied and not self._open:
             self._emptied.fire()
 
+    def clients(self) -> list[bytes]:
+        """
+        The clients whose connections these are; see :class:`stickyd.interfaces.IHost`.
+        """
+        found = set()
+        for each in self._open:
+            handoff = each.handoff
+            # A WebSocket of an ASGI application has no handoff, as it goes nowhere.
+            client = getattr(each, "client", None) if handoff is None else handoff.client
+            if client is not None:
+                found.add(client)
+        return list(found)
+
     def give_away(
         self,
         goes: Callable[[Handoff], bool],

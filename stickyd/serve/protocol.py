@@ -221,6 +221,12 @@ class ProtocolHost:
         )
         transport.start(protocol if self._tls is None else self._tls.accept(lambda _: protocol))
 
+    def clients(self) -> list[bytes]:
+        """
+        The clients whose connections are open; see :class:`IHost`.
+        """
+        return self._open.clients()
+
     def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:

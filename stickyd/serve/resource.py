@@ -186,6 +186,12 @@ class ResourceHost:
 
         return self._open.add(HTTP2Connection(self.site, handoff, self._open.remove, begun))
 
+    def clients(self) -> list[bytes]:
+        """
+        The clients whose connections are open; see :class:`IHost`.
+        """
+        return self._open.clients()
+
     def give_away(
         self,
         goes: Callable[[Handoff], bool],

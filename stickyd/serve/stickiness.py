@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stickyd.affinity.peek.http1 import Head
     from stickyd.affinity.spec import Affinity
-    from stickyd.affinity.token import Signer
+    from stickyd.affinity.token import Named, Signer
     from stickyd.affinity.trust import Networks
 
     Pairs = list[tuple[bytes, bytes]]
@@ -79,6 +79,23 @@ class CookieAttributes:
         return "; ".join(parts).encode("ascii")
 
 
+@dataclass(frozen=True)
+class GenerationMarks:
+    """
+    What tokens and responses say of the worker's generation.
+
+    :ivar generation: gives the one that tokens name beside the slot, 0 for none.
+    :ivar met: told of each client that is given a token: what the token tells it by.
+    :ivar header: the field of each response that says it; empty for none.
+    :ivar shown: gives what it says.
+    """
+
+    generation: Callable[[], int] = lambda: 0
+    met: Callable[[bytes], object] = lambda client: None
+    header: bytes = b""
+    shown: Callable[[], bytes] = lambda: b""
+
+
 class Stickiness:
     """
     Begins the exchange of each request, and knows what is to be done in it.
@@ -97,13 +114,16 @@ class Stickiness:
         claim: ClaimIds,
         trust: Networks,
         cookie: CookieAttributes | None = None,
+        marks: GenerationMarks | None = None,
     ) -> None:
         """
         :param own_slot: gives the slot of this worker.
         :param trust: the proxies whose word about their clients counts.
+        :param marks: what is said of its generation.
         """
         self.signer = signer
         self.own_slot = own_slot
+        self.marks = GenerationMarks() if marks is None else marks
         self.claim = claim
         self.trust = trust
         keys = affinity.keys
@@ -136,7 +156,7 @@ class Stickiness:
         Whether responses may have ids in them, or a cookie of the application's that has the
         name of ours.
         """
-        watched = self.stamped or self.learned or self.learned_cookies
+        watched = self.stamped or self.learned or self.learned_cookies or self.marks.header
         return bool(watched or (self.shares_name and self.sets_cookie))
 
     @property
@@ -144,7 +164,16 @@ class Stickiness:
         """
         Whether there is anything to do.
         """
-        return bool(self.cookie or self.stamped or self.learns or self.trust)
+        return bool(self.cookie or self.stamped or self.learns or self.trust or self.marks.header)
+
+    def is_named(self, token: Named | None) -> bool:
+        """
+        Whether a token names this worker.
+        """
+        if token is None or token.slot != self.own_slot():
+            return False
+        generation = self.marks.generation()
+        return not generation or token.generation == generation
 
     def yield_name(self) -> None:
         """
@@ -192,7 +221,7 @@ class Exchange:
     :ivar client: the client's host if a trusted proxy tells it, else :obj:`None`.
     :ivar secure: whether the client speaks TLS, with us or with a trusted proxy.
     :ivar names_our_slot: whether a token of the client's, which was verified, names this worker's
-        slot.
+        slot, and its generation where tokens do that.
     :ivar claiming: fires when the response may leave; :obj:`None` if it may at once.
     """
 
@@ -244,7 +273,7 @@ class Exchange:
         values = stickiness.cookie.values_of(cast("Head", _Fields(self.pairs)))[:MOST_VALUES]
         if not values or signer is None:
             return True
-        if stickiness.own_slot() in map(signer.slot_of, values):
+        if any(map(stickiness.is_named, map(signer.named_by, values))):
             self.names_our_slot = True
             return False
         if stickiness.shares_name and not all(map(is_cookie, values)):
@@ -259,10 +288,10 @@ class Exchange:
             return
         pairs = []
         for name, value in self.pairs:
-            found = signer.unstamp(value) if name in stamped else None
-            if found is not None and found[1] == self._stickiness.own_slot():
+            found = signer.named_by_stamp(value) if name in stamped else None
+            if self._stickiness.is_named(found):
                 self.names_our_slot = True
-            pairs.append((name, value if found is None else found[0]))
+            pairs.append((name, value if found is None else found.client))
         self.pairs = pairs
 
     def respond(self, pairs: Iterable[tuple[bytes, bytes]]) -> Pairs:
@@ -278,7 +307,10 @@ class Exchange:
         for name, value in pairs:
             known = name.lower()
             if known in stickiness.stamped and stickiness.signer is not None:
-                value = stickiness.signer.stamp(value, stickiness.own_slot())
+                stickiness.marks.met(value)
+                value = stickiness.signer.stamp(
+                    value, stickiness.own_slot(), stickiness.marks.generation()
+                )
             elif known in stickiness.learned:
                 minted.append(learned_id(stickiness.learned[known], value))
             elif known == b"set-cookie":
@@ -302,6 +334,8 @@ class Exchange:
             # Else a cache could give one client's cookie to all; there will be another
             # response to set it on.
             self._add_cookie(fields)
+        if stickiness.marks.header:
+            fields.append((stickiness.marks.header, stickiness.marks.shown()))
         if minted:
             self.claiming = stickiness.claim(minted)
         return fields
@@ -311,6 +345,8 @@ class Exchange:
         slot = stickiness.own_slot()
         if stickiness.signer is None or slot < 0:
             return
-        token = stickiness.signer.mint(slot, self._strangers).encode("ascii")
+        generation = stickiness.marks.generation()
+        token = stickiness.signer.mint(slot, self._strangers, generation).encode("ascii")
+        stickiness.marks.met(token.split(b".", 2)[1])
         line = b"%b=%b%b" % (stickiness.cookie_name, token, stickiness.cookie_tails[self.secure])
         fields.append((b"Set-Cookie", line))

@@ -75,6 +75,8 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
                 f"--{spelt(name)} means nothing to the {settings.placement} placement; it is for"
                 " --placement least"
             )
+    _check_generation(settings)
+    _check_keeping(settings, given)
     _check_cookie(settings, given)
     if "session_cookie" in given or settings.asgi_sessions == "on":
         _check_session_cookie(settings)
@@ -85,6 +87,37 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
         raise SettingError(
             "--proxy-protocol on: nobody is trusted to say who the client is; name your"
             " proxies with --trust, for example --trust 10.0.0.0/8"
+        )
+
+
+def _check_generation(settings: Table) -> None:
+    name, header = settings.generation_name, settings.generation_header
+    if not (name.isascii() and name.isprintable() and name == name.strip()):
+        raise SettingError(
+            f"--generation-name {name!r}: write visible ASCII, as in --generation-name 1.4.2"
+        )
+    if header and not NAME.fullmatch(header):
+        raise SettingError(
+            f"--generation-header {header!r} is no name of a field; write for example"
+            " --generation-header X-Generation"
+        )
+    if header and settings.protocol:
+        raise SettingError("--generation-header means nothing to --protocol, which has no fields")
+
+
+def _check_keeping(settings: Table, given: AbstractSet[str]) -> None:
+    if settings.reload_mode != "client":
+        for name in ("client_idle", "known_limit", "max_leaving_memory"):
+            if name in given:
+                raise SettingError(
+                    f"--{spelt(name)} means nothing where no worker keeps its clients; write"
+                    " --reload-mode client"
+                )
+    elif parse_session_url(settings.sessions).scheme == "sqlite":
+        raise SettingError(
+            "--reload-mode client: two workers of one slot cannot share its file of sessions in"
+            " sqlite; leave --reload-mode out (these sessions outlive a reload), or keep them in"
+            " memory or Redis"
         )
 
 

@@ -165,12 +165,21 @@ class Options(usage.Options):
         """
         self._arguments = sys.argv[1:] if options is None else list(options)
         try:
+            self._refuse_others()
             super().parseOptions(options)
         except usage.UsageError as problem:
             said = self._explain(str(problem))
             self.refuse(said)
         except OperatorError as problem:
             self.refuse(str(problem))
+
+    def _refuse_others(self) -> None:
+        """
+        Refuse what other servers call so, before getopt takes it for the beginning of a name of
+        ours.
+        """
+        if "--reload" in self._arguments:
+            raise usage.UsageError("option --reload not recognized")
 
     def refuse(self, problem: str) -> None:
         """

@@ -248,11 +248,31 @@ class Table:
     stream_timeout: float = seconds(3.0, group=LIFETIME, help=
         "How long event streams and WebSockets may go on at a stop, of --stop-timeout, until they"
         " are ended and their application is told.")
+    generation_name: str = text("", "NAME", group=LIFETIME, help=
+        "What the workers that are started from now on are called in the log and to the"
+        " application (stickyd.worker.generation_name): a version, a commit.")
+    generation_header: str = text("", "HEADER", group=LIFETIME, help=
+        "Say in this field of each response which generation has answered: its name, or its"
+        " number if it has none.")
+    reload_mode: str = choice("connection", "client", metavar="MODE", group=LIFETIME, help=
+        "What a relieved worker gives to its successor: connection (every client, with the next"
+        " request), or client (newcomers: who is known stays with the old one until silent for"
+        " --client-idle, at most --drain-timeout).")
+    client_idle: float = seconds(1800.0, least=0.5, group=LIFETIME, help=
+        "With --reload-mode client, how long a client may have no connection and send nothing"
+        " until it is known no longer.")
+    known_limit: int = whole(100_000, least=1, group=LIFETIME, help=
+        "With --reload-mode client, how many clients a worker knows, and how many without a token"
+        " the primary remembers that relieved workers keep; those longest silent make room.")
     drain_timeout: float = seconds(300.0, group=LIFETIME, help=
-        "How long a relieved worker may take for streams that cannot be handed over.")
+        "How long a relieved worker may take for streams that cannot be handed over, and keep its"
+        " clients with --reload-mode client.")
     max_leaving: int = whole(2, least=1, group=LIFETIME, help=
         "How many relieved workers of one slot may be at that; with one more, the one that was"
-        " relieved first is ended.")
+        " relieved first is ended, or gives its clients away.")
+    max_leaving_memory: int = whole(0, "MIB", group=LIFETIME, help=
+        "With --reload-mode client, how much all relieved workers may have resident together; past"
+        " it the one that was relieved first gives its clients away. 0 is no limit.")
     hang_timeout: float = seconds(30.0, least=0.2, group=LIFETIME, help=
         "How long a worker may go without a heartbeat until it is killed and replaced.")
     heartbeat: float = seconds(1.0, least=0.05, group=LIFETIME, help=

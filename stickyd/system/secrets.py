@@ -6,6 +6,7 @@ that nobody knows.
 from __future__ import annotations
 
 import codecs
+import hashlib
 import secrets
 import stat
 from pathlib import Path
@@ -35,6 +36,13 @@ class Secrets:
         :param own: that of a former self of this process.
         """
         self.own = own or secrets.token_bytes(32)
+
+    @property
+    def run(self) -> str:
+        """
+        What names this primary's life in tokens, upgrades included: eight hexadecimal digits.
+        """
+        return hashlib.blake2b(self.own, digest_size=4, person=b"stickyd.run").hexdigest()
 
     def of(self, settings: Settings) -> tuple[bytes, ...]:
         """

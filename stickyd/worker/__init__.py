@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     node: str
     managed: bool
     relieved: bool
+    generation: int
+    generation_name: str
 else:
-    _ATTRIBUTES = ("slot", "workers", "node", "managed", "relieved")
+    _ATTRIBUTES = (
+        "slot",
+        "workers",
+        "node",
+        "managed",
+        "relieved",
+        "generation",
+        "generation_name",
+    )
 
     def __getattr__(name: str) -> object:
         if name not in _ATTRIBUTES:

@@ -97,7 +97,14 @@ def serve(reactor_name: str) -> int:
         path: list[str] = arguments["path"]
         sys.path.extend(entry for entry in path if entry not in sys.path)
         settings = Settings.from_json(arguments["settings"])
-        this_worker.begin(arguments["slot"], arguments.get("slots") or 0, settings.node)
+        this_worker.begin(
+            arguments["slot"],
+            arguments.get("slots") or 0,
+            settings.node,
+            arguments.get("generation") or 0,
+            settings.generation_name,
+            (arguments.get("run") or "") if settings.reload_mode == "client" else "",
+        )
         fleet_keys.begin(arguments["secrets"])
         leave_bus = join_bus(reactor, bus)
         problem = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.interfaces import IReadiness
+    from stickyd.worker.known_clients import KnownClients
     from stickyd.worker.outbox import Outbox
     from stickyd.worker.slot_map import SlotMap
 
@@ -59,6 +60,7 @@ class Listening:
         self._window = window
         self._places = places
         self._outbox = outbox
+        self._known: KnownClients | None = None
         self._key_of: Callable[[str], bytes]
         self._loops: dict[object, tuple[socket.socket, AcceptLoop]] = {}
         self._page = new_page() if page is None else page
@@ -95,13 +97,32 @@ class Listening:
     def _take(self, descriptor: int, host: str, port: int) -> None:
         key = self._key_of(host)
         handoff = Handoff(descriptor, host, port, key)
-        if self._orphaned or self._places.slot_of(key) == self._places.slot:
+        if self._orphaned or self._is_ours(handoff):
             self.accepted += 1
             self._page[KERNEL] += 1
             self.key_counts.add(key, host)
             self._adopt(handoff)
         else:
             self._outbox.send(handoff)
+
+    def keep_clients(self, known: KnownClients) -> None:
+        """
+        Mind that another worker may keep a client that the kernel sends us.
+
+        :param known: our clients.
+        """
+        self._known = known
+
+    def _is_ours(self, handoff: Handoff) -> bool:
+        places, known = self._places, self._known
+        if known is None:
+            return places.slot_of(handoff.key) == places.slot
+        if known.has_key(handoff.key):
+            return known.meets(handoff)
+        # Who is unknown here may be known to another worker: the primary knows.
+        ours = not (places.keyed or known.is_relieved)
+        ours = ours and places.slot_of(handoff.key) == places.slot
+        return ours and known.meets(handoff)
 
     def look(self) -> None:
         """

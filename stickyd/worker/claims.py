@@ -82,16 +82,19 @@ class OwnIds:
         send: Callable[[list[bytes]], Deferred[object]],
         renewal: float = RENEWAL_SECONDS,
         most: int = MOST_IDS,
+        minted: Callable[[bytes], object] = lambda identifier: None,
     ) -> None:
         """
         :param send: tells the primary; fires when it knows.
         :param renewal: seconds after which an id that is in use is claimed again.
+        :param minted: told of each id that is claimed.
         """
         self._renewal = renewal
         self._clock = clock
         self._sources = [key.source for key in affinity.keys if isinstance(key, LearnKey)]
         self._send = send
         self._most = most
+        self._minted = minted
         self._log = Logger()
         # Id to the time at which the primary was told of it.
         self._told: OrderedDict[bytes, float] = OrderedDict()
@@ -130,6 +133,8 @@ class OwnIds:
         :return: fires when it knows, or when it has not answered for long and we go on
             without; :obj:`None` if it knows already.
         """
+        for identifier in identifiers:
+            self._minted(identifier)
         now = self._clock.seconds()
         news = [i for i in identifiers if self._told.get(i, _NEVER) + self._renewal < now]
         if news:

@@ -16,6 +16,8 @@ from stickyd.control.commands import (
     Beat,
     Claim,
     ControlProtocol,
+    Keep,
+    Known,
     Leave,
     Occupy,
     Place,
@@ -25,6 +27,7 @@ from stickyd.control.commands import (
     Stop,
     Verify,
 )
+from stickyd.worker.keys import NO_RUN, WorkerKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,16 +48,16 @@ class PrimaryLink(ControlProtocol):
 
     def __init__(
         self,
-        serve: Callable[[str, int, list[bytes], list[bytes]], Deferred[None]],
+        serve: Callable[[str, int, WorkerKeys], Deferred[None]],
         stop: Callable[[float], None],
         lost: Callable[[], None],
         info: WorkerInfo,
         keys: FleetKeys,
     ) -> None:
         """
-        :param serve: called once, with the settings as text, the slot, the secrets, and the keys
-            of sessions; its answer fires when we serve, or fails with :exc:`StartFailed`.  It calls
-            :meth:`obey_with`, as orders may come before that.
+        :param serve: called once, with the settings as text, the slot, and what the worker is
+            entrusted with beside them; its answer fires when we serve, or fails with
+            :exc:`StartFailed`.  It calls :meth:`obey_with`, as orders may come before that.
         :param stop: called with the seconds that we have, more than once perhaps.
         :param lost: called when the primary is gone.
         :param info: told what the worker is.
@@ -106,24 +109,40 @@ class PrimaryLink(ControlProtocol):
         secrets: list[bytes],
         session_keys: list[bytes] | None = None,
         slots: int | None = None,
+        generation: int | None = None,
+        run: str | None = None,
     ) -> Deferred[dict[str, object]]:
         # The path and the slots were heeded before the reactor ran: see
         # stickyd.worker.first_order.
-        return self._serve(settings, slot, secrets, session_keys or []).addCallback(lambda _: {})
+        keys = WorkerKeys(tuple(secrets), tuple(session_keys or ()), generation or 0, run or NO_RUN)
+        return self._serve(settings, slot, keys).addCallback(lambda _: {})
 
     @Occupy.responder
-    def occupy(self, slot: int) -> dict[str, object]:
-        self._info.occupy(slot)
+    def occupy(self, slot: int, generation: int | None = None) -> dict[str, object]:
+        self._info.occupy(slot, generation or 0)
         if self.serving is not None:
-            self.serving.occupy(slot)
+            self.serving.occupy(slot, generation or 0)
         return {}
 
     @Place.responder
-    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+    def place(
+        self,
+        slots: int,
+        standing: list[int],
+        keepers: list[int] | None = None,
+        keyed: bool | None = None,
+    ) -> dict[str, object]:
         self._info.place(slots)
         if self.serving is not None:
+            self.serving.homes.places.note_keepers(keepers or [], bool(keyed))
             self.serving.place(slots, standing)
         return {}
+
+    @Keep.responder
+    def keep(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
+        self._info.give_away(slots)
+        assert self.serving is not None
+        return self.serving.keep(slots, standing).addCallback(lambda _: {})
 
     @Verify.responder
     def verify(self, secrets: list[bytes]) -> dict[str, object]:
@@ -191,6 +210,19 @@ class PrimaryLink(ControlProtocol):
         """
         sent: Deferred[None] = self.callRemote(Sessions, slot=slot, chunk=chunk)
         return sent.addCallback(lambda _: None)
+
+    def send_known(
+        self, keys: list[bytes], identifiers: list[bytes], gone: bool, finished: bool
+    ) -> Deferred[object]:
+        """
+        Tell whom we keep, or keep no longer.
+
+        :return: fires when the primary knows.
+        """
+        told: Deferred[object] = self.callRemote(
+            Known, keys=keys, identifiers=identifiers, gone=gone, finished=finished
+        )
+        return told
 
     def send_claims(self, identifiers: list[bytes]) -> Deferred[object]:
         """

@@ -4,12 +4,16 @@ Which clients belong to this worker, and what tells each of the others where it 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import succeed
 
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.token import Signer
-from stickyd.serve.stickiness import CookieAttributes, Stickiness
+from stickyd.serve.stickiness import CookieAttributes, GenerationMarks, Stickiness
 from stickyd.worker.claims import RENEWAL_SECONDS, OwnIds, OwnKeys
+from stickyd.worker.known_clients import ID, TOKEN, KnownClients
 from stickyd.worker.routing import Rehoming
 from stickyd.worker.slot_map import SlotMap
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
     from stickyd.serve.http.context import Route
     from stickyd.settings import Settings
+    from stickyd.worker.keys import WorkerKeys
+    from stickyd.worker.known_clients import Tell
     from stickyd.worker.outbox import Outbox
 
 
@@ -30,6 +36,7 @@ class ClientHomes:
 
     :ivar places: the slots.
     :ivar own_ids: the ids.
+    :ivar known: the clients, if they are kept when this worker is relieved; else None.
     :ivar stickiness: puts tokens on responses and takes them off requests; None if nothing has
         to be done to either.
     """
@@ -39,24 +46,36 @@ class ClientHomes:
         reactor: Any,
         settings: Settings,
         slot: int,
-        secrets: Sequence[bytes],
+        keys: WorkerKeys,
         send_claims: Callable[[list[bytes]], Deferred[object]],
+        send_known: Tell,
         outbox: Outbox,
     ) -> None:
         """
         :param slot: the worker's own; -1 for a spare.
-        :param secrets: what signs (the first) and verifies tokens; none if there are none.
+        :param keys: what signs and verifies tokens, and the worker's generation.
         :param outbox: where requests go that belong elsewhere.
         """
         self.places = SlotMap(slot, settings.placement)
+        self._keeps = settings.reload_mode == "client"
+        self._occupy(keys.generation)
+        self.known: KnownClients | None = None
+        if self._keeps:
+            self.known = KnownClients(
+                reactor, settings.keys, settings.client_idle, settings.known_limit, send_known
+            )
+        renewal = min(RENEWAL_SECONDS, settings.learn_timeout / 4)
         self.own_ids = OwnIds(
-            reactor, settings.keys, send_claims, min(RENEWAL_SECONDS, settings.learn_timeout / 4)
+            reactor, settings.keys, send_claims, renewal, minted=partial(self._met, ID)
         )
-        self._signer = Signer(secrets, node=settings.node) if secrets else None
+        self._signer = (
+            Signer(keys.tokens, node=settings.node, run=keys.run) if keys.tokens else None
+        )
         stickiness = self._make_stickiness(settings)
         self.stickiness = stickiness if stickiness.needed else None
         self._resolver = Resolver(
-            settings.keys, self._signer, self.places.is_available, settings.networks
+            *(settings.keys, self._signer, self.places.is_available, settings.networks),
+            keeping=self.places,
         )
         self._rehoming = Rehoming(
             self._resolver,
@@ -65,7 +84,67 @@ class ClientHomes:
             OwnKeys(reactor),
             outbox,
             settings.networks,
+            self.known,
         )
+
+    def _occupy(self, generation: int) -> None:
+        # Tokens name the generation only where that leads anywhere.
+        self.places.occupy_as(generation if self._keeps else 0)
+        self._generation = generation
+
+    def _met(self, kind: bytes, client: bytes) -> None:
+        """
+        Know a client that has just been told what it is known by.
+        """
+        if self.known is not None:
+            self.known.add(kind + client)
+
+    def occupy(self, slot: int, generation: int) -> None:
+        """
+        Take a slot, as a spare.
+        """
+        self._occupy(generation)
+        self.places.occupy(slot)
+
+    def keep(self, slots: int, available: Sequence[int]) -> Deferred[None]:
+        """
+        Keep the clients that are known, and tell the primary who they are.
+
+        :param slots: how many there are from now on; 0 if a successor gets our newcomers.
+        :param available: those of them that are available.
+        :return: fires when the primary knows.
+        """
+        if self.known is None:
+            return succeed(None)
+        own = self.places.slot
+        is_relieved = own not in available
+        slot_of = (lambda key: -1) if is_relieved else self.places.placement(slots, available)
+        self.places.look_again()
+        return self.known.keep(is_relieved, lambda key: slot_of(key) != own)
+
+    def give_away(self) -> None:
+        """
+        Keep nobody any more.
+        """
+        if self.known is not None:
+            self.known.forget_all()
+            self.places.look_again()
+
+    def stay(self) -> None:
+        """
+        Have all newcomers after all.
+        """
+        if self.known is not None:
+            self.known.stay()
+            self.places.look_again()
+
+    def release_client(self, mark: bytes) -> None:
+        """
+        Know a client no longer; see :func:`stickyd.release_client`.
+        """
+        if self.known is not None:
+            self.known.release(mark)
+            self.places.look_again()
 
     def _make_stickiness(self, settings: Settings) -> Stickiness:
         cookie = CookieAttributes(
@@ -82,6 +161,12 @@ class ClientHomes:
             self.own_ids.claim,
             settings.networks,
             cookie,
+            GenerationMarks(
+                lambda: self.places.generation,
+                partial(self._met, TOKEN),
+                settings.generation_header.encode(),
+                lambda: (settings.generation_name or str(self._generation)).encode(),
+            ),
         )
 
     @property

@@ -6,6 +6,10 @@ every request head, before the application sees it, which slot it belongs to; if
 its own, the connection goes there with the bytes from the start of that head.  Only what the
 worker cannot know goes back to the primary to be looked at: an id that another worker may
 have minted, and a client that no entry knows, which goes to the least loaded slot.
+
+Where workers keep the clients that they know (``--reload-mode client``), a slot may have several
+workers: each request goes to the one that knows its client, and a newcomer's to the one that has
+the slot.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from stickyd.affinity.address import IpKey, TextKey
 from stickyd.affinity.forwarded import origin_of
 from stickyd.affinity.peek.client_hello import SniKey
 from stickyd.handoff.frame import BY_KEY, Flag, Purpose
+from stickyd.worker.known_clients import ID, KEY, TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.trust import Networks
     from stickyd.handoff.frame import Handoff
     from stickyd.worker.claims import OwnIds, OwnKeys
+    from stickyd.worker.known_clients import KnownClients
     from stickyd.worker.outbox import Outbox
     from stickyd.worker.slot_map import SlotMap
 
@@ -46,10 +52,13 @@ class Rehoming:
         own_keys: OwnKeys,
         outbox: Outbox,
         trust: Networks,
+        known: KnownClients | None = None,
     ) -> None:
         """
         :param resolver: one that does not know the claims.
         :param trust: the proxies, whose connections carry many clients.
+        :param known: the clients that are kept if this worker is relieved; :obj:`None` if
+            none are.
         """
         self._resolver = resolver
         self._places = places
@@ -57,6 +66,7 @@ class Rehoming:
         self._own_keys = own_keys
         self._outbox = outbox
         self._trust = trust
+        self._known = known
         self._fields_say_all = resolver.needs_fields_only and places.knows_keys
         self._paused = False
 
@@ -113,6 +123,8 @@ class Rehoming:
     def _route_known(
         self, verdict: Verdict, head: Head, handoff: Handoff, placed: bool
     ) -> Take | None:
+        if self._known is not None:
+            return self._route_kept(self._known, verdict, head, handoff, placed)
         if verdict.slot is None:
             assert verdict.key is not None
             slot, key = BY_KEY, verdict.key
@@ -134,16 +146,70 @@ class Rehoming:
         if placed:
             # By another worker or the primary, which may know a newer placement.
             return None
-        return partial(self._give, handoff, slot, key)
+        return partial(self._give, handoff, slot, key, 0)
+
+    def _route_kept(
+        self,
+        known: KnownClients,
+        verdict: Verdict,
+        head: Head,
+        handoff: Handoff,
+        placed: bool,
+    ) -> Take | None:
+        """
+        Route a request where workers keep the clients that they know.
+        """
+        places = self._places
+        if verdict.slot is not None:
+            slot, key = verdict.slot, self._resolver.address_key(handoff.host, head)
+            generation, mark = verdict.generation, TOKEN + verdict.client
+            is_kept = places.keeps(slot, generation)
+            ours = slot == places.slot and (generation == places.generation or not is_kept)
+        else:
+            assert verdict.key is not None
+            slot, key, generation, is_kept = BY_KEY, verdict.key, 0, False
+            mark = KEY + key if known.by_key else b""
+            if not (mark in known or placed or known.is_relieved) and self._must_ask(key):
+                return partial(self._ask, handoff)
+            ours = mark in known or places.slot_of(key) == places.slot
+        if not (ours or placed):
+            return partial(self._give, handoff, slot, key, generation if is_kept else 0)
+        if not (known.admits(mark) if mark else not known.is_relieved):
+            return partial(self._move_on, handoff, slot, key)
+        if placed and slot == BY_KEY and not places.knows_keys:
+            self._own_keys.add(key)
+        handoff.slot, handoff.key, handoff.client = slot, key, mark or None
+        if ours and self._fields_say_all:
+            handoff.seen = head.headers, places.changes
+        return None
+
+    def _must_ask(self, key: bytes) -> bool:
+        """
+        Whether only the primary knows whose a key is that we do not know.
+        """
+        places = self._places
+        if not places.knows_keys:
+            return key not in self._own_keys
+        return places.keyed and places.slot_of(key) == places.slot
 
     def _route_learned(
         self, identifier: bytes, head: Head, handoff: Handoff, placed: bool
     ) -> Take | None:
-        if placed:
-            self._own_ids.add(identifier)
-        if identifier not in self._own_ids:
-            return partial(self._ask, handoff)
-        self._own_ids.used(identifier)
+        known = self._known
+        if known is not None and known.is_relieved:
+            if not known.admits(ID + identifier):
+                if placed:
+                    return partial(self._move_on, handoff, self._places.slot, b"")
+                return partial(self._ask, handoff)
+        else:
+            if placed:
+                self._own_ids.add(identifier)
+            if identifier not in self._own_ids:
+                return partial(self._ask, handoff)
+            self._own_ids.used(identifier)
+            if known is not None:
+                known.add(ID + identifier)
+        handoff.client = ID + identifier
         handoff.newcomer = handoff.seen = None
         handoff.slot = self._places.slot
         handoff.key = self._resolver.address_key(handoff.host, head)
@@ -153,16 +219,39 @@ class Rehoming:
         # A client's own connection stays where it is, but a proxy's brings others, and
         # nothing but the last request of somebody else has led it here.
         client = ""
+        if self._known is not None and self._known.is_relieved:
+            return partial(self._ask, handoff)
         if handoff.host in self._trust:
             client = origin_of(handoff.host, head.headers, self._trust).client or ""
             if not placed and (not client or client != handoff.newcomer):
                 return partial(self._ask, handoff)
-        handoff.newcomer, handoff.seen = client, None
+        handoff.newcomer, handoff.seen, handoff.client = client, None, None
         handoff.slot, handoff.key = self._places.slot, b""
         return None
 
-    def _give(self, handoff: Handoff, slot: int, key: bytes, sock: socket, unread: bytes) -> None:
+    def _give(
+        self,
+        handoff: Handoff,
+        slot: int,
+        key: bytes,
+        generation: int,
+        sock: socket,
+        unread: bytes,
+    ) -> None:
         packed = self._outbox.pack(sock, unread, handoff, slot, key, Flag.PLACED)
+        if packed is not None:
+            if generation:
+                packed.purpose, packed.generation = Purpose.KEPT, generation
+            self._outbox.send(packed)
+
+    def _move_on(
+        self, handoff: Handoff, slot: int, key: bytes, sock: socket, unread: bytes
+    ) -> None:
+        """
+        Give a connection to whoever has newcomers, as we do not know its client (any more).
+        """
+        flags = Flag.PLACED | Flag.MOVED_ON
+        packed = self._outbox.pack(sock, unread, handoff, slot, key, flags)
         if packed is not None:
             self._outbox.send(packed)
 

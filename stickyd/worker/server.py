@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from stickyd.figures.page import CPU_NS, TOKENS_REFUSED
 from stickyd.handoff.channel import HandoffChannel
+from stickyd.handoff.frame import Flag
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import WallClock
 from stickyd.sessions.cache import CacheMode, CachePolicy
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    from stickyd.handoff.frame import Handoff
     from stickyd.settings import Settings
     from stickyd.worker.ends import Ends
     from stickyd.worker.keys import WorkerKeys
+    from stickyd.worker.reports import Reports
 
 
 #: Seconds that a worker with nothing left to serve tries to give away the rest.
@@ -70,11 +73,11 @@ class Serving:
         slot: int,
         keys: WorkerKeys,
         ends: Ends,
-        send_sessions: Callable[[int, bytes], Deferred[None]],
-        send_claims: Callable[[list[bytes]], Deferred[object]],
+        reports: Reports,
         lost: Callable[[], None],
     ) -> None:
         """
+        :param reports: tells the primary.
         :param ends: what we share with the primary; the socket is closed with the channel, but
             remains the caller's if this fails.
         :param lost: called when the primary has closed the handoff channel.
@@ -86,7 +89,9 @@ class Serving:
         self._lost = lost
         self._access_log = open_access_log(settings.access_log)
         self._outbox = Outbox()
-        self.homes = ClientHomes(reactor, settings, slot, keys.tokens, send_claims, self._outbox)
+        self.homes = ClientHomes(
+            *(reactor, settings, slot, keys, reports.claims, reports.known, self._outbox)
+        )
         self.host = build_host(
             settings,
             reactor,
@@ -102,7 +107,7 @@ class Serving:
             reactor, self.host, settings.stop_timeout, settings.stream_timeout
         )
         self.retirement = Retirement(
-            self.host, self.sessions, self._outbox, send_sessions, self.homes.places
+            self.host, self.sessions, self._outbox, reports.sessions, self.homes.places
         )
         self._capacity = Capacity(reactor, self.host, settings.window)
         readiness = readiness_of(reactor)
@@ -116,7 +121,9 @@ class Serving:
             self._outbox,
             ends.counts.page,
         )
-        take, listen = self.retirement.divert, self.listening.add
+        if self.homes.known is not None:
+            self.listening.keep_clients(self.homes.known)
+        take, listen = self._divert, self.listening.add
         self._handoffs = Handoffs(
             self.host, self._capacity, self._outbox, take, listen, lost, ends.counts.page
         )
@@ -128,6 +135,20 @@ class Serving:
         self._capacity.watch(self._channel.announce)
         self._capacity.watch(self.listening.look)
 
+    def _divert(self, handoff: Handoff) -> bool:
+        """
+        Pass a connection on that has come and is not to be served here.
+        """
+        if self.retirement.divert(handoff):
+            return True
+        known = self.homes.known
+        return known is not None and not known.meets(handoff) and self._move_on(handoff)
+
+    def _move_on(self, handoff: Handoff) -> bool:
+        handoff.flags |= Flag.MOVED_ON
+        self._outbox.send(handoff)
+        return True
+
     def start_sessions(self) -> Deferred[None]:
         """
         Open the store of sessions; a spare's when it gets its slot.
@@ -138,11 +159,11 @@ class Serving:
         slot = self.homes.places.slot
         return self.sessions.store.start(slot) if slot >= 0 else succeed(None)
 
-    def occupy(self, slot: int) -> None:
+    def occupy(self, slot: int, generation: int = 0) -> None:
         """
         Take a slot, as a spare.
         """
-        self.homes.places.occupy(slot)
+        self.homes.occupy(slot, generation)
         self.sessions.distrust()
         self.start_sessions().addErrback(self._end_without_sessions)
 
@@ -167,6 +188,8 @@ class Serving:
         self._capacity.count_own()
         self._lag.start()
         self._channel.open()
+        if self.homes.known is not None:
+            self.homes.known.begin(self.host.clients)
 
     def verify_also(self, secrets: Sequence[bytes]) -> None:
         """
@@ -179,13 +202,23 @@ class Serving:
         Give away what is not ours by a new placement; see :meth:`Retirement.release`.
         """
         self.listening.released(slots, available)
+        self.homes.give_away()
         self.sessions.distrust()
         return self.retirement.release(slots, available)
+
+    def keep(self, slots: int, available: Sequence[int]) -> Deferred[None]:
+        """
+        Keep the clients that we know; see :meth:`ClientHomes.keep`.
+        """
+        self.listening.released(slots, available)
+        self.sessions.distrust()
+        return self.homes.keep(slots, available)
 
     def stay(self) -> None:
         """
         Go on after all: the successor that was to have everything has died.
         """
+        self.homes.stay()
         self.retirement.stay()
         self.listening.accept()
 
@@ -243,6 +276,8 @@ class Serving:
         :return: fires when that is closed.
         """
         self._lag.stop()
+        if self.homes.known is not None:
+            self.homes.known.stop()
         self.sessions.stop()
         if self._access_log is not None and self._access_log is not sys.stdout:
             self._access_log.close()

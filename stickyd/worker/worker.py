@@ -14,17 +14,20 @@ from twisted.internet.task import LoopingCall
 
 from stickyd.claim_desk import desk
 from stickyd.errors import OperatorError, StartFailed
-from stickyd.identity.desk import fleet_keys, this_worker
+from stickyd.identity.desk import fleet_keys, own_mint, this_worker
 from stickyd.net.readiness import readiness_of
+from stickyd.release_desk import release_desk
 from stickyd.sessions.apps.desk import session_desk
 from stickyd.settings import Settings
 from stickyd.worker.control import PrimaryLink
-from stickyd.worker.keys import WorkerKeys
+from stickyd.worker.known_clients import TOKEN
+from stickyd.worker.reports import Reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stickyd.worker.ends import Ends
+    from stickyd.worker.keys import WorkerKeys
     from stickyd.worker.orphan import OrphanWatch
     from stickyd.worker.server import Serving
 
@@ -95,9 +98,7 @@ class Worker:
         elif self.link.is_open and not self._ending:
             self.link.ask_to_leave()
 
-    def _serve(
-        self, text: str, slot: int, secrets: list[bytes], session_keys: list[bytes]
-    ) -> Deferred[None]:
+    def _serve(self, text: str, slot: int, keys: WorkerKeys) -> Deferred[None]:
         if self._problem is not None:
             self._refuse(str(self._problem))
         settings = Settings.from_json(text)
@@ -109,10 +110,9 @@ class Worker:
                 self._reactor,
                 settings,
                 slot,
-                WorkerKeys(tuple(secrets), tuple(session_keys)),
+                keys,
                 self._ends,
-                self.link.send_sessions,
-                self.link.send_claims,
+                Reports(self.link.send_sessions, self.link.send_claims, self.link.send_known),
                 self._end,
             )
         except OperatorError as problem:
@@ -131,6 +131,12 @@ class Worker:
         self._serving = serving
         serving.open()
         desk.open(self._reactor.callFromThread, serving.homes.own_ids.claim_value)
+        release_desk.open(self._reactor.callFromThread, serving.homes.release_client)
+        known = serving.homes.known
+        if known is not None:
+            own_mint.call_when_minting(
+                lambda made: self._reactor.callFromThread(known.add, TOKEN + made)
+            )
         # The loop's own, where it has one: Twisted's makes a turn of it.
         soon = getattr(
             readiness_of(self._reactor), "call_soon_threadsafe", self._reactor.callFromThread

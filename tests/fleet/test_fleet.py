@@ -52,6 +52,7 @@ def start(
             limits,
             availability_changed or fleet.availability_changed,
             fleet.ended,
+            fleet.table.keepers,
         )
 
     fleet.start(count, make_workers)
@@ -80,7 +81,7 @@ class Rig:
             entries=entries,
             signer=signer,
         )
-        self.changes = SlotChanges(self.fleet, lambda: 7.0)
+        self.changes = SlotChanges(self.fleet, WorkerLimits(3, 7.0, 2))
         self.numbers = 0
         start(self.fleet, self.spawner, count, most_crashes, self.changes.availability_changed)
 
@@ -323,7 +324,7 @@ def test_slot_that_is_added_again_does_not_inherit_the_end_of_the_former() -> No
     rig = Rig(count=2)
     rig.ready(0, 1)
     former = rig.worker(1)
-    changes = SlotChanges(rig.fleet, lambda: 1.0)
+    changes = SlotChanges(rig.fleet, WorkerLimits(3, 1.0, 2))
     outcomes: list[str] = []
     changes.resize(1).addCallback(outcomes.append)
     for worker in rig.spawner.workers:
@@ -536,7 +537,7 @@ def test_move_waits_for_who_dies_with_a_store(keeps_in_slots: bool) -> None:
     """
     rig = Rig(count=2)
     rig.ready(0, 1)
-    changes = SlotChanges(rig.fleet, lambda: 1.0, keeps_in_slots)
+    changes = SlotChanges(rig.fleet, WorkerLimits(3, 1.0, 2), keeps_in_slots)
     outcomes: list[str] = []
     changes.resize(3).addCallback(outcomes.append)
     rig.ready(2)
@@ -566,7 +567,7 @@ def test_move_ends_without_who_does_not_come_back() -> None:
     """
     rig = Rig(count=2)
     rig.ready(0, 1)
-    changes = SlotChanges(rig.fleet, lambda: 1.0, True)
+    changes = SlotChanges(rig.fleet, WorkerLimits(3, 1.0, 2), True)
     outcomes: list[str] = []
     changes.resize(3).addCallback(outcomes.append)
     rig.ready(2)

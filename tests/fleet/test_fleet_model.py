@@ -50,7 +50,6 @@ PATIENCE = 60.0
 MOST_CRASHES = 3
 MOST_REQUESTS = 1000
 MOST_SLOTS = 4
-
 #: Chooses one of several.
 WHICH = st.integers(0, 11)
 
@@ -80,8 +79,9 @@ class FleetModel(RuleBasedStateMachine):
         spares=st.integers(0, 1),
         slots=st.sampled_from([1, 1, 2, 3]),
         scene=st.sampled_from(["start", "calm", "calm", "switch", "switch", "move"]),
+        mode=st.sampled_from(["connection", "client"]),
     )
-    def start(self, spares: int, slots: int, scene: str) -> None:
+    def start(self, spares: int, slots: int, scene: str, mode: str) -> None:
         """
         The service starts, and the model begins there or later: where all serve, in the middle of
         a switch-over with a worker that is stuck, or of a move with one that is not there.
@@ -93,11 +93,16 @@ class FleetModel(RuleBasedStateMachine):
                 "hang_timeout": 40.0,
                 "window": WINDOW,
                 "idle_timeout": 1e6,
+                "reload_mode": mode,
             }
         )
         queue = QueueLimits(LENGTH, PATIENCE)
         self.fleet = make_fleet(self.primary, Rendezvous, queue, Refusal(self.clients))
-        self.changes = SlotChanges(self.fleet, lambda: 300.0)
+        # Who has an open connection is never silent, so keepers stay until their deadline.
+        by_client = mode == "client"
+        self.limits = WorkerLimits(MOST_CRASHES, 20.0 if by_client else 300.0, 2, 30.0, by_client)
+        self.changes = SlotChanges(self.fleet, self.limits)
+        self.fleet.keep_clients(self.changes.retire)
         self.spawner = Spawner(
             self.primary,  # type: ignore[arg-type] # as much of a reactor as it uses
             self.primary.readiness,
@@ -140,15 +145,13 @@ class FleetModel(RuleBasedStateMachine):
         """
         Equip a slot.
         """
-        limits = WorkerLimits(MOST_CRASHES, 300.0, 2)
         return SlotWorkers(
-            slot,
-            self.primary,
-            self.spawner,
-            Restarts(self.primary, Backoff(1.0, 8.0, lambda: 1.0), limits),
-            limits,
+            *(slot, self.primary, self.spawner),
+            Restarts(self.primary, Backoff(1.0, 8.0, lambda: 1.0), self.limits),
+            self.limits,
             self.changes.availability_changed,
             self.fleet.ended,
+            self.fleet.table.keepers,
         )
 
     # what workers tell
@@ -461,6 +464,7 @@ class FleetModel(RuleBasedStateMachine):
         if hasattr(self, "fleet"):
             members = list(self.fleet.table.all_members())
             expected += sum(len(member.slot.queue) for member in members)
+            expected += self.fleet.table.keepers.queued()
             expected += len(self.fleet._held or ())
             for process in self.primary.attempts:
                 channel = process.link.channel
@@ -483,7 +487,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         quiet = 0
         for _ in range(400):
-            quiet = 0 if self.changing() else quiet + 1
+            quiet = 0 if self.changing() or self.fleet.table.keepers.homes else quiet + 1
             if quiet > 25:
                 break
             for child in self.primary.children:

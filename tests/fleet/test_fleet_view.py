@@ -11,6 +11,7 @@ from stickyd.explain import Client, Occupant, explain_by
 from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_table import SlotTable
+from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
 from stickyd.settings import Settings
@@ -55,7 +56,7 @@ def test_reload_in_words() -> None:
     rig = Rig(1)
     known = view_of(rig)
     rig.ready(0)
-    SlotChanges(rig.fleet, lambda: 300.0).reload()
+    SlotChanges(rig.fleet, WorkerLimits(3, 300.0, 2)).reload()
     assert known.occupant_of(0) == Occupant(1001, "serving")
     rig.ready(0)
     assert known.occupant_of(0) == Occupant(1002, "restarting")
@@ -174,7 +175,7 @@ def test_move_in_between() -> None:
     rig = Rig(2)
     rig.ready(0, 1)
     known = view_of(rig)
-    resized: Deferred[str] = SlotChanges(rig.fleet, lambda: 300.0).resize(3)
+    resized: Deferred[str] = SlotChanges(rig.fleet, WorkerLimits(3, 300.0, 2)).resize(3)
     rig.ready(2)
     assert known.slots == 2
     assert known.home_of(b"\2")[0] == 0

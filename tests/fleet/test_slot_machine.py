@@ -9,6 +9,7 @@ from automat import NoTransition
 from twisted.internet.task import Clock
 
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.keepers import Keepers
 from stickyd.fleet.restarts import SOUND_SECONDS, Restarts
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_machine import new_machine
@@ -38,6 +39,7 @@ class Rig:
             limits,
             self.gave_up.append,
             self.ended.append,
+            Keepers(self.clock),
         )
         self.machine = new_machine(self.workers)
 

@@ -81,6 +81,9 @@ class Worker:
         self.is_buried = False
         self.is_reclaimed = False
         self.load = 0
+        self.generation = slot.generation
+        self.knows_clients = False
+        self.memory = 0.0
         ours, theirs = channel_pair()
         self.primary = End(ours, 8)
         self.primary.channel._receiver = self
@@ -138,6 +141,17 @@ class Worker:
 
     def accept(self) -> None:
         raise AssertionError("the model has no listeners")
+
+    def keep(self, placement: object) -> Deferred[None]:
+        """
+        It knows nobody.
+        """
+        raise AssertionError("it knows nobody")
+
+    def serve_beside(self, queue: object) -> None:
+        """
+        It never keeps anybody.
+        """
 
     def tell_places(self, slots: int, available: Sequence[int]) -> None:
         # The model has one slot, which may have failed and be available again.
@@ -219,6 +233,7 @@ class Model(RuleBasedStateMachine):
             limits,
             self.fleet.availability_changed,
             self.fleet.ended,
+            self.fleet.table.keepers,
         )
 
     def spawn(self, slot: Slot, ready: object, died: object) -> Worker:

@@ -44,6 +44,7 @@ APPLICATIONS: dict[str, dict[str, object]] = {
 RESOURCE = "tests.system.apps:site"
 COOKIE: dict[str, object] = {"affinity": "cookie:stickyd,ip"}
 LEAST: dict[str, object] = {"placement": "least"}
+BY_CLIENT: dict[str, object] = {"reload_mode": "client"}
 TRUST: dict[str, object] = {"trust": "10.0.0.0/8"}
 SQLITE: dict[str, object] = {"sessions": "sqlite:sessions"}
 
@@ -82,6 +83,11 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "access_log": ("-", {}),
     "control": ("control.sock", {}),
     "uid": (str(os.getuid()), {}),
+    "generation_name": ("1.4.2", {}),
+    "generation_header": ("X-Generation", {}),
+    "client_idle": (60.0, BY_CLIENT),
+    "known_limit": (10, BY_CLIENT),
+    "max_leaving_memory": (10, BY_CLIENT),
     "sessions": ("sqlite:sessions", {}),
     "session_grace": (20.0, SQLITE),
     "session_cache": ("off", SQLITE),
@@ -96,6 +102,9 @@ LIVE: dict[str, Callable[[StickyService, WorkerSpec], object]] = {
     "crash_limit": lambda service, _: service._limits.crashes,
     "drain_timeout": lambda service, _: service._limits.drain_seconds,
     "max_leaving": lambda service, _: service._limits.leaving,
+    "reload_mode": lambda service, _: "client" if service._limits.by_client else "connection",
+    "known_limit": lambda service, _: service.fleet.table.keepers.most,
+    "max_leaving_memory": lambda service, _: service._limits.leaving_bytes // 2**20,
     "stop_timeout": lambda service, _: service.settings.stop_timeout,
     "worker_reactor": lambda _, spec: spec.command[-1],
     # As whom we are ourselves, nobody has to be told.

@@ -20,6 +20,8 @@ ORDER = {
     "path": ["/a", "/b"],
     "secrets": [b"s" * 16],
     "session_keys": [b"k" * 16],
+    "generation": 7,
+    "run": "0123abcd",
     "slots": 4,
 }
 FIRST = AmpBox(Serve.makeArguments(ORDER, None), _ask=b"1", _command=b"Serve").serialize()

@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from stickyd.affinity.client_identity import slot_identity
@@ -24,6 +24,7 @@ from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.testing import FakeRefusal, FakeSpawner
 from stickyd.worker.claims import OwnIds, OwnKeys
+from stickyd.worker.known_clients import KnownClients
 from stickyd.worker.outbox import Outbox
 from stickyd.worker.routing import Rehoming
 from stickyd.worker.slot_map import SlotMap
@@ -43,7 +44,16 @@ class Rig:
     The rehoming of the worker in slot 1 of four.
     """
 
-    def __init__(self, entries: str, placement: str = "rendezvous", told: bool = True) -> None:
+    def __init__(
+        self,
+        entries: str,
+        placement: str = "rendezvous",
+        told: bool = True,
+        generation: int = 0,
+    ) -> None:
+        """
+        :param generation: of the worker, if it keeps its clients when it is relieved.
+        """
         clock = Clock()
         affinity = parse_affinity(entries)
         self.places = SlotMap(OWN, placement)
@@ -55,9 +65,14 @@ class Rig:
         self.way = FakeSpawner().spawn(slot, lambda: None, lambda _: None)
         self.outbox.open(self.way)
         trust = Networks.parse("10.0.0.0/8")
-        resolver = Resolver(affinity, SIGNER, self.places.is_available, trust)
+        resolver = Resolver(affinity, SIGNER, self.places.is_available, trust, keeping=self.places)
+        self.known = KnownClients(
+            clock, affinity, 100.0, 100, lambda keys, ids, gone, finished: succeed(None)
+        )
+        self.places.occupy_as(generation)
         self.rehoming = Rehoming(
-            resolver, self.places, self.ids, OwnKeys(clock), self.outbox, trust
+            *(resolver, self.places, self.ids, OwnKeys(clock), self.outbox, trust),
+            self.known if generation else None,
         )
 
     def handoff(self, host: str = CLIENT, flags: int = 0, slot: int = BY_KEY) -> Handoff:
@@ -318,3 +333,117 @@ def test_requests_are_looked_at_only_if_they_can_say_something(
     rig = Rig(entries)
     rehoming = Rehoming(resolver, rig.places, rig.ids, OwnKeys(Clock()), rig.outbox, networks)
     assert rehoming.needed == needed
+
+
+def keeping(entries: str, placement: str = "rendezvous") -> Rig:
+    """
+    The worker of generation 2 in slot 1; the worker of generation 1 keeps its clients.
+    """
+    rig = Rig(entries, placement, generation=2)
+    rig.places.note_keepers([OWN, 1], keyed=True)
+    return rig
+
+
+def token(slot: int, generation: int) -> bytes:
+    """
+    A cookie.
+    """
+    return b"stickyd=" + SIGNER.mint(slot, generation=generation).encode()
+
+
+def test_a_token_of_a_kept_generation_goes_to_its_worker() -> None:
+    """
+    A request goes to whoever knows its client, in the same slot too; a generation that is gone, or
+    none, is of whoever has the slot.
+    """
+    rig = keeping("cookie:stickyd")
+    gone = rig.ask(rig.handoff(), cookie=token(OWN, 1))
+    assert gone is not None
+    assert (gone.slot, gone.generation, gone.purpose) == (OWN, 1, Purpose.KEPT)
+    for generation in (0, 2, 3):
+        assert rig.ask(rig.handoff(), cookie=token(OWN, generation)) is None
+    elsewhere = rig.ask(rig.handoff(), cookie=token(3, 1))
+    assert elsewhere is not None
+    assert (elsewhere.slot, elsewhere.purpose) == (3, Purpose.CONNECTION)
+    # The primary may know that the keeper has ended.
+    assert rig.ask(rig.handoff(flags=Flag.PLACED), cookie=token(OWN, 1)) is None
+
+
+def test_a_token_of_a_slot_that_is_gone_leads_to_its_keeper() -> None:
+    """
+    A worker whose slot a resize took away still has its clients.
+    """
+    rig = keeping("cookie:stickyd")
+    rig.places.note_keepers([9, 1], keyed=False)
+    gone = rig.ask(rig.handoff(), cookie=token(9, 1))
+    assert gone is not None
+    assert (gone.slot, gone.generation, gone.purpose) == (9, 1, Purpose.KEPT)
+
+
+def test_a_relieved_worker_serves_whom_it_knows_and_sends_on_the_others() -> None:
+    """
+    Those that were served here before go on; a client that it never saw, or has released, is told
+    to the primary as one that has moved on, whoever placed it here.
+    """
+    rig = Rig("cookie:stickyd", generation=1)
+    known = token(OWN, 1)
+    assert rig.ask(rig.handoff(), cookie=known) is None
+    rig.known.keep(True, lambda key: True)
+    rig.places.note_keepers([OWN, 1], keyed=False)
+    handoff = rig.handoff(flags=Flag.PLACED)
+    assert rig.ask(handoff, cookie=known) is None
+    for flags in (0, Flag.PLACED):
+        sent_on = rig.ask(rig.handoff(flags=flags), cookie=token(OWN, 1))
+        assert sent_on is not None
+        assert sent_on.flags == Flag.PLACED | Flag.MOVED_ON
+        assert (sent_on.slot, sent_on.purpose) == (OWN, Purpose.CONNECTION)
+    assert handoff.client is not None
+    rig.known.release(handoff.client)
+    assert rig.ask(rig.handoff(), cookie=known) is not None
+    newcomer = rig.ask(rig.handoff())
+    assert newcomer is not None
+    assert newcomer.purpose == Purpose.RESOLVE
+
+
+def test_a_key_that_another_worker_may_keep_is_asked_for_once() -> None:
+    """
+    While some clients are kept by their keys only the primary knows whose a new one is.
+    """
+    rig = keeping("header:X-User")
+    asked = rig.ask(rig.handoff(), x_user=MINE)
+    assert asked is not None
+    assert asked.purpose == Purpose.RESOLVE
+    assert rig.ask(rig.handoff(flags=Flag.PLACED), x_user=MINE) is None
+    assert rig.ask(rig.handoff(), x_user=MINE) is None
+    rig.places.note_keepers([], keyed=False)
+    other = next(key for key in KEYS if key != MINE and rig.places.slot_of(key) == OWN)
+    assert rig.ask(rig.handoff(), x_user=other) is None
+
+
+def test_a_known_key_stays_whatever_the_placement_says() -> None:
+    """
+    A resize is for newcomers.
+    """
+    rig = Rig("header:X-User", generation=1)
+    assert rig.ask(rig.handoff(flags=Flag.PLACED), x_user=OTHERS) is None
+    assert rig.ask(rig.handoff(), x_user=OTHERS) is None
+    rig.known.keep(True, lambda key: True)
+    assert rig.ask(rig.handoff(), x_user=OTHERS) is None
+    mine = rig.ask(rig.handoff(), x_user=MINE)
+    assert said(mine) == (BY_KEY, MINE, Purpose.CONNECTION, Flag.PLACED | Flag.MOVED_ON)
+
+
+def test_learned_ids_of_a_relieved_worker() -> None:
+    """
+    It serves those that are its own, and asks for others.
+    """
+    rig = Rig("learn:header:X-Id", generation=1)
+    assert rig.ask(rig.handoff(flags=Flag.PLACED), x_id=b"one") is None
+    rig.known.keep(True, lambda key: True)
+    assert rig.ask(rig.handoff(), x_id=b"one") is None
+    asked = rig.ask(rig.handoff(), x_id=b"two")
+    assert asked is not None
+    assert asked.purpose == Purpose.RESOLVE
+    sent_on = rig.ask(rig.handoff(flags=Flag.PLACED), x_id=b"two")
+    assert sent_on is not None
+    assert sent_on.flags == Flag.PLACED | Flag.MOVED_ON

@@ -20,6 +20,8 @@ from stickyd.control.commands import (
     Beat,
     Claim,
     ControlProtocol,
+    Keep,
+    Known,
     Leave,
     Occupy,
     Place,
@@ -31,6 +33,7 @@ from stickyd.control.commands import (
 )
 from stickyd.control.figures import read_figures
 from stickyd.errors import ControlError, WorkerError
+from stickyd.handoff.frame import MAX_KEY_BYTES
 from stickyd.net.allowance import Allowance
 from stickyd.settings.table import MOST_WORKERS
 
@@ -60,6 +63,11 @@ _LEAVES_AT_ONCE = 1024
 _CLAIMS_PER_SECOND = 20_000.0
 _CLAIMS_AT_ONCE = 65_536
 
+#: How many clients it may name that it keeps, or keeps no longer: all of them at every change,
+#: and what it forgets.
+_KNOWN_PER_SECOND = 100_000.0
+_KNOWN_AT_ONCE = 1_000_000
+
 #: How many chunks of sessions may be on their way at a time; a worker sends them one by one.
 _MOST_CHUNKS = 4
 
@@ -86,6 +94,7 @@ class WorkerControl(ControlProtocol):
 
     :ivar closed: fires when all that the worker has ever said is heard.
     :ivar gives: which sessions it may send.
+    :ivar generation: of the worker; 0 for a spare.
     """
 
     def __init__(
@@ -120,7 +129,10 @@ class WorkerControl(ControlProtocol):
         )
         self._leaves = Allowance(clock.seconds, _LEAVES_PER_SECOND, _LEAVES_AT_ONCE)
         self._claims = Allowance(clock.seconds, _CLAIMS_PER_SECOND, _CLAIMS_AT_ONCE)
+        self._known = Allowance(clock.seconds, _KNOWN_PER_SECOND, _KNOWN_AT_ONCE)
         self._chunks = 0
+        self._keeps = False
+        self.generation = 0
         self.gives = Gives.NOTHING
         self.closed: Deferred[None] = Deferred()
 
@@ -169,8 +181,35 @@ class WorkerControl(ControlProtocol):
         elif not self._claims.take(len(identifiers)):
             self.stop_listening("claims without end")
         elif self._slot >= 0:  # a spare has no clients
-            self._fleet.claim(self._slot, identifiers)
+            self._fleet.claim(self._slot, identifiers, self.generation)
         return {}
+
+    @Known.responder
+    def known(
+        self, keys: list[bytes], identifiers: list[bytes], gone: bool, finished: bool
+    ) -> dict[str, object]:
+        objection = self._objection_to_known(keys, identifiers)
+        if objection:
+            self.stop_listening(objection)
+            return {}
+        home = self._slot, self.generation
+        self._fleet.learn(home, keys, identifiers, gone)
+        if finished:
+            self._fleet.finished(home)
+        return {}
+
+    def _objection_to_known(self, keys: list[bytes], identifiers: list[bytes]) -> str:
+        if not self._keeps:
+            return "a report of whom it knows, where it was not asked"
+        if any(not 1 <= len(key) <= MAX_KEY_BYTES for key in keys):
+            return f"a report of a key that is not of 1 to {MAX_KEY_BYTES} bytes"
+        if any(len(identifier) != LEARNED_ID_BYTES for identifier in identifiers):
+            return f"a report of an id that is not {LEARNED_ID_BYTES} bytes long"
+        if identifiers and not self._learns:
+            return "a report of an id, where no entry of --affinity learns ids"
+        if not self._known.take(len(keys) + len(identifiers) + 1):
+            return "reports of whom it knows without end"
+        return ""
 
     @Sessions.responder
     def sessions(self, slot: int, chunk: bytes) -> Deferred[dict[str, object]]:
@@ -226,12 +265,14 @@ class WorkerControl(ControlProtocol):
         answer: Deferred[Any] = self.callRemote(command, **arguments)
         return answer.addBoth(answered)
 
-    def serve(self, spec: WorkerSpec) -> Deferred[object]:
+    def serve(self, spec: WorkerSpec, generation: int) -> Deferred[object]:
         """
         Ask it to serve.
 
+        :param generation: the worker's; 0 for a spare.
         :return: as :class:`Serve` says.
         """
+        self.generation = generation
         answer: Deferred[object] = self.callRemote(
             Serve,
             settings=spec.settings.to_json(),
@@ -240,16 +281,39 @@ class WorkerControl(ControlProtocol):
             secrets=list(spec.secrets),
             session_keys=list(spec.session_keys),
             slots=self._fleet.places()[0],
+            generation=generation,
+            run=spec.run,
         )
         return answer
 
-    def go_on(self, gives: Gives) -> None:
+    def go_on(self, gives: Gives, generation: int, keeps: bool) -> None:
         """
         Take a worker over from the former self of this primary.
 
         :param gives: which sessions it may send by now.
+        :param generation: the worker's.
+        :param keeps: whether it may say whom it keeps.
         """
         self.gives = gives
+        self.generation = generation
+        self._keeps = keeps
+
+    @property
+    def keeps(self) -> bool:
+        """
+        Whether it was told to keep the clients that it knows.
+        """
+        return self._keeps
+
+    def keep(self, slots: int, available: Sequence[int]) -> Deferred[object]:
+        """
+        Have it keep the clients that it knows; see :class:`Keep`.
+
+        :return: fires when it has said whom; fails if it dies first.
+        """
+        self._keeps = True
+        answer: Deferred[object] = self.callRemote(Keep, slots=slots, standing=list(available))
+        return answer
 
     def tell_places(self, slots: int, available: Sequence[int]) -> Deferred[object]:
         """
@@ -260,7 +324,9 @@ class WorkerControl(ControlProtocol):
         if self.gives is not Gives.NOTHING:
             # What is late may belong elsewhere by now.
             self.gives = Gives.ANY_SLOT
-        return self._ask(Place, slots=slots, standing=list(available))
+        homes, keyed = self._fleet.kept()
+        keepers = [number for home in homes for number in home]
+        return self._ask(Place, slots=slots, standing=list(available), keepers=keepers, keyed=keyed)
 
     def verify_also(self, secrets: Sequence[bytes]) -> Deferred[object]:
         """
@@ -286,12 +352,12 @@ class WorkerControl(ControlProtocol):
         """
         self._tell(Release, slots=-1, standing=[])
 
-    def occupy(self, slot: int) -> None:
+    def occupy(self, slot: int, generation: int) -> None:
         """
-        Give it a slot.
+        Give it a slot, and its generation there.
         """
-        self._slot = slot
-        self._ask(Occupy, slot=slot).addErrback(lambda _: None)
+        self._slot, self.generation = slot, generation
+        self._ask(Occupy, slot=slot, generation=generation).addErrback(lambda _: None)
 
     def accept(self) -> None:
         """

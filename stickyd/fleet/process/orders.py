@@ -82,6 +82,17 @@ class WorkerOrders:
             .addCallback(lambda _: None)
         )
 
+    def keep(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        """
+        See :meth:`stickyd.fleet.interfaces.IWorker.keep`.
+        """
+        slots, available = placement or (0, ())
+        return (
+            self._link.when_taken()
+            .addCallback(lambda _: self._control.keep(slots, available))
+            .addCallback(lambda _: None)
+        )
+
     def stay(self) -> None:
         """
         See :meth:`stickyd.fleet.interfaces.IWorker.stay`.

@@ -85,6 +85,7 @@ class WorkerProcess(ProcessProtocol):
     A worker's process.
 
     :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
+    :ivar knows_clients: whether it remembers who its clients are.
     :ivar heartbeats: what the last one said.
     :ivar figures: what it has counted.
     :ivar link: its connections.
@@ -117,6 +118,7 @@ class WorkerProcess(ProcessProtocol):
         self._is_ready = False
         self._page = FiguresPage()
         self.figures = self._page.figures
+        self.knows_clients = spec.settings.reload_mode == "client"
         self.heartbeats = Heartbeats()
         self.label = WorkerLabel(slot)
         self._output = OutputRelay(reactor, share, self.label, self._read_output)
@@ -154,6 +156,20 @@ class WorkerProcess(ProcessProtocol):
         return self.label.pid
 
     @property
+    def memory(self) -> float:
+        """
+        How many bytes it said last that it has resident.
+        """
+        return self.heartbeats.figures.get("memory", 0)
+
+    @property
+    def generation(self) -> int:
+        """
+        Its generation; 0 for a spare.
+        """
+        return self._control.generation
+
+    @property
     def ended(self) -> bool:
         """
         Whether the process is gone.
@@ -187,7 +203,8 @@ class WorkerProcess(ProcessProtocol):
             place=self.label.place,
         )
         self.termination.allow(spec.settings.start_timeout)
-        self._control.serve(spec).addCallbacks(self._serving, self._refused)
+        generation = 0 if self.slot is None else self.slot.generation
+        self._control.serve(spec, generation).addCallbacks(self._serving, self._refused)
 
     def _spawn(self) -> None:
         with ExitStack() as ends:
@@ -229,6 +246,9 @@ class WorkerProcess(ProcessProtocol):
             "pid": self.pid,
             "control": transport.fileno(),
             "gives": self._control.gives,
+            "generation": self._control.generation,
+            "keeps": self._control.keeps,
+            "knows_clients": self.knows_clients,
             "unheard": self._output.dump_state(),
             "seconds_left": self.termination.seconds_left,
             "channel": channel.dump_state(),
@@ -260,7 +280,9 @@ class WorkerProcess(ProcessProtocol):
         adopt_control(self._reactor, control, self._control)
         os.close(control)
         # A primary of before that was written down knew no bound.
-        self._control.go_on(Gives(plain.get("gives", Gives.ANY_SLOT)))
+        gives = Gives(plain.get("gives", Gives.ANY_SLOT))
+        self._control.go_on(gives, plain.get("generation", 0), plain.get("keeps", False))
+        self.knows_clients = plain.get("knows_clients", False)
         self._orders.go_on()
         self._is_ready = True
         self.termination.watchdog.start()
@@ -315,7 +337,7 @@ class WorkerProcess(ProcessProtocol):
             place=self.label.place,
         )
         self.tell_places(*self._fleet.places())
-        self._control.occupy(slot.index)
+        self._control.occupy(slot.index, slot.generation)
 
     # IWorker
 
@@ -351,6 +373,12 @@ class WorkerProcess(ProcessProtocol):
 
     def release(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
         return self._orders.release(placement)
+
+    def keep(self, placement: tuple[int, Sequence[int]] | None) -> Deferred[None]:
+        return self._orders.keep(placement)
+
+    def serve_beside(self, queue: Slot) -> None:
+        self.link.occupy(queue)
 
     def tell_places(self, slots: int, available: Sequence[int]) -> None:
         self._orders.tell_places(slots, available)

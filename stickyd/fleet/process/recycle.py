@@ -39,17 +39,21 @@ class Recycling:
         most_memory: int,
         random: Callable[[], float],
         reload: Callable[[int], Deferred[list[str]]],
+        look_at_keepers: Callable[[], object] = lambda: None,
     ) -> None:
         """
         :param most_requests: about how many requests a worker answers; 0 for no limit.
         :param most_memory: how many bytes it may have resident; 0 for no limit.
         :param random: gives a number in [0, 1).
         :param reload: reloads a slot; fires with the reasons why it was not done.
+        :param look_at_keepers: called with each heartbeat; ends relieved workers of which there
+            are too many.
         """
         self._most_requests = most_requests
         self._most_memory = most_memory
         self._random = random
         self._reload = reload
+        self._look_at_keepers = look_at_keepers
         # By pid: the limit of each worker; those that are being replaced; and, where a successor
         # did not start, after how many heartbeats the next attempt is made.
         self._limits: dict[int, float] = {}
@@ -60,6 +64,7 @@ class Recycling:
         """
         Called with each heartbeat of a worker that occupies a slot.
         """
+        self._look_at_keepers()
         slot = worker.slot
         if not (self._most_requests or self._most_memory) or worker.pid in self._told:
             return

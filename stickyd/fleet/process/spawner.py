@@ -310,11 +310,12 @@ class Spawner:
         """
 
 
-def spec_of(settings: Settings, secrets: tuple[bytes, ...]) -> WorkerSpec:
+def spec_of(settings: Settings, secrets: tuple[bytes, ...], run: str = "00000000") -> WorkerSpec:
     """
     What the workers of these settings are started with.
 
     :param secrets: as :class:`WorkerSpec` has them.
+    :param run: the same.
     :raises SettingError: if there is no such user or group, or we may not become it; or if the
         keys of sessions cannot be had.
     """
@@ -324,6 +325,7 @@ def spec_of(settings: Settings, secrets: tuple[bytes, ...]) -> WorkerSpec:
         *identity(settings.uid, settings.gid),
         secrets,
         session_keys(settings),
+        run,
     )
 
 

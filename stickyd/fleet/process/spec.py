@@ -36,7 +36,7 @@ class IWorkerReactor(IReactorProcess, IReactorTime, IReactorSocket):
 @dataclass(frozen=True)
 class WorkerSpec:
     """
-    What every worker of one generation is started with.
+    What every worker is started with until the next reload.
 
     :ivar command: the command line.
     :ivar settings: what the worker is told.
@@ -44,6 +44,7 @@ class WorkerSpec:
     :ivar gid: the same for the group.
     :ivar secrets: what signs (the first) and verifies tokens, and keys are derived from.
     :ivar session_keys: what encrypts (the first) and decrypts sessions; none if they are not.
+    :ivar run: names the run of the primary in tokens.
     """
 
     command: list[str]
@@ -52,6 +53,7 @@ class WorkerSpec:
     gid: int | None = None
     secrets: tuple[bytes, ...] = field(default=(), repr=False)
     session_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    run: str = "00000000"
 
     def start(
         self,

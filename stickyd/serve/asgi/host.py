@@ -179,6 +179,12 @@ class AsgiHost:
 
         return self._open.add(Tunnel(cast("IReadiness", self._loop), tls, self._open.remove)).open()
 
+    def clients(self) -> list[bytes]:
+        """
+        The clients whose connections are open; see :class:`IHost`.
+        """
+        return self._open.clients()
+
     def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]
     ) -> Deferred[None]:

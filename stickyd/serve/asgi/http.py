@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from zope.interface import implementer
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import CLIENT, IDENTITY
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.asgi.context import logger, party_of
@@ -270,6 +270,8 @@ class HttpProtocol(asyncio.Protocol):
         first = self.cycle is None
         scope = context.scope_of(self._party, reader.line, target, pairs)
         scope[IDENTITY] = self.handoff.identity
+        if self.handoff.client is not None:
+            scope[CLIENT] = self.handoff.client
         self.cycle = cycle = Cycle(
             scope=scope,
             transport=self.transport,
@@ -362,7 +364,7 @@ class HttpProtocol(asyncio.Protocol):
                 target,
                 pairs,
                 self._reader.take_rest(),
-                self.handoff.identity,
+                self.handoff,
             )
         finally:
             # Only now, when the host has counted the other one.

@@ -4,15 +4,13 @@ A WebSocket of an ASGI application, as its host sees it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.affinity.client_identity import CLIENT
 from stickyd.serve.served_connection import IServedConnection
-
-if TYPE_CHECKING:
-    pass
 
 
 @implementer(IServedConnection)
@@ -37,6 +35,15 @@ class ServedWebSocket:
         :param protocol: uvicorn's.
         """
         self._protocol = protocol
+
+    @property
+    def client(self) -> bytes | None:
+        """
+        What tells its client from the others of this worker, if anything does.
+        """
+        scope = getattr(self._protocol, "scope", None)
+        client: bytes | None = None if scope is None else scope.get(CLIENT)
+        return client
 
     def give_away(self, goes: object, take: object) -> None:
         """

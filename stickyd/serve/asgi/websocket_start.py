@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.client_identity import IDENTITY
+from stickyd.affinity.client_identity import CLIENT, IDENTITY
 from stickyd.serve.asgi.handshake_count import CountedHandshake
 
 if TYPE_CHECKING:
+    from stickyd.handoff.frame import Handoff
     from stickyd.serve.asgi.context import AsgiContext
 
 
@@ -19,7 +20,7 @@ def start_websocket(
     target: bytes,
     pairs: list[tuple[bytes, bytes]],
     rest: bytes,
-    identity: bytes,
+    handoff: Handoff,
 ) -> None:
     """
     Have the protocol that the settings name answer a handshake, and all that follows.
@@ -28,7 +29,7 @@ def start_websocket(
     :param target: the target in origin form.
     :param pairs: the fields.
     :param rest: what was read behind the head.
-    :param identity: of the client.
+    :param handoff: the handoff that brought the connection.
     """
     make: Any = context.config.ws_protocol_class
     websocket = make(config=context.config, server_state=context.state, app_state=context.app_state)
@@ -46,6 +47,8 @@ def start_websocket(
     scope = getattr(websocket, "scope", None)
     if scope is not None:
         # The application is called in the next turn of the loop.
-        scope[IDENTITY] = identity
+        scope[IDENTITY] = handoff.identity
+        if handoff.client is not None:
+            scope[CLIENT] = handoff.client
     if rest and not transport.is_closing():
         websocket.data_received(rest)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from stickyd.affinity.client_identity import IDENTITY, KNOWN
+from stickyd.affinity.client_identity import CLIENT, IDENTITY, KNOWN
 from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.head import HTTP_1_0, RequestError
@@ -295,6 +295,8 @@ class WsgiRequest:
         handoff = channel.handoff
         if handoff is not None:
             environ[IDENTITY] = handoff.identity
+            if handoff.client is not None:
+                environ[CLIENT] = handoff.client
             environ[KNOWN] = getattr(channel, "names_our_slot", False)
         return environ
 

@@ -88,13 +88,17 @@ class FakeControl(ControlProtocol):
         secrets: list[bytes],
         session_keys: list[bytes],
         slots: int,
+        generation: int,
+        run: str,
     ) -> Deferred[dict[str, object]]:
         self.secrets = secrets
         self.served.append((Settings.from_json(settings), slot, path))
         return self.answer
 
     @Place.responder
-    def place(self, slots: int, standing: list[int]) -> dict[str, object]:
+    def place(
+        self, slots: int, standing: list[int], keepers: list[int], keyed: bool
+    ) -> dict[str, object]:
         self.places.append((slots, standing))
         self.heard.append((slots, standing))
         return {}

@@ -1,0 +1,100 @@
+"""
+Clients of an application that keeps their state in a dict: what each has seen.
+"""
+
+from __future__ import annotations
+
+from http.client import HTTPConnection
+from json import loads
+from typing import TYPE_CHECKING
+
+from tests.system.log import PATIENCE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Player:
+    """
+    One client of :mod:`tests.system.keeping_apps`: it has an address, cookies and an id, and
+    comes by a kept connection or by fresh ones.
+
+    :ivar pids: who answered, each time.
+    """
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        source: str = "127.0.0.1",
+        *,
+        keeps: bool = False,
+        names: str = "",
+        forwarded: bool = False,
+    ) -> None:
+        """
+        :param keeps: whether its connection is kept.
+        :param names: a header that names it from the beginning; none by default.
+        """
+        self._target = target
+        self._source = source
+        self._keeps = keeps
+        self._names = names
+        self._forwarded = forwarded
+        self._connection: HTTPConnection | None = None
+        self.cookie = ""
+        self.session = ""
+        self.count = 0
+        self.pids: list[int] = []
+
+    def request(self, path: str = "/") -> tuple[int, bytes]:
+        """
+        Ask, on a fresh connection or on the kept one; take cookies and the id.
+        """
+        connection = self._connection or HTTPConnection(
+            *self._target, timeout=PATIENCE, source_address=(self._source, 0)
+        )
+        headers = {"Cookie": self.cookie} if self.cookie else {}
+        if self.session:
+            headers["X-Session"] = self.session
+        if self._names:
+            headers["X-Name"] = self._names
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+        set_cookie = response.getheader("Set-Cookie")
+        if set_cookie is not None:
+            self.cookie = set_cookie.split(";")[0]
+        self.session = self.session or response.getheader("X-Session", "")
+        if self._keeps:
+            self._connection = connection
+        else:
+            connection.close()
+        return response.status, body
+
+    def ask(self) -> int:
+        """
+        Ask, and check that nothing is lost.
+
+        :return: the pid of the worker that answered.
+        """
+        status, body = self.request()
+        assert status == 200, f"{status} {body!r}, after {self.pids}"
+        told = loads(body)
+        assert told["count"] == self.count + 1
+        self.count += 1
+        self.pids.append(told["pid"])
+        return int(told["pid"])
+
+    def close(self) -> None:
+        """
+        Close the kept connection.
+        """
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
