@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stickyd.errors import ApplicationError, SettingError
+from stickyd.system.cpus import usable_cpus
 from stickyd.system.run_as import groups_of, identity
 from stickyd.system.secrets import session_keys
 
@@ -180,6 +181,7 @@ class Trial:
             "settings": self._settings.to_json(),
             "path": [p for p in sys.path if p],
             "session_keys": [key.hex() for key in self._session_keys],
+            "workers": self._settings.workers or usable_cpus(),
         }
         ours.settimeout(patience)
         try:

@@ -24,6 +24,7 @@ from stickyd.identity.desk import this_worker
 from stickyd.sessions.answers import result_of
 from stickyd.settings import Settings
 from stickyd.worker.loading import import_ahead, loop_of, places
+from stickyd.worker.unshared import unshared
 
 if TYPE_CHECKING:
     import asyncio
@@ -104,10 +105,11 @@ def try_application(
     Import the application as a worker would, and make the host that would serve it.
 
     :param channel: blocking; remains the caller's.  One line of JSON comes, with the
-        ``settings`` and the primary's ``path``.  What goes back, a line each: that we have
-        begun; and the ``verdict``, empty or what is wrong.  If anything more comes meanwhile,
-        it asks where we are, and the answer is that.  At its end nobody waits for the
-        verdict any more: this process ends, with all that the application has started.
+        ``settings``, the primary's ``path``, and how many ``workers`` there will be.  What goes
+        back, a line each: that we have begun; and the ``verdict``, empty or what is wrong.  If
+        anything more comes meanwhile, it asks where we are, and the answer is that.  At its end
+        nobody waits for the verdict any more: this process ends, with all that the application
+        has started.
     :param leader: who leads the process group that is killed then.
     :param prepare: called before the import.
     :return: the exit code.
@@ -131,7 +133,7 @@ def try_application(
         prepare()
         import_ahead(settings, reactor)
         keys = [bytes.fromhex(key) for key in asked["session_keys"]]
-        warnings = _build_in_loop(reactor, settings, keys)
+        warnings = _build_in_loop(reactor, settings, keys, asked["workers"])
         tell(channel, warnings=warnings[:MOST_WARNINGS])
     except OperatorError as problem:
         verdict = str(problem)
@@ -155,38 +157,43 @@ def _whereabouts(thread: int) -> str:
     return ", from ".join(named)
 
 
-def _build_in_loop(reactor: Any, settings: Settings, session_keys: list[bytes]) -> list[str]:
+def _build_in_loop(
+    reactor: Any, settings: Settings, session_keys: list[bytes], workers: int
+) -> list[str]:
     """
     Make all that serves, while the loop runs: factories may need it, as under uvicorn.
 
+    :param workers: how many will serve it.
     :return: what an operator should know.
     """
     # Not above: the reactor must be installed before anything imports it.
     from stickyd.worker.build_host import build_host, open_access_log
     from stickyd.worker.server import session_registry
 
-    def build() -> ISessionStore:
+    def build() -> tuple[ISessionStore, list[str]]:
         access_log = open_access_log(settings.access_log)
         try:
             sessions = session_registry(settings, reactor, session_keys)
-            build_host(settings, reactor, sessions, access_log)
+            host = build_host(settings, reactor, sessions, access_log)
+            warnings = unshared(workers)
+            del host  # what it holds of the application was to be looked at
         finally:
             if access_log is not None and access_log is not sys.stdout:
                 access_log.close()
-        return sessions.store
+        return sessions.store, warnings
 
-    async def try_store(store: ISessionStore) -> list[str]:
+    async def try_store(store: ISessionStore, warnings: list[str]) -> list[str]:
         await store.start(NO_SLOT)
-        warnings = await store.check()
+        warnings += await store.check()
         await store.stop()
         return warnings
 
     async def build_soon(loop: asyncio.AbstractEventLoop) -> list[str]:
-        trying = Deferred.fromCoroutine(try_store(build()))
+        trying = Deferred.fromCoroutine(try_store(*build()))
         found: list[str] = await trying.asFuture(loop)
         return found
 
     loop = loop_of(reactor)
     if loop is None:
-        return result_of(Deferred.fromCoroutine(try_store(build())))
+        return result_of(Deferred.fromCoroutine(try_store(*build())))
     return loop.run_until_complete(build_soon(loop))
