@@ -75,15 +75,27 @@ class ClaimDesk:
     def __init__(self) -> None:
         self._claiming: Claiming | None = None
         self._in_reactor: Callable[..., object] | None = None
+        self._is_wanted = False
 
-    def open(self, in_reactor: Callable[..., object], claiming: Claiming) -> None:
+    def open(
+        self, in_reactor: Callable[..., object], claiming: Claiming, is_wanted: bool = True
+    ) -> None:
         """
         Called in a worker when it begins to serve.
 
         :param in_reactor: the reactor's ``callFromThread``.
         :param claiming: claims a value; called in the reactor's thread.
+        :param is_wanted: whether ``--affinity`` says where clients send such ids.
         """
         self._in_reactor, self._claiming = in_reactor, claiming
+        self._is_wanted = is_wanted
+
+    @property
+    def is_wanted(self) -> bool:
+        """
+        Whether it makes sense to claim anything here.
+        """
+        return self._is_wanted
 
     def claim(self, value: bytes | str) -> Claimed:
         """

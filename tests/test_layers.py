@@ -72,6 +72,8 @@ LAYERS = (
     # What applications import: doors to what is inside.
     (("bus",), (*FOUNDATION, "messaging")),
     (("asgi", "wsgi", "flask", "django"), (*FOUNDATION, "sessions")),
+    (("socketio", "channels", "mcp"), ("adapters",)),
+    (("adapters",), (*FOUNDATION, "net", "adapters", "bus", "claim_desk")),
     (
         ("testing", "testing_worker"),
         ("testing_worker", *FOUNDATION, *CHANNELS, "net", *PRIMARY, *WORKER),

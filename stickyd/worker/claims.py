@@ -104,6 +104,13 @@ class OwnIds:
     def __contains__(self, identifier: bytes) -> bool:
         return identifier in self._told
 
+    @property
+    def is_learning(self) -> bool:
+        """
+        Whether clients send ids that the application has minted.
+        """
+        return bool(self._sources)
+
     def used(self, identifier: bytes) -> None:
         """
         Note that a client has sent an id that is ours.

@@ -130,7 +130,8 @@ class Worker:
     def _begin(self, serving: Serving, settings: Settings) -> None:
         self._serving = serving
         serving.open()
-        desk.open(self._reactor.callFromThread, serving.homes.own_ids.claim_value)
+        own_ids = serving.homes.own_ids
+        desk.open(self._reactor.callFromThread, own_ids.claim_value, own_ids.is_learning)
         release_desk.open(self._reactor.callFromThread, serving.homes.release_client)
         known = serving.homes.known
         if known is not None:

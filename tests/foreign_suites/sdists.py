@@ -14,15 +14,17 @@ from pathlib import Path
 KEPT = Path(sys.prefix) / "sdists"
 
 
-def unpacked(name: str, into: Path) -> Path:
+def unpacked(name: str, into: Path, release: str = "") -> Path:
     """
     Unpack the tests of a package, which its wheel has not.
 
     :param name: the package's.
+    :param release: of a package that is not installed.
     :return: the directory that has its ``tests`` in it.
     """
-    release = version(name)
-    archive = next(KEPT.glob(f"{name}-{release}.tar.gz"), None)
+    release = release or version(name)
+    stem = f"{name.replace('-', '_')}-{release}"
+    archive = next(KEPT.glob(f"{stem}.tar.gz"), None)
     if archive is None:
         subprocess.run(
             [
@@ -33,9 +35,9 @@ def unpacked(name: str, into: Path) -> Path:
             check=True,
             timeout=300,
         )
-        archive = KEPT / f"{name}-{release}.tar.gz"
+        archive = KEPT / f"{stem}.tar.gz"
     with tarfile.open(archive) as members:
         for member in members:
             if member.isreg() and "/tests/" in member.name and ".." not in member.name:
                 members.extract(member, into)
-    return into / f"{name}-{release}"
+    return into / stem

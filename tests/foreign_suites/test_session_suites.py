@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.foreign_suites.running import passed_in, run
 from tests.foreign_suites.sdists import unpacked
 
 _HERE = Path(__file__).parent
@@ -31,24 +30,6 @@ FLASK = {
     # These ask for a fixture's context in the test, where pytest 9.2 does not have it any more.
     "they fail on Flask's own sessions too": ["test_session_transactions_keep_context"],
 }
-
-
-def run(*arguments: str, directory: Path) -> str:
-    """
-    Run a suite.
-
-    :return: what it has said.
-    """
-    outcome = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    return outcome.stdout + outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -72,10 +53,7 @@ def test_suite(
         *files,
         directory=directory,
     )
-    passed = re.search(r"^(\d+) passed", told, re.MULTILINE)
-    assert passed is not None, told
-    # A suite that did not load must not pass.
-    assert int(passed[1]) >= fewest
+    assert passed_in(told) >= fewest
 
 
 def test_django(tmp_path: Path) -> None:

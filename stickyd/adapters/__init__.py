@@ -1,0 +1,3 @@
+"""
+Frameworks on the bus: what they ask of a shared manager, layer or bus, for all workers.
+"""

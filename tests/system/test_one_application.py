@@ -1,0 +1,147 @@
+"""
+The examples of ``docs/one-application.md``, as they are printed: several workers are one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.system.chatting import Chatter, Heard, SocketChatter, WebSocketChatter, chat
+from tests.system.client import Client
+from tests.system.placing import source_address
+from tests.system.printing import blocks
+from tests.system.server import LONG, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from pathlib import Path
+
+EXAMPLES = {
+    found[1]: (block, found[2].split())
+    for block in blocks("docs/one-application.md", "python")
+    if (found := re.match(r"# (\w+)\.py  (--.*)\n", block))
+}
+
+POLLING = partial(SocketChatter, transports=["polling"])
+UPGRADED = partial(SocketChatter, transports=["polling", "websocket"])
+WEBSOCKET = partial(SocketChatter, transports=["websocket"])
+
+OF_SOCKETIO = (POLLING, POLLING, POLLING, UPGRADED, UPGRADED, UPGRADED, WEBSOCKET, WEBSOCKET)
+
+#: Who talks in each.
+CHATS: dict[str, Sequence[Callable[[Heard], Chatter]]] = {
+    "chat_socketio": OF_SOCKETIO,
+    "chat_flask": OF_SOCKETIO,
+    "chat_channels": (WebSocketChatter,) * 8,
+}
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a test's coroutine, within reason.
+    """
+    asyncio.run(asyncio.wait_for(coroutine, 4 * LONG))
+
+
+@contextmanager
+def serving(name: str, directory: Path, workers: int, *options: str) -> Iterator[Server]:
+    """
+    Serve an example as it says; it must end well.
+    """
+    block, printed = EXAMPLES[name]
+    # A poll ends by the next ping, and the server's stop waits for it.
+    block = block.replace('async_mode="', 'ping_interval=1, async_mode="')
+    (directory / f"{name}.py").write_text(block)
+    server = Server(*printed, *options, workers=workers, directory=directory)
+    try:
+        server.wait_until_ready()
+        yield server
+        server.stop(LONG)
+    finally:
+        server.destroy()
+
+
+def test_examples_are_short() -> None:
+    """
+    None has much more than ten lines.
+    """
+    lines = {name: [*filter(None, block.split("\n"))] for name, (block, _) in EXAMPLES.items()}
+    assert {name for name, block in lines.items() if len(block) > 25} == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("chat_socketio", ["reload"]),
+        ("chat_flask", ["resize"]),
+        ("chat_channels", ["upgrade"]),
+        *(
+            pytest.param(name, ["resize", "reload", "upgrade"], marks=pytest.mark.soak)
+            for name in CHATS
+        ),
+    ],
+)
+def test_everybody_hears_everybody(name: str, changes: list[str], tmp_path: Path) -> None:
+    """
+    Eight clients, each in some worker, say three words each, and all of them hear all 24; also
+    while the server is resized, reloaded and upgraded: whoever stays connected misses nothing.
+    """
+    make = CHATS[name]
+
+    async def go(server: Server) -> None:
+        before = server.descriptors()
+        async with chat(server, make) as room:
+            after = server.descriptors()
+            assert all(after[pid] > before[pid] for pid in map(server.worker, range(2)))
+            await room.converse()
+            for change in changes:
+                if change == "resize":
+                    await room.converse_during(lambda: server.resize_to(3), everybody=True)
+                else:
+                    await room.converse_during(getattr(server, change), everybody=False)
+
+    with serving(name, tmp_path, workers=2) as server:
+        # What a client that polls is told by the worker that has taken over.
+        server.allow("Invalid session")
+        run(go(server))
+
+
+@pytest.mark.parametrize("name", ["events_twisted", "events_asgi"])
+def test_events_reach_every_page(name: str, tmp_path: Path) -> None:
+    """
+    What is said to one worker is heard at each.
+    """
+    with serving(name, tmp_path, 2) as server, ExitStack() as stack:
+        streams = []
+        for number in range(4):
+            client = stack.enter_context(Client(server.target, source_address(number)))
+            client.socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            streams.append(client)
+        for client in streams:
+            read_until(client, b": welcome\n\n")
+        for word in (b"one", b"two"):
+            with Client(server.target) as speaker:
+                speaker.socket.sendall(
+                    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n" + word
+                )
+                assert speaker.answer().body == b"told\n"
+        for client in streams:
+            assert b"data: one\n\n" in read_until(client, b"data: two\n\n")
+
+
+def read_until(client: Client, end: bytes) -> bytes:
+    """
+    Read until something has come.
+    """
+    read = b""
+    while end not in read:
+        data = client.socket.recv(4096)
+        assert data, read
+        read += data
+    return read
