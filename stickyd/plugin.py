@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from typing_extensions import override
 
 from stickyd.control.exit_code import ExitCode
@@ -25,6 +25,7 @@ from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import OperatorError
 from stickyd.fleet.preflight import check_application
+from stickyd.log.writer import LogWriter
 from stickyd.operate.primary import Primary
 from stickyd.operate.socket import ControlSocket
 from stickyd.operate.table import Commands
@@ -32,6 +33,7 @@ from stickyd.service import StickyService
 from stickyd.settings import Settings
 from stickyd.settings import options as command_line
 from stickyd.settings.options import write_out
+from stickyd.upgrade.command_line import LOGFILE
 from stickyd.upgrade.inheritance import INHERIT, Preflight, take_inherited, take_preflight
 from stickyd.upgrade.upgrade import Upgrade
 
@@ -140,6 +142,8 @@ def _assemble(
 ) -> MultiService:
     """
     Put what operators and service managers talk to beside the service.
+
+    :raises SystemExit: if the log cannot be written.
     """
     began_at = reactor.seconds() if inherited is None else inherited["began_at"]
     primary = Primary(
@@ -156,7 +160,7 @@ def _assemble(
         lambda: signals.stop(),
     )
     control = ControlSocket(reactor, sticky.settings.control, Commands(primary).run, inherited)
-    together = _WatchedToTheEnd(control)
+    together = _WatchedToTheEnd(control, _open_log(options))
     sticky.setServiceParent(together)
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
@@ -169,19 +173,23 @@ def _assemble(
         COMMANDS,
         also=lambda: {"began_at": began_at, **control.dump_state()},
     )
-    signals = Signals(reactor, sticky, options.reread, upgrade.begin)
+    signals = Signals(reactor, sticky, options.reread, upgrade.begin, together.reopen_log)
     signals.setServiceParent(together)
     return together
 
 
 class _WatchedToTheEnd(MultiService):
     """
-    Services of which operators may ask until the last of them has stopped.
+    Services of which operators may ask until the last of them has stopped, and where they log.
     """
 
-    def __init__(self, control: ControlSocket) -> None:
+    def __init__(self, control: ControlSocket, log: LogWriter | None) -> None:
+        """
+        :param log: what writes the log; twistd does if there is none.
+        """
         super().__init__()
         self._control = control
+        self._log_writer = log
         control.setServiceParent(self)
 
     @override
@@ -190,6 +198,46 @@ class _WatchedToTheEnd(MultiService):
         others = [each for each in reversed(list(self)) if each is not self._control]
         stopped: Deferred[Any] = DeferredList([maybeDeferred(each.stopService) for each in others])
         return stopped.addCallback(lambda _: self._control.stopService())
+
+    @override
+    def setServiceParent(self, parent: Any) -> None:
+        super().setServiceParent(parent)
+        # twistd asks its application who logs, once we are a part of it.
+        if self._log_writer is not None and parent.getComponent(ILogObserver, None) is None:
+            parent.setComponent(ILogObserver, self._log_writer)
+
+    def reopen_log(self) -> None:
+        """
+        Open the file of the log again.
+
+        :raises OSError: if that cannot be.
+        """
+        if self._log_writer is not None:
+            self._log_writer.reopen()
+
+
+def _open_log(options: Options) -> LogWriter | None:
+    """
+    Open what twistd's own options say of the log, in the form that ours say.
+
+    :return: nothing if twistd itself is told how to log: --syslog, --logger, a .tac.
+    :raises SystemExit: if it cannot be opened.
+    """
+    twistd: Any = options.parent
+    if twistd is None or twistd["syslog"] or twistd["logger"]:
+        return None
+    path = twistd["logfile"] or ""
+    if not path and not twistd["nodaemon"]:
+        path = LOGFILE
+    if path == "-" and not twistd["nodaemon"]:
+        return None  # twistd says that this cannot be
+    settings = options.settings
+    try:
+        return LogWriter(
+            "" if path == "-" else path, settings.log_format, settings.log_level, os.environ
+        )
+    except OSError as problem:
+        raise SystemExit(f"stickyd: cannot write {path}: {problem.strerror}") from None
 
 
 def _make_sticky(

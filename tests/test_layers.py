@@ -52,7 +52,7 @@ DESKS = ("claim_desk", "release_desk")
 #: Who may know whom.  A module's own entry is the first one that it is in.
 LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
-    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service")),
+    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log")),
     (("settings.options", "explain"), FOUNDATION),
     (("operate",), (*FOUNDATION, "net", "fleet", "explain", "operate")),
     (("ctl",), (*FOUNDATION, "operate", "explain", "ctl")),
@@ -65,8 +65,8 @@ LAYERS = (
     (CHANNELS, (*FOUNDATION, *CHANNELS, "net")),
     (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
     (("listen",), (*FOUNDATION, *CHANNELS, "net", "listen", "fleet")),
-    (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "fleet", "system")),
-    (WORKER, (*FOUNDATION, *CHANNELS, "net", *WORKER, *DESKS, "identity")),
+    (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "log", "fleet", "system")),
+    (WORKER, (*FOUNDATION, *CHANNELS, "net", "log", *WORKER, *DESKS, "identity")),
     (DESKS, FOUNDATION),
     (("identity",), (*FOUNDATION, "identity")),
     # What applications import: doors to what is inside.

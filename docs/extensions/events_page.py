@@ -52,14 +52,16 @@ def calls(source: str) -> Iterator[tuple[int, str, str, str | None]]:
             ):
                 texts = node.args[at + (called.attr == "emit") :][:1]
                 text = texts[0].value if texts and isinstance(texts[0], ast.Constant) else ""
-                named = [key.value for key in node.keywords if key.arg == "event"]
-                name = named[0].value if named and isinstance(named[0], ast.Constant) else None
-                yield (
-                    node.lineno,
-                    LEVELS[called.attr],
-                    str(text),
-                    None if name is None else str(name),
-                )
+                yield node.lineno, LEVELS[called.attr], str(text), _name(node)
+
+
+def _name(call: ast.Call) -> str | None:
+    for key in call.keywords:
+        if key.arg == "event":
+            # As in event=line.event or "worker.output".
+            said = key.value.values[-1] if isinstance(key.value, ast.BoolOp) else key.value
+            return str(said.value) if isinstance(said, ast.Constant) else None
+    return None
 
 
 def rows() -> Iterator[str]:

@@ -7,6 +7,7 @@ signal      meaning
 SIGHUP      reload: read the configuration again, replace worker by worker
 SIGTTIN     one slot more
 SIGTTOU     one slot less
+SIGUSR1     open the file of the log again
 SIGUSR2     upgrade: replace the primary's own code in place
 SIGTERM     stop, letting requests under way finish
 SIGINT      the same
@@ -41,6 +42,7 @@ COMMANDS = frozenset(
         signal.SIGHUP,
         signal.SIGTTIN,
         signal.SIGTTOU,
+        signal.SIGUSR1,
         signal.SIGUSR2,
         signal.SIGTERM,
         signal.SIGINT,
@@ -61,16 +63,19 @@ class Signals(Service):
         sticky: StickyService,
         reread: Callable[[], Settings],
         upgrade: Callable[[], object],
+        reopen_log: Callable[[], object],
     ) -> None:
         """
         :param reread: reads options and configuration file again; raises
             :exc:`OperatorError` if something is wrong with them.
         :param upgrade: replaces the primary.
+        :param reopen_log: opens the file of the log again; raises :exc:`OSError` if it cannot.
         """
         self._reactor = reactor
         self._sticky = sticky
         self._reread = reread
         self._upgrade = upgrade
+        self._reopen_log = reopen_log
 
     @override
     def privilegedStartService(self) -> None:
@@ -89,6 +94,7 @@ class Signals(Service):
             signal.SIGHUP: self._reload,
             signal.SIGTTIN: lambda: self._resize(1),
             signal.SIGTTOU: lambda: self._resize(-1),
+            signal.SIGUSR1: self._reopen,
             signal.SIGUSR2: self._upgrade,
             # Not the reactor's own: twistd, when all is done, would send itself the signal
             # that the reactor remembers, and an orderly stop would look like a death.
@@ -125,6 +131,18 @@ class Signals(Service):
             self._log.error("Not reloaded: {problem}", event="reload.refused", problem=problem)
         else:
             self._sticky.operations.reload(settings)
+
+    def _reopen(self) -> None:
+        try:
+            self._reopen_log()
+        except OSError as problem:
+            self._log.error(
+                "The log cannot be opened again, and goes on in the former file: {problem}",
+                event="log.not-reopened",
+                problem=problem,
+            )
+        else:
+            self._log.info("The log begins here", event="log.reopened")
 
     def _resize(self, difference: int) -> None:
         self._sticky.operations.resize_by(difference)

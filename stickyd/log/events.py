@@ -27,6 +27,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "settings.warning": "The settings work, and probably do not do what was meant.",
         "settings.notice": "What follows from the settings.",
         "signal.received": "Somebody has sent the primary a signal.",
+        "log.reopened": "SIGUSR1 has come: the log's file was opened again.",
+        "log.not-reopened": "That was not possible; the log goes on in the former file.",
         "stop.begun": "The primary accepts no more; requests under way finish.",
         "systemd.away": "The service manager cannot be told how the server is.",
         "secret.readable": "Whoever can read the file can do what the line says.",

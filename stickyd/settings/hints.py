@@ -69,7 +69,6 @@ OTHERS: Mapping[str, str] = MappingProxyType(
         "keyfile": _TLS,
         "reload": _RELOAD,
         "reload-dir": _RELOAD,
-        "log-level": _LOGS,
         "log-config": _LOGS,
         "log-file": _LOGS,
         "error-logfile": _LOGS,

@@ -27,6 +27,7 @@ TWISTED_SESSION = "TWISTED_SESSION"
 
 # Groups of settings, in the order in which they are shown.
 LISTENING = "Listening"
+LOGGING = "The log"
 APPLICATION = "Application"
 CLIENTS = "Who a client is, and where it goes"
 PROXIES = "Proxies in front"
@@ -72,6 +73,14 @@ class Table:
         " runs as, and root, may ask. auto chooses a path by the process id in"
         " $RUNTIME_DIRECTORY, else in /run/stickyd for root and in $XDG_RUNTIME_DIR/stickyd for"
         " others, else in /tmp/stickyd-UID; off is no socket.")
+
+    log_format: str = choice("text", "json", "twisted", group=LOGGING, help=
+        "How the log is written: text (for people: with colours in a terminal, without times in"
+        " systemd's journal), json (an object in each line), or twisted (as twistd does).")
+    log_level: str = choice("info", "debug", "warning", "error", "critical", metavar="LEVEL",
+        group=LOGGING, help=
+        "The least that is logged, by the primary and the workers: debug, info, warning, error or"
+        " critical. What the application prints is info.")
 
     resource: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
         "Serve this twisted.web resource: an IResource, or a callable that returns one. Without"

@@ -84,7 +84,7 @@ def serve(reactor_name: str) -> int:
     bus = inherited_bus()
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    begin_logging()
+    set_log_level = begin_logging()
     orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR))
     orphan.start()
     reactor = install_reactor(reactor_name)
@@ -97,6 +97,7 @@ def serve(reactor_name: str) -> int:
         path: list[str] = arguments["path"]
         sys.path.extend(entry for entry in path if entry not in sys.path)
         settings = Settings.from_json(arguments["settings"])
+        set_log_level(settings.log_level)
         this_worker.begin(
             arguments["slot"],
             arguments.get("slots") or 0,

@@ -20,29 +20,39 @@ from twisted.logger import (
 from typing_extensions import override
 from zope.interface import implementer
 
+from stickyd.log.events import EVENTS
+from stickyd.log.lines import LEVEL_NAMES, Line, write_line
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from constantly import NamedConstant
     from twisted.logger import LogEvent
 
-#: sd-daemon(3), which :mod:`stickyd.fleet.process.output` reads back.
-MARKS = {
-    LogLevel.critical: "<2>",
-    LogLevel.error: "<3>",
-    LogLevel.warn: "<4>",
-    LogLevel.info: "<6>",
-    LogLevel.debug: "<7>",
+#: The standard library's levels, by the names of ``--log-level``.
+_STANDARD = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
 }
 
 
 def marked(event: LogEvent) -> str:
     """
-    Format an event, each of its lines marked with the level.
+    Write an event as :mod:`stickyd.log.lines` says.
     """
-    mark = MARKS.get(event.get("log_level", LogLevel.info), "<6>")
-    text = formatEvent(event)
     failure = event.get("log_failure")
-    if failure is not None:
-        text = f"{text}\n{failure.getTraceback()}"
-    return "".join(f"{mark}{line}\n" for line in text.splitlines())
+    name = event.get("event")
+    return write_line(
+        Line(
+            event.get("log_level") or LogLevel.info,
+            formatEvent(event),
+            "" if failure is None else failure.getTraceback(),
+            name if isinstance(name, str) and name in EVENTS else "",
+        )
+    )
 
 
 #: Handlers that leave nothing where somebody looks for what goes on: Django's only one for
@@ -62,9 +72,24 @@ class _MarkingHandler(logging.StreamHandler):  # type: ignore[type-arg]  # subsc
         return not _is_written(record) and bool(super().handle(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        level = record.levelno
-        number = 2 if level >= 50 else 3 if level >= 40 else 4 if level > 20 else 6
-        return "\n".join(f"<{number}>{line}" for line in super().format(record).splitlines())
+        text = super().format(record)
+        # What a formatter adds is the traceback, below the message.
+        said = f"{record.name}: {record.message}"
+        trace = text[len(said) :].lstrip("\n") if text.startswith(said) else ""
+        return write_line(Line(_level(record.levelno), said if trace else text, trace)).rstrip("\n")
+
+
+def _level(number: int) -> NamedConstant:
+    """
+    The level of twisted.logger's that a number of the standard library's is at least.
+    """
+    if number >= logging.CRITICAL:
+        return LogLevel.critical
+    if number >= logging.ERROR:
+        return LogLevel.error
+    if number > logging.INFO:
+        return LogLevel.warn
+    return LogLevel.info if number == logging.INFO else LogLevel.debug
 
 
 def write_lines_at_once() -> None:
@@ -94,14 +119,16 @@ class _OurLevel(int):
     """
     The root logger's level as long as the application has not configured logging.
 
-    It is told by being this object from the same number that the application may set.
+    It is told by its type from the same number that the application may set.
     """
 
 
-def begin_logging() -> None:
+def begin_logging() -> Callable[[str], None]:
     """
     Send twisted.logger to standard error, and what of the standard library's logging the
-    application does not handle.
+    application does not handle: from information upwards.
+
+    :return: sets the level, by the name of ``--log-level``.
     """
     write_lines_at_once()
     # The present one, as the application may put something else there, even our own log.
@@ -111,13 +138,21 @@ def begin_logging() -> None:
     def write(event: LogEvent) -> None:
         error_stream.write(marked(event))
 
+    least = LogLevelFilterPredicate(LogLevel.info)
     globalLogBeginner.beginLoggingTo(
-        [FilteringLogObserver(write, [LogLevelFilterPredicate(LogLevel.info)])],
-        redirectStandardIO=False,
+        [FilteringLogObserver(write, [least])], redirectStandardIO=False
     )
     handler = _MarkingHandler(error_stream)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     _begin_standard_logging(handler)
+
+    def set_level(name: str) -> None:
+        least.setLogLevelForNamespace("", LEVEL_NAMES[name])
+        root = logging.getLogger()
+        if isinstance(root.level, _OurLevel):
+            root.setLevel(_OurLevel(_STANDARD[name]))
+
+    return set_level
 
 
 def _begin_standard_logging(handler: logging.Handler) -> None:
@@ -128,14 +163,13 @@ def _begin_standard_logging(handler: logging.Handler) -> None:
     instance, which would do nothing where there is one.
     """
     root = logging.getLogger()
-    level = _OurLevel(logging.INFO)
-    root.setLevel(level)
+    root.setLevel(_OurLevel(logging.INFO))
     root.addHandler(handler)
     basic_config = logging.basicConfig
 
     def step_back() -> None:
         root.removeHandler(handler)
-        if root.level is level:
+        if isinstance(root.level, _OurLevel):
             root.setLevel(logging.WARNING)  # as in a fresh interpreter
 
     def add_handler(added: logging.Handler) -> None:

@@ -121,7 +121,10 @@ class Server:
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
         self._allowed = [_OF_FEW_CLIENTS]
         name, _, value = self._mark.partition("=")
-        options = ["--listen", listen, "--workers", str(workers), *arguments]
+        options = ["--listen", listen, "--workers", str(workers)]
+        if "--log-format" not in arguments:
+            options += ["--log-format", "twisted"]  # which the patterns of the tests are for
+        options += arguments
         program = ["-y", str(CONTROLLED)] if embedded else ["stickyd", *options]
         command = twistd(*twistd_options, *program)
         settings = environment(

@@ -14,8 +14,8 @@ from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
 
 import stickyd
-from stickyd.fleet.process.output import LEVELS
-from stickyd.worker.log import MARKS, marked
+from stickyd.log.lines import LEVELS, read_line
+from stickyd.worker.log import marked
 
 ROOT = str(Path(stickyd.__file__).parents[1])
 
@@ -48,7 +48,8 @@ def test_primary_reads_the_marks_that_workers_write() -> None:
     """
     Writer and reader agree on every level.
     """
-    assert {level: f"<{number}>" for number, level in LEVELS.items()} == MARKS
+    for level in LEVELS.values():
+        assert read_line(marked(event("text", level)).rstrip().encode()).level is level
 
 
 def test_event_without_a_level_is_information() -> None:
@@ -58,27 +59,40 @@ def test_event_without_a_level_is_information() -> None:
     assert marked({"log_format": "text"}) == "<6>text\n"
 
 
-def test_each_line_is_marked() -> None:
+def test_lines_of_an_event_stay_together() -> None:
     """
-    The primary reads line by line, so the level stands on each.
+    The primary reads line by line, so an event is one line on the way.
     """
-    assert marked(event("one\ntwo\r\nthree", LogLevel.warn)) == "<4>one\n<4>two\n<4>three\n"
+    written = marked(event("one\ntwo\r\nthree", LogLevel.warn))
+    assert written.count("\n") == 1
+    read = read_line(written.encode())
+    assert (read.level, read.text, read.trace) == (LogLevel.warn, "one\ntwo\nthree", "")
 
 
-def test_traceback_is_marked_line_by_line() -> None:
+def test_name_of_an_event_crosses() -> None:
     """
-    A failure is told with its whole traceback, which stays an error in every line.
+    Our own events keep their names; what others call so is none.
+    """
+    read = read_line(marked(event("away", LogLevel.warn, event="store.away")).encode())
+    assert (read.event, read.text) == ("store.away", "away")
+    assert marked(event("text", event="foreign")) == "<6>text\n"
+    assert marked(event("text", event=object())) == "<6>text\n"
+
+
+def test_traceback_follows_its_event() -> None:
+    """
+    A failure is told with its whole traceback, which stays with it.
     """
     try:
         raise ValueError("broken\nin two")
     except ValueError:
         failure = Failure()
-    lines = marked(event("It failed", LogLevel.error, log_failure=failure)).splitlines()
-    assert lines[0] == "<3>It failed"
-    assert lines[1].startswith("<3>Traceback")
-    assert "<3>builtins.ValueError: broken" in lines
-    assert "<3>in two" in lines
-    assert all(line.startswith("<3>") for line in lines)
+    written = marked(event("It failed", LogLevel.error, log_failure=failure))
+    assert written.count("\n") == 1
+    read = read_line(written.encode())
+    assert (read.level, read.text) == (LogLevel.error, "It failed")
+    assert read.trace.startswith("Traceback (most recent call last):\n")
+    assert read.trace.endswith("\nbuiltins.ValueError: broken\nin two")
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -114,7 +128,7 @@ def test_twisted_log_goes_to_standard_error() -> None:
 
 def test_standard_logging_has_the_same_marks() -> None:
     """
-    What asyncio libraries log is told with their name and level, line by line.
+    What asyncio libraries log is told with their name and level.
     """
     ran = run(
         "begin_logging()\n"
@@ -125,18 +139,42 @@ def test_standard_logging_has_the_same_marks() -> None:
         "try: 1/0\n"
         "except ZeroDivisionError: log.exception('failed')\n"
     )
-    lines = ran.stderr.splitlines()
-    assert lines[:6] == [
+    *lines, failed, _ = ran.stderr.split("\n")
+    assert lines == [
         "<6>lib: info",
         "<4>lib: warn",
         "<3>lib: error",
         "<4>lib: notice",
         "<2>lib: end",
-        "<3>lib: failed",
     ]
-    assert lines[6] == "<3>Traceback (most recent call last):"
-    assert lines[-1] == "<3>ZeroDivisionError: division by zero"
-    assert all(line.startswith("<3>") for line in lines[6:])
+    read = read_line(failed.encode())
+    assert (read.level, read.text) == (LogLevel.error, "lib: failed")
+    assert read.trace.startswith("Traceback (most recent call last):\n")
+    assert read.trace.endswith("\nZeroDivisionError: division by zero")
+
+
+def test_level_is_that_of_the_setting() -> None:
+    """
+    ``--log-level`` holds for Twisted's log and for the standard library's, unless the
+    application has set a level of its own.
+    """
+    ran = run(
+        "set_level = begin_logging()\n"
+        "import logging\n"
+        "from twisted.logger import Logger\n"
+        "def speak():\n"
+        "    Logger().debug('T debug'); Logger().warn('T warn')\n"
+        "    logging.getLogger('app').debug('debug'); logging.getLogger('app').warning('warn')\n"
+        "set_level('debug'); speak(); set_level('error'); speak()\n"
+        "logging.getLogger().setLevel('INFO'); set_level('error'); speak()\n"
+    )
+    assert ran.stderr.splitlines() == [
+        "<7>T debug",
+        "<4>T warn",
+        "<7>app: debug",
+        "<4>app: warn",
+        "<4>app: warn",
+    ]
 
 
 def test_print_is_written_when_it_is_made() -> None:

@@ -16,6 +16,7 @@ class WorkerLabel:
 
     :ivar pid: its process id; 0 before it has one.
     :ivar place: where it is: ``spare``, ``slot 3``.
+    :ivar short: the source of what it says, in the log for people: ``worker 3``.
     """
 
     def __init__(self, slot: Slot | None) -> None:
@@ -35,6 +36,7 @@ class WorkerLabel:
         """
         Called when a spare takes a slot.
         """
+        self.short = "spare" if slot is None else f"worker {slot.index}"
         self.place = "spare" if slot is None else f"slot {slot.index}"
 
     @property

@@ -4,35 +4,27 @@ What a worker writes to its standard output and error, in the primary's log.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger, LogLevel
 
+from stickyd.log.formats import WORKERS
+from stickyd.log.lines import LONGEST_LINE_BYTES, Line, read_line
+from stickyd.log.tracebacks import Tracebacks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from constantly import NamedConstant
-    from twisted.internet.interfaces import IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from stickyd.fleet.process.label import WorkerLabel
     from stickyd.fleet.process.output_share import OutputShare
 
-#: The longest line that is kept whole, in bytes.
-LONGEST_LINE_BYTES = 16 * 1024
-
 #: How many lines are logged in one turn.
 LINES_AT_ONCE = 64
 
-#: A worker marks the level of its own log lines as sd-daemon(3) says: ``<4>`` is a warning.
-LEVELS = {
-    "2": LogLevel.critical,
-    "3": LogLevel.error,
-    "4": LogLevel.warn,
-    "6": LogLevel.info,
-    "7": LogLevel.debug,
-}
-_MARKED = re.compile(r"<([2-7])>(.*)", re.DOTALL)
+#: Seconds that the next line of a traceback may take.
+TRACEBACK_SECONDS = 0.05
 
 
 class OutputRelay:
@@ -40,12 +32,11 @@ class OutputRelay:
     Logs the lines of one worker.
 
     A line without a mark comes from a ``print`` of the application, or from a dying
-    interpreter, and is logged as it is.
+    interpreter, and is logged as it is; a traceback in one piece.
 
     However much comes, no more than :data:`LINES_AT_ONCE` are logged in one turn of the
     reactor; while some are left, or the workers together have had their share of the
     primary's time, the worker's pipe is not read, and the worker waits.
-
     """
 
     def __init__(
@@ -61,13 +52,15 @@ class OutputRelay:
         :param read: told for a descriptor of the worker (1 or 2) whether it shall be read.
         """
         # No class attribute: as a descriptor, a Logger takes the class's own namespace.
-        self._log = Logger(namespace="stickyd.worker")
+        self._log = Logger(namespace=WORKERS)
         self._label = label
         self._clock = clock
         self._share = share
         self._read = read
         self._last_words = ""
         self._parts = {1: b"", 2: b""}
+        self._tracebacks = {1: Tracebacks(), 2: Tracebacks()}
+        self._until_told: IDelayedCall | None = None
         self._paused: set[int] = set()
         self._has_ended = False
 
@@ -83,11 +76,11 @@ class OutputRelay:
         begun = self._share.begin()
         *lines, rest = self._parts[stream].split(b"\n", LINES_AT_ONCE)
         for line in lines:
-            self._tell(self._tell_excess(line))
+            self._tell(stream, self._tell_excess(stream, line))
         if len(lines) < LINES_AT_ONCE:
-            rest = self._tell_excess(rest)
+            rest = self._tell_excess(stream, rest)
             if self._has_ended and rest:
-                self._tell(rest)
+                self._tell(stream, rest)
                 rest = b""
         self._parts[stream] = rest
         pause = self._share.end(begun)
@@ -102,14 +95,14 @@ class OutputRelay:
         self._read(stream, True)
         self._tell_some(stream)
 
-    def _tell_excess(self, line: bytes) -> bytes:
+    def _tell_excess(self, stream: int, line: bytes) -> bytes:
         """
         Log the front of a line that is too long.
 
         :return: what is left of it.
         """
         while len(line) > LONGEST_LINE_BYTES:
-            self._tell(line[:LONGEST_LINE_BYTES])
+            self._tell(stream, line[:LONGEST_LINE_BYTES])
             line = line[LONGEST_LINE_BYTES:]
         return line
 
@@ -122,11 +115,13 @@ class OutputRelay:
         for stream, rest in self._parts.items():
             if rest and stream not in self._paused:
                 self._tell_some(stream)
+        self._tell_tracebacks()
 
     def dump_state(self) -> dict[str, str]:
         """
         What is not logged yet as JSON can carry it, for a primary that replaces itself.
         """
+        self._tell_tracebacks()
         return {str(stream): rest.decode("latin-1") for stream, rest in self._parts.items()}
 
     def restore_state(self, plain: dict[str, str]) -> None:
@@ -144,32 +139,58 @@ class OutputRelay:
         """
         for stream in (2, 1):
             for line in reversed(self._parts[stream].rsplit(b"\n", LINES_AT_ONCE)):
-                words = _words_of(*_read_line(line[-LONGEST_LINE_BYTES:]))
+                words = _words_of(read_line(line[-LONGEST_LINE_BYTES:]))
                 if words:
                     return words
         return self._last_words
 
-    def _tell(self, line: bytes) -> None:
-        level, text, is_marked = _read_line(line)
-        self._last_words = _words_of(level, text, is_marked) or self._last_words
+    def _tell(self, stream: int, data: bytes) -> None:
+        line = read_line(data)
+        self._last_words = _words_of(line) or self._last_words
+        if line.is_marked:
+            self._log_line(line)
+            return
+        traceback = self._tracebacks[stream]
+        for text in traceback.add(line.text):
+            self._log_text(text)
+        if traceback.waits and self._until_told is None:
+            self._until_told = self._clock.callLater(TRACEBACK_SECONDS, self._tell_tracebacks)
+
+    def _tell_tracebacks(self) -> None:
+        if self._until_told is not None:
+            if self._until_told.active():
+                self._until_told.cancel()
+            self._until_told = None
+        for traceback in self._tracebacks.values():
+            for text in traceback.take():
+                self._log_text(text)
+
+    def _log_text(self, text: str) -> None:
+        is_trace = "\n" in text
+        self._log_line(Line(LogLevel.info, "" if is_trace else text, text if is_trace else ""))
+
+    def _log_line(self, line: Line) -> None:
+        """
+        Log it: for observers of Twisted's own all of it in one text, for ours by its parts.
+        """
+        more = f"\n{line.trace}" if line.text and line.trace else line.trace
         self._log.emit(
-            level, "[{name}] {text}", event="worker.output", name=self._label.printed, text=text
+            line.level,
+            "[{name}] {text}{more}",
+            event=line.event or "worker.output",
+            name=self._label.printed,
+            source=self._label.short,
+            pid=self._label.pid,
+            text=line.text,
+            more=more,
+            trace=line.trace,
         )
 
 
-def _read_line(line: bytes) -> tuple[NamedConstant, str, bool]:
-    """
-    Give the level of a line, its text, and whether the worker has marked it.
-    """
-    text = line.decode(errors="replace").rstrip("\r")
-    marked = _MARKED.match(text)
-    if marked is None:
-        return LogLevel.info, text, False
-    return LEVELS.get(marked[1], LogLevel.info), marked[2], True
-
-
-def _words_of(level: NamedConstant, text: str, is_marked: bool) -> str:
+def _words_of(line: Line) -> str:
     """
     Give what a line says of the end of a worker, should it be the last; empty for nothing.
     """
-    return text.strip() if not is_marked or level >= LogLevel.error else ""
+    if line.is_marked and line.level < LogLevel.error:
+        return ""
+    return str(line).strip().rpartition("\n")[2]

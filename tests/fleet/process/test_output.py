@@ -15,8 +15,9 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from stickyd.fleet.process import output
 from stickyd.fleet.process.label import WorkerLabel
-from stickyd.fleet.process.output import LINES_AT_ONCE, LONGEST_LINE_BYTES, OutputRelay
+from stickyd.fleet.process.output import LINES_AT_ONCE, TRACEBACK_SECONDS, OutputRelay
 from stickyd.fleet.process.output_share import LEAST_PAUSE_SECONDS, REST, OutputShare
+from stickyd.log.lines import LONGEST_LINE_BYTES, Line, write_line
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def relay_all(*pieces: bytes, flush: bool = False) -> list[LogEvent]:
         if flush:
             relay.flush()
         while clock.getDelayedCalls():
-            clock.advance(0)
+            clock.advance(TRACEBACK_SECONDS)
     return lines
 
 
@@ -209,7 +210,7 @@ class Flooded:
         )
         monkeypatch.setattr(self.relay, "_tell", self._tell)
 
-    def _tell(self, line: bytes) -> None:
+    def _tell(self, stream: int, line: bytes) -> None:
         self.spent.advance(0.01)
         self.lines.append(line)
 
@@ -277,3 +278,65 @@ def test_what_is_not_logged_yet_crosses_an_upgrade(monkeypatch: pytest.MonkeyPat
         successor.clock.advance(1)
         successor.spent.advance(1)
     assert [*rig.lines, *successor.lines] == [b"line"] * 70 + [b"half and half"]
+
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "shop.py", line 3, in order
+    1 / 0
+ZeroDivisionError: division by zero
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "shop.py", line 5, in order
+    raise KeyError(3)
+KeyError: 3"""
+
+
+@given(st.data())
+def test_printed_traceback_is_one_event(data: st.DataObject) -> None:
+    """
+    A traceback that the application prints is told in one piece, however it arrives, and what
+    follows it by itself.
+    """
+    written = f"before\n{TRACEBACK}\nafter\n".encode()
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(written)), max_size=5)))
+    pieces = [written[a:b] for a, b in zip([0, *cuts], [*cuts, len(written)], strict=True)]
+    lines = relay_all(*pieces)
+    assert [(line["text"], line["trace"]) for line in lines] == [
+        ("before", ""),
+        ("", TRACEBACK),
+        ("after", ""),
+    ]
+    assert formatEvent(lines[1]) == f"[worker 1234 spare] {TRACEBACK}"
+
+
+def test_last_traceback_is_told_at_the_end() -> None:
+    """
+    A dying worker's traceback is not kept back; its last line is its last words.
+    """
+    clock = Clock()
+    label = WorkerLabel(None)
+    relay = OutputRelay(clock, OutputShare(clock.seconds), label, lambda stream, reads: None)
+    with told() as lines:
+        relay.received(2, TRACEBACK.encode() + b"\n")
+        assert relay.last_words == "KeyError: 3"
+        relay.flush()
+    assert [line["trace"] for line in lines] == [TRACEBACK]
+    assert clock.getDelayedCalls() == []
+
+
+def test_event_of_a_worker_keeps_its_name() -> None:
+    """
+    What the worker's own log names is logged by that name, with its traceback apart.
+    """
+    line = Line(LogLevel.error, "It failed", "Traceback…\nValueError", "application.failed")
+    (said,) = relay_all(write_line(line).encode())
+    assert (said["event"], said["text"], said["trace"]) == (
+        "application.failed",
+        "It failed",
+        "Traceback…\nValueError",
+    )
+    assert formatEvent(said) == "[worker 1234 spare] It failed\nTraceback…\nValueError"
+    assert (said["source"], said["pid"]) == ("spare", 1234)

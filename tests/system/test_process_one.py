@@ -1,0 +1,101 @@
+"""
+The whole server as process 1 of a container, in which nothing can be written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.system.client import Client, ask_once
+from tests.system.processes import eventually, state_of
+from tests.system.server import LONG, ROOT
+
+if TYPE_CHECKING:
+    from tests.system.conftest import Start
+
+#: New namespaces of processes and mounts; whatever is left in there ends with its first process.
+UNSHARE = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount",
+           "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec")  # fmt: skip
+
+#: Nothing can be written, and process 1 is left a child that is not its own.
+READ_ONLY = f"""
+mount --bind / / && mount -o remount,bind,ro /
+for folder in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o ro none $folder; done
+cd {ROOT}
+sleep 2 &
+exec "$@"
+"""
+
+#: What is no command, to the primary.
+MEANINGLESS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
+               signal.SIGRTMIN + 5)  # fmt: skip
+
+#: What reaches workers that share a terminal, or is mistaken for a command to one.
+HARMLESS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1,
+            signal.SIGALRM, signal.SIGPROF, signal.SIGIO)  # fmt: skip
+
+
+def children(pid: int) -> dict[int, str]:
+    """
+    The children of a process, by pid, with the names of their programs.
+    """
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+        except FileNotFoundError:
+            pass  # it has gone meanwhile
+    return found
+
+
+def test_process_one_without_a_place_to_write(start: Start) -> None:
+    """
+    It heeds its signals, which the kernel keeps from a process 1 without a handler, and those
+    that it does not know do no harm, nor to a worker; it reaps orphans; it is reloaded and
+    upgraded with neither a writable folder nor TMPDIR; a request that needs one gets 503.
+    """
+    server = start(
+        "--resource", "tests.system.apps:site", "--log-format", "twisted",
+        workers=1, listen="tcp:0:interface=127.0.0.1", before=(*UNSHARE, READ_ONLY, "sh"),
+        variables={"TMPDIR": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    server.log.wait_for("Primary 1 running")
+    (primary,) = children(server.pid)
+    (worker,) = [pid for pid, name in children(primary).items() if name != "sleep"]
+    for signum in MEANINGLESS:
+        os.kill(primary, signum)
+        server.log.wait_for(rf"{re.escape(_name(signum))} means nothing here")
+    for signum in HARMLESS:
+        os.kill(worker, signum)
+    assert ask_once(server.target, path="/mirror").status == 200
+    os.kill(primary, signal.SIGUSR1)
+    server.log.wait_for("The log begins here")
+    with Client(server.target) as client:
+        server.allow("A request's body is refused")
+        client.send("/mirror", False, "Content-Length: 300000")
+        client.socket.sendall(bytes(300_000))
+        assert client.answer().status == 503
+    server.log.wait_for(r"it cannot be kept in any folder \(set TMPDIR")
+    assert state_of(worker) in "RSD"
+    os.kill(worker, signal.SIGHUP)
+    server.log.wait_for("was told to end")
+    server.log.wait_for(r"Worker \d+ online", count=2, timeout=LONG)
+    since = server.log.mark()
+    os.kill(primary, signal.SIGUSR2)
+    server.log.wait_for("Primary 1 running", since, timeout=LONG)
+    server.log.wait_for("Reloaded: every worker is fresh", since, timeout=LONG)
+    assert eventually(lambda: "sleep" not in children(primary).values())
+    os.kill(primary, signal.SIGQUIT)
+    assert server.wait_until_gone() == 0
+    server.check_nothing_left()
+
+
+def _name(signum: int) -> str:
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"SIGRTMIN+{signum - signal.SIGRTMIN}"
