@@ -10,10 +10,11 @@ import resource
 import secrets
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -33,17 +34,21 @@ from stickyd.service import StickyService
 from stickyd.settings import Settings
 from stickyd.settings import options as command_line
 from stickyd.settings.options import write_out
+from stickyd.system.reaper import Reaper, reap, zombie_children
 from stickyd.upgrade.command_line import LOGFILE
 from stickyd.upgrade.inheritance import INHERIT, Preflight, take_inherited, take_preflight
 from stickyd.upgrade.upgrade import Upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
 __all__ = ["Options", "makeService"]
 
 _log = Logger()
+
+#: What ends a process while the application is tried.
+_ENDING = (signal.SIGTERM, signal.SIGQUIT)
 
 
 class Options(command_line.Options):
@@ -110,16 +115,35 @@ def _make_checked(
             preflight.end_with_parent()
         sticky = _make_sticky(options, inherited, preflight, give_up)
         if inherited is None:
-            check_application(_as_workers(options))
+            with _ending_by_signals():
+                check_application(_as_workers(options))
         if preflight is not None:
             sticky.try_listening()
             preflight.accept(options.settings)
     except OperatorError as problem:
         raise SystemExit(f"stickyd: {problem}") from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         sys.stderr.write("stickyd: interrupted while the application was tried\n")
-        raise SystemExit(128 + signal.SIGINT) from None
+        raise SystemExit(128 + next(iter(interrupt.args), signal.SIGINT)) from None
     return inherited, preflight, sticky
+
+
+@contextmanager
+def _ending_by_signals() -> Iterator[None]:
+    """
+    Have SIGTERM and SIGQUIT end what goes on, as Ctrl-C does; without a handler they mean nothing
+    to process 1.
+    """
+
+    def interrupt(signum: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt(signum)
+
+    former = {signum: signal.signal(signum, interrupt) for signum in _ENDING}
+    try:
+        yield
+    finally:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
 
 
 def _say_sound(settings: Settings) -> None:
@@ -175,6 +199,8 @@ def _assemble(
     )
     signals = Signals(reactor, sticky, options.reread, upgrade.begin, together.reopen_log)
     signals.setServiceParent(together)
+    if os.getpid() == 1:
+        reactor.callWhenRunning(Reaper(reactor, zombie_children, reap).start)
     return together
 
 

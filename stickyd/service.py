@@ -354,7 +354,27 @@ class StickyService(Service):
         waits.append(self.fleet.stop(self.settings.stop_timeout))
         return gatherResults(waits).addCallback(lambda _: None)
 
+    def stop_at_once(self) -> None:
+        """
+        Wait no longer for requests under way, once the end has begun.
+        """
+        self.fleet.stop_at_once()
+
+    def kill_workers(self) -> None:
+        """
+        End every worker by SIGKILL.
+        """
+        for worker in self.fleet.table.workers():
+            worker.kill()
+
     # while it runs
+
+    def reopen_logs(self) -> None:
+        """
+        Have the workers open their access log again.
+        """
+        for worker in self.fleet.table.workers():
+            worker.reopen_log()
 
     def explain(self, client: Client) -> Explanation:
         """

@@ -140,6 +140,12 @@ class FakeWorker:
         self.sessions.append(chunk)
         return succeed(None)
 
+    def reopen_log(self) -> None:
+        pass
+
+    def kill(self) -> None:
+        self.died("died of signal 9 (SIGKILL)")
+
     def stop(self, patience: float) -> None:
         self.stopped.append(patience)
 

@@ -211,6 +211,12 @@ class Accept(amp.Command):
     """
 
 
+class ReopenLog(amp.Command):
+    """
+    Primary to worker: open the file of the access log again, which may have been moved away.
+    """
+
+
 class Stop(amp.Command):
     """
     Primary to worker: take no more, finish what is under way, exit.

@@ -7,17 +7,21 @@ signal      meaning
 SIGHUP      reload: read the configuration again, replace worker by worker
 SIGTTIN     one slot more
 SIGTTOU     one slot less
-SIGUSR1     open the file of the log again
+SIGUSR1     open the files of the log and the access log again
 SIGUSR2     upgrade: replace the primary's own code in place
 SIGTERM     stop, letting requests under way finish
-SIGINT      the same
+SIGINT      the same; the second one stops at once, the third one kills
+SIGQUIT     the same as SIGTERM
 ==========  ===============================================================
+
+The others that would end a process mean nothing here, and the log says that they came.
 
 The handlers only note the signal; the reactor acts on it.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,8 +39,21 @@ if TYPE_CHECKING:
     from stickyd.service import StickyService
     from stickyd.settings import Settings
 
+#: Those that end a process that does not know them, and of which nobody means that when they
+#: are sent: timers, input, power, and the real-time ones.
+MEANINGLESS = frozenset(
+    signum
+    for signum in (
+        *(
+            getattr(signal, name, None)
+            for name in ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT")
+        ),
+        *range(getattr(signal, "SIGRTMIN", 1), getattr(signal, "SIGRTMAX", 0) + 1),
+    )
+    if signum is not None
+)
 
-#: The signals of the table above.
+#: All that are heeded.
 COMMANDS = frozenset(
     {
         signal.SIGHUP,
@@ -46,13 +63,18 @@ COMMANDS = frozenset(
         signal.SIGUSR2,
         signal.SIGTERM,
         signal.SIGINT,
+        signal.SIGQUIT,
+        *MEANINGLESS,
     }
 )
+
+#: Seconds that a killed worker's end may take until the primary ends without waiting for it.
+KILL_SECONDS = 2.0
 
 
 class Signals(Service):
     """
-    Listens to signals for a :class:`StickyService`, as long as both run.
+    Listens to signals for a :class:`StickyService`, until the process ends.
     """
 
     _log = Logger()
@@ -76,6 +98,19 @@ class Signals(Service):
         self._reread = reread
         self._upgrade = upgrade
         self._reopen_log = reopen_log
+        self._interrupts = 0
+        self._actions: dict[int, Callable[[], object]] = {
+            signal.SIGHUP: self._reload,
+            signal.SIGTTIN: lambda: self._resize(1),
+            signal.SIGTTOU: lambda: self._resize(-1),
+            signal.SIGUSR1: self._reopen,
+            signal.SIGUSR2: self._upgrade,
+            # Not the reactor's own: twistd, when all is done, would send itself the signal
+            # that the reactor remembers, and an orderly stop would look like a death.
+            signal.SIGTERM: self.stop,
+            signal.SIGQUIT: self.stop,
+            signal.SIGINT: self._interrupt,
+        }
 
     @override
     def privilegedStartService(self) -> None:
@@ -90,31 +125,24 @@ class Signals(Service):
         self._reactor.callWhenRunning(self._listen)
 
     def _listen(self) -> None:
-        actions: dict[signal.Signals, Callable[[], object]] = {
-            signal.SIGHUP: self._reload,
-            signal.SIGTTIN: lambda: self._resize(1),
-            signal.SIGTTOU: lambda: self._resize(-1),
-            signal.SIGUSR1: self._reopen,
-            signal.SIGUSR2: self._upgrade,
-            # Not the reactor's own: twistd, when all is done, would send itself the signal
-            # that the reactor remembers, and an orderly stop would look like a death.
-            signal.SIGTERM: self.stop,
-            signal.SIGINT: self.stop,
-        }
-
         def note(signum: int, frame: object) -> None:
-            self._reactor.callFromThread(self._act, actions[signal.Signals(signum)], signum)
+            self._reactor.callFromThread(self._act, signum)
 
-        for signum in actions:
+        for signum in COMMANDS:
             signal.signal(signum, note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, COMMANDS)
 
-    def _act(self, action: Callable[[], object], signum: int) -> None:
-        if self.running:
-            self._log.info(
-                "Received {name}", event="signal.received", name=signal.Signals(signum).name
-            )
-            action()
+    def _act(self, signum: int) -> None:
+        is_end = signum in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+        if not (self.running or is_end):
+            return
+        name = _name(signum)
+        action = self._actions.get(signum)
+        if action is None:
+            self._log.info("{name} means nothing here", event="signal.meaningless", name=name)
+            return
+        self._log.info("Received {name}", event="signal.received", name=name)
+        action()
 
     def stop(self) -> None:
         """
@@ -123,6 +151,23 @@ class Signals(Service):
         # The second of two signals finds the reactor stopping.
         with suppress(ReactorNotRunning):
             self._reactor.stop()
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        if self._interrupts == 1:
+            self._log.info(
+                "Ctrl-C (SIGINT) once more stops at once, and a third time kills",
+                event="stop.hint",
+            )
+            self.stop()
+        elif self._interrupts == 2:
+            self._log.warn("Stopping at once: what is under way is cut off", event="stop.at-once")
+            self._sticky.stop_at_once()
+        else:
+            self._log.warn("Killing the workers", event="stop.kills")
+            self._sticky.kill_workers()
+            # Whatever else is waited for.
+            self._reactor.callLater(KILL_SECONDS, os._exit, 128 + signal.SIGINT)
 
     def _reload(self) -> None:
         try:
@@ -133,6 +178,7 @@ class Signals(Service):
             self._sticky.operations.reload(settings)
 
     def _reopen(self) -> None:
+        self._sticky.reopen_logs()
         try:
             self._reopen_log()
         except OSError as problem:
@@ -146,3 +192,10 @@ class Signals(Service):
 
     def _resize(self, difference: int) -> None:
         self._sticky.operations.resize_by(difference)
+
+
+def _name(signum: int) -> str:
+    try:
+        return signal.Signals(signum).name
+    except ValueError:
+        return f"SIGRTMIN+{signum - signal.SIGRTMIN}"

@@ -430,6 +430,13 @@ class Fleet:
             return self._closing.begin(patience)
         return self._closing.again()
 
+    def stop_at_once(self) -> None:
+        """
+        Wait no longer for what is under way, once :meth:`stop` was called.
+        """
+        if self._closing is not None and not self._closing.over:
+            self._closing.cut_off()
+
     def ended(self, slot: Slot) -> None:
         """
         Called by a slot that has become empty.

@@ -134,6 +134,16 @@ class IWorker(IHandoffSender):
         :return: fires when it has them; fails if it dies first.
         """
 
+    def reopen_log() -> None:
+        """
+        Have it open its access log again, if it serves.
+        """
+
+    def kill() -> None:
+        """
+        End it now, whatever it does.
+        """
+
     quiet: bool = Attribute("Whether no message to or from it is half done.")
 
     def dump_state() -> dict[str, Any]:

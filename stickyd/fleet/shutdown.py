@@ -62,6 +62,14 @@ class Shutdown:
         self.look()
         return closed
 
+    def cut_off(self) -> None:
+        """
+        Have everything end at once.
+        """
+        self._cut_off()
+        for member in [*self._table.members, *self._table.leaving]:
+            member.workers.shorten_deadline(0.0)
+
     def again(self) -> Deferred[None]:
         """
         Give another Deferred for the end that is under way.

@@ -12,10 +12,21 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TextIO
+    from typing import Protocol
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.http import Request
+
+    class Sink(Protocol):
+        """
+        Where lines go: :class:`stickyd.serve.access_file.AccessFile`.
+        """
+
+        def write(self, text: str, /) -> object:
+            """
+            Append whole lines, at once.
+            """
+
 
 _FLUSH_CHARACTERS = 65536
 """Characters that are written at once."""
@@ -45,7 +56,7 @@ class AccessLog:
 
     def __init__(
         self,
-        file: TextIO,
+        file: Sink,
         clock: IReactorTime,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -110,7 +121,6 @@ class AccessLog:
         lines, self._lines, self._size = self._lines, [], 0
         if lines:
             self._file.write("".join(lines))
-            self._file.flush()
 
     def close(self) -> None:
         """

@@ -26,13 +26,14 @@ from stickyd.sessions.web.cookie import SessionCookie
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
-    from typing import Any, TextIO, TypeVar
+    from typing import Any, TypeVar
 
     from twisted.internet.interfaces import IAddress
     from twisted.web.resource import IResource
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
+    from stickyd.serve.access_log import Sink
     from stickyd.serve.http.connection import HTTPChannel
     from stickyd.serve.http2.arrival import HTTP2Arrival
     from stickyd.serve.http2.begun import Begun
@@ -60,7 +61,7 @@ class ResourceHost:
         readiness: IReadiness,
         context: HTTPContext,
         sessions: SessionRegistry | None = None,
-        access_log: TextIO | None = None,
+        access_log: Sink | None = None,
         tls: ServerTls | None = None,
         session_cookie: SessionCookie = SessionCookie(),  # noqa: B008 -- frozen
     ) -> None:

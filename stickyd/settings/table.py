@@ -252,7 +252,7 @@ class Table:
 
     start_timeout: float = seconds(60.0, least=0.1, group=LIFETIME, help=
         "How long a worker may take to get ready.")
-    stop_timeout: float = seconds(30.0, group=LIFETIME, help=
+    stop_timeout: float = seconds(20.0, group=LIFETIME, help=
         "How long requests under way may take to finish at a stop.")
     stream_timeout: float = seconds(3.0, group=LIFETIME, help=
         "How long event streams and WebSockets may go on at a stop, of --stop-timeout, until they"

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from stickyd.errors import OperatorError
 from stickyd.upgrade.command_line import LOGFILE, NO_PID_FILE, command_line
 from stickyd.upgrade.inheritance import PREFLIGHT, Preflight, accepted_settings
+from stickyd.upgrade.memory_file import memory_file
 
 if TYPE_CHECKING:
     from typing import IO
@@ -66,7 +66,7 @@ class UpgradeTrial:
             # It would be found out too late, and may have been opened before root was given up.
             self._require_writable(os.path.join(self._directory, LOGFILE))
         reader, writer = os.pipe()
-        with tempfile.TemporaryFile() as output, os.fdopen(reader, "rb") as answer:
+        with memory_file() as output, os.fdopen(reader, "rb") as answer:
             with os.fdopen(writer, "wb"):
                 process = self._start(command, writer, output)
             try:

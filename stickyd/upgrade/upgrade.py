@@ -21,10 +21,9 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
@@ -34,6 +33,7 @@ from stickyd.errors import OperatorError
 from stickyd.fleet.slot_changes import STOPS
 from stickyd.upgrade.command_line import LOGFILE, NO_PID_FILE, command_line
 from stickyd.upgrade.inheritance import INHERIT, VERSION
+from stickyd.upgrade.memory_file import memory_file
 from stickyd.upgrade.trial import UpgradeTrial
 
 if TYPE_CHECKING:
@@ -263,8 +263,8 @@ class Upgrade:
             **self._also(),
         }
         with ExitStack() as undo:
-            file = undo.enter_context(_memory_file())
-            json.dump(state, file)
+            file = undo.enter_context(memory_file())
+            file.write(json.dumps(state).encode())
             file.flush()
             for descriptor in (file.fileno(), *descriptors(state)):
                 undo.callback(os.set_inheritable, descriptor, os.get_inheritable(descriptor))
@@ -282,12 +282,3 @@ class Upgrade:
             undo.callback(os.chdir, os.getcwd())
             os.chdir(self._directory)
             self._execute(command[0], command, {**os.environ, INHERIT: str(file.fileno())})
-
-
-def _memory_file() -> IO[str]:
-    """
-    A file that no directory has: an upgrade must not depend on a place to write to.
-    """
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("stickyd"), "w+")
-    return tempfile.TemporaryFile("w+")

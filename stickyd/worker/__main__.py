@@ -34,7 +34,7 @@ from stickyd.worker.log import begin_logging, write_lines_at_once
 from stickyd.worker.orphan import OrphanWatch
 from stickyd.worker.side_effects import forget_undeclared, free_forks
 from stickyd.worker.trial import leave_leadership, try_application
-from stickyd.worker.worker import Worker, ignore_interrupt
+from stickyd.worker.worker import Worker, ignore_signals
 
 
 def install_reactor(name: str) -> Any:
@@ -158,7 +158,7 @@ def main() -> int:
     # What the primary gave us is ours alone: a child of the application that had the handoff
     # channel would keep it open after our death.
     keep_from_children()
-    signal.signal(signal.SIGINT, ignore_interrupt)
+    ignore_signals()
     # All that the primary may have blocked as it started us.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     if arguments.check is not None:

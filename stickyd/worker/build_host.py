@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import ApplicationError, SettingError
 from stickyd.figures.request_counts import RequestCounts
 from stickyd.net.readiness import readiness_of
+from stickyd.serve.access_file import AccessFile
 from stickyd.serve.access_log import AccessLog
 from stickyd.serve.demo import Counter
 from stickyd.serve.http.context import HTTPContext
@@ -26,8 +26,6 @@ from stickyd.sessions.web.cookie import SessionCookie
 from stickyd.worker.application import load_asgi, load_protocol, load_resource, load_wsgi
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.interfaces import IHost
@@ -48,7 +46,7 @@ def build_host(
     settings: Settings,
     reactor: Any,
     sessions: SessionRegistry,
-    access_log: TextIO | None = None,
+    access_log: AccessFile | None = None,
     route: Route | None = None,
     stickiness: Stickiness | None = None,
     counts: RequestCounts | None = None,
@@ -109,7 +107,7 @@ def _asgi_host(
     reactor: Any,
     sessions: SessionRegistry,
     tls: ServerTls | None,
-    access_log: TextIO | None,
+    access_log: AccessFile | None,
     route: Route | None,
     stickiness: Stickiness | None,
     counts: RequestCounts,
@@ -228,21 +226,12 @@ def offers_http2(settings: Settings) -> bool:
     return found
 
 
-def open_access_log(path: str) -> TextIO | None:
+def open_access_log(path: str) -> AccessFile | None:
     """
-    Open the access log to append to it, as every other worker does.
+    Open the access log, if there is one.
 
     :param path: as the setting; ``-`` for what the worker writes to its standard output.
-    :return: the caller closes it, unless it is ``sys.stdout``; :obj:`None` for no path.
+    :return: the caller closes it; :obj:`None` for no path.
     :raises SettingError: if it cannot be opened.
     """
-    if not path:
-        return None
-    if path == "-":
-        return sys.stdout
-    try:
-        return open(path, "a", encoding="ascii")
-    except OSError as problem:
-        raise SettingError(
-            f"--access-log {path}: {problem.strerror}; name a file that the workers may write"
-        ) from None
+    return AccessFile(path) if path else None

@@ -22,6 +22,7 @@ from stickyd.control.commands import (
     Occupy,
     Place,
     Release,
+    ReopenLog,
     Serve,
     Sessions,
     Stop,
@@ -169,6 +170,12 @@ class PrimaryLink(ControlProtocol):
     def accept(self) -> dict[str, object]:
         assert self.serving is not None
         self.serving.listening.accept()
+        return {}
+
+    @ReopenLog.responder
+    def reopen_log(self) -> dict[str, object]:
+        if self.serving is not None:
+            self.serving.reopen_log()
         return {}
 
     @Stop.responder

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 from functools import partial
 from math import inf
@@ -269,6 +268,13 @@ class Serving:
 
         return self.host.drain().addCallback(drained).addCallback(lambda _: self.close())
 
+    def reopen_log(self) -> None:
+        """
+        Open the access log again.
+        """
+        if self._access_log is not None:
+            self._access_log.reopen()
+
     def close(self) -> Deferred[None]:
         """
         Close the access log and the store of sessions.
@@ -279,7 +285,7 @@ class Serving:
         if self.homes.known is not None:
             self.homes.known.stop()
         self.sessions.stop()
-        if self._access_log is not None and self._access_log is not sys.stdout:
+        if self._access_log is not None:
             self._access_log.close()
         return self.sessions.store.stop()
 

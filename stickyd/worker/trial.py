@@ -178,7 +178,7 @@ def _build_in_loop(
             warnings = unshared(workers)
             del host  # what it holds of the application was to be looked at
         finally:
-            if access_log is not None and access_log is not sys.stdout:
+            if access_log is not None:
                 access_log.close()
         return sessions.store, warnings
 

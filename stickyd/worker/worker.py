@@ -32,12 +32,38 @@ if TYPE_CHECKING:
     from stickyd.worker.server import Serving
 
 
-def ignore_interrupt(signum: int, frame: object) -> None:
+#: What means nothing to a worker.  The primary alone decides what Ctrl-C means, which reaches the
+#: whole process group, and what resizes; the others would end the worker.
+IGNORED = frozenset(
+    {
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+        signal.SIGHUP,
+        signal.SIGALRM,
+        signal.SIGVTALRM,
+        signal.SIGPROF,
+        signal.SIGIO,
+    }
+)
+
+
+def ignore(signum: int, frame: object) -> None:
     """
-    Take no notice of Ctrl-C, which reaches the whole process group: the primary alone
-    decides what it means.  Not SIG_IGN, which programs that the application starts would
+    Take no notice of a signal.  Not SIG_IGN, which programs that the application starts would
     inherit.
     """
+
+
+def ignore_signals() -> None:
+    """
+    Take no notice of :data:`IGNORED`, unless the application handles them.
+    """
+    for signum in IGNORED:
+        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(signum, ignore)
 
 
 class Worker:
@@ -80,7 +106,7 @@ class Worker:
 
     def _mind_signals(self) -> None:
         """
-        Take SIGTERM as a wish: a successor is ready before we go.
+        Take SIGTERM and SIGHUP as a wish: a successor is ready before we go.
 
         A service manager may send it to the whole group; the primary, which got it too,
         then has us stop anyway.  The reactor has installed its own handlers by now.
@@ -90,7 +116,9 @@ class Worker:
             self._reactor.callFromThread(self._ask_to_leave)
 
         signal.signal(signal.SIGTERM, leave)
-        signal.signal(signal.SIGINT, ignore_interrupt)
+        signal.signal(signal.SIGINT, ignore)
+        if signal.getsignal(signal.SIGHUP) is ignore:
+            signal.signal(signal.SIGHUP, leave)
 
     def _ask_to_leave(self) -> None:
         if self._serving is None:

@@ -167,6 +167,12 @@ class Worker:
     def dump_state(self) -> dict[str, object]:
         raise AssertionError("the primary does not replace itself")
 
+    def reopen_log(self) -> None:
+        raise AssertionError("nobody asks for that here")
+
+    def kill(self) -> None:
+        raise AssertionError("nobody asks for that here")
+
     def stop(self, patience: float) -> None:
         if self.lives and self.is_ready:
             self.end.window = 0

@@ -20,11 +20,11 @@ from tests.system.server import ROOT, environment, twistd
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The log lines of a start that goes well, which may come before: twistd's version and
-#: reactor, and where is listened.  What an error prints while twistd starts goes through
+#: The log lines of a start that goes well, which may come before: where is listened, and the
+#: like.  What an error prints while twistd starts goes through
 #: the same log, marked as standard error.
-_START_UP = re.compile(r"^\S+ \[(\S+#info|-)\] ")
-_WRAPPED = re.compile(r"^\S+ \[stderr#error\] ")
+_START_UP = re.compile(r"^\d\S+ stickyd   (?!warning|error|critical)")
+_WRAPPED = re.compile(r"^\S+ stderr +error: ")
 
 APPS = "tests.system.broken"
 

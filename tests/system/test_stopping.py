@@ -232,7 +232,7 @@ def test_stops_newborn_workers(how: str, start: Start, gate: Gate) -> None:
     server.check_nothing_left()
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT to the group"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGTERM to the group"])
 def test_second_signal(how: str, start: Start, gate: Gate) -> None:
     """
     An impatient second signal does no harm: the request under way is answered whole.
@@ -247,6 +247,46 @@ def test_second_signal(how: str, start: Start, gate: Gate) -> None:
         send_stop(server, how)
         gate.open()
         assert len(client.answer().body) == 2 * HALF
+    assert server.wait_until_gone() == 0
+    server.check_nothing_left()
+
+
+def test_second_and_third_interrupt(start: Start, gate: Gate) -> None:
+    """
+    Whoever presses Ctrl-C twice waits for no request any more, and the third time not even for
+    a worker that is stuck; the log says so.
+    """
+    server = start(*SITE, workers=1, variables=gate.variables)
+    with Client(server.target) as client, Client(server.target) as idle:
+        assert idle.ask("/mirror").status == 200
+        client.send("/held")
+        gate.wait_for_arrival()
+        server.signal_group(signal.SIGINT)
+        server.log.wait_for(r"#info\] Ctrl-C \(SIGINT\) once more stops at once")
+        assert idle.at_end()
+        server.suspend(server.worker(0))
+        server.allow("Stopping at once: what is under way is cut off", "Killing the workers")
+        server.signal_group(signal.SIGINT)
+        server.log.wait_for("Stopping at once")
+        server.resume(server.worker(0))
+        with pytest.raises((IncompleteRead, ConnectionError)), client.response() as response:
+            response.read()
+        server.signal_group(signal.SIGINT)
+    assert server.wait_until_gone() == 0
+    server.check_nothing_left()
+
+
+def test_third_interrupt_kills(start: Start) -> None:
+    """
+    A worker that is stuck has six seconds after its deadline, but for the third Ctrl-C.
+    """
+    server = start(*SITE, workers=1)
+    server.suspend(server.worker(0))
+    server.allow("Stopping at once", "Killing the workers")
+    for line in ("Stopping: ", "Stopping at once", "Killing the workers"):
+        server.signal_group(signal.SIGINT)
+        server.log.wait_for(line)
+    server.log.wait_for(r"slot 0\) died of signal 9")
     assert server.wait_until_gone() == 0
     server.check_nothing_left()
 

@@ -101,8 +101,40 @@ def test_access_log_is_appended_to(tmp_path: Path) -> None:
         file.write(text)
         file.close()
     assert path.read_text() == "first\nsecond\n"
-    assert build_host.open_access_log("-") is sys.stdout
     assert build_host.open_access_log("") is None
+
+
+def test_access_log_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    ``-`` is the standard output, which stays open.
+    """
+    file = build_host.open_access_log("-")
+    assert file is not None
+    file.write("one\n")
+    file.reopen()
+    file.close()
+    sys.stdout.write("two\n")
+    assert capsys.readouterr().out == "one\ntwo\n"
+
+
+def test_access_log_is_opened_again(tmp_path: Path) -> None:
+    """
+    What was moved away is not written any more; if there can be no new file, it still is.
+    """
+    path = tmp_path / "folder" / "access.log"
+    path.parent.mkdir()
+    file = build_host.open_access_log(str(path))
+    assert file is not None
+    path.rename(tmp_path / "old.log")
+    file.write("one\n")
+    file.reopen()
+    file.write("two\n")
+    path.parent.rename(tmp_path / "moved")
+    file.reopen()
+    file.write("three\n")
+    file.close()
+    assert (tmp_path / "old.log").read_text() == "one\n"
+    assert (tmp_path / "moved" / "access.log").read_text() == "two\nthree\n"
 
 
 def test_access_log_that_cannot_be_opened(tmp_path: Path) -> None:

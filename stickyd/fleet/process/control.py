@@ -26,6 +26,7 @@ from stickyd.control.commands import (
     Occupy,
     Place,
     Release,
+    ReopenLog,
     Serve,
     Sessions,
     Stop,
@@ -364,6 +365,12 @@ class WorkerControl(ControlProtocol):
         Have it accept again where it was entrusted to.
         """
         self._tell(Accept)
+
+    def reopen_log(self) -> None:
+        """
+        Have it open its access log again.
+        """
+        self._tell(ReopenLog)
 
     def stop(self, patience: float) -> None:
         """

@@ -363,6 +363,13 @@ class WorkerProcess(ProcessProtocol):
     def accept(self) -> None:
         self._control.accept()
 
+    def reopen_log(self) -> None:
+        if self._is_ready and not self.ended:
+            self._control.reopen_log()
+
+    def kill(self) -> None:
+        self.termination.kill(signal.SIGKILL)
+
     @property
     def load(self) -> int:
         return self.heartbeats.load(self.link.sent, len(self.in_flight))

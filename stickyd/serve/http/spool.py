@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from twisted.logger import Logger
 from typing_extensions import override
 
+from stickyd.net.temporary_folder import temporary_folder
 from stickyd.serve.http.head import RequestError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Spool:
             self._log.warn(
                 "A request's body is refused, as it cannot be kept in {folder}: {error}",
                 event="request.body-not-kept",
-                folder=tempfile.gettempdir(),
+                folder=temporary_folder(),
                 error=error.strerror or error,
             )
             raise RequestError(503, "no room for a body") from error

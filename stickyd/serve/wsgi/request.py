@@ -11,7 +11,6 @@ and whichever of them ends the request must find the state of the other.
 from __future__ import annotations
 
 from functools import partial
-from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
@@ -19,6 +18,7 @@ from twisted.web.http_headers import Headers
 
 from stickyd.affinity.client_identity import CLIENT, IDENTITY, KNOWN
 from stickyd.net.file_chunk import FileChunk
+from stickyd.net.temporary_folder import temporary_folder
 from stickyd.serve.http.event_stream import is_event_stream
 from stickyd.serve.http.head import HTTP_1_0, RequestError
 from stickyd.serve.wsgi.body import Body
@@ -157,7 +157,7 @@ class WsgiRequest:
             self._log.warn(
                 "A request's body is refused, as it cannot be kept in {folder}: {problem}",
                 event="request.body-not-kept",
-                folder=gettempdir(),
+                folder=temporary_folder(),
                 problem=problem.strerror or problem,
             )
             raise RequestError(503, "no room for a body") from problem

@@ -103,7 +103,7 @@ class Wire:
         self.site = StickySite(
             Answer(self._render),
             HTTPContext(self.clock, HTTPLimits(**limits), route, stickiness=stickiness),
-            AccessLog(self.log, self.clock),  # type: ignore[arg-type]  # enough of a file
+            AccessLog(self.log, self.clock),
             SessionRegistry(MemorySessionStore(self.clock), self.clock),
         )
         self.ended: list[Any] = []
