@@ -63,6 +63,7 @@ def test_process_one_without_a_place_to_write(start: Start) -> None:
         workers=1, listen="tcp:0:interface=127.0.0.1", before=(*UNSHARE, READ_ONLY, "sh"),
         variables={"TMPDIR": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
+    server.allow("There is no control socket for stickyctl")
     server.log.wait_for("Primary 1 running")
     (primary,) = children(server.pid)
     (worker,) = [pid for pid, name in children(primary).items() if name != "sleep"]
