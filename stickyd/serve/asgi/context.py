@@ -74,6 +74,7 @@ class AsgiContext:
     :ivar route: see :class:`stickyd.serve.http.context.HTTPContext`.
     :ivar counts: where each request is counted, at its beginning and at its end.
     :ivar blocks: how field blocks were parsed.
+    :ivar constants: of all scopes: the root path, the same as bytes, the version of ASGI.
     :ivar variables: the context variables that requests begin with; nothing that another
         request has set is among them.
     """
@@ -86,13 +87,16 @@ class AsgiContext:
     route: Route | None = None
     counts: RequestCounts = field(default_factory=RequestCounts)
     blocks: FieldBlocks = field(init=False)
+    constants: tuple[str, bytes, str] = field(init=False)
     variables: Context = field(default_factory=copy_context)
 
     def __post_init__(self) -> None:
         """
-        Make what is made of the limits.
+        Make what is made of the limits and of the settings.
         """
         self.blocks = FieldBlocks(self.limits)
+        root: str = self.config.root_path
+        self.constants = root, root.encode("ascii"), self.config.asgi_version
 
     def scope_of(
         self,
@@ -112,10 +116,10 @@ class AsgiContext:
         server, client, scheme = party
         path, _, query = target.partition(b"#")[0].partition(b"?")
         text = path.decode("ascii")
-        root = self.config.root_path
+        root, raw_root, asgi_version = self.constants
         return {
             "type": "http",
-            "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
+            "asgi": {"version": asgi_version, "spec_version": "2.3"},
             "http_version": "1.1" if version is HTTP_1_1 else "1.0",
             "server": server,
             "client": client,
@@ -126,7 +130,7 @@ class AsgiContext:
             "state": self.app_state.copy(),
             "method": method.decode("ascii"),
             "path": root + (unquote(text) if "%" in text else text),
-            "raw_path": root.encode("ascii") + path,
+            "raw_path": raw_root + path,
             "query_string": query,
         }
 

@@ -209,8 +209,10 @@ class HttpProtocol(asyncio.Protocol):
                     self._read_body()
                     if reader.in_body:
                         break
-                elif self._answering:
-                    if reader.waiting_bytes > self._context.limits.read_ahead_bytes:
+                elif self.cycle is not None and not self.cycle.response_complete:
+                    if not reader.dry and (
+                        reader.waiting_bytes > self._context.limits.read_ahead_bytes
+                    ):
                         self.flow.hold()
                     break
                 elif self._departure is not None:
@@ -344,10 +346,10 @@ class HttpProtocol(asyncio.Protocol):
             self._departure.settle_soon()
             return
         self.flow.unhold()
-        if self._reader.waiting_bytes:
-            self._advance()
-        else:
+        if self._reader.dry:
             self._watch()
+        else:
+            self._advance()
         if self._half_closed is not None and not (self._answering or self._leaving):
             self.transport.close()
 
@@ -376,18 +378,18 @@ class HttpProtocol(asyncio.Protocol):
         """
         Set the deadline for what is awaited.
         """
-        reader, limits = self._reader, self._context.limits
+        reader, cycle = self._reader, self.cycle
         if self.flow.write_paused:
             return  # It is the client's turn to take something.
         if reader.in_body:
-            self._deadline.expect(limits.body)
-        elif self._answering or self._leaving:
+            self._deadline.expect(self._context.limits.body)
+        elif (cycle is not None and not cycle.response_complete) or self._departure is not None:
             self._deadline.expect(None)
-        elif not reader.waiting_bytes:
-            self._deadline.expect(limits.idle)
+        elif reader.dry:
+            self._deadline.expect(self._context.limits.idle)
         elif not self._head_awaited:
             self._head_awaited = True
-            self._deadline.expect(limits.head)
+            self._deadline.expect(self._context.limits.head)
 
     def _await_taking(self) -> None:
         self._unsent_bytes = self.transport.get_write_buffer_size()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _has_control = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
+_FRAMING = frozenset([b"content-length", b"transfer-encoding", b"connection"])
+
 #: How many names are remembered in lower case; most applications have a dozen.
 _MOST_REMEMBERED = 256
 
@@ -52,10 +54,22 @@ class ResponseStart:
         self.status = int(status)
         self.length: int | None = None
         self.closes = False
-        self.pairs: Pairs = []
-        self._take(read_pairs(message.get("headers", ())))
+        self.pairs: Pairs = read_pairs(message.get("headers", ()))
+        framing = [pair for pair in self.pairs if pair[0] in _FRAMING]
+        if not framing:
+            return
+        name, value = framing[0]
+        if len(framing) == 1 and name == b"content-length" and value.isdigit() and status != 204:
+            self.length = int(value)  # as most have it
+        else:
+            self._frame()
 
-    def _take(self, pairs: Pairs) -> None:
+    def _frame(self) -> None:
+        """
+        Find out what the fields say of where the response ends, and leave what would say it
+        twice, or otherwise, away.
+        """
+        pairs, self.pairs = self.pairs, []
         coded = False
         for name, value in pairs:
             if name == b"content-length":
