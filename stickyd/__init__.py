@@ -9,13 +9,14 @@ __version__ = "0.1.0"
 # typing's is not imported: importing any part of the package must bring nothing along.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from stickyd import leader as leader
     from stickyd import worker as worker
     from stickyd.claim_desk import Claimed
 
 
 def __getattr__(name: str) -> object:
     # So that "import stickyd" alone is enough to write stickyd.worker.slot.
-    if name != "worker":
+    if name not in ("leader", "worker"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 

@@ -14,9 +14,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
+from stickyd.fleet.election import Election
 from stickyd.fleet.interfaces import IFleet
 from stickyd.fleet.slot_services import ISteering
 from stickyd.interfaces import (
@@ -103,6 +105,7 @@ class FakeFleet(FakeDestination):
     def __init__(self) -> None:
         super().__init__()
         self.pressed = False
+        self.election = Election(Clock())
         self.resolved: list[Handoff] = []
         self.claims: list[tuple[int, Sequence[bytes]]] = []
         self.learned: list[tuple[tuple[int, int], Sequence[bytes], Sequence[bytes], bool]] = []

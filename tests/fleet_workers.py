@@ -179,7 +179,15 @@ class Child(PrimaryLink):
         :param began: told of each request.
         :param over: told that it is about to end, while its descriptors are still open.
         """
-        super().__init__(self._load, self._stop_by, lambda: None, WorkerInfo(), FleetKeys())
+        super().__init__(
+            self._load,
+            self._stop_by,
+            lambda: None,
+            WorkerInfo(),
+            FleetKeys(),
+            lambda term: None,
+            lambda relieved: None,
+        )
         self.pid = pid
         self.pipes: dict[int, int] = {}
         self.process = process

@@ -66,9 +66,11 @@ LAYERS = (
     (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
     (("listen",), (*FOUNDATION, *CHANNELS, "net", "listen", "fleet")),
     (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "log", "fleet", "system")),
-    (WORKER, (*FOUNDATION, *CHANNELS, "net", "log", *WORKER, *DESKS, "identity")),
+    (WORKER, (*FOUNDATION, *CHANNELS, "net", "log", *WORKER, *DESKS, "identity", "leadership")),
     (DESKS, FOUNDATION),
     (("identity",), (*FOUNDATION, "identity")),
+    (("leadership",), (*FOUNDATION, "leadership")),
+    (("leader",), ("leadership",)),
     # What applications import: doors to what is inside.
     (("bus",), (*FOUNDATION, "messaging")),
     (("asgi", "wsgi", "flask", "django"), (*FOUNDATION, "sessions")),
@@ -107,6 +109,7 @@ CALLED = (
     "worker",
     *DESKS,
     "identity",
+    "leadership",
     "explain",
     "plugin",
 )
@@ -275,7 +278,7 @@ def may_know(who: str, whom: str) -> bool:
     if whom == "stickyd":  # __version__, which imports nothing
         return True
     if who == "stickyd":  # claim() and its like, which import when they are called
-        return whom in ours((*DESKS, "identity.desk", "worker"))
+        return whom in ours((*DESKS, "identity.desk", "worker", "leader"))
     allowed = next((known for layer, known in LAYERS if below(who, ours(layer))), ())
     if whom in ours(ROOTS):
         return whom in ours(allowed)

@@ -205,6 +205,37 @@ class Leave(amp.Command):
     requiresAnswer = False
 
 
+class Stand(amp.Command):
+    """
+    Worker to primary: my application wants to lead, or does not any more.
+    """
+
+    arguments = [(b"stands", amp.Boolean())]  # noqa: RUF012
+    requiresAnswer = False
+
+
+class Lead(amp.Command):
+    """
+    Primary to worker: you lead, until you say that you have ended.
+
+    ``term``: larger than that of any leader before.
+    """
+
+    arguments = [(b"term", amp.Integer())]  # noqa: RUF012
+
+
+class LeadEnded(amp.Command):
+    """
+    Worker to primary: I do not lead any more, and all that the application does at the end of
+    it has returned.
+
+    ``term``: that of :class:`Lead`.
+    """
+
+    arguments = [(b"term", amp.Integer())]  # noqa: RUF012
+    requiresAnswer = False
+
+
 class Accept(amp.Command):
     """
     Primary to worker: your slot is available again, so accept from your listening sockets.

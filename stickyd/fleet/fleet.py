@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
+from stickyd.fleet.election import Election
 from stickyd.fleet.interfaces import IFleet
 from stickyd.fleet.member import Member
 from stickyd.fleet.placing import place_by_request
@@ -42,6 +43,7 @@ class Fleet:
     :ivar table: the slots.
     :ivar steering: told where clients are placed, as the kernel may place them too.
     :ivar placement: the one by which clients are placed now; None if no slot is available.
+    :ivar election: decides which worker leads.
     :ivar running: whether it was started and not told to stop.
     :ivar has_served: whether any worker has ever become ready.
     """
@@ -79,6 +81,7 @@ class Fleet:
         self._hopeless = hopeless
         self._make_workers: Callable[[Slot], SlotWorkers] | None = None
         self._slot_of: Callable[[bytes], int] | None = None
+        self.election = Election(clock)
         self._held: deque[Handoff] | None = deque()
         self._closing: Shutdown | None = None
 
@@ -367,6 +370,7 @@ class Fleet:
             "slots": [member.dump_state() for member in table.members[: table.placed]],
             "leaving": [member.dump_leaving() for member in table.leaving],
             "claims": table.newcomers.snapshot(),
+            "term": self.election.term,
             "figures": table.figures.dump_state(),
             "generation": table.generation,
             "keepers": table.keepers.dump_state(),
@@ -383,6 +387,7 @@ class Fleet:
         """
         self._make_workers = make_workers
         self.running = True
+        self.election.restore_state(plain.get("term", 0))
         self.table.clear()
         if "figures" in plain:
             self.table.figures.restore_state(plain["figures"])
@@ -412,6 +417,7 @@ class Fleet:
         workers = {worker.pid: (worker, slots[worker.pid]) for worker in table.workers()}
         table.keepers.restore_state(plain.get("keepers", ()), workers)
         self.place_again()
+        self.election.open()
 
     # the end
 

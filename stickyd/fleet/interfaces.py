@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import Attribute
+from zope.interface import Attribute, Interface
 
 from stickyd.interfaces import IDestination, IHandoffSender
 
@@ -159,10 +159,56 @@ class IWorker(IHandoffSender):
         """
 
 
+class ICandidate(Interface):
+    """
+    A worker that may lead; its text names it in the log.
+    """
+
+    def lead(term: int) -> None:
+        """
+        Have it lead.  Until it has said that it has ended, or is gone, nobody else does.
+
+        :param term: larger than that of any leader before.
+        """
+
+
+class IElection(Interface):
+    """
+    What decides which worker leads; see :mod:`stickyd.fleet.election`.
+    """
+
+    def stand(candidate: ICandidate) -> None:
+        """
+        Called with a worker that may lead from now on.
+        """
+
+    def resume(candidate: ICandidate) -> None:
+        """
+        Called with the worker that has led since before the primary replaced its code.
+        """
+
+    def withdraw(candidate: ICandidate) -> None:
+        """
+        Called with a worker that may not lead any more; if it does, it says when it has ended.
+        """
+
+    def ended(candidate: ICandidate) -> None:
+        """
+        Called with the leader when it has ended to lead.
+        """
+
+    def gone(candidate: ICandidate) -> None:
+        """
+        Called with a worker whose process is gone.
+        """
+
+
 class IFleet(IDestination):
     """
     All slots, as a worker needs to know them.
     """
+
+    election: IElection = Attribute("Decides which worker leads.")
 
     pressed: bool = Attribute(
         "Whether workers should give no connection back for a moment, as too many wait."

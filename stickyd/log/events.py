@@ -68,6 +68,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " (`--reload-mode client`).",
         "worker.retired-early": "A relieved worker gives its clients away, as its slot has too many"
         " relieved workers; what it alone knows of them is lost.",
+        "leader.begun": "A worker does what must be done once (stickyd.leader).",
+        "leader.ended": "The leader has ended to do so, in good order.",
+        "leader.failed": "What the application does when it begins or ends to lead has failed.",
+        "leader.died": "The leader is dead; another one begins at once, if there is one.",
         "worker.told-to-end": "Somebody has sent a worker SIGTERM; a successor takes over.",
         "worker.ended-early": "A worker that was relieved is ended before it has finished, as its"
         " slot has too many of them.",

@@ -23,6 +23,7 @@ from twisted.internet.protocol import Factory
 from stickyd.control.commands import CONTROL_DESCRIPTOR
 from stickyd.errors import OperatorError
 from stickyd.identity.desk import fleet_keys, this_worker
+from stickyd.leadership.desk import leadership
 from stickyd.net.descriptors import keep_from_children
 from stickyd.net.steady_time import keep_steady
 from stickyd.settings import Settings
@@ -85,7 +86,7 @@ def serve(reactor_name: str) -> int:
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     set_log_level = begin_logging()
-    orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR))
+    orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR), leadership.give_up_within)
     orphan.start()
     reactor = install_reactor(reactor_name)
     ends = Ends.inherited()
@@ -106,6 +107,7 @@ def serve(reactor_name: str) -> int:
             settings.generation_name,
             (arguments.get("run") or "") if settings.reload_mode == "client" else "",
         )
+        leadership.manage()
         fleet_keys.begin(arguments["secrets"])
         leave_bus = join_bus(reactor, bus)
         problem = None

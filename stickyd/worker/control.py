@@ -18,6 +18,8 @@ from stickyd.control.commands import (
     ControlProtocol,
     Keep,
     Known,
+    Lead,
+    LeadEnded,
     Leave,
     Occupy,
     Place,
@@ -25,6 +27,7 @@ from stickyd.control.commands import (
     ReopenLog,
     Serve,
     Sessions,
+    Stand,
     Stop,
     Verify,
 )
@@ -54,6 +57,8 @@ class PrimaryLink(ControlProtocol):
         lost: Callable[[], None],
         info: WorkerInfo,
         keys: FleetKeys,
+        lead: Callable[[int], object],
+        relieve: Callable[[bool], object],
     ) -> None:
         """
         :param serve: called once, with the settings as text, the slot, and what the worker is
@@ -63,6 +68,8 @@ class PrimaryLink(ControlProtocol):
         :param lost: called when the primary is gone.
         :param info: told what the worker is.
         :param keys: told which secrets others are about to use.
+        :param lead: called with the term when this worker is to lead.
+        :param relieve: told whether a successor takes over, or the slot goes.
         """
         super().__init__()
         self._serve = serve
@@ -70,6 +77,8 @@ class PrimaryLink(ControlProtocol):
         self._lost = lost
         self._info = info
         self._keys = keys
+        self._lead = lead
+        self._relieve = relieve
         self.serving: Serving | None = None
 
     @property
@@ -141,8 +150,8 @@ class PrimaryLink(ControlProtocol):
 
     @Keep.responder
     def keep(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
-        self._info.give_away(slots)
         assert self.serving is not None
+        self._give_away(slots)
         return self.serving.keep(slots, standing).addCallback(lambda _: {})
 
     @Verify.responder
@@ -160,11 +169,20 @@ class PrimaryLink(ControlProtocol):
     @Release.responder
     def release(self, slots: int, standing: list[int]) -> Deferred[dict[str, object]]:
         assert self.serving is not None
-        self._info.give_away(slots)
+        self._give_away(slots)
         if slots < 0:
             self.serving.stay()
             return succeed({})
         return self.serving.release(slots, standing).addCallback(lambda _: {})
+
+    def _give_away(self, slots: int) -> None:
+        self._info.give_away(slots)
+        self._relieve(self._info.relieved)
+
+    @Lead.responder
+    def lead(self, term: int) -> dict[str, object]:
+        self._lead(term)
+        return {}
 
     @Accept.responder
     def accept(self) -> dict[str, object]:
@@ -208,6 +226,18 @@ class PrimaryLink(ControlProtocol):
         Tell the primary that we were asked to end.
         """
         self.callRemote(Leave)
+
+    def stand(self, stands: bool) -> None:
+        """
+        Tell whether our application wants to lead.
+        """
+        self.callRemote(Stand, stands=stands)
+
+    def lead_ended(self, term: int) -> None:
+        """
+        Tell that we do not lead any more.
+        """
+        self.callRemote(LeadEnded, term=term)
 
     def send_sessions(self, slot: int, chunk: bytes) -> Deferred[None]:
         """

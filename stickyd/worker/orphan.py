@@ -13,6 +13,14 @@ import select
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds that a worker has to end what must be done once: the workers of a new primary lead no
+#: sooner than after twice that (:data:`stickyd.fleet.election.SETTLE_SECONDS`).
+LEADER_SECONDS = 1.0
 
 #: Seconds that a worker gets beyond the deadline it knows of.
 GRACE_SECONDS = 2.0
@@ -26,12 +34,17 @@ class OrphanWatch:
         when there is nothing to finish.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(
+        self, descriptor: int, give_up_within: Callable[[float], bool] = lambda seconds: True
+    ) -> None:
         """
         :param descriptor: a duplicate of the control channel, which stays open for good.
+        :param give_up_within: ends what must be done once; returns whether that is over in so
+            many seconds.
         """
         self.patience = 0.0
         self._descriptor = descriptor
+        self._give_up_within = give_up_within
 
     def allow(self, seconds: float) -> None:
         """
@@ -50,5 +63,6 @@ class OrphanWatch:
         # No events asked for: POLLHUP is always reported (poll(2)), data never wakes us.
         hangup.register(self._descriptor, 0)
         hangup.poll()
-        time.sleep(self.patience + GRACE_SECONDS)
+        if self._give_up_within(LEADER_SECONDS):
+            time.sleep(self.patience + GRACE_SECONDS)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 
 from stickyd.errors import OperatorError
 from stickyd.identity.desk import this_worker
+from stickyd.leadership.desk import leadership
 from stickyd.sessions.answers import result_of
 from stickyd.settings import Settings
 from stickyd.worker.loading import import_ahead, loop_of, places
@@ -118,6 +119,7 @@ def try_application(
     tell(channel, began=True)
     sys.path.extend(entry for entry in asked["path"] if entry not in sys.path)
     settings = Settings.from_json(asked["settings"])
+    leadership.forbid()
     this_worker.begin(NO_SLOT, settings.workers, settings.node)
     own = threading.get_ident()
 

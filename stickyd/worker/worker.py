@@ -15,12 +15,14 @@ from twisted.internet.task import LoopingCall
 from stickyd.claim_desk import desk
 from stickyd.errors import OperatorError, StartFailed
 from stickyd.identity.desk import fleet_keys, own_mint, this_worker
+from stickyd.leadership.desk import leadership
 from stickyd.net.readiness import readiness_of
 from stickyd.release_desk import release_desk
 from stickyd.sessions.apps.desk import session_desk
 from stickyd.settings import Settings
 from stickyd.worker.control import PrimaryLink
 from stickyd.worker.known_clients import TOKEN
+from stickyd.worker.leader_link import LeaderLink
 from stickyd.worker.reports import Reports
 
 if TYPE_CHECKING:
@@ -96,10 +98,17 @@ class Worker:
         # Until it serves, and for good if it cannot.
         self._serving: Serving | None = None
         self._heart: LoopingCall | None = None
+        self._leader_link: LeaderLink | None = None
         self._ending = False
         self.exit_code = 0
         self.link = PrimaryLink(
-            self._serve, self._stop, self._lose_primary, this_worker, fleet_keys
+            self._serve,
+            self._stop,
+            self._lose_primary,
+            this_worker,
+            fleet_keys,
+            self._lead,
+            leadership.relieve,
         )
         reactor.addSystemEventTrigger("before", "shutdown", self._finish)
         reactor.callWhenRunning(self._mind_signals)
@@ -171,11 +180,17 @@ class Worker:
             readiness_of(self._reactor), "call_soon_threadsafe", self._reactor.callFromThread
         )
         session_desk.open(serving.sessions, soon)
+        self._leader_link = LeaderLink(self._reactor, self.link, leadership, settings.hang_timeout)
+        leadership.open(self._leader_link)
         self._patience_seconds = settings.stop_timeout
         self._orphan.allow(settings.stop_timeout)
         self._heart = LoopingCall(self._beat, serving)
         self._heart.clock = self._reactor
         self._heart.start(settings.heartbeat)
+
+    def _lead(self, term: int) -> None:
+        if self._leader_link is not None:
+            self._leader_link.lead(term)
 
     def _beat(self, serving: Serving) -> None:
         if self.link.is_open:
@@ -190,12 +205,14 @@ class Worker:
         raise StartFailed(reason)
 
     def _stop(self, patience_seconds: float) -> None:
+        leadership.leave()
         self._patience_seconds = patience_seconds
         if self._ending and self._serving is not None:
             self._serving.shorten_deadline(patience_seconds)
         self._reactor.callLater(0, self._end)
 
     def _lose_primary(self) -> None:
+        leadership.leave()
         if self._serving is not None:
             # A relieved worker may have been given longer than an orphan gets.
             self._serving.shorten_deadline(self._orphan.patience)
@@ -214,8 +231,10 @@ class Worker:
         Let requests under way finish before the reactor stops, within our patience.
         """
         self._ending = True
-        if self._serving is None:
+        if self._serving is None or self._leader_link is None:
             return None
+        ended = self._leader_link.finish(self._patience_seconds)
         # The heart goes on beating: a worker that takes its time to finish does not hang.
         finished = self._serving.finish(self._patience_seconds)
+        finished.addBoth(lambda result: ended.addCallback(lambda _: result))
         return finished.addCallback(lambda _: self._leave_bus())

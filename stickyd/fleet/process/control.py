@@ -22,6 +22,8 @@ from stickyd.control.commands import (
     ControlProtocol,
     Keep,
     Known,
+    Lead,
+    LeadEnded,
     Leave,
     Occupy,
     Place,
@@ -29,11 +31,13 @@ from stickyd.control.commands import (
     ReopenLog,
     Serve,
     Sessions,
+    Stand,
     Stop,
     Verify,
 )
 from stickyd.control.figures import read_figures
 from stickyd.errors import ControlError, WorkerError
+from stickyd.fleet.process.candidate import Candidate
 from stickyd.handoff.frame import MAX_KEY_BYTES
 from stickyd.net.allowance import Allowance
 from stickyd.settings.table import MOST_WORKERS
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.fleet.interfaces import IFleet
+    from stickyd.fleet.process.label import WorkerLabel
     from stickyd.fleet.process.spec import WorkerSpec
     from stickyd.fleet.process.termination import Termination
     from stickyd.settings import Settings
@@ -59,6 +64,10 @@ _BEATS_AT_ONCE = 4096
 #: How often a worker may ask to be relieved.
 _LEAVES_PER_SECOND = 10.0
 _LEAVES_AT_ONCE = 1024
+
+#: How often its application may change its mind about leading.
+_STANDS_PER_SECOND = 10.0
+_STANDS_AT_ONCE = 1024
 
 #: How many ids it may claim.
 _CLAIMS_PER_SECOND = 20_000.0
@@ -93,6 +102,7 @@ class WorkerControl(ControlProtocol):
     """
     The control channel of one worker.
 
+    :ivar candidate: its part in the choice of a leader.
     :ivar closed: fires when all that the worker has ever said is heard.
     :ivar gives: which sessions it may send.
     :ivar generation: of the worker; 0 for a spare.
@@ -107,6 +117,7 @@ class WorkerControl(ControlProtocol):
         termination: Termination,
         beats: Callable[[dict[str, float], Report | None], object],
         wants_to_leave: Callable[[], object],
+        label: WorkerLabel,
     ) -> None:
         """
         :param settings: what the worker runs with.
@@ -115,12 +126,14 @@ class WorkerControl(ControlProtocol):
         :param beats: told the figures of each heartbeat, and what that says of connections
             that the worker has accepted by itself.
         :param wants_to_leave: called when somebody has sent the worker SIGTERM.
+        :param label: names it in the log.
         """
         super().__init__()
         self._slot = slot
         self._termination = termination
         self._beats = beats
         self._wants_to_leave = wants_to_leave
+        self.candidate = Candidate(fleet.election, label, self.lead)
         self._fleet = fleet
         self._clock = clock
         self._answer_seconds = settings.hang_timeout
@@ -129,6 +142,7 @@ class WorkerControl(ControlProtocol):
             clock.seconds, _BEATS_FOR_ONE / settings.heartbeat, _BEATS_AT_ONCE
         )
         self._leaves = Allowance(clock.seconds, _LEAVES_PER_SECOND, _LEAVES_AT_ONCE)
+        self._stands = Allowance(clock.seconds, _STANDS_PER_SECOND, _STANDS_AT_ONCE)
         self._claims = Allowance(clock.seconds, _CLAIMS_PER_SECOND, _CLAIMS_AT_ONCE)
         self._known = Allowance(clock.seconds, _KNOWN_PER_SECOND, _KNOWN_AT_ONCE)
         self._chunks = 0
@@ -171,6 +185,20 @@ class WorkerControl(ControlProtocol):
             self._wants_to_leave()
         else:
             self.stop_listening("requests to be relieved without end")
+        return {}
+
+    @Stand.responder
+    def stand(self, stands: bool) -> dict[str, object]:
+        if self._stands.take():
+            self.candidate.ask(stands)
+        else:
+            self.stop_listening("changes of its mind about leading without end")
+        return {}
+
+    @LeadEnded.responder
+    def lead_ended(self, term: int) -> dict[str, object]:
+        if not self.candidate.end(term):
+            self.stop_listening("the end of a term for which it does not lead")
         return {}
 
     @Claim.responder
@@ -359,6 +387,12 @@ class WorkerControl(ControlProtocol):
         """
         self._slot, self.generation = slot, generation
         self._ask(Occupy, slot=slot, generation=generation).addErrback(lambda _: None)
+
+    def lead(self, term: int) -> None:
+        """
+        Have it lead; see :class:`Lead`.
+        """
+        self._tell(Lead, term=term)
 
     def accept(self) -> None:
         """

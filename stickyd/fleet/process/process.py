@@ -143,6 +143,7 @@ class WorkerProcess(ProcessProtocol):
             self.termination,
             self.beat,
             self.wants_to_leave,
+            self.label,
         )
         self._hub = hub
         self._bus: BusPeer | None = None
@@ -256,6 +257,7 @@ class WorkerProcess(ProcessProtocol):
             "figures": self._page.dump_state(),
             "ready_at": self.figures.ready_at,
             "bus": None if self._bus is None else self._bus.dump_state(),
+            "leads": self._control.candidate.dump_state(),
         }
 
     def restore_state(self, plain: dict[str, Any]) -> None:
@@ -284,6 +286,9 @@ class WorkerProcess(ProcessProtocol):
         self._control.go_on(gives, plain.get("generation", 0), plain.get("keeps", False))
         self.knows_clients = plain.get("knows_clients", False)
         self._orders.go_on()
+        leads = plain.get("leads")  # a primary of before knew no leader
+        if leads is not None:
+            self._control.candidate.restore_state(leads)
         self._is_ready = True
         self.termination.watchdog.start()
         self.termination.go_on(plain.get("seconds_left"))
@@ -316,6 +321,8 @@ class WorkerProcess(ProcessProtocol):
             self.termination.watchdog.start()
             self.figures.ready(self._reactor.seconds())
             self._log.info("Worker {pid} online", event="worker.online", pid=self.pid)
+            if self.slot is not None:
+                self._control.candidate.serve()
             self._events.ready(self)
 
     def _refused(self, failure: Failure) -> None:
@@ -338,6 +345,7 @@ class WorkerProcess(ProcessProtocol):
         )
         self.tell_places(*self._fleet.places())
         self._control.occupy(slot.index, slot.generation)
+        self._control.candidate.serve()
 
     # IWorker
 
@@ -402,6 +410,7 @@ class WorkerProcess(ProcessProtocol):
     def stop(self, patience: float) -> None:
         if self.termination.process is None:
             return  # it could not be started, which is about to be told
+        self._control.candidate.leave()
         if self._is_ready:
             self._orders.stop(patience)
         else:
@@ -478,6 +487,7 @@ class WorkerProcess(ProcessProtocol):
         self._output.flush()
         if self._bus is not None:
             self._bus.end()
+        self._control.candidate.die()
         self._events.died(self, cause)
         # Last: what waits for it to give away goes on at once, and must not take a dead worker
         # for one that is still to be told to stop.

@@ -1,0 +1,144 @@
+"""
+Which worker of the fleet leads: the one that does what must be done once.
+
+*Theory of operation.*  There is one primary, it has started every worker, and nobody else may
+say that a worker leads.  So nothing has to be voted on; it is enough never to name the next one
+before the former is surely none any more.  It is in two cases only: it has said so, after all that
+the application does at the end has returned; or its process is gone, which the kernel says.  A
+worker that hangs is the second case: it gives up by its own clock as far as it can
+(:mod:`stickyd.leadership.lease`), and the watchdog kills it; until then nobody leads.
+
+Terms are numbers that only grow, for whoever must refuse what a former leader still sends.  They
+begin with the time of day, so that those of a primary that is started anew are larger than all
+before.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from stickyd.fleet.interfaces import IElection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from stickyd.fleet.interfaces import ICandidate
+
+#: Seconds after the start of a primary before which nobody leads: the workers of a former one
+#: that was killed end what they lead in half of that, or are ended
+#: (:data:`stickyd.worker.orphan.LEADER_SECONDS`).
+SETTLE_SECONDS = 2.0
+
+
+@implementer(IElection)
+class Election:
+    """
+    Names the leader.
+
+    :ivar term: of the last leader.
+    :ivar leader: the worker that leads, or was told to and has not said yet that it has ended.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, wall_clock: Callable[[], float] = time.time) -> None:
+        """
+        :param wall_clock: gives the time of day, in seconds.
+        """
+        self._clock = clock
+        self.term = int(wall_clock() * 1000)
+        self.leader: ICandidate | None = None
+        # Those that may lead; the last one is preferred.
+        self._candidates: list[ICandidate] = []
+        self._opens_at = clock.seconds() + SETTLE_SECONDS
+        self._opening: IDelayedCall | None = None
+        self._is_restoring = False
+
+    def open(self) -> None:
+        """
+        Name leaders from now on, as those of a former self of this primary are known.
+        """
+        self._is_restoring = False
+        self._opens_at = self._clock.seconds()
+        self._elect()
+
+    def restore_state(self, term: int) -> None:
+        """
+        Go on as a former self of this primary, once :meth:`open` is called: its workers still lead.
+
+        :param term: its last.
+        """
+        self._is_restoring = True
+        self.term = max(self.term, term)
+
+    def stand(self, candidate: ICandidate) -> None:
+        """
+        Called with a worker that may lead from now on.
+        """
+        # Fresh workers come last, and so are preferred: during a reload the others leave soon.
+        if candidate not in self._candidates:
+            self._candidates.append(candidate)
+            self._elect()
+
+    def resume(self, candidate: ICandidate) -> None:
+        """
+        Called with the worker that has led since before the primary replaced its code.
+        """
+        self.leader = candidate
+
+    def withdraw(self, candidate: ICandidate) -> None:
+        """
+        Called with a worker that may not lead any more; if it does, it says when it has ended.
+        """
+        if candidate in self._candidates:
+            self._candidates.remove(candidate)
+
+    def ended(self, candidate: ICandidate) -> None:
+        """
+        Called with the leader when it has ended to lead, in good order.
+        """
+        self._log.info("Worker {worker} leads no more", event="leader.ended", worker=candidate)
+        self._vacate(candidate)
+
+    def gone(self, candidate: ICandidate) -> None:
+        """
+        Called with a worker whose process is gone.
+        """
+        self.withdraw(candidate)
+        if candidate is self.leader:
+            self._log.info(
+                "Worker {worker} has died while it led", event="leader.died", worker=candidate
+            )
+            self._vacate(candidate)
+
+    def _vacate(self, candidate: ICandidate) -> None:
+        self.leader = None
+        if candidate in self._candidates:
+            # It has ended without being told to: its loop was stuck.  Any other one is better.
+            self._candidates.remove(candidate)
+            self._candidates.insert(0, candidate)
+        self._elect()
+
+    def _elect(self) -> None:
+        if self._is_restoring or self.leader is not None or not self._candidates:
+            return
+        left = self._opens_at - self._clock.seconds()
+        if left > 0:
+            if self._opening is None:
+                self._opening = self._clock.callLater(left, self._elect)
+            return
+        self.term += 1
+        leader = self.leader = self._candidates[-1]
+        self._log.info(
+            "Worker {worker} leads (term {term})",
+            event="leader.begun",
+            worker=leader,
+            term=self.term,
+        )
+        leader.lead(self.term)
