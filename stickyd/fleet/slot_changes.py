@@ -349,7 +349,9 @@ class SlotChanges:
             slot.hold(worker)
             if self._limits.by_client and worker.knows_clients:
                 # Whoever is known stays; the new placement is for newcomers.
-                self._fleet.table.keepers.begin(slot, worker)
+                keeper = self._fleet.table.keepers.begin(slot, worker)
+                if slot.index not in available:
+                    keeper.stay()
                 releases.append(self._within_reason(worker.keep((placed, available))))
             else:
                 releases.append(self._within_reason(worker.release((placed, available))))

@@ -9,6 +9,7 @@ from json import loads
 from typing import TYPE_CHECKING
 
 from tests.system.log import PATIENCE
+from tests.system.placing import source_address
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,7 +30,6 @@ class Player:
         *,
         keeps: bool = False,
         names: str = "",
-        forwarded: bool = False,
     ) -> None:
         """
         :param keeps: whether its connection is kept.
@@ -39,7 +39,6 @@ class Player:
         self._source = source
         self._keeps = keeps
         self._names = names
-        self._forwarded = forwarded
         self._connection: HTTPConnection | None = None
         self.cookie = ""
         self.session = ""
@@ -98,3 +97,54 @@ class Player:
 
     def __exit__(self, *problem: object) -> None:
         self.close()
+
+
+class Players:
+    """
+    All clients of a test, half of them on kept connections.  Use it in a ``with``.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[Player] = []
+
+    def begin(self, target: tuple[str, int], affinity: str, count: int) -> list[Player]:
+        """
+        Have so many more begin.
+
+        :param affinity: by which they are told apart.
+        """
+        begun = []
+        for _ in range(count):
+            number = len(self._all)
+            player = Player(
+                target,
+                source_address(number) if affinity == "ip" else "127.0.0.1",
+                keeps=bool(number % 2),
+                names=f"client {number}" if affinity.startswith("header") else "",
+            )
+            self._all.append(player)
+            begun.append(player)
+            player.ask()
+        return begun
+
+    def go_on(self) -> None:
+        """
+        Have each ask on, and check that it is answered by the worker that it began with.
+        """
+        for player in self._all:
+            assert player.ask() == player.ask() == player.pids[0]
+
+    def release(self) -> None:
+        """
+        Have the application be done with all of them.
+        """
+        for player in self._all:
+            player.request("/release")
+            player.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for player in self._all:
+            player.close()

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.keeping import Player
-from tests.system.placing import source_address
+from tests.system.keeping import Players
 
 if TYPE_CHECKING:
     from tests.system.conftest import Start
@@ -43,27 +42,15 @@ def test_a_reload_loses_no_client(kind: str, affinity: str, start: Start) -> Non
     they leave.
     """
     server = start(*KINDS[kind], "--affinity", affinity, *BY_CLIENT)
-    clients = [
-        Player(
-            server.target,
-            source_address(number) if affinity == "ip" else "127.0.0.1",
-            keeps=bool(number % 2),
-            names=f"client {number}" if affinity.startswith("header") else "",
-        )
-        for number in range(12)
-    ]
-    generations = []
-    for generation in range(3):
-        if generation:
-            server.reload()
-        generations.append({server.worker(0), server.worker(1)})
-        for client in clients[4 * generation : 4 * generation + 4]:
-            assert client.ask() in generations[-1]
-        for client in clients[: 4 * generation + 4]:
-            assert client.ask() == client.ask() == client.pids[0]
-    for client in clients:
-        assert set(client.pids) == {client.pids[0]}
-        client.request("/release")
-        client.close()
-    for pid in generations[0] | generations[1]:
-        server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0")
+    old = set()
+    with Players() as players:
+        for generation in range(3):
+            if generation:
+                old |= {server.worker(0), server.worker(1)}
+                server.reload()
+            begun = players.begin(server.target, affinity, 4)
+            assert {player.pids[0] for player in begun} <= {server.worker(0), server.worker(1)}
+            players.go_on()
+        players.release()
+        for pid in old:
+            server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0")

@@ -1,0 +1,112 @@
+"""
+Resize, drain, upgrade and recycling by client: a new placement is for newcomers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.keeping import Player, Players
+from tests.system.proxies import nginx
+from tests.system.test_reload_by_client import BY_CLIENT, KINDS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.system.conftest import Start
+
+
+@pytest.mark.parametrize(("kind", "affinity"), [("asgi", "cookie:stickyd"), ("resource", "ip")])
+def test_every_change_leaves_clients_where_they_are(kind: str, affinity: str, start: Start) -> None:
+    """
+    Slots come and go, one is drained, the workers and the primary's code are replaced: all who
+    are known stay, newcomers are placed anew each time, and in the end the old workers leave.
+    """
+    server = start(*KINDS[kind], "--affinity", affinity, *BY_CLIENT, workers=2)
+    with Players() as players:
+        players.begin(server.target, affinity, 8)
+        old = {server.worker(0), server.worker(1)}
+        server.resize_to(3)
+        players.go_on()
+        old.add(server.worker(2))
+        begun = players.begin(server.target, affinity, 12)
+        assert server.worker(2) in {player.pids[0] for player in begun}
+        server.resize_to(1)
+        players.go_on()
+        begun = players.begin(server.target, affinity, 3)
+        assert {player.pids[0] for player in begun} == {server.worker(0)}
+        server.upgrade()
+        players.go_on()
+        assert {player.pids[0] for player in players.begin(server.target, affinity, 2)} == {
+            server.worker(0)
+        }
+        assert server.worker(0) not in old
+        players.release()
+        for pid in old:
+            server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0")
+
+
+def test_a_drained_slot_keeps_its_clients_until_they_have_left(start: Start) -> None:
+    """
+    Newcomers go elsewhere, whoever is known stays, and others come when it is undrained.
+    """
+    server = start(*KINDS["wsgi"], "--affinity", "stamp:X-Session", *BY_CLIENT, embedded=True)
+    with Players() as players:
+        players.begin(server.target, "stamp", 6)
+        assert server.ask("drain 0") == ""
+        players.go_on()
+        begun = players.begin(server.target, "stamp", 4)
+        assert {player.pids[0] for player in begun} == {server.worker(1)}
+        assert server.ask("undrain 0") == ""
+        players.go_on()
+        # Enough that the other one, which has all of the others, is not the least loaded for long.
+        begun = players.begin(server.target, "stamp", 16)
+        assert server.worker(0) in {player.pids[0] for player in begun}
+
+
+def test_recycling_relieves_one_worker_by_client(start: Start) -> None:
+    """
+    A worker that is told to end keeps its clients as at a reload; one that dies does not.
+    """
+    server = start(*KINDS["asgi"], "--affinity", "header:X-Name,ip", *BY_CLIENT)
+    with Players() as players:
+        begun = players.begin(server.target, "header", 6)
+        old = server.worker(0)
+        os.kill(old, signal.SIGTERM)
+        server.log.wait_for(rf"Worker {old} \(slot 0, generation 1\) keeps the clients")
+        players.go_on()
+        os.kill(old, signal.SIGKILL)
+        server.log.wait_for(rf"Worker {old} \(slot 0\) died of signal 9")
+        for player in begun:
+            player.close()
+            if player.pids[0] == old:
+                assert player.request()[0] == 404  # its successor does not know it
+            else:
+                player.ask()
+
+
+def test_through_a_proxy_that_mixes_its_clients(start: Start, tmp_path: Path) -> None:
+    """
+    Behind nginx each of its few connections carries the clients of all generations in turns.
+    """
+    server = start(
+        *KINDS["asgi"], "--affinity", "cookie:stickyd", "--trust", "127.0.0.1", *BY_CLIENT
+    )
+    with nginx(tmp_path, server.target, 2) as proxy, Players() as players:
+        everybody: list[Player] = []
+        for generation in range(3):
+            if generation:
+                server.reload()
+            everybody += players.begin(proxy.target, "cookie:stickyd", 6)
+            fresh = {server.worker(0), server.worker(1)}
+            assert {player.pids[0] for player in everybody[-6:]} <= fresh
+            with ThreadPoolExecutor(4) as pool:
+                for _ in range(3):
+                    list(pool.map(Player.ask, everybody))
+        for player in everybody:
+            assert set(player.pids) == {player.pids[0]}
