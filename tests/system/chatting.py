@@ -5,9 +5,10 @@ Clients of a chat in which everybody hears what anybody says.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+import aiohttp
 import socketio
 from engineio.payload import Payload
 from websockets.asyncio.client import connect
@@ -85,17 +86,18 @@ class Chatter(Protocol):
 class SocketChatter:
     """
     One of Socket.IO.
+
+    :ivar client: the client, once it is open.
     """
+
+    client: Any
 
     def __init__(self, heard: Heard, transports: list[str]) -> None:
         self.heard = heard
         self.stays = "websocket" in transports
         self._transports = transports
-        self._client = socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.2)
-        self._client.on("said", self._hear)
-        self._client.on("connect", self._come)
-        self._client.on("disconnect", self._go)
         self._is_in = asyncio.Event()
+        self._closing = AsyncExitStack()
         self.interruptions = 0
 
     async def _hear(self, word: str) -> None:
@@ -109,13 +111,21 @@ class SocketChatter:
         self.interruptions += 1
 
     async def open(self, port: int) -> None:
-        await self._client.connect(
+        # Its own it does not always close.
+        session = await self._closing.enter_async_context(aiohttp.ClientSession())
+        self.client = socketio.AsyncClient(
+            reconnection_delay=0.05, reconnection_delay_max=0.2, http_session=session
+        )
+        self.client.on("said", self._hear)
+        self.client.on("connect", self._come)
+        self.client.on("disconnect", self._go)
+        await self.client.connect(
             f"http://127.0.0.1:{port}", transports=self._transports, wait_timeout=LONG
         )
         await self.be_back()
 
     async def say(self, word: str) -> None:
-        await self._client.emit("say", word)
+        await self.client.emit("say", word)
 
     async def be_back(self) -> None:
         await self._is_in.wait()
@@ -123,11 +133,10 @@ class SocketChatter:
     async def close(self) -> None:
         if self.stays:
             assert not self.interruptions
-        self._client.reconnection = False
-        leaving = asyncio.ensure_future(self._client.disconnect())
+        self.client.reconnection = False
+        leaving = asyncio.ensure_future(self.client.disconnect())
         await asyncio.wait([leaving], timeout=PATIENCE_SECONDS)
-        if not leaving.done():
-            await self._client.eio.http.close()
+        await self._closing.aclose()
         await leaving
 
 

@@ -5,6 +5,7 @@ MCP of 2026-07-28, which has no sessions, on several workers.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp.types import ElicitResult, InputRequiredResult, TextContent
 
-from tests.system.placing import sources_of
 from tests.system.server import LONG
 from tests.system.test_one_application import serving
 
@@ -25,11 +25,39 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
-    from tests.system.conftest import Start
     from tests.system.server import Server
 
 #: Each is a host from which several clients share a pool of connections.
 POOLS = 4
+
+REMOVE = {"name": "x"}
+
+#: What the server has besides what is printed.
+MORE = """
+from mcp.server.mcpserver import Context
+from mcp.types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
+
+CONFIRM = ElicitRequest(
+    params=ElicitRequestFormParams(
+        message="Sure?",
+        requested_schema={"type": "object", "properties": {"sure": {"type": "boolean"}}},
+    )
+)
+
+
+@server.tool()
+async def change(ctx: Context) -> int:
+    await ctx.notify_resource_updated("note://one")
+    return stickyd.worker.slot
+
+
+@server.tool()
+async def remove(name: str, ctx: Context) -> str | InputRequiredResult:
+    here = stickyd.worker.slot
+    if ctx.input_responses is None:
+        return InputRequiredResult(input_requests={"sure": CONFIRM}, request_state=f"{name} {here}")
+    return f"{ctx.request_state} {here} {ctx.input_responses['sure'].action}"
+"""
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -60,70 +88,93 @@ async def clients(server: Server, sources: list[str], count: int) -> AsyncIterat
 
 
 @pytest.mark.parametrize(
-    ("count", "calls"), [(24, 5), pytest.param(100, 20, marks=pytest.mark.soak)]
+    ("count", "calls"), [(16, 5), pytest.param(100, 20, marks=pytest.mark.soak)]
 )
-def test_every_handle_is_known(count: int, calls: int, tmp_path: Path) -> None:
+def test_workers_are_one(count: int, calls: int, tmp_path: Path) -> None:
     """
-    Each client fills a basket in one worker, over connections that all of them use.
+    Each client fills a basket, in one worker, over connections that many of them use.  What
+    changes in a worker is told to who listens at another; and what one has sealed another opens,
+    in a longer trial also when all have been replaced; nobody else's is.
     """
-
-    async def fill(client: Client, number: int) -> str:
-        await client.list_tools()  # which names the arguments that become headers
-        made = await client.call_tool("new_basket", {})
-        assert made.structured_content is not None
-        basket = made.structured_content["result"]
-        wanted = []
-        for call in range(calls):
-            wanted.append(f"{number}/{call}")
-            put = await client.call_tool("put", {"basket": basket, "article": wanted[-1]})
-            assert not put.is_error, put
-            assert put.structured_content == {"result": wanted}
-        return str(basket)
 
     async def go(server: Server) -> None:
         async with clients(server, ["127.0.0.1"] * POOLS, count) as opened:
             assert {client.protocol_version for client in opened} == {"2026-07-28"}
-            baskets = await asyncio.gather(*map(fill, opened, range(count)))
+            numbers = range(count)
+            baskets = await asyncio.gather(*(fill(opened[n], n, calls) for n in numbers))
         slots = Counter(basket.split(".")[1] for basket in baskets)
         assert set(slots) == {"0", "1", "2", "3"}
+        async with clients(server, ["127.0.0.1"] * 8, 8) as opened:
+            await listen(opened)
+            await ask_and_answer(opened)
+            if calls == 20:
+                sealed = await opened[0].session.call_tool(
+                    "remove", REMOVE, allow_input_required=True
+                )
+                assert isinstance(sealed, InputRequiredResult)
+                await asyncio.to_thread(server.reload)
+                await answer(opened[1], sealed.request_state)
 
-    with serving("tools_mcp", tmp_path, 4) as server:
+    with serving("tools_mcp", tmp_path, 4, MORE) as server:
         run(go(server))
 
 
-def test_workers_tell_and_trust_each_other(start: Start) -> None:
+async def fill(client: Client, number: int, calls: int) -> str:
     """
-    What changes in one is told to who listens at the other; and what one has sealed the other
-    opens, also when both have been replaced; nobody else's is.
+    Fill a basket.
+
+    :return: its handle.
     """
-    server = start("--asgi", "tests.system.frameworks.mcp_shared:app")
+    await client.list_tools()  # which names the arguments that become headers
+    made = await client.call_tool("new_basket", {})
+    assert made.structured_content is not None
+    basket = str(made.structured_content["result"])
+    wanted = []
+    for call in range(calls):
+        wanted.append(f"{number}/{call}")
+        put = await client.call_tool("put", {"basket": basket, "article": wanted[-1]})
+        assert not put.is_error, put
+        assert put.structured_content == {"result": wanted}
+    return basket
 
-    async def go() -> None:
-        sources = [sources_of(slot, 2, 1)[0] for slot in (0, 1)]
-        async with clients(server, sources, 2) as (one, other):
-            async with one.listen(resource_subscriptions=["note://one"]) as changes:
-                for slot, client in ((1, other), (0, one)):
-                    told = await client.call_tool("change", {})
-                    assert told.structured_content == {"result": slot}
-                    event = await asyncio.wait_for(anext(changes), LONG)
-                    assert event == ResourceUpdated("note://one")
-            arguments = {"name": "x"}
-            asked = await one.session.call_tool("remove", arguments, allow_input_required=True)
-            assert isinstance(asked, InputRequiredResult)
-            answered: dict[str, Any] = {"sure": ElicitResult(action="accept", content={})}
-            for change in (lambda: None, server.reload):
-                await asyncio.to_thread(change)
-                done = await other.session.call_tool(
-                    "remove",
-                    arguments,
-                    input_responses=answered,
-                    request_state=asked.request_state,
-                )
-                assert isinstance(done.content[0], TextContent)
-                assert done.content[0].text == "x 0 1 accept"
-            with pytest.raises(MCPError, match="requestState"):
-                await other.session.call_tool(
-                    "remove", arguments, input_responses=answered, request_state="v1.other"
-                )
 
-    run(go())
+async def listen(opened: list[Client]) -> None:
+    """
+    Have each worker tell of a change, and hear of each.
+    """
+    async with opened[0].listen(resource_subscriptions=["note://one"]) as changes:
+        slots = set()
+        for client in opened[1:]:
+            told = await client.call_tool("change", {})
+            assert told.structured_content is not None
+            slots.add(told.structured_content["result"])
+            event = await asyncio.wait_for(anext(changes), LONG)
+            assert event == ResourceUpdated("note://one")
+        assert len(slots) > 1
+
+
+async def ask_and_answer(opened: list[Client]) -> None:
+    """
+    Have a worker ask, and all of them answered; what nobody has sealed is refused.
+    """
+    asked = await opened[0].session.call_tool("remove", REMOVE, allow_input_required=True)
+    assert isinstance(asked, InputRequiredResult)
+    told = {await answer(client, asked.request_state) for client in opened}
+    assert len(told) > 1
+    with pytest.raises(MCPError, match="requestState"):
+        await answer(opened[0], "v1.other")
+
+
+async def answer(client: Client, state: str | None) -> str:
+    """
+    Answer what was asked.
+
+    :return: what the worker has made of it.
+    """
+    answers: dict[str, Any] = {"sure": ElicitResult(action="accept", content={})}
+    done = await client.session.call_tool(
+        "remove", REMOVE, input_responses=answers, request_state=state
+    )
+    assert isinstance(done.content[0], TextContent)
+    assert re.fullmatch(r"x \d [0-3] accept", done.content[0].text)
+    return done.content[0].text

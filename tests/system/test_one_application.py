@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.system.acting import ORDERS, act_on_each_other
 from tests.system.chatting import Chatter, Heard, SocketChatter, WebSocketChatter, chat
 from tests.system.client import Client
 from tests.system.placing import source_address
@@ -42,6 +43,10 @@ CHATS: dict[str, Sequence[Callable[[Heard], Chatter]]] = {
 }
 
 
+#: What their servers are called.
+SERVERS = {"chat_socketio": "sio", "chat_flask": "socketio"}
+
+
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
     """
     Run a test's coroutine, within reason.
@@ -50,15 +55,17 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 @contextmanager
-def serving(name: str, directory: Path, workers: int, *options: str) -> Iterator[Server]:
+def serving(name: str, directory: Path, workers: int, more: str = "") -> Iterator[Server]:
     """
     Serve an example as it says; it must end well.
+
+    :param more: what it has besides.
     """
     block, printed = EXAMPLES[name]
     # A poll ends by the next ping, and the server's stop waits for it.
     block = block.replace('async_mode="', 'ping_interval=1, async_mode="')
-    (directory / f"{name}.py").write_text(block)
-    server = Server(*printed, *options, workers=workers, directory=directory)
+    (directory / f"{name}.py").write_text(block + more)
+    server = Server(*printed, workers=workers, directory=directory)
     try:
         server.wait_until_ready()
         yield server
@@ -91,6 +98,7 @@ def test_everybody_hears_everybody(name: str, changes: list[str], tmp_path: Path
     """
     Eight clients, each in some worker, say three words each, and all of them hear all 24; also
     while the server is resized, reloaded and upgraded: whoever stays connected misses nothing.
+    And Socket.IO's servers do to each other's clients what python-socketio has calls for.
     """
     make = CHATS[name]
 
@@ -106,9 +114,12 @@ def test_everybody_hears_everybody(name: str, changes: list[str], tmp_path: Path
                 else:
                     await room.converse_during(getattr(server, change), everybody=False)
 
-    with serving(name, tmp_path, workers=2) as server:
+    more = ORDERS.get(SERVERS.get(name, ""), "")
+    with serving(name, tmp_path, 2, more) as server:
         # What a client that polls is told by the worker that has taken over.
         server.allow("Invalid session")
+        if more:
+            run(act_on_each_other(server.port))
         run(go(server))
 
 

@@ -1,5 +1,5 @@
 """
-What the servers of several workers do to each other's clients, by python-socketio's own calls.
+Clients of Socket.IO that have their servers act on each other's clients.
 """
 
 from __future__ import annotations
@@ -8,45 +8,79 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-import socketio
-
+from tests.system.chatting import Heard, SocketChatter
 from tests.system.server import LONG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.system.conftest import Start
+#: What the application has for it besides, by the name of its server.
+ORDERS = {
+    "sio": """
 
-HERE = "tests.system.frameworks.socketio_shared"
+@sio.event
+async def where(sid):
+    import os
+    return [os.getpid(), sid]
 
 
-class Member:
+@sio.event
+async def order(sid, name, arguments, options):
+    return await getattr(sio, name)(*arguments, **options)
+""",
+    "socketio": """
+
+def where(sid):
+    import os
+    return [os.getpid(), sid]
+
+
+def order(sid, name, arguments, options):
+    return getattr(socketio.server, name)(*arguments, **options)
+
+
+socketio.server.on("where", where)
+socketio.server.on("order", order)
+""",
+}
+
+
+class Member(SocketChatter):
     """
-    A client.
+    A client that gives orders.
 
     :ivar pid: the process of the worker that has its session.
     :ivar sid: what servers call it by.
     """
 
-    def __init__(self) -> None:
-        self.client = socketio.AsyncClient(reconnection=False)
-        self.client.on("told", self._hear)
-        self.client.on("asked", self._answer)
-        self.client.on("disconnect", self._go)
-        self._heard: asyncio.Queue[Any] = asyncio.Queue()
-        self.gone = asyncio.Event()
-        self.pid = 0
-        self.sid = ""
+    pid: int
+    sid: str
 
-    async def _hear(self, word: Any) -> None:
-        self._heard.put_nowait(word)
+    def __init__(self, transport: str) -> None:
+        super().__init__(Heard(lambda: None), [transport])
+        self.stays = False
+        self._told: asyncio.Queue[Any] = asyncio.Queue()
+        self.gone = asyncio.Event()
+
+    async def _tell(self, word: Any) -> None:
+        self._told.put_nowait(word)
 
     async def _answer(self, question: Any) -> Any:
         return {"question": question, "answer": b"\0\xff"}
 
-    async def _go(self, reason: str) -> None:
+    async def _leave(self, reason: str) -> None:
         self.gone.set()
+
+    async def join(self, port: int) -> None:
+        """
+        Connect.
+        """
+        await self.open(port)
+        self.client.reconnection = False
+        self.client.on("told", self._tell)
+        self.client.on("asked", self._answer)
+        self.client.on("disconnect", self._leave)
+        self.pid, self.sid = await self.client.call("where", timeout=LONG)
 
     async def order(self, name: str, *arguments: Any, **options: Any) -> Any:
         """
@@ -54,11 +88,11 @@ class Member:
         """
         return await self.client.call("order", (name, [*arguments], options), timeout=LONG)
 
-    async def heard(self) -> Any:
+    async def told(self) -> Any:
         """
         What it was told next.
         """
-        return await asyncio.wait_for(self._heard.get(), LONG)
+        return await asyncio.wait_for(self._told.get(), LONG)
 
 
 @asynccontextmanager
@@ -66,13 +100,12 @@ async def member(port: int, transport: str) -> AsyncIterator[Member]:
     """
     Connect a client, and disconnect it.
     """
-    made = Member()
-    await made.client.connect(f"http://127.0.0.1:{port}", transports=[transport], wait_timeout=LONG)
+    made = Member(transport)
+    await made.join(port)
     try:
-        made.pid, made.sid = await made.client.call("where")
         yield made
     finally:
-        await made.client.disconnect()
+        await made.close()
 
 
 async def act_on_each_other(port: int) -> None:
@@ -86,36 +119,25 @@ async def act_on_each_other(port: int) -> None:
         assert one.pid != other.pid
 
         await one.order("emit", "told", {"data": b"\0\1"}, to=other.sid)
-        assert await other.heard() == {"data": b"\0\1"}
+        assert await other.told() == {"data": b"\0\1"}
         question = {"number": 1, "data": b"\2"}
         answer = await one.order("call", "asked", question, to=other.sid)
         assert answer == {"question": question, "answer": b"\0\xff"}
 
         await one.order("emit", "told", "all but one", skip_sid=other.sid)
-        assert await one.heard() == await third.heard() == "all but one"
+        assert await one.told() == await third.told() == "all but one"
         for way_out in ("leave_room", "close_room"):
             await one.order("enter_room", other.sid, "room")
             await one.order("enter_room", one.sid, "room")
             await one.order("emit", "told", f"before {way_out}", to="room")
-            assert await other.heard() == await one.heard() == f"before {way_out}"
+            assert await other.told() == await one.told() == f"before {way_out}"
             await one.order(way_out, *([other.sid] if way_out == "leave_room" else []), "room")
             await one.order("emit", "told", "after", to="room")
             await one.order("emit", "told", f"outside of {way_out}", to=other.sid)
-            assert await other.heard() == f"outside of {way_out}"
+            assert await other.told() == f"outside of {way_out}"
             if way_out == "leave_room":
-                assert await one.heard() == "after"
+                assert await one.told() == "after"
 
         await one.order("disconnect", other.sid)
         await asyncio.wait_for(other.gone.wait(), LONG)
         assert one.client.connected
-
-
-@pytest.mark.parametrize(
-    "application", [("--asgi", f"{HERE}:app"), ("--wsgi", f"{HERE}:flask_app")]
-)
-def test_rooms_calls_and_farewells(application: tuple[str, str], start: Start) -> None:
-    """
-    Each reaches the client where it is: by ``client_manager``, and by ``attach()``.
-    """
-    server = start(*application, "--affinity", "minted:query:sid")
-    asyncio.run(asyncio.wait_for(act_on_each_other(server.port), 3 * LONG))
