@@ -27,7 +27,14 @@ class SettingError(OperatorError):
 class ApplicationError(OperatorError):
     """
     The application cannot be imported, or is not what the option says it is.
+
+    :ivar trace: the traceback of what the application raised, from the first line that is its
+        own; empty if it raised nothing.
     """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
 
 
 class ListenError(OperatorError):

@@ -24,7 +24,7 @@ from typing_extensions import override
 from stickyd.control.exit_code import ExitCode
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
-from stickyd.errors import OperatorError
+from stickyd.errors import ApplicationError, OperatorError
 from stickyd.fleet.preflight import check_application
 from stickyd.log.writer import LogWriter
 from stickyd.operate.primary import Primary
@@ -121,6 +121,8 @@ def _make_checked(
             sticky.try_listening()
             preflight.accept(options.settings)
     except OperatorError as problem:
+        if isinstance(problem, ApplicationError) and problem.trace:
+            sys.stderr.write(f"{problem.trace}\n")
         raise SystemExit(f"stickyd: {problem}") from None
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("stickyd: interrupted while the application was tried\n")

@@ -35,6 +35,7 @@ from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_table import SlotTable
 from stickyd.fleet.slot_workers import SlotWorkers
+from stickyd.fleet.start_notice import StartNotice
 from stickyd.fleet.trials import Trials
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.listen.listeners import Listeners
@@ -139,6 +140,7 @@ class StickyService(Service):
         steering = KernelSteering(reactor, readiness)
         self.stick = _table_of_clients(settings, table, self._count, reactor)
         self.fleet = self._make_fleet(settings, table, resolver, steering)
+        self._start_notice = StartNotice(reactor, table, settings.application_name)
         self._changes = SlotChanges(self.fleet, self._limits, are_in_slots(settings))
         self.fleet.keep_clients(self._changes.retire)
         skew = SkewWatch(self.fleet, reactor, lambda: table.placed)
@@ -322,6 +324,7 @@ class StickyService(Service):
             if has_strays(self.settings, self._count):
                 self.operations.settle()
             self._spawner.replenish()
+            self._start_notice.begin()
         else:
             self.upgrade_state.restore_state(inherited, self._make_workers)
             # The file may have changed since they were told.
@@ -347,6 +350,7 @@ class StickyService(Service):
             ``settings.stop_timeout``.
         """
         super().stopService()
+        self._start_notice.end()
         self.operations.stop()
         self._log.info("Stopping: requests under way may finish", event="stop.begun")
         waits = self._listeners.close()

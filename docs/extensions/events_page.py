@@ -37,8 +37,11 @@ LEVELS = {
 def calls(source: str) -> Iterator[tuple[int, str, str, str | None]]:
     """
     Every call of a logger in a module: its line, the level, the text, and the event's name
-    if it has one.  A logger is what is called ``…_log``.
+    if it has one.  A logger is what is called ``…_log``; but for the standard library's, in what
+    an application imports.
     """
+    if "logging.getLogger(" in source and "twisted.logger" not in source:
+        return
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue

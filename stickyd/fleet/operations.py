@@ -10,6 +10,7 @@ from twisted.internet.defer import maybeDeferred, succeed
 from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
+from stickyd.fleet.departure_notice import DepartureNotice
 from stickyd.fleet.newest_waits import NewestWaits
 from stickyd.fleet.preflight import Trial
 from stickyd.fleet.process.spawner import spec_of
@@ -68,6 +69,8 @@ class Operations:
         self._fleet = fleet
         self._changes = changes
         self.steps = changes.steps
+        self.steps.watch(self._log_step)
+        self._departures = DepartureNotice(reactor, fleet.table)
         self._secrets = secrets
         self._spawner = spawner
         self._trials = trials
@@ -125,6 +128,7 @@ class Operations:
         """
         End what is being tried: the primary stops.
         """
+        self._departures.end()
         self._trials.cancel()
 
     def _reload_followed(self, settings: Settings | None) -> Deferred[list[str]]:
@@ -200,6 +204,13 @@ class Operations:
 
     def _not_reloaded(self, failure: Failure) -> list[str]:
         failure.trap(OperatorError)
+        trace = getattr(failure.value, "trace", "")
+        if trace:
+            self._log.error(
+                "The application cannot be imported:\n{trace}",
+                event="application.not-imported",
+                trace=trace,
+            )
         return [failure.getErrorMessage()]
 
     def _reloaded(self, problems: list[str]) -> list[str]:
@@ -209,7 +220,22 @@ class Operations:
             self._log.error("Not reloaded: {problem}", event="reload.refused", problem=problem)
         if not problems:
             self._log.info("Reloaded: every worker is fresh", event="reload.done")
+        self._departures.begin()
         return problems
+
+    def _log_step(self, step: Step) -> None:
+        """
+        Log how far a change is that goes on.
+        """
+        if step.done and step.total and step.done < step.total:
+            self._log.info(
+                "{done} of {total}: {text}",
+                event="change.step",
+                done=step.done,
+                total=step.total,
+                text=step.text,
+                change=step.change,
+            )
 
     def resize(self, count: int) -> Deferred[str]:
         """

@@ -43,6 +43,9 @@ WHERE_SECONDS = 0.5
 #: Seconds between two looks whether the child is gone or the trial cancelled.
 LOOK_SECONDS = 0.05
 
+#: Seconds that an import may take without a word.
+QUIET_SECONDS = 1.0
+
 #: What is shown of the output at most, and what is taken for an answer.
 OUTPUT_BYTES = 64 * 1024
 ANSWER_BYTES = 64 * 1024
@@ -140,7 +143,7 @@ class Trial:
         if refusal is None:
             refusal = self._explain_exit(code)
         if refusal:
-            raise ApplicationError(refusal)
+            raise ApplicationError(refusal, self._answers.trace)
         for warning in self._answers.warnings:
             self._say(f"stickyd: {warning}")
 
@@ -188,7 +191,12 @@ class Trial:
             ours.sendall(json.dumps(asked).encode() + b"\n")
         except OSError:
             pass  # it has ended, or will not be ready in time
-        if self._wait_for(process, ours, patience, self._is_decided):
+        first = min(patience, QUIET_SECONDS)
+        is_decided = self._wait_for(process, ours, first, self._is_decided)
+        if not is_decided and patience > first:
+            self._say(f"stickyd: importing {self._settings.application_name} …")
+            is_decided = self._wait_for(process, ours, patience - first, self._is_decided)
+        if is_decided:
             return "the trial was cancelled" if self._cancelled.is_set() else None
         try:
             ours.send(b"?")
@@ -256,10 +264,12 @@ class _Answers:
     :ivar verdict: empty, or what is wrong; :obj:`None` before it is known.
     :ivar where: where it is, once it was asked.
     :ivar warnings: what an operator should know.
+    :ivar trace: the traceback of what the application raised, or empty.
     """
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.trace = ""
         self.began = False
         self.verdict: str | None = None
         self.where = ""
@@ -290,6 +300,10 @@ class _Answers:
         warnings = answer.get("warnings")
         if isinstance(warnings, list):
             self.warnings = [" ".join(line.split()) for line in warnings if isinstance(line, str)]
+        trace = answer.get("trace")
+        if isinstance(trace, list):
+            lines = [line for line in trace if isinstance(line, str)]
+            self.trace = "\n".join(lines)[:ANSWER_BYTES]
         for name in ("verdict", "where"):
             if isinstance(answer.get(name), str):
                 setattr(self, name, " ".join(answer[name].split()))

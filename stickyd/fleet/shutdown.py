@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from stickyd.fleet.stop_notice import StopNotice
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -35,6 +37,7 @@ class Shutdown:
         self._refusal = refusal
         self._closed: Deferred[None] = Deferred()
         self._overdue: IDelayedCall | None = None
+        self._notice = StopNotice(clock, table.workers)
         self.over = False
 
     def begin(self, patience: float) -> Deferred[None]:
@@ -45,6 +48,7 @@ class Shutdown:
         :return: fires when no worker is left.
         """
         deadline = self._clock.seconds() + patience
+        self._notice.begin(patience)
 
         def finish(member: Member) -> None:
             if overdue.active():
@@ -66,6 +70,7 @@ class Shutdown:
         """
         Have everything end at once.
         """
+        self._notice.begin(0.0)
         self._cut_off()
         for member in [*self._table.members, *self._table.leaving]:
             member.workers.shorten_deadline(0.0)
@@ -101,5 +106,6 @@ class Shutdown:
             return
         if self._overdue is not None and self._overdue.active():
             self._overdue.cancel()
+        self._notice.end()
         self.over = True
         self._closed.callback(None)

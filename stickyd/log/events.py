@@ -31,6 +31,9 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "log.reopened": "SIGUSR1 has come: the log's file was opened again.",
         "log.not-reopened": "The log, or the access log, could not be opened again, and goes on in"
         " the former file.",
+        "start.waits": "Not all workers have imported the application yet.",
+        "stop.waits": "How much a stop waits for, and how long at most.",
+        "stop.shuts-down": "Requests are over; the application's own shutdown is waited for.",
         "stop.hint": "What a second and a third SIGINT do.",
         "stop.at-once": "A second SIGINT has come: requests under way are cut off.",
         "stop.kills": "A third SIGINT has come: the workers are killed.",
@@ -99,6 +102,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "reload.refused": "A reload was not done, or not everywhere; the line says why.",
         "reload.done": "Every slot has a fresh worker.",
         "trial.output": "What the application printed while it was tried.",
+        "reload.old-finish": "What old workers do after a reload: they finish what cannot be handed"
+        " over.",
+        "reload.old-left": "Of all reloads no old worker is left.",
+        "change.step": "How far a reload or a resize is.",
         "resize.done": "There are more slots, or fewer.",
         "change.refused": "A resize or a drain was not done; the line says why.",
         "upgrade.begun": "The new code is tried in a child.",
@@ -124,6 +131,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "control.refused": "Somebody has asked who may not.",
         "control.broken-protocol": "Somebody speaks something else to the socket for operators.",
         # serving
+        "application.not-imported": "The application raised while it was imported; the traceback"
+        " begins with its own first line.",
         "application.failed": "The application raised while it served a request, which got 500"
         " or was cut off.",
         "application.producer-failed": "What the application registered as a producer raised.",

@@ -344,6 +344,13 @@ class Table:
         return [(spelt(kind), value) for kind in KINDS if (value := getattr(self, kind))]
 
     @property
+    def application_name(self) -> str:
+        """
+        What is served, for people.
+        """
+        return "the demonstration" if self.application is None else self.application[1]
+
+    @property
     def application(self) -> tuple[str, str] | None:
         """
         What to serve: the name of its option, as in ``asgi``, and its value; or

@@ -31,6 +31,13 @@ _LIBRARIES = tuple(
     {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 )
 
+#: Where our own code stands.
+_OURS = str(PurePath(__file__).parents[1]) + "/"
+
+#: What is shown of a long traceback: its beginning, and more of its end.
+_FRONT_CHARACTERS = 2000
+_BACK_CHARACTERS = 9000
+
 #: What stands in every stack of an import.
 _MACHINERY = (__file__, importlib.__file__)
 
@@ -153,18 +160,52 @@ def called(option: str, name: str, make: Any) -> Any:
     except SystemExit as problem:
         raise ApplicationError(
             f"{option} {name}: calling it failed: the application ended its process"
-            f" ({problem.code}): SystemExit{_place(problem)}"
+            f" ({problem.code}): SystemExit{_place(problem)}",
+            own_traceback(problem),
         ) from None
     except Exception as problem:  # noqa: BLE001 (the application's own code)
         raise ApplicationError(
-            f"{option} {name}: calling it failed: {_told(problem)}{_place(problem)}"
+            f"{option} {name}: calling it failed: {_told(problem)}{_place(problem)}",
+            own_traceback(problem),
         ) from None
 
 
 def _import_failed(option: str, name: str, module: str, problem: BaseException) -> ApplicationError:
     return ApplicationError(
-        f"{option} {name}: importing {module!r} failed: {_told(problem)}{_place(problem)}"
+        f"{option} {name}: importing {module!r} failed: {_told(problem)}{_place(problem)}",
+        "" if isinstance(problem, ServesItself) else own_traceback(problem),
     )
+
+
+def own_traceback(problem: BaseException) -> str:
+    """
+    The whole traceback of what an application raised, but for what led to its own first line:
+    ours, and the machinery of imports.
+    """
+    told = traceback.TracebackException.from_exception(problem)
+    waiting, seen = [told], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        frames = list(each.stack)
+        while frames and _leads_there(frames[0]):
+            frames.pop(0)
+        each.stack = traceback.StackSummary.from_list(frames)
+        waiting += [cause for cause in (each.__cause__, each.__context__) if cause is not None]
+    text = "".join(told.format()).rstrip("\n")
+    left_out = len(text) - _FRONT_CHARACTERS - _BACK_CHARACTERS
+    if left_out <= 0:
+        return text
+    return (
+        f"{text[:_FRONT_CHARACTERS]}\n… {left_out} characters are left out …\n"
+        f"{text[-_BACK_CHARACTERS:]}"
+    )
+
+
+def _leads_there(frame: FrameSummary) -> bool:
+    return frame.filename in _MACHINERY or frame.filename.startswith(("<frozen ", _OURS))
 
 
 def _told(problem: BaseException) -> str:

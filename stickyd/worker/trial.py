@@ -129,7 +129,7 @@ def try_application(
         _end_groups(leader)
 
     threading.Thread(target=answer_where, name="trial", daemon=True).start()
-    verdict = ""
+    verdict = trace = ""
     try:
         reactor = install_reactor(settings.worker_reactor)
         prepare()
@@ -139,7 +139,8 @@ def try_application(
         tell(channel, warnings=warnings[:MOST_WARNINGS])
     except OperatorError as problem:
         verdict = str(problem)
-    tell(channel, verdict=verdict)
+        trace = getattr(problem, "trace", "")
+    tell(channel, trace=trace.split("\n"), verdict=verdict)
     return 1 if verdict else 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 
 from stickyd.claim_desk import desk
 from stickyd.errors import OperatorError, StartFailed
@@ -76,6 +77,8 @@ class Worker:
     :ivar exit_code: what the process ends with.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         reactor: Any,
@@ -137,7 +140,7 @@ class Worker:
 
     def _serve(self, text: str, slot: int, keys: WorkerKeys) -> Deferred[None]:
         if self._problem is not None:
-            self._refuse(str(self._problem))
+            self._refuse_for(self._problem)
         settings = Settings.from_json(text)
         # Not above: the reactor must be installed before anything imports it.
         from stickyd.worker.server import Serving
@@ -153,7 +156,7 @@ class Worker:
                 self._end,
             )
         except OperatorError as problem:
-            self._refuse(str(problem))
+            self._refuse_for(problem)
         self.link.obey_with(serving)
         return (
             serving.start_sessions()
@@ -195,6 +198,16 @@ class Worker:
     def _beat(self, serving: Serving) -> None:
         if self.link.is_open:
             self.link.beat(serving)
+
+    def _refuse_for(self, problem: OperatorError) -> NoReturn:
+        trace = getattr(problem, "trace", "")
+        if trace:
+            self._log.error(
+                "The application cannot be imported:\n{trace}",
+                event="application.not-imported",
+                trace=trace,
+            )
+        self._refuse(str(problem))
 
     def _refuse(self, reason: str) -> NoReturn:
         self.exit_code = 1

@@ -14,6 +14,7 @@ import pytest
 
 import stickyd
 from stickyd.errors import ApplicationError, SettingError
+from stickyd.fleet import preflight
 from stickyd.fleet.preflight import Trial, check_application, write_line
 from stickyd.settings import Settings
 from tests.system.processes import eventually, state_of
@@ -25,6 +26,14 @@ ROOT = Path(stickyd.__file__).parents[1]
 
 
 SOUND = "from twisted.web.resource import Resource\nroot = Resource()\n"
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Nothing is said of an import that takes long on a busy machine.
+    """
+    monkeypatch.setattr(preflight, "QUIET_SECONDS", 60.0)
 
 
 def check(
@@ -389,3 +398,49 @@ def test_fault_47_error_in_a_library(
     (tmp_path / "tried_library.py").write_text(source)
     with pytest.raises(ApplicationError, match=says):
         check(monkeypatch, tmp_path, "\nimport tried_library\n")
+
+
+def test_traceback_begins_with_the_application(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Of what the application raised all is told: each line that led there from its own first one
+    on, and the error that it met first.
+    """
+    (tmp_path / "tried_library.py").write_text(
+        "def fails():\n    try:\n        1 / 0\n    except ZeroDivisionError:\n"
+        "        raise ValueError('no')\n"
+    )
+    with pytest.raises(ApplicationError, match="ValueError: no") as raised:
+        check(monkeypatch, tmp_path, "import tried_library\n\ntried_library.fails()\n")
+    lines = raised.value.trace.split("\n")
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith('tried_library.py", line 3, in fails')
+    assert "ZeroDivisionError: division by zero" in lines
+    second = len(lines) - lines[::-1].index("Traceback (most recent call last):")
+    assert lines[second].endswith('tried_application.py", line 3, in <module>')
+    assert lines[-1] == "ValueError: no"
+
+
+@pytest.mark.parametrize("source", ["a = = 1", "raise RuntimeError('é' * 60_000)"])
+def test_traceback_of_what_has_no_frames_or_much_to_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
+) -> None:
+    """
+    A syntax error has its own line; what is very long is shortened.
+    """
+    with pytest.raises(ApplicationError) as raised:
+        check(monkeypatch, tmp_path, source)
+    assert "tried_application.py" in raised.value.trace
+    assert len(raised.value.trace) < 20_000
+
+
+def test_long_import_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    After a second whoever waits is told for what.
+    """
+    monkeypatch.setattr(preflight, "QUIET_SECONDS", 0.01)
+    said: list[str] = []
+    source = "from twisted.web.resource import Resource\nroot = Resource()\n"
+    check(monkeypatch, tmp_path, source, say=said.append)
+    assert said == ["stickyd: importing tried_application:root …"]

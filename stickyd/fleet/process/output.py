@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: How many lines are logged in one turn.
 LINES_AT_ONCE = 64
 
+#: What each worker of a fleet says, and is logged once.
+NOT_IMPORTED = "application.not-imported"
+
 #: Seconds that the next line of a traceback may take.
 TRACEBACK_SECONDS = 0.05
 
@@ -173,6 +176,8 @@ class OutputRelay:
         """
         Log it: for observers of Twisted's own all of it in one text, for ours by its parts.
         """
+        if line.event == NOT_IMPORTED and not self._share.is_news(line.text):
+            return
         more = f"\n{line.trace}" if line.text and line.trace else line.trace
         self._log.emit(
             line.level,

@@ -26,6 +26,7 @@ class OutputShare:
     def __init__(self, now: Callable[[], float] = perf_counter) -> None:
         self._now = now
         self._free_at = now()
+        self._said_last = ""
 
     def begin(self) -> float:
         """
@@ -34,6 +35,14 @@ class OutputShare:
         :return: what :meth:`end` is to be given.
         """
         return self._now()
+
+    def is_news(self, text: str) -> bool:
+        """
+        Whether no worker has said the same last: of many that cannot import the application
+        one says why.
+        """
+        said, self._said_last = self._said_last, text
+        return said != text
 
     def end(self, begun: float) -> float:
         """
