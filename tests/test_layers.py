@@ -28,6 +28,7 @@ SETTINGS = tuple(
         "hints",
         "toml",
         "session_url",
+        "bus_url",
     )
 )
 PURE = (
@@ -37,6 +38,7 @@ PURE = (
     "placement",
     "handoff.frame",
     "messaging.frame",
+    "redis.url",
     "fleet.slot",
     "fleet.backoff",
     "figures",
@@ -62,11 +64,16 @@ LAYERS = (
     (FOUNDATION, FOUNDATION),
     (("log",), (*FOUNDATION, "log")),
     (("net",), (*FOUNDATION, "handoff", "net")),
+    (("redis",), (*FOUNDATION, "redis")),
+    (("messaging",), (*FOUNDATION, "messaging", "net", "redis")),
     (CHANNELS, (*FOUNDATION, *CHANNELS, "net")),
     (("upgrade",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY)),
     (("listen",), (*FOUNDATION, *CHANNELS, "net", "listen", "fleet")),
     (("fleet", "system"), (*FOUNDATION, *CHANNELS, "net", "log", "fleet", "system")),
-    (WORKER, (*FOUNDATION, *CHANNELS, "net", "log", *WORKER, *DESKS, "identity", "leadership")),
+    (
+        WORKER,
+        (*FOUNDATION, *CHANNELS, "net", "log", "redis", *WORKER, *DESKS, "identity", "leadership"),
+    ),
     (DESKS, FOUNDATION),
     (("identity",), (*FOUNDATION, "identity")),
     (("leadership",), (*FOUNDATION, "leadership")),

@@ -172,6 +172,13 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " any more, and serves on.",
         "bus.broken": "The worker is not on the bus any more, as what came from the primary is no"
         " message of ours.",
+        "bus.redis-away": "The Redis of --bus does not answer: this machine's workers hear one"
+        " another, and no other machine's.",
+        "bus.redis-back": "The Redis of --bus answers again.",
+        "bus.redis-lost": "What another machine's workers published did not come, as Redis was away"
+        " or this worker too slow.",
+        "bus.redis-garbage": "Another program uses our channel in Redis: give the applications a"
+        " prefix= each.",
         "bus.listener-lost": "A loop over the messages of a channel is slower than they come.",
         "bus.subscriber-failed": "A function of the application's raised that the bus called.",
         # sessions

@@ -47,10 +47,12 @@ class Kind(IntEnum):
     SYNC = 4
     #: Primary to worker, first: the name of this fleet, which no other one has.
     HELLO = 5
+    #: Worker to primary: so many messages were lost between machines.
+    LOST = 6
 
 
 _KINDS = frozenset(int(kind) for kind in Kind)
-_NUMBERED = int(Kind.SYNC)
+_NUMBERED = (int(Kind.SYNC), int(Kind.LOST))
 
 
 def channel_name(channel: str) -> bytes:
@@ -109,13 +111,13 @@ def encode(kind: Kind, channel: bytes = b"", payload: bytes = b"") -> bytes:
     )
 
 
-def encode_sync(number: int) -> bytes:
+def encode_number(kind: Kind, number: int) -> bytes:
     """
-    Write the frame of that kind.
+    Write a frame of the kind ``SYNC`` or ``LOST``.
 
     :param number: 0 to 2**64 - 1.
     """
-    return encode(Kind.SYNC, b"", _NUMBER.pack(number))
+    return encode(kind, b"", _NUMBER.pack(number))
 
 
 def payload_in(frame: Frame) -> bytes:
@@ -127,7 +129,7 @@ def payload_in(frame: Frame) -> bytes:
 
 def number_in(frame: Frame) -> int:
     """
-    The number of a frame of the kind ``SYNC``.
+    The number of a frame of the kind ``SYNC`` or ``LOST``.
     """
     number: int = _NUMBER.unpack_from(frame[2], HEADER.size)[0]
     return number
@@ -175,7 +177,7 @@ class FrameBuffer:
         unpack, kinds = HEADER.unpack_from, _KINDS
         while end - offset >= header_bytes:
             size, kind, length = unpack(data, offset)
-            if size > PAYLOAD_BYTES or length > size or kind not in kinds or kind == _NUMBERED:
+            if size > PAYLOAD_BYTES or length > size or kind not in kinds or kind in _NUMBERED:
                 _check(size, kind, length)
             after = offset + header_bytes + size
             if after > end:
@@ -201,5 +203,5 @@ def _check(size: int, kind: int, length: int) -> None:
         raise FrameError(f"a name of {length} bytes in a frame of {size}")
     if size - length > PAYLOAD_BYTES:
         raise FrameError(f"a payload of {size - length} bytes, and {PAYLOAD_BYTES} are the most")
-    if kind == _NUMBERED and (length or size != _NUMBER.size):
+    if kind in _NUMBERED and (length or size != _NUMBER.size):
         raise FrameError(f"a number of {size} bytes, where {_NUMBER.size} were due")

@@ -45,6 +45,8 @@ class BusFigures:
     :ivar published: messages that workers have sent to the primary.
     :ivar delivered: how often one was put into the queue of a worker that had subscribed.
     :ivar lost: how often one was not, as that queue was full.
+    :ivar lost_between: messages that did not get from one machine to another, as far as a worker
+        of this one could know, by way of Redis.
     :ivar queued: messages that wait in all queues now.
     :ivar queued_bytes: how much that is.
     :ivar channels: those that some worker has subscribed to.
@@ -53,6 +55,7 @@ class BusFigures:
     published: int
     delivered: int
     lost: int
+    lost_between: int
     queued: int
     queued_bytes: int
     channels: int
@@ -85,6 +88,7 @@ class BusHub:
         self._published: int = state.get("published", 0)
         self._delivered: int = state.get("delivered", 0)
         self._lost: int = state.get("lost", 0)
+        self._lost_between: int = state.get("lost_between", 0)
         self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
 
     def dump_state(self) -> dict[str, Any]:
@@ -96,6 +100,7 @@ class BusHub:
             "published": self._published,
             "delivered": self._delivered,
             "lost": self._lost,
+            "lost_between": self._lost_between,
         }
 
     def attach(
@@ -136,6 +141,7 @@ class BusHub:
             self._published,
             self._delivered,
             self._lost,
+            self._lost_between,
             sum(peer.queue.count for peer in peers),
             sum(peer.queue.size_bytes for peer in peers),
             len(self._channels),
@@ -186,6 +192,8 @@ class BusHub:
         elif kind == Kind.SYNC:
             peer.acknowledge(number_in(frame))
             peer.flush()
+        elif kind == Kind.LOST:
+            self._lost_between += number_in(frame)
         else:
             raise FrameError(f"a frame of the kind {Kind(kind).name}, which is the primary's")
 

@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import FrameError
-from stickyd.messaging.frame import FrameBuffer, encode_sync
+from stickyd.messaging.frame import FrameBuffer, Kind, encode_number
 from stickyd.messaging.queue import SendQueue
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class BusPeer:
         """
         if self._writing or not self._open:
             return
-        if self._synced is not None and self.queue.append(encode_sync(self._synced)):
+        if self._synced is not None and self.queue.append(encode_number(Kind.SYNC, self._synced)):
             self._synced = None
         self._write()
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 
 class Synced:
@@ -50,6 +50,14 @@ class Synced:
 
         self._future.add_done_callback(tell)
         return waiting
+
+    def when_settled(self, call: Callable[[Exception | None], object]) -> None:
+        """
+        Have a call made, in whatever thread, when it has come, or will not.
+        """
+        self._future.add_done_callback(
+            lambda future: call(future.exception())  # type: ignore[arg-type]  # of settle()
+        )
 
     def __await__(self) -> Generator[Any, Any, None]:
         try:

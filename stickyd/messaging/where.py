@@ -62,13 +62,21 @@ class _Elsewhere:
 
 def in_reactor(call: Callable[[], object]) -> None:
     """
-    Make a call in the thread of Twisted's reactor, which runs.
+    Make a call in the thread of Twisted's reactor, which runs; and not in a task of asyncio's,
+    for a part of which the coroutines of Twisted would be taken that go on in it.
     """
-    if isInIOThread():
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is None or (isInIOThread() and not _in_task()):
         call()
     else:
-        reactor: Any = sys.modules["twisted.internet.reactor"]
         reactor.callFromThread(call)
+
+
+def _in_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 def called_here(receive: Receive) -> Receive:

@@ -21,7 +21,7 @@ from stickyd.messaging.frame import (
     FrameBuffer,
     Kind,
     encode,
-    encode_sync,
+    encode_number,
     number_in,
     payload_in,
 )
@@ -59,18 +59,21 @@ class WorkerLine:
         sock: socket.socket,
         deliver: Deliver,
         closed: Callable[[str], object],
+        greeted: Callable[[bytes], object] = lambda fleet: None,
     ) -> None:
         """
         :param call_from_thread: calls in the loop's thread what another one wants called.
         :param sock: non-blocking; closed with the line.
         :param deliver: hands a message to our subscribers; never raises.
         :param closed: called, with the reason, when the primary has ended our bus.
+        :param greeted: called when the primary has told the name of our fleet.
         """
         self._readiness = readiness
         self._call_from_thread = call_from_thread
         self._socket = sock
         self._deliver = deliver
         self._closed = closed
+        self._greeted = greeted
         self._loop_thread = threading.get_ident()
         self._frames = FrameBuffer()
         self._queue = SendQueue(sock)
@@ -110,6 +113,13 @@ class WorkerLine:
         with self._lock:
             self._say(encode(Kind.UNSUBSCRIBE, name), name, None)
 
+    def tell_lost(self, count: int) -> None:
+        """
+        Have the primary count messages that were lost between machines.
+        """
+        with self._lock:
+            self._say(encode_number(Kind.LOST, count), b"", None)
+
     def sync(self) -> Synced:
         synced = Synced()
         with self._lock:
@@ -117,7 +127,7 @@ class WorkerLine:
             if not reason:
                 self._number += 1
                 self._syncs.append((self._number, synced))
-                self._say(encode_sync(self._number), b"", None)
+                self._say(encode_number(Kind.SYNC, self._number), b"", None)
         if reason:
             synced.settle(BusClosed(reason))
         return synced
@@ -198,6 +208,7 @@ class WorkerLine:
             self._settle(number_in(frame))
         elif kind == Kind.HELLO:
             self.fleet = payload_in(frame)
+            self._greeted(self.fleet)
         else:
             raise FrameError(f"a frame of the kind {Kind(kind).name}, which is a worker's")
 

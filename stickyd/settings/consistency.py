@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.keys import CookieKey
 from stickyd.affinity.spec import NAME
 from stickyd.errors import SettingError
+from stickyd.settings.bus_url import read_bus_url
 from stickyd.settings.session_url import parse_session_url
 from stickyd.settings.values import spelt
 
@@ -62,6 +63,7 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
     _check_application(settings, given)
     _check_root_path(settings.root_path)
     _check_node(settings.node)
+    _check_bus(settings)
     if settings.tls and settings.overflow == "503":
         raise SettingError(
             "--overflow 503 is plain HTTP, which a TLS client cannot read; with --tls write"
@@ -143,6 +145,15 @@ def _check_node(node: str) -> None:
         raise SettingError(
             f"--node {node}: a machine's name is 1 to 12 of the letters a to z and the digits, as"
             " in --node web1"
+        )
+
+
+def _check_bus(settings: Table) -> None:
+    address = read_bus_url(settings.bus)
+    if address is not None and settings.worker_reactor == "epoll":
+        raise SettingError(
+            f"--bus {address}: a bus by way of Redis needs an asyncio loop; write"
+            " --worker-reactor uvloop or asyncio instead of epoll"
         )
 
 

@@ -124,6 +124,11 @@ class Table:
         " thread is; a worker more than half of whose threads are stuck so is replaced. 0 is"
         " never.")
 
+    bus: str = text("local", "URL", group=APPLICATION, help=
+        "What carries stickyd.bus: local (the primary, between the workers of this machine), or"
+        " redis://HOST:PORT and its kin (rediss, valkey, Sentinel, Cluster) for the workers of"
+        " other machines too, all those that name the same one. A password in it is shown"
+        " nowhere.")
     affinity: tuple[str, ...] = texts(("ip",), "KEY,...", split=split_entries, group=CLIENTS, help=
         "What tells clients apart: a list, the first entry that a client has decides, and who"
         " has none goes to the least loaded worker. Entries: ip (ip/24/56 for networks of that"

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stickyd.settings.session_url import SessionUrl
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,3 +40,16 @@ def command_line(
         if not any(option.startswith(("-l", "--log", "--sys")) for option in own):
             added.append(f"--logfile={logfile}")
     return [executable, *own, *added, *arguments[end:]]
+
+
+def shown(command: Sequence[str]) -> str:
+    """
+    A command line for the log: without the secrets that its URLs may have.
+    """
+    return " ".join(map(_shown_word, command))
+
+
+def _shown_word(word: str) -> str:
+    option, equals, url = word.partition("=") if word.startswith("--") else ("", "", word)
+    scheme, found, rest = url.partition("://")
+    return f"{option}{equals}{SessionUrl(scheme, f'//{rest}').shown}" if found else word

@@ -31,7 +31,7 @@ from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
 from stickyd.fleet.slot_changes import STOPS
-from stickyd.upgrade.command_line import LOGFILE, NO_PID_FILE, command_line
+from stickyd.upgrade.command_line import LOGFILE, NO_PID_FILE, command_line, shown
 from stickyd.upgrade.inheritance import INHERIT, VERSION
 from stickyd.upgrade.memory_file import memory_file
 from stickyd.upgrade.trial import UpgradeTrial
@@ -277,7 +277,7 @@ class Upgrade:
             self._log.info(
                 "Upgrading: this process becomes {command}",
                 event="upgrade.execs",
-                command=" ".join(command),
+                command=shown(command),
             )
             undo.callback(os.chdir, os.getcwd())
             os.chdir(self._directory)

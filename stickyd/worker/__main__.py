@@ -27,7 +27,7 @@ from stickyd.leadership.desk import leadership
 from stickyd.net.descriptors import keep_from_children
 from stickyd.net.steady_time import keep_steady
 from stickyd.settings import Settings
-from stickyd.worker.bus import inherited_bus, join_bus
+from stickyd.worker.bus import WorkerBus, inherited_bus
 from stickyd.worker.ends import Ends
 from stickyd.worker.first_order import await_first_order
 from stickyd.worker.loading import import_ahead
@@ -109,13 +109,14 @@ def serve(reactor_name: str) -> int:
         )
         leadership.manage()
         fleet_keys.begin(arguments["secrets"])
-        leave_bus = join_bus(reactor, bus)
         problem = None
+        worker_bus = None
         try:
+            worker_bus = WorkerBus(reactor, bus, settings)
             _import(settings, reactor)
         except OperatorError as raised:
             problem = raised
-        worker = Worker(reactor, ends, orphan, problem, leave_bus)
+        worker = Worker(reactor, ends, orphan, worker_bus, problem)
         reactor.adoptStreamConnection(
             control.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.link)
         )

@@ -24,6 +24,7 @@ from stickyd.identity.desk import this_worker
 from stickyd.leadership.desk import leadership
 from stickyd.sessions.answers import result_of
 from stickyd.settings import Settings
+from stickyd.worker.bus import check_bus
 from stickyd.worker.loading import import_ahead, loop_of, places
 from stickyd.worker.unshared import unshared
 
@@ -192,6 +193,7 @@ def _build_in_loop(
         return warnings
 
     async def build_soon(loop: asyncio.AbstractEventLoop) -> list[str]:
+        await check_bus(settings)
         trying = Deferred.fromCoroutine(try_store(*build()))
         found: list[str] = await trying.asFuture(loop)
         return found

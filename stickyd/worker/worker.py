@@ -8,7 +8,6 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,8 +26,9 @@ from stickyd.worker.leader_link import LeaderLink
 from stickyd.worker.reports import Reports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from twisted.internet.defer import Deferred
 
+    from stickyd.worker.bus import WorkerBus
     from stickyd.worker.ends import Ends
     from stickyd.worker.keys import WorkerKeys
     from stickyd.worker.orphan import OrphanWatch
@@ -84,19 +84,19 @@ class Worker:
         reactor: Any,
         ends: Ends,
         orphan: OrphanWatch,
+        bus: WorkerBus | None = None,
         problem: OperatorError | None = None,
-        leave_bus: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         """
         :param ends: what we share with the primary.
-        :param problem: why the application could not be imported.
-        :param leave_bus: called when the application has ended; fires when we may.
+        :param bus: ended when the application has; None if it could not be had.
+        :param problem: why the application could not be imported, or that.
         """
         self._reactor = reactor
         self._problem = problem
         self._ends = ends
         self._orphan = orphan
-        self._leave_bus = leave_bus
+        self._bus = bus
         self._patience_seconds = 0.0
         # Until it serves, and for good if it cannot.
         self._serving: Serving | None = None
@@ -160,6 +160,7 @@ class Worker:
         self.link.obey_with(serving)
         return (
             serving.start_sessions()
+            .addCallback(lambda _: self._bus.ready() if self._bus else None)
             .addCallback(lambda _: serving.host.start())
             .addCallbacks(
                 lambda _: self._begin(serving, settings),
@@ -250,4 +251,4 @@ class Worker:
         # The heart goes on beating: a worker that takes its time to finish does not hang.
         finished = self._serving.finish(self._patience_seconds)
         finished.addBoth(lambda result: ended.addCallback(lambda _: result))
-        return finished.addCallback(lambda _: self._leave_bus())
+        return finished.addCallback(lambda _: self._bus.leave() if self._bus else None)

@@ -17,7 +17,7 @@ from stickyd.messaging.frame import (
     Kind,
     channel_name,
     encode,
-    encode_sync,
+    encode_number,
     number_in,
     payload_in,
     payload_of,
@@ -113,7 +113,7 @@ def test_numbers() -> None:
     """
     A number comes back.
     """
-    (frame,) = FrameBuffer().feed(encode_sync(2**64 - 1))
+    (frame,) = FrameBuffer().feed(encode_number(Kind.SYNC, 2**64 - 1))
     assert number_in(frame) == 2**64 - 1
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stickyd.errors import BusClosed, BusFull
 from stickyd.messaging import peer as peers
-from stickyd.messaging.frame import HEADER, FrameBuffer, Kind, encode, encode_sync, number_in
+from stickyd.messaging.frame import HEADER, FrameBuffer, Kind, encode, encode_number, number_in
 from stickyd.messaging.queue import QUEUE_BYTES, QUEUE_MESSAGES
 from tests.messaging.fleet import Bus
 
@@ -299,7 +299,7 @@ def test_sync_of_one_that_does_not_read_is_bounded(bus: Bus) -> None:
         one.desk.publish("news", bytes(2_000_000))
         bus.settle()
         for number in range(1, 1001):
-            asking.sendall(encode_sync(number))
+            asking.sendall(encode_number(Kind.SYNC, number))
             bus.settle()
         assert bus.hub.figures.queued == 1
         buffer, numbers = FrameBuffer(), []

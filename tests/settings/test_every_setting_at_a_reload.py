@@ -63,6 +63,7 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "affinity": (["ip/24/56"], {}),
     "secret_file": ("secret", COOKIE),
     "node": ("web1", {}),
+    "bus": ("redis://127.0.0.1:9", {}),
     "asgi_sessions": ("on", ASGI),
     "cookie_path": ("/shop", COOKIE),
     "cookie_domain": ("example.org", COOKIE),

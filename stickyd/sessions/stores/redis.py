@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
+    from stickyd.redis.url import RedisAddress
     from stickyd.sessions.record import SessionRecord
     from stickyd.sessions.stores.redis_record import StoredState
-    from stickyd.sessions.stores.redis_url import RedisAddress
 
 _SAVE, _TOUCH, _DELETE, _ALIAS = map(digest, (SAVE, TOUCH, DELETE, ALIAS))
 

@@ -20,21 +20,21 @@ from redis.exceptions import (
 )
 
 from stickyd.errors import SettingError
-from stickyd.sessions.stores.redis_nodes import (
-    ask_slots,
+from stickyd.redis.connecting import (
     close_sentinel,
     end_connection,
     find_primary,
     make_connection,
     make_sentinel,
 )
+from stickyd.redis.url import show_host
+from stickyd.sessions.stores.redis_nodes import ask_slots
 from stickyd.sessions.stores.redis_scripts import DELETE
-from stickyd.sessions.stores.redis_url import show_host
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-    from stickyd.sessions.stores.redis_url import RedisAddress
+    from stickyd.redis.url import RedisAddress
 
 _OLDEST = (6, 0)
 

@@ -8,30 +8,31 @@ import asyncio
 from random import sample
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis.asyncio.connection import Connection, SSLConnection
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AuthenticationError, MovedError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MovedError, RedisError
 from twisted.logger import Logger
 
 from stickyd.errors import StoreAway
+from stickyd.redis.connecting import (
+    close_sentinel,
+    end_connection,
+    find_primary,
+    make_connection,
+    make_sentinel,
+)
+from stickyd.redis.url import show_host
 from stickyd.sessions.stores.redis_link import RedisLink
-from stickyd.sessions.stores.redis_url import show_host
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
+    from redis.asyncio.sentinel import Sentinel
     from redis.exceptions import AskError
 
+    from stickyd.redis.url import RedisAddress
     from stickyd.sessions.stores.redis_command import RedisCommand
     from stickyd.sessions.stores.redis_policy import LinkPolicy
-    from stickyd.sessions.stores.redis_url import RedisAddress
 
-#: Seconds for a connection to a server, and for a Sentinel or a node that is asked where.
-CONNECT_SECONDS = 1.5
-
+#: Seconds for a node that is asked where.
 _ASK_SECONDS = 0.5
 
 #: How often one command may be sent on before the nodes are taken to disagree.
@@ -65,98 +66,6 @@ def make_nodes(
     if address.form == "cluster":
         return ClusterNodes(loop, address, policy)
     return OneServer(loop, address, policy)
-
-
-def make_connection(address: RedisAddress, host: str, port: int) -> AbstractConnection:
-    """
-    Make a connection to a server.
-    """
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "db": address.database,
-        "username": address.user or None,
-        "password": address.password or None,
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": None,  # a batch has a time as a whole
-        "socket_keepalive": True,
-        "retry": _no_retry(),
-        "health_check_interval": 0,
-        "client_name": "stickyd",
-        "protocol": 2,
-    }
-    if not address.tls:
-        return Connection(**options)
-    return SSLConnection(**options, ssl_cert_reqs="required", ssl_ca_certs=address.ca or None)
-
-
-def make_sentinel(address: RedisAddress) -> Sentinel:
-    """
-    Make what asks Sentinels; the caller closes it.
-    """
-    options: dict[str, Any] = {
-        "username": address.sentinel_user or None,
-        "password": address.sentinel_password or None,
-        "socket_timeout": _ASK_SECONDS,
-        "socket_connect_timeout": _ASK_SECONDS,
-        "retry": _no_retry(),
-        "protocol": 2,
-    }
-    if address.tls:
-        options.update(ssl=True, ssl_ca_certs=address.ca or None)
-    return Sentinel(address.hosts, sentinel_kwargs=options)
-
-
-async def end_connection(connection: AbstractConnection) -> None:
-    """
-    End a connection, and wait until it has: TLS takes its leave.
-    """
-    try:
-        await connection.disconnect()
-    except (RedisError, OSError):
-        pass  # it has ended otherwise
-
-
-async def find_primary(sentinel: Sentinel, service: str) -> _Host:
-    """
-    Ask one Sentinel after the other who the primary is.
-
-    As the library's ``discover_master``, whose error has all that it was made with.
-
-    :raises redis.exceptions.AuthenticationError: one refuses the password, and none knows.
-    :raises redis.exceptions.ConnectionError: none knows.
-    """
-    problem: RedisError | None = None
-    for client in list(sentinel.sentinels):
-        try:
-            known: Any = await client.sentinel_masters()
-        except RedisError as error:
-            problem = error
-            continue
-        state = known.get(service)
-        if state is not None and sentinel.check_master_state(state, service):
-            # It is asked first from now on.
-            sentinel.sentinels.remove(client)
-            sentinel.sentinels.insert(0, client)
-            return state["ip"], state["port"]
-        told = "says that it is down" if state else "does not know it"
-        problem = problem or RedisConnectionError(f"a Sentinel {told}")
-    if isinstance(problem, AuthenticationError):
-        raise problem
-    raise RedisConnectionError(f"no Sentinel names the primary of {service!r}: {problem}")
-
-
-async def close_sentinel(sentinel: Sentinel) -> None:
-    """
-    Close what asks Sentinels.
-    """
-    for client in sentinel.sentinels:
-        await client.aclose()
-
-
-def _no_retry() -> Retry:
-    # To try again is ours.
-    return Retry(NoBackoff(), 0)
 
 
 class OneServer:

@@ -10,7 +10,7 @@ from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
 from stickyd.errors import SettingError
 from stickyd.net.readiness import readiness_of
-from stickyd.sessions.stores.redis_url import read_redis_url
+from stickyd.redis.url import read_redis_url
 
 if TYPE_CHECKING:
     from typing import Any

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stickyd.errors import SettingError
+from stickyd.redis.url import RedisAddress, read_redis_url
 from stickyd.sessions.stores.redis import RedisSessionStore
 from stickyd.sessions.stores.redis_check import faults_of
-from stickyd.sessions.stores.redis_url import RedisAddress, read_redis_url
 from tests.sessions.redis_counting import RealClock, new_record, settled
 from tests.sessions.redis_servers import HOST, Cluster, RedisServer, Sentinels
 from tests.system.log import PATIENCE

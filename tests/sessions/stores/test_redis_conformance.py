@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from stickyd.redis.url import read_redis_url
 from stickyd.sessions.conformance import SessionStoreConformance
 from stickyd.sessions.record import new_uid
 from stickyd.sessions.stores.redis import RedisSessionStore
-from stickyd.sessions.stores.redis_url import read_redis_url
 from tests.sessions.losing_proxy import LosingProxy
 from tests.sessions.redis_servers import Cluster, RedisServer, Sentinels, valkey_program
 

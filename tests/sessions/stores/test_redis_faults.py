@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stickyd.errors import NoSuchSession, SessionConflict, StoreAway
+from stickyd.redis.url import read_redis_url
 from stickyd.sessions.plain import encode
 from stickyd.sessions.stores.redis import RedisSessionStore
 from stickyd.sessions.stores.redis_record import key_of
 from stickyd.sessions.stores.redis_scripts import SAVE, TOO_LATE
-from stickyd.sessions.stores.redis_url import read_redis_url
 from tests.sessions.redis_counting import Counting, RealClock, new_record, settled
 from tests.sessions.redis_servers import SLOTS, Cluster, RedisServer, Sentinels
 

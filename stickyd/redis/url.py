@@ -1,5 +1,5 @@
 """
-Where a Redis is, as ``--sessions`` says it.
+Where a Redis is, as ``--sessions`` and ``--bus`` say it.
 
 ====================================================  =========================================
 ``redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]``    one server; port 6379, database 0
@@ -11,9 +11,9 @@ Where a Redis is, as ``--sessions`` says it.
 With ``rediss`` for ``redis`` connections are of TLS; ``valkey`` and ``valkeys`` are the same
 two by another name.  Options follow a ``?``, joined by ``&``:
 
-- ``prefix=TEXT``: what each key begins with, ``stickyd:`` by default;
-- ``wait=COUNT``: a write is acknowledged when so many replicas have it, 0 by default;
-- ``wait_ms=NUMBER``: how long to wait for them, 1000 by default;
+- ``prefix=TEXT``: what each key and channel begins with, ``stickyd:`` by default;
+- ``wait=COUNT``, of sessions: a write is acknowledged when so many replicas have it, 0 by default;
+- ``wait_ms=NUMBER``, of sessions: how long to wait for them, 1000 by default;
 - ``ca=FILE``: the certificates that sign the server's, for TLS; the system's by default;
 - ``sentinel_user=``, ``sentinel_password=``: for the Sentinels themselves.
 """
@@ -23,9 +23,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from stickyd.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SCHEME = re.compile(r"(redis|valkey)(s?)(?:\+(sentinel|cluster))?", re.ASCII)
 
@@ -34,13 +38,16 @@ _FORMS = (
     " redis+cluster://HOST:6379,HOST:6379 (rediss for TLS; valkey and valkeys are the same)"
 )
 
-_OPTIONS = ("prefix", "wait", "wait_ms", "ca", "sentinel_user", "sentinel_password")
+OPTIONS = ("prefix", "wait", "wait_ms", "ca", "sentinel_user", "sentinel_password")
+
+#: Those that mean something to the bus.
+BUS_OPTIONS = ("prefix", "ca", "sentinel_user", "sentinel_password")
 
 
 @dataclass(frozen=True)
 class RedisAddress:
     """
-    A Redis, and how sessions are kept there.  Neither ``repr`` nor :meth:`__str__` shows a
+    A Redis, and how it is used.  Neither ``repr`` nor :meth:`__str__` shows a
     password.
     """
 
@@ -62,7 +69,7 @@ class RedisAddress:
     """What the Sentinels call the primary and its replicas."""
 
     prefix: str = "stickyd:"
-    """What each key begins with."""
+    """What each key and channel begins with."""
 
     wait_replicas: int = 0
     """How many replicas must have a write before it is acknowledged."""
@@ -97,13 +104,30 @@ def show_host(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def read_redis_url(url: str) -> RedisAddress:
+class _WrongUrl(Exception):
+    """
+    It is no URL of a Redis.
+    """
+
+
+def read_redis_url(
+    url: str, setting: str = "--sessions", options: Sequence[str] = OPTIONS
+) -> RedisAddress:
     """
     Read a URL, see above.
 
+    :param setting: whose it is, for errors.
+    :param options: those that mean something there.
     :raise stickyd.errors.SettingError: it is none.  The message has nothing of what may be a
         password.
     """
+    try:
+        return _read(url, options)
+    except _WrongUrl as problem:
+        raise SettingError(f"{setting}: the URL of a Redis is wrong: {problem}") from None
+
+
+def _read(url: str, known: Sequence[str]) -> RedisAddress:
     scheme, found, rest = url.partition("://")
     kind = _SCHEME.fullmatch(scheme.lower())
     if not found or kind is None:
@@ -115,7 +139,7 @@ def read_redis_url(url: str) -> RedisAddress:
     user, _, password = login.partition(":")
     port = 26379 if form == "sentinel" else 6379
     service, database = _read_path(form, path)
-    options = _read_options(query)
+    options = _read_options(query, known)
     address = RedisAddress(
         form,
         tuple(_read_host(text, port) for text in hosts.split(",")),
@@ -186,15 +210,15 @@ def _read_path(form: str, path: str) -> tuple[str, int]:
     return service, _read_number("the database", parts[0] if parts else "0", 0, 1_000_000)
 
 
-def _read_options(query: str) -> dict[str, str]:
+def _read_options(query: str, known: Sequence[str]) -> dict[str, str]:
     options: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         name, found, value = part.partition("=")
-        if name not in _OPTIONS or not found:
-            known = ", ".join(f"{option}=" for option in _OPTIONS)
+        if name not in known or not found:
+            listed = ", ".join(f"{option}=" for option in known)
             # What is like none may be a part of a password with a ?.
-            shown = repr(name) if get_close_matches(name, _OPTIONS, 1) else "one of its options"
-            raise _wrong(f"{shown} is no option of it", f"write {known} only")
+            shown = repr(name) if get_close_matches(name, OPTIONS, 1) else "one of its options"
+            raise _wrong(f"{shown} is no option of it", f"write {listed} only")
         if name in options:
             raise _wrong(f"it has {name}= twice", "write it once")
         options[name] = unquote(value)
@@ -207,5 +231,5 @@ def _read_number(name: str, text: str, least: int, most: int) -> int:
     return int(text)
 
 
-def _wrong(what: str, write: str) -> SettingError:
-    return SettingError(f"--sessions: the URL of a Redis is wrong: {what}; {write}")
+def _wrong(what: str, write: str) -> _WrongUrl:
+    return _WrongUrl(f"{what}; {write}")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from stickyd.errors import SettingError
-from stickyd.sessions.stores.redis_url import RedisAddress, read_redis_url
+from stickyd.redis.url import RedisAddress, read_redis_url
 
 
 @pytest.mark.parametrize(

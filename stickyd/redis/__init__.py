@@ -1,0 +1,3 @@
+"""
+Where a Redis or Valkey is, and connections to it.
+"""
