@@ -17,7 +17,7 @@ from stickyd.sessions.interfaces import ISessionData as ISessionData
 from stickyd.sessions.interfaces import ISessionStore as ISessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sized
+    from collections.abc import Callable, Iterator, Sized
     from socket import socket
 
     from twisted.internet.defer import Deferred
@@ -207,6 +207,12 @@ class IHost(Interface):
             handoff; closes the socket.
         :return: fires when no request of such a connection is under way whose response has
             not begun: what it does to its session is known then.  It may be cancelled.
+        """
+
+    def served() -> Iterator[Any]:
+        """
+        Give the connections that are open now: each is a
+        :class:`stickyd.serve.served_connection.IServedConnection`.
         """
 
     def drain() -> Deferred[None]:

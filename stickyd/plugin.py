@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from typing_extensions import override
 
 from stickyd.control.exit_code import ExitCode
@@ -26,6 +26,7 @@ from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import ApplicationError, OperatorError
 from stickyd.fleet.preflight import check_application
+from stickyd.log.journal import Journal
 from stickyd.log.writer import LogWriter
 from stickyd.operate.primary import Primary
 from stickyd.operate.socket import ControlSocket
@@ -172,6 +173,8 @@ def _assemble(
     :raises SystemExit: if the log cannot be written.
     """
     began_at = reactor.seconds() if inherited is None else inherited["began_at"]
+    journal = Journal(reactor.callFromThread)
+    journal.restore_state((inherited or {}).get("journal", ()))
     primary = Primary(
         reactor,
         sticky.fleet,
@@ -179,6 +182,7 @@ def _assemble(
         secrets.token_hex(8),
         began_at,
         sticky.listens_on,
+        journal,
         sticky.explain,
         options.reread,
         lambda: options.origins,
@@ -186,7 +190,7 @@ def _assemble(
         lambda: signals.stop(),
     )
     control = ControlSocket(reactor, sticky.settings.control, Commands(primary).run, inherited)
-    together = _WatchedToTheEnd(control, _open_log(options))
+    together = _WatchedToTheEnd(control, journal, _open_log(options))
     sticky.setServiceParent(together)
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
@@ -197,7 +201,11 @@ def _assemble(
         os.getcwd(),
         partial(_forget_pid, options),
         COMMANDS,
-        also=lambda: {"began_at": began_at, **control.dump_state()},
+        also=lambda: {
+            "began_at": began_at,
+            "journal": journal.dump_state(),
+            **control.dump_state(),
+        },
     )
     signals = Signals(reactor, sticky, options.reread, upgrade.begin, together.reopen_log)
     signals.setServiceParent(together)
@@ -211,21 +219,31 @@ class _WatchedToTheEnd(MultiService):
     Services of which operators may ask until the last of them has stopped, and where they log.
     """
 
-    def __init__(self, control: ControlSocket, log: LogWriter | None) -> None:
+    def __init__(self, control: ControlSocket, journal: Journal, log: LogWriter | None) -> None:
         """
         :param log: what writes the log; twistd does if there is none.
         """
         super().__init__()
         self._control = control
+        self._journal = journal
         self._log_writer = log
         control.setServiceParent(self)
+
+    @override
+    def privilegedStartService(self) -> None:
+        globalLogPublisher.addObserver(self._journal)
+        super().privilegedStartService()
 
     @override
     def stopService(self) -> Deferred[object]:
         Service.stopService(self)
         others = [each for each in reversed(list(self)) if each is not self._control]
         stopped: Deferred[Any] = DeferredList([maybeDeferred(each.stopService) for each in others])
-        return stopped.addCallback(lambda _: self._control.stopService())
+        return stopped.addCallback(self._end)
+
+    def _end(self, _: object) -> None:
+        self._control.stopService()
+        globalLogPublisher.removeObserver(self._journal)
 
     @override
     def setServiceParent(self, parent: Any) -> None:

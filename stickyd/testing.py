@@ -32,7 +32,7 @@ from stickyd.interfaces import (
 from stickyd.testing_worker import FakeSpawner, FakeWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from socket import socket
 
     from twisted.internet.interfaces import IAddress
@@ -299,6 +299,9 @@ class FakeHost:
         """
         for sock, _, _ in self.adopted:
             sock.close()
+
+    def served(self) -> Iterator[Any]:
+        return iter(())
 
     def drain(self) -> Deferred[None]:
         return self.drained

@@ -45,6 +45,8 @@ class FakeWorker:
     :ivar connections: how many it says it has, of what it has acknowledged.
     :ivar entrusted: the listening sockets that it was given; they stay open.
     :ivar seconds_left: what it says.
+    :ivar silent_seconds: what it says.
+    :ivar looks: what it was asked for operators.
     :ivar accepts: how often it was told to accept again.
     """
 
@@ -70,6 +72,8 @@ class FakeWorker:
         self.quiet = True
         self.lives = True
         self.seconds_left: float | None = None
+        self.silent_seconds = 0.0
+        self.looks: list[str] = []
         self.last_words = ""
         self.figures = WorkerFigures()
         self.generation = slot.generation
@@ -80,6 +84,14 @@ class FakeWorker:
 
     def dump_state(self) -> dict[str, Any]:
         return {"pid": self.pid}
+
+    def look(self, what: str) -> Deferred[str]:
+        self.looks.append(what)
+        return succeed("{}")
+
+    def dump_stacks(self, heard: Callable[[str], object]) -> Callable[[], None]:
+        heard("Thread 0x1 (most recent call first):")
+        return lambda: None
 
     def entrust(self, listener: Handoff) -> None:
         self.entrusted.append(listener)

@@ -56,8 +56,11 @@ LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
     (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log")),
     (("settings.options", "explain"), FOUNDATION),
-    (("operate",), (*FOUNDATION, "net", "fleet", "explain", "operate")),
-    (("ctl",), (*FOUNDATION, "operate", "explain", "ctl")),
+    (
+        ("operate",),
+        (*FOUNDATION, *CHANNELS, "net", "fleet", "log.journal", "explain", "operate"),
+    ),
+    (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),
     (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
     (("__main__",), (*FOUNDATION, *PRIMARY, "operate", "ctl", "explain")),
     (("service",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY, "explain")),

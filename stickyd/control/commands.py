@@ -248,6 +248,18 @@ class ReopenLog(amp.Command):
     """
 
 
+class Look(amp.Command):
+    """
+    Primary to worker: tell what you are doing, for an operator.
+
+    ``what``: ``requests`` or ``clients``, see :mod:`stickyd.worker.looking`.  The answer,
+    ``told``, is JSON.
+    """
+
+    arguments = [(b"what", amp.Unicode())]  # noqa: RUF012
+    response = [(b"told", amp.Unicode())]  # noqa: RUF012
+
+
 class Stop(amp.Command):
     """
     Primary to worker: take no more, finish what is under way, exit.
@@ -260,6 +272,13 @@ class Stop(amp.Command):
 
 #: How many values a message may have; ours have eight at most.
 MAX_BOX_KEYS = 16
+
+
+def stacks_address(pid: int) -> bytes:
+    """
+    Where a worker tells what its threads are doing: in Linux's abstract namespace.
+    """
+    return b"\0stickyd-stacks-%d" % pid
 
 
 def shown(text: bytes) -> str:

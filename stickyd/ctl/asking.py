@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stickyd.ctl.errors import ConnectionEnded, CtlError, Exit, NotDone
 from stickyd.errors import OperatorError
 from stickyd.explain import Explanation, Occupant
-from stickyd.operate.peer import peer_of
+from stickyd.net.peer_process import peer_of
 from stickyd.operate.wire import ALIVE_SECONDS, LONGEST_ANSWER_BYTES, VERSION, encode
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from stickyd.ctl.asking import ask_again
 from stickyd.ctl.errors import CtlError, Exit, NotDone
-from stickyd.operate.peer import peer_uid
+from stickyd.net.peer_process import peer_uid
 from stickyd.operate.place import SYSTEM_DIRECTORY, answers, directories, pid_in, sockets_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 #: Where root looks beside the directories of its own.
-_OF_USERS = ("/run/user/*/stickyd", "/tmp/stickyd-*")  # noqa: S108 (who listens is checked)
+_OF_USERS = ("/run/user/*/stickyd", "/tmp/stickyd-[0-9]*")  # noqa: S108 (who listens is checked)
 
 
 @dataclass(frozen=True)

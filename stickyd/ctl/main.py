@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
-from stickyd.ctl.asking import ask
+from stickyd.ctl.asking import ask, ask_again
 from stickyd.ctl.errors import ConnectionEnded, CtlError, Exit
 from stickyd.ctl.instances import choose
 from stickyd.ctl.parser import arguments_of, new_parser
@@ -50,12 +51,27 @@ class Session:
             raise CtlError(f"{command.name}: {problem}", Exit.USAGE) from None
         rendering = Rendering(command.name, self._as_json)
         path = self._parsed.control or choose(self._parsed.instance, os.environ, os.geteuid())
+        if command.name == "top":
+            return self._watch(path, rendering)
         answer = self._ask(path, command, arguments)
-        if self._as_json:
+        if command.name == "events":
+            pass  # each was written when it came
+        elif self._as_json:
             write_out(json.dumps(answer, indent=2) + "\n")
         else:
             rendering.show(answer)
         return Exit.DONE
+
+    def _watch(self, path: str, rendering: Rendering) -> Exit:
+        """
+        Show the status again and again.
+        """
+        interval = int(self._parsed.interval or 2)
+        if self._as_json:
+            while True:
+                write_out(json.dumps(ask_again(path, "status", {})) + "\n")
+                time.sleep(interval)
+        return rendering.repeat(lambda: ask_again(path, "status", {}), interval)
 
     def _ask(self, path: str, command: Command, arguments: dict[str, object]) -> dict[str, Any]:
         try:

@@ -92,10 +92,13 @@ def _add_command(commands: Any, command: Command) -> None:
 
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     help_text = argument.help.replace("%", "%%")
-    if argument.positional:
+    if argument.positional or argument.optional:
         parser.add_argument(
-            argument.name, metavar=argument.metavar, help=help_text,
-        )  # fmt: skip
+            argument.name,
+            metavar=argument.metavar,
+            nargs="?" if argument.optional else None,
+            help=help_text,
+        )
         return
     name = f"--{argument.name.replace('_', '-')}"
     if argument.flag:

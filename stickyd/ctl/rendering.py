@@ -4,6 +4,7 @@ Answers as people read them: tables by ``rich``, and plain lines.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from stickyd.ctl.asking import explanation_of
@@ -11,10 +12,10 @@ from stickyd.ctl.errors import CtlError, Exit
 from stickyd.settings.options import write_out
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 #: The commands whose answers are tables.
-TABLES = ("status", "workers", "config")
+TABLES = ("status", "workers", "config", "requests", "clients", "top")
 
 
 class Rendering:
@@ -46,17 +47,51 @@ class Rendering:
             from stickyd.ctl.tables import show
 
             show(self._command, answer)
+        elif self._command == "stacks":
+            write_out(stacks_shown(answer))
         elif self._command == "explain":
             write_out(f"{explanation_of(answer)}\n")
         else:
             write_out(f"{_line_of(self._command, answer)}\n")
+
+    def repeat(self, ask: Callable[[], Mapping[str, Any]], seconds: float) -> Exit:
+        """
+        Show what is answered again and again, in the place of what was shown before.
+        """
+        from stickyd.ctl.tables import repeat
+
+        repeat(ask, seconds)
+        return Exit.DONE
 
     @staticmethod
     def line_of(event: Mapping[str, Any]) -> str:
         """
         An event as a line.
         """
-        return f"{event.get('time', '')} {event.get('event', '')}: {event.get('text', '')}".strip()
+        at = event.get("time")
+        when = "" if at is None else f"{time.strftime('%F %T', time.localtime(at))}  "
+        level = event.get("level", "info")
+        mark = "" if level == "info" else f"{level.upper()}: "
+        return f"{when}{event.get('event', '')}  {mark}{event.get('text', '')}"
+
+
+def stacks_shown(answer: Mapping[str, Any]) -> str:
+    """
+    The stacks of a worker, for people.
+    """
+    lines = [f"worker {answer['pid']} (slot {answer['slot']})"]
+    if answer["by"] == "signal":
+        lines.append("its interpreter does not answer; by faulthandler, the latest call first:")
+        lines += answer["lines"]
+    for each in answer.get("threads", ()):
+        lines += ["", f"thread {each['name']}", *(f"  {line}" for line in each["stack"])]
+    for each in answer.get("tasks", ()):
+        lines += ["", f"task {each['name']}: {each['coroutine']}"]
+        lines += [f"  {line}" for line in each["stack"]]
+    told, count = len(answer.get("tasks", ())), answer.get("task_count", 0)
+    if told != count:
+        lines += ["", f"{told} of {count} tasks are shown"]
+    return "\n".join(lines) + "\n"
 
 
 def _line_of(command: str, answer: Mapping[str, Any]) -> str:

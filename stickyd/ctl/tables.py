@@ -4,16 +4,25 @@ The tables of ``stickyctl``.
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.console import RenderableType
+
+#: Characters of a line that nobody reads on a screen.
+_LONG_LINE = 240
+
+#: Seconds without a heartbeat that mean something; one comes every second.
+_LONG_SILENCE_SECONDS = 2.5
 
 #: The colour of a state.
 _STYLES = {
@@ -32,18 +41,41 @@ def show(command: str, answer: Mapping[str, Any]) -> None:
     """
     Write the answer of a command as a table.
     """
-    console = Console(highlight=False, soft_wrap=False)
+    console = new_console()
     try:
-        console.print(tables_of(command, answer))
+        console.print(tables_of(command, answer, console.width))
     except BrokenPipeError:
         console.quiet = True
 
 
-def tables_of(command: str, answer: Mapping[str, Any]) -> RenderableType:
+def new_console() -> Console:
+    """
+    Where tables are written; a file, or another program, has long lines.
+    """
+    console = Console(highlight=False)
+    if console.is_terminal or "COLUMNS" in os.environ:
+        return console
+    return Console(highlight=False, width=_LONG_LINE)
+
+
+def tables_of(command: str, answer: Mapping[str, Any], width: int) -> RenderableType:
     """
     The answer of a command as rich has it.
+
+    :param width: how many characters a line may have.
     """
-    return {"status": _status, "workers": _workers, "config": _config}[command](answer)
+    return _TABLES[command](answer, width)
+
+
+def repeat(ask: Callable[[], Mapping[str, Any]], seconds: float) -> None:
+    """
+    Show the status again and again, in the place of what was shown before, until Ctrl-C.
+    """
+    console = new_console()
+    with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        while True:
+            live.update(_status(ask(), console.width), refresh=True)
+            time.sleep(seconds)
 
 
 def new_table(*columns: str, right: str = "") -> Table:
@@ -59,7 +91,7 @@ def new_table(*columns: str, right: str = "") -> Table:
     return table
 
 
-def _status(answer: Mapping[str, Any]) -> RenderableType:
+def _status(answer: Mapping[str, Any], width: int) -> RenderableType:
     server = answer["server"]
     head = Text()
     head.append(f"stickyd {server['version']}", "bold")
@@ -77,7 +109,7 @@ def _status(answer: Mapping[str, Any]) -> RenderableType:
             head.append(f"\n{change['what']}: {begun} {span(change['seconds_ago'])}{ago}")
             for problem in change["problems"]:
                 head.append(f"\n  {problem}", "bold red")
-    parts: list[RenderableType] = [head, Text(), _slots(answer)]
+    parts: list[RenderableType] = [head, Text(), _slots(answer, width)]
     notes = Text()
     for slot in answer["slots"]:
         death = slot["last_death"]
@@ -95,46 +127,65 @@ def _status(answer: Mapping[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-def _slots(answer: Mapping[str, Any]) -> Table:
+#: What is left out where a line is too short for all columns, the first of these first.
+_DISPENSABLE = ("replays", "most", "cpu", "sessions", "age", "p50", "memory", "queue", "now")
+
+
+def _slots(answer: Mapping[str, Any], width: int) -> Table:
     """
     A row for each slot, and one of the totals.
+
+    :param width: how many characters a line may have.
     """
-    table = new_table(
-        *("slot", "state", "worker", "age", "conns", "req/s", "now", "p50", "p99", "lag"),
-        *("memory", "cpu", "sessions", "queue", "most", "replays", "restarts"),
-        right="slot worker age conns req/s now p50 p99 lag memory cpu sessions queue most replays",
-    )
-    for slot in answer["slots"]:
-        serving = next((w for w in slot["workers"] if w["part"] != "leaving"), None)
-        age = None if serving is None else serving["age_seconds"]
-        table.add_row(
-            str(slot["slot"]),
-            Text(slot["state"], _STYLES.get(slot["state"], "")),
-            "-" if serving is None else str(serving["pid"]),
-            "-" if age is None else span(age),
-            *_load_cells(slot["load"]),
-        )
-    table.add_row("all", "", "", "", *_load_cells(answer["total"]), style="bold")
+    rows: list[dict[str, Text]] = [_slot_cells(slot) for slot in answer["slots"]]
+    rows.append({"slot": Text("all"), **_load_cells(answer["total"])})
+    columns = list(rows[0]) if len(rows) > 1 else ["slot", *rows[-1]]
+    for column in _DISPENSABLE:
+        widths = [max(len(c), *(len(row.get(c, Text())) for row in rows)) for c in columns]
+        if sum(widths) + 2 * len(widths) <= width:
+            break
+        columns.remove(column)
+    table = new_table(*columns, right=" ".join(c for c in columns if c != "state"))
+    for row in rows:
+        table.add_row(*(row.get(column, Text()) for column in columns))
     return table
 
 
-def _load_cells(load: Mapping[str, Any]) -> list[str]:
+def _slot_cells(slot: Mapping[str, Any]) -> dict[str, Text]:
+    serving = next((w for w in slot["workers"] if w["part"] != "leaving"), None)
+    age = None if serving is None else serving["age_seconds"]
+    cells = {
+        "slot": Text(str(slot["slot"])),
+        "state": Text(slot["state"], _STYLES.get(slot["state"], "")),
+        "worker": Text("-" if serving is None else str(serving["pid"])),
+        "age": Text("-" if age is None else span(age)),
+        **_load_cells(slot["load"]),
+    }
+    silent = 0.0 if serving is None else serving["silent_seconds"]
+    if silent > max(slot["load"]["lag_seconds"], _LONG_SILENCE_SECONDS):
+        # It has said nothing for longer than it was ever late: it is late now.
+        cells["lag"] = Text(f"> {short(silent)}", "bold red")
+    return cells
+
+
+def _load_cells(load: Mapping[str, Any]) -> dict[str, Text]:
     restarts = " ".join(f"{count} {cause}" for cause, count in load["restarts"].items())
-    return [
-        str(load["connections"]),
-        f"{load['requests_per_second']:.1f}",
-        str(load["in_flight"]),
-        short(load["p50_seconds"]),
-        short(load["p99_seconds"]),
-        short(load["lag_seconds"]),
-        size(load["memory_bytes"]),
-        f"{load['cpu_share']:.0%}",
-        str(load["sessions"]),
-        str(load["queue"]),
-        str(load["queue_most"]),
-        str(load["replayed"]),
-        restarts or "-",
-    ]
+    shown = {
+        "conns": str(load["connections"]),
+        "req/s": f"{load['requests_per_second']:.1f}",
+        "now": str(load["in_flight"]),
+        "p50": short(load["p50_seconds"]),
+        "p99": short(load["p99_seconds"]),
+        "lag": short(load["lag_seconds"]),
+        "memory": size(load["memory_bytes"]),
+        "cpu": f"{load['cpu_share']:.0%}",
+        "sessions": str(load["sessions"]),
+        "queue": str(load["queue"]),
+        "most": str(load["queue_most"]),
+        "replays": str(load["replayed"]),
+        "restarts": restarts or "-",
+    }
+    return {name: Text(cell) for name, cell in shown.items()}
 
 
 def _leaving(worker: Mapping[str, Any]) -> str:
@@ -143,7 +194,7 @@ def _leaving(worker: Mapping[str, Any]) -> str:
     return f"worker {worker['pid']} leaves: {worker['connections']} connections left{most}"
 
 
-def _workers(answer: Mapping[str, Any]) -> RenderableType:
+def _workers(answer: Mapping[str, Any], width: int) -> RenderableType:
     table = new_table(
         *("slot", "part", "worker", "age", "conns", "requests", "now", "lag", "memory", "cpu"),
         *("sessions", "files", "left"),
@@ -169,7 +220,56 @@ def _workers(answer: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def _config(answer: Mapping[str, Any]) -> RenderableType:
+def _requests(answer: Mapping[str, Any], width: int) -> RenderableType:
+    table = new_table(
+        *("slot", "worker", "for", "what", "method", "path", "status", "client"),
+        right="slot worker for status",
+    )
+    for row in answer["requests"]:
+        seconds = row.get("seconds")
+        table.add_row(
+            str(row["slot"]),
+            str(row["pid"]),
+            "-" if seconds is None else short(seconds) if seconds < 60 else span(seconds),
+            *(Text(str(row.get(name, ""))) for name in ("kind", "method", "path")),
+            str(row.get("status") or "-"),
+            Text(str(row.get("client", ""))),
+        )
+    return Group(table, _about(answer, "requests"))
+
+
+def _clients(answer: Mapping[str, Any], width: int) -> RenderableType:
+    table = new_table(
+        *("slot", "worker", "client", "key", "conns", "now"), right="slot worker conns now"
+    )
+    for row in answer["clients"]:
+        table.add_row(
+            str(row["slot"]),
+            str(row["pid"]),
+            *(Text(str(row.get(name, ""))) for name in ("client", "key")),
+            str(row.get("connections", "")),
+            str(row.get("under_way", "")),
+        )
+    return Group(table, _about(answer, "clients"))
+
+
+def _about(answer: Mapping[str, Any], what: str) -> Text:
+    """
+    What is to be said of workers that did not tell all.
+    """
+    notes = []
+    for worker in answer["workers"]:
+        if "problem" in worker:
+            notes.append(f"slot {worker['slot']}: {worker['problem']}")
+            continue
+        told = sum(row["pid"] == worker["pid"] for row in answer[what])
+        if told < worker["total"]:
+            more = worker["total"] - told
+            notes.append(f"slot {worker['slot']}: {more} more of worker {worker['pid']}")
+    return Text("\n".join(notes), "yellow")
+
+
+def _config(answer: Mapping[str, Any], width: int) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("setting", no_wrap=True)
     table.add_column("value", overflow="fold")
@@ -220,3 +320,12 @@ def size(count: float) -> str:
     Bytes for people.
     """
     return f"{count / 2**20:.0f}M" if count < 2**30 else f"{count / 2**30:.1f}G"
+
+
+_TABLES: Mapping[str, Callable[[Mapping[str, Any], int], RenderableType]] = {
+    "status": _status,
+    "workers": _workers,
+    "requests": _requests,
+    "clients": _clients,
+    "config": _config,
+}

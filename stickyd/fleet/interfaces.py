@@ -15,7 +15,7 @@ from zope.interface import Attribute, Interface
 from stickyd.interfaces import IDestination, IHandoffSender
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -48,9 +48,29 @@ class IWorker(IHandoffSender):
 
     lives: bool = Attribute("Whether there is a process of that id, for all we know.")
 
+    silent_seconds: float = Attribute(
+        "How long ago its last heartbeat came; 0.0 before it was ready."
+    )
+
     seconds_left: float | None = Attribute(
         "How long it may still take to finish; None if there is no end set to it."
     )
+
+    def look(what: str) -> Deferred[str]:
+        """
+        Ask what it is doing, for an operator; see :class:`stickyd.control.commands.Look`.
+
+        :return: fires with its answer, which may be anything; fails if it dies first, or cannot
+            be asked.
+        """
+
+    def dump_stacks(heard: Callable[[str], object]) -> Callable[[], None]:
+        """
+        Have it write the stacks of its threads to its standard error, however stuck it is.
+
+        :param heard: called with each line that it writes from now on.
+        :return: ends that.
+        """
 
     def entrust(listener: Handoff) -> None:
         """

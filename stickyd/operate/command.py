@@ -66,6 +66,7 @@ class Argument:
         :exc:`OperatorError` if it stands for none.
     :ivar metavar: stands for the value in the help.
     :ivar positional: whether it stands without its name, and must be given.
+    :ivar optional: whether it stands without its name, and need not be given.
     :ivar flag: whether it is either given or not.
     :ivar many: whether it may be given several times; then its value is a list.
     :ivar default: what it is if it is not given.
@@ -77,6 +78,7 @@ class Argument:
     read: Callable[[object], Any]
     metavar: str = ""
     positional: bool = False
+    optional: bool = False
     flag: bool = False
     many: bool = False
     default: Any = None

@@ -7,10 +7,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
+
 from stickyd.errors import OperatorError
 from stickyd.explain import Client
 from stickyd.fleet.report import report_on
-from stickyd.operate.command import Argument, Command, IAsker, text
+from stickyd.log.journal import MOST_EVENTS
+from stickyd.operate.command import Argument, Command, IAsker, slot, text, whole, yes
 from stickyd.operate.status import server_status, status_of, workers_of
 from stickyd.settings import FIXED
 from stickyd.settings.session_url import parse_session_url
@@ -70,6 +73,29 @@ def _pair(given: str, separator: str, what: str, form: str) -> tuple[str, str]:
     return name, value
 
 
+async def events(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[str, Any]:
+    """
+    The latest events; those that follow, too, until nobody wants to hear them any more.
+    """
+    index = given["slot"]
+
+    def tell(event: dict[str, Any]) -> None:
+        if index is None or event.get("slot") == index:
+            asker.event(event)
+
+    kept = [
+        event for event in primary.journal.events if index is None or event.get("slot") == index
+    ]
+    for event in kept[-given["last"] :] if given["last"] else []:
+        asker.event(event)
+    if given["follow"]:
+        closed: Deferred[None] = Deferred()
+        asker.call_when_closed(primary.journal.watch(tell))
+        asker.call_when_closed(lambda: closed.callback(None))
+        await closed
+    return {"events": len(kept)}
+
+
 async def config(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[str, Any]:
     """
     The settings in force; whatever is secret is not among them, or hidden.
@@ -126,6 +152,25 @@ COMMANDS = (
             Argument("query", "the query of the request", text, "QUERY", default=""),
             Argument("sni", "the server name of the TLS handshake", text, "NAME", default=""),
         ),
+    ),
+    Command(
+        "events",
+        "What has happened lately: deaths, restarts, reloads, refusals.",
+        events,
+        (
+            Argument("slot", "only those of this slot", slot, "SLOT"),
+            Argument("last", "how many of the latest (20 by default)", whole(0, MOST_EVENTS), "N",
+                default=20),
+            Argument("follow", "and those that follow, until Ctrl-C", yes, flag=True,
+                default=False),
+        ),
+    ),
+    Command(
+        "top",
+        "The same as status, again and again, until Ctrl-C.",
+        status,
+        (Argument("interval", "seconds between two looks (2 by default)", whole(1, 3600),
+            "SECONDS", default=2),),
     ),
     Command(
         "config",

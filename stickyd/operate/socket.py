@@ -22,10 +22,10 @@ from typing_extensions import override
 
 from stickyd.errors import ListenError, OperatorError
 from stickyd.net.accept_loop import AcceptLoop
+from stickyd.net.peer_process import peer_uid
 from stickyd.net.readiness import readiness_of
 from stickyd.net.throttle import Throttle
 from stickyd.operate.conversation import Conversation
-from stickyd.operate.peer import peer_uid
 from stickyd.operate.place import AUTO, OFF, directories, name_of, prepare, remove_stale
 
 if TYPE_CHECKING:

@@ -81,10 +81,19 @@ def workers_of(report: SlotReport, member: Member) -> list[dict[str, Any]]:
     """
     The workers of a slot: the one that serves first.
 
-    Each is a :class:`stickyd.fleet.report.WorkerReport`, and how long it may take to finish.
+    Each is a :class:`stickyd.fleet.report.WorkerReport`, how long it may take to finish, and for
+    how long it has sent no heartbeat.
     """
-    left = {worker.pid: worker.seconds_left for worker in member.workers.leaving}
-    return [{**asdict(each), "seconds_left": left.get(each.pid)} for each in report.workers]
+    workers = {worker.pid: worker for worker in member.all_workers()}
+    leaving = {worker.pid for worker in member.workers.leaving}
+    return [
+        {
+            **asdict(each),
+            "silent_seconds": round(workers[each.pid].silent_seconds, 3),
+            "seconds_left": workers[each.pid].seconds_left if each.pid in leaving else None,
+        }
+        for each in report.workers
+    ]
 
 
 def _death(worker: IWorker, cause: str) -> dict[str, Any]:

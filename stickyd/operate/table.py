@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from stickyd.errors import OperatorError
-from stickyd.operate import changing, looking
+from stickyd.operate import asking_workers, changing, looking
 from stickyd.operate.command import unlike
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 #: By name, in the order in which they are shown.
 TABLE: Mapping[str, Command] = MappingProxyType(
-    {command.name: command for command in (*looking.COMMANDS, *changing.COMMANDS)}
+    {
+        command.name: command
+        for part in (looking, asking_workers, changing)
+        for command in part.COMMANDS
+    }
 )
 
 

@@ -4,6 +4,7 @@ The host for any Twisted protocol: services that do not speak HTTP.
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -17,9 +18,10 @@ from stickyd.net.lingering_close import hang_up
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.open_connections import OpenConnections, uncounted
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import CONNECTION, UnderWay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from socket import socket
 
     from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
@@ -71,6 +73,13 @@ class ServedTransport(SocketTransport):
         self._clock = clock
         self._encrypted = encrypted
         self._report_ended = ended
+        self._begun_ns = perf_counter_ns()
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        Itself.
+        """
+        return [UnderWay(CONNECTION, self._begun_ns)]
 
     def startTLS(self, contextFactory: object, normal: bool = True) -> None:  # noqa: N802, N803 - Twisted's names
         """
@@ -226,6 +235,12 @@ class ProtocolHost:
         The clients whose connections are open; see :class:`IHost`.
         """
         return self._open.clients()
+
+    def served(self) -> Iterator[Any]:
+        """
+        The connections that are open now.
+        """
+        return iter(self._open)
 
     def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]

@@ -24,7 +24,7 @@ from stickyd.serve.tls.handshake import Handshake
 from stickyd.sessions.web.cookie import SessionCookie
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from socket import socket
     from typing import Any, TypeVar
 
@@ -192,6 +192,12 @@ class ResourceHost:
         The clients whose connections are open; see :class:`IHost`.
         """
         return self._open.clients()
+
+    def served(self) -> Iterator[Any]:
+        """
+        The connections that are open now.
+        """
+        return iter(self._open)
 
     def give_away(
         self,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from socket import socket
 
     from stickyd.handoff.frame import Handoff
+    from stickyd.serve.under_way import UnderWay
 
     Take = Callable[[socket, bytes], object]
 
@@ -40,6 +41,11 @@ class IServedConnection(Interface):
     )
 
     unanswered: list[Any] = Attribute("The requests under way whose responses have not begun.")
+
+    def under_way() -> list[UnderWay]:
+        """
+        Tell what it is doing, for an operator.
+        """
 
     def give_away(goes: Callable[[Handoff], bool], take: Take) -> None:
         """

@@ -21,6 +21,7 @@ from stickyd.control.commands import (
     Lead,
     LeadEnded,
     Leave,
+    Look,
     Occupy,
     Place,
     Release,
@@ -32,6 +33,7 @@ from stickyd.control.commands import (
     Verify,
 )
 from stickyd.worker.keys import NO_RUN, WorkerKeys
+from stickyd.worker.looking import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +197,10 @@ class PrimaryLink(ControlProtocol):
         if self.serving is not None:
             self.serving.reopen_log()
         return {}
+
+    @Look.responder
+    def look(self, what: str) -> dict[str, object]:
+        return {"told": "{}" if self.serving is None else tell(what, self.serving.host)}
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:

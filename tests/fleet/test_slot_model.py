@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -77,6 +77,7 @@ class Worker:
         self.last_words = ""
         self.figures = WorkerFigures()
         self.seconds_left: float | None = None
+        self.silent_seconds = 0.0
         self.is_ready = False
         self.is_buried = False
         self.is_reclaimed = False
@@ -90,6 +91,18 @@ class Worker:
         self.primary.channel.open()
         self.end = End(theirs, 4)
         self.end.receiver.received = self.take  # type: ignore[method-assign]
+
+    def look(self, what: str) -> Deferred[str]:
+        """
+        Nobody asks.
+        """
+        return succeed("{}")
+
+    def dump_stacks(self, heard: Callable[[str], object]) -> Callable[[], None]:
+        """
+        Nobody asks.
+        """
+        return lambda: None
 
     def take(self, handoff: Handoff) -> None:
         """

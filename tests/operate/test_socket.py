@@ -18,7 +18,7 @@ from twisted.logger import capturedLogs, formatEvent
 from stickyd.ctl.asking import ask
 from stickyd.ctl.errors import NotDone
 from stickyd.errors import ListenError, OperatorError
-from stickyd.operate.peer import peer_uid
+from stickyd.net.peer_process import peer_uid
 from stickyd.operate.place import name_of
 from stickyd.operate.socket import ControlSocket, listening_at
 from stickyd.operate.wire import VERSION, encode

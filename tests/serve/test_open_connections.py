@@ -107,6 +107,12 @@ class Served:
         self.take: Any = None
         self._websocket = websocket
 
+    def under_way(self) -> list[Any]:
+        """
+        Nobody asks.
+        """
+        return []
+
     def give_away(self, goes: Any, take: Any) -> None:
         """
         Keep both for later.

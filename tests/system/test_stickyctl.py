@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from stickyd.ctl.main import main
 from tests.system.client import Client
 from tests.system.placing import sources_of
+from tests.system.processes import eventually
 from tests.system.server import LONG, ROOT, environment
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
     path = tmp_path / "run" / f"stickyd-{server.pid}.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     _check_what_it_shows(ctl, server.pid, str(config))
+    _check_without_rich(ctl, tmp_path / "without")
     # A client that keeps its worker from leaving.
     (source,) = sources_of(1, 3, 1)
     with Client(server.target, source) as held:
@@ -213,6 +216,92 @@ def _check_refusals(ctl: Ctl) -> None:
         assert line in err
 
 
+def test_what_a_worker_does(start: Start, ctl: Ctl, gate: Gate) -> None:
+    """
+    What it serves and where it is can be asked while it waits, while its loop is stuck, and
+    while its whole interpreter is; and afterwards why it was replaced.
+    """
+    server = start(
+        *("--asgi", "tests.system.stuck:application", "--hang-timeout", "600"),
+        workers=1,
+        variables={**ctl.variables, **gate.variables},
+    )
+    with Client(server.target) as waiting:
+        waiting.send("/wait?token=secret")
+        gate.wait_for_arrival()
+        (row,) = ctl.json("requests")["requests"]
+        assert {name: row[name] for name in ("slot", "kind", "method", "path", "status")} == {
+            "slot": 0,
+            "kind": "request",
+            "method": "GET",
+            "path": "/wait",
+            "status": 0,
+        }
+        assert (row["pid"], row["client"]) == (server.worker(0), "127.0.0.1")
+        assert row["seconds"] >= 0
+        table, _ = ctl.run("requests", "0")
+        assert "/wait" in table
+        assert "secret" not in table
+        (row,) = ctl.json("clients", "0")["clients"]
+        assert (row["client"], row["connections"], row["under_way"]) == ("127.0.0.1", 1, 1)
+        told = ctl.json("stacks", "0")
+        assert told["by"] == "thread"
+        assert told["threads"][0]["name"] == "MainThread"
+        (task,) = [t for t in told["tasks"] if any("application" in line for line in t["stack"])]
+        assert any("wait_at_gate" in line for line in task["stack"])
+        gate.open()
+        waiting.answer()
+        assert ctl.json("requests")["requests"] == []
+    for path, by in (("/spin", "thread"), ("/backtrack", "signal")):
+        with Client(server.target) as stuck:
+            stuck.send(path)
+            gate.wait_for_arrival()
+            gate.open()
+            _check_stuck(ctl, path.strip("/"), by)
+            pid = server.worker(0)
+            server.allow(f"Worker {pid} .*died of signal 9", f"worker {pid} slot 0")
+            assert ctl.json("kill", "0", "--wait")["killed"] == pid
+    died, online = [
+        event
+        for line in ctl.run_here("events", "--slot", "0", "--json")[0].splitlines()
+        if (event := json.loads(line))["event"] in ("worker.died", "worker.started")
+    ][-2:]
+    assert (died["event"], died["pid"], died["slot"]) == ("worker.died", pid, 0)
+    assert "died of signal 9 (SIGKILL)" in died["text"]
+    assert online["event"] == "worker.started"
+    assert "died of signal 9" in ctl.run("events")[0]
+    with ctl.start("events", "--follow", "--last", "1") as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        killed = ctl.json("kill", "0")["killed"]
+        server.allow(f"Worker {killed} .*died of signal 9")
+        assert f"Worker {killed} (slot 0) died" in following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        assert following.wait(LONG) == 130
+    with ctl.start("top", "--json") as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["server"]["pid"] == server.pid
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(LONG) == 130
+
+
+def _check_stuck(ctl: Ctl, where: str, by: str) -> None:
+    """
+    See that it is told where a worker is stuck, once it is.
+    """
+
+    def told() -> bool:
+        answer = ctl.json("stacks", "0")
+        lines = answer["lines"] if by == "signal" else answer["threads"][0]["stack"]
+        return answer["by"] == by and any(where in line for line in lines)
+
+    assert eventually(told, LONG)
+    answer = ctl.json("requests", "0")
+    assert answer["requests"] == []
+    assert "its event loop is stuck; stickyctl stacks says where" in answer["workers"][0]["problem"]
+    assert where in ctl.run("stacks", "0")[0]
+
+
 def test_several_servers(start: Start, ctl: Ctl, tmp_path: Path) -> None:
     """
     They are listed, and one is chosen by pid, by port or by path; a dead one's socket is
@@ -254,17 +343,16 @@ def without(package: str, directory: Path) -> Mapping[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(directory), str(ROOT)])}
 
 
-def test_without_rich(start: Start, ctl: Ctl, tmp_path: Path) -> None:
+def _check_without_rich(ctl: Ctl, directory: Path) -> None:
     """
     A table takes rich, and one line says so; JSON and plain lines take nothing.
     """
-    start(workers=1, variables=ctl.variables)
-    ctl.variables.update(without("rich", tmp_path / "without"))
-    out, err = ctl.run("status", code=2)
+    poor = Ctl(Path(ctl.variables["RUNTIME_DIRECTORY"]))
+    poor.variables.update(without("rich", directory))
+    out, err = poor.run("status", code=2)
     assert out == ""
     assert err == (
         "stickyctl: status: tables are made by rich, which is not installed: pip install"
         " 'stickyd[ctl]'; or write --json\n"
     )
-    assert json.loads(ctl.run("status", "--json")[0])["server"]["serving"] == 1
-    assert "slot 0" in ctl.run("explain", "--address", "127.0.0.1")[0]
+    assert json.loads(poor.run("status", "--json")[0])["server"]["serving"] == 3

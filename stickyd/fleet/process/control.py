@@ -25,6 +25,7 @@ from stickyd.control.commands import (
     Lead,
     LeadEnded,
     Leave,
+    Look,
     Occupy,
     Place,
     Release,
@@ -393,6 +394,15 @@ class WorkerControl(ControlProtocol):
         Have it lead; see :class:`Lead`.
         """
         self._tell(Lead, term=term)
+
+    def look(self, what: str) -> Deferred[str]:
+        """
+        Ask what it is doing, for an operator; see :class:`Look`.
+
+        :return: fires with its answer, which is JSON as far as is known; fails if it dies first.
+        """
+        answer: Deferred[dict[str, str]] = self.callRemote(Look, what=what)
+        return answer.addCallback(lambda told: told["told"])
 
     def accept(self) -> None:
         """

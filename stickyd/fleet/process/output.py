@@ -66,6 +66,21 @@ class OutputRelay:
         self._until_told: IDelayedCall | None = None
         self._paused: set[int] = set()
         self._has_ended = False
+        self._watchers: list[Callable[[str], object]] = []
+
+    def watch(self, heard: Callable[[str], object]) -> Callable[[], None]:
+        """
+        Have ``heard`` called with each line, as it is logged.
+
+        :return: ends that; it may be called twice.
+        """
+        self._watchers.append(heard)
+
+        def stop() -> None:
+            if heard in self._watchers:
+                self._watchers.remove(heard)
+
+        return stop
 
     def received(self, stream: int, data: bytes) -> None:
         """
@@ -149,6 +164,8 @@ class OutputRelay:
 
     def _tell(self, stream: int, data: bytes) -> None:
         line = read_line(data)
+        for heard in list(self._watchers):
+            heard(line.text)
         self._last_words = _words_of(line) or self._last_words
         if line.is_marked:
             self._log_line(line)

@@ -10,13 +10,14 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+from twisted.internet.defer import fail
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import adopt_control
-from stickyd.errors import ControlError, StartFailed
+from stickyd.errors import ControlError, StartFailed, WorkerError
 from stickyd.fleet.interfaces import IWorker
 from stickyd.fleet.process.control import Gives, WorkerControl
 from stickyd.fleet.process.figures_page import FiguresPage
@@ -28,6 +29,7 @@ from stickyd.fleet.process.output import OutputRelay
 from stickyd.fleet.process.pipes import pipes_of, set_reading
 from stickyd.fleet.process.reattach import InheritedProcess
 from stickyd.fleet.process.termination import Termination
+from stickyd.fleet.process.watchdog import DUMP_SIGNAL
 from stickyd.handoff.fd_passing import channel_pair
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ class WorkerProcess(ProcessProtocol):
         self._events = events
         self.slot = slot
         self._is_ready = False
+        self._can_look = True
         self._page = FiguresPage()
         self.figures = self._page.figures
         self.knows_clients = spec.settings.reload_mode == "client"
@@ -252,6 +255,7 @@ class WorkerProcess(ProcessProtocol):
             "knows_clients": self.knows_clients,
             "unheard": self._output.dump_state(),
             "seconds_left": self.termination.seconds_left,
+            "can_look": self._can_look,
             "channel": channel.dump_state(),
             "output": pipes_of(self.termination.process),
             "figures": self._page.dump_state(),
@@ -267,6 +271,7 @@ class WorkerProcess(ProcessProtocol):
         :param plain: what its :meth:`dump_state` gave.
         """
         self.label.begin(plain["pid"])
+        self._can_look = plain.get("can_look", False)
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
         sock.setblocking(False)
         self._connect(sock).restore_state(plain["channel"])
@@ -358,8 +363,23 @@ class WorkerProcess(ProcessProtocol):
         return self.pid != 0 and not self.ended
 
     @property
+    def silent_seconds(self) -> float:
+        return self.termination.watchdog.silent_seconds
+
+    @property
     def seconds_left(self) -> float | None:
         return self.termination.seconds_left
+
+    def look(self, what: str) -> Deferred[str]:
+        if not self._can_look:
+            return fail(WorkerError(f"worker {self.pid} runs other code, which does not tell"))
+        return self._control.look(what)
+
+    def dump_stacks(self, heard: Callable[[str], object]) -> Callable[[], None]:
+        stop = self._output.watch(heard)
+        if self._is_ready:  # before that the signal may kill it
+            self.termination.kill(DUMP_SIGNAL)
+        return stop
 
     @property
     def in_flight(self) -> Sized:

@@ -71,6 +71,13 @@ class Watchdog:
         """
         self._last = self._clock.seconds()
 
+    @property
+    def silent_seconds(self) -> float:
+        """
+        How long ago the last heartbeat came; 0.0 if nobody watches.
+        """
+        return 0.0 if self._next is None else max(0.0, self._clock.seconds() - self._last)
+
     def stop(self) -> None:
         """
         Watch no more: the worker has ended.

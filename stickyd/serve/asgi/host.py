@@ -32,7 +32,7 @@ from stickyd.serve.asgi.stickiness import sticky
 from stickyd.serve.open_connections import FAREWELL_SECONDS, OpenConnections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from socket import socket
 
     from twisted.internet.interfaces import IAddress
@@ -184,6 +184,12 @@ class AsgiHost:
         The clients whose connections are open; see :class:`IHost`.
         """
         return self._open.clients()
+
+    def served(self) -> Iterator[Any]:
+        """
+        The connections that are open now.
+        """
+        return iter(self._open)
 
     def give_away(
         self, goes: Callable[[Handoff], bool], give: Callable[[socket, bytes, Handoff], None]

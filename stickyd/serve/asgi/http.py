@@ -46,6 +46,7 @@ from stickyd.serve.http.half_close import HalfClosed
 from stickyd.serve.http.head import HTTP_1_1, RequestError, resolve
 from stickyd.serve.http.reader import Reader
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import REQUEST, UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,6 +96,17 @@ class HttpProtocol(asyncio.Protocol):
         self._context = context
         self._reader = Reader(context.blocks)
         self._deadline = Deadline(context.loop, self._expire)
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        The request of the cycle, if it is not answered.
+        """
+        cycle = self.cycle
+        if cycle is None or not cycle.begun_ns:
+            return []
+        scope: Any = cycle.scope
+        method, path = scope["method"].encode("latin-1"), scope["raw_path"]
+        return [UnderWay(REQUEST, cycle.begun_ns, method, path, cycle.status)]
 
     # Called by the transport.
 

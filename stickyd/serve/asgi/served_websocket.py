@@ -4,6 +4,7 @@ A WebSocket of an ASGI application, as its host sees it.
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import Any
 
 from twisted.logger import Logger
@@ -11,6 +12,7 @@ from zope.interface import implementer
 
 from stickyd.affinity.client_identity import CLIENT
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import WEBSOCKET, UnderWay
 
 
 @implementer(IServedConnection)
@@ -35,6 +37,14 @@ class ServedWebSocket:
         :param protocol: uvicorn's.
         """
         self._protocol = protocol
+        self._begun_ns = perf_counter_ns()
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        Itself.
+        """
+        path = (getattr(self._protocol, "scope", None) or {}).get("raw_path") or b""
+        return [UnderWay(WEBSOCKET, self._begun_ns, b"GET", path, 101)]
 
     @property
     def client(self) -> bytes | None:

@@ -301,6 +301,9 @@ class HTTPChannel:
 
     persistent = property(attrgetter("_pipeline.persistent"), _set_persistent)
 
+    def under_way(self) -> list[Any]:
+        return self._pipeline.under_way()
+
     @property
     def unanswered(self) -> list[Any]:
         return self._pipeline.unanswered if self._upgrade is None else []
@@ -545,8 +548,7 @@ class HTTPChannel:
         if left is None:
             self._deadline.expect(self.context.limits.stall)
             return
-        assert self._departure is not None
-        assert self._departure.take is not None
+        assert self._departure is not None and self._departure.take is not None  # noqa: PT018
         self._pass_to(self._departure.take, left)
 
     def _pass_to(self, take: Take, left: tuple[socket, bytes]) -> None:
@@ -560,9 +562,9 @@ class HTTPChannel:
             # It is given away as soon as it can be, which is better than closed.
             self._departure.drain_else = True
             return
-        self._pipeline.draining = True
-        self._pipeline.persistent = False
-        if self._pipeline.state == HEAD and self._reader.dry and not self._output.serving:
+        pipeline = self._pipeline
+        pipeline.draining, pipeline.persistent = True, False
+        if pipeline.state == HEAD and self._reader.dry and not self._output.serving:
             if self.isSecure():
                 # Unlike a plain one it is drained at a reload too, and the next request may
                 # be on its way: it is answered, and the answer says that it is the last.
@@ -583,8 +585,7 @@ class HTTPChannel:
             self._half_closed.stop()
 
     def _expired(self) -> None:
-        # The client has been too slow.  While the application works, or the protocol of an
-        # upgrade, it may be.
+        # The client has been too slow, which it may be while the application works.
         state, output = self._pipeline.state, self._output
         if output.held:
             return

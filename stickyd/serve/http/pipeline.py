@@ -12,6 +12,7 @@ from stickyd.serve.http.exchanges import NO_EXCHANGES, Exchanges
 from stickyd.serve.http.head import HTTP_1_1, resolve
 from stickyd.serve.http.request import make_request
 from stickyd.serve.http.states import BODY, BUSY, CLOSING, GONE, HEAD, LEAVING, PASSING
+from stickyd.serve.under_way import WEBSOCKET, UnderWay, request_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,6 +61,7 @@ class Pipeline:
     resting = False
     backlog = False
     begun_ns = 0
+    _switched_ns = 0
 
     def __init__(
         self,
@@ -102,6 +104,16 @@ class Pipeline:
         """
         request = self.request
         return [] if request is None or request.startedWriting else [request]
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        The request under way, for operators, or what has the connection after it.
+        """
+        if self.begun_ns:
+            return [request_under_way(self.begun_ns, self.message, self.request)]
+        if self.state == PASSING and self._switched_ns:
+            return [UnderWay(WEBSOCKET, self._switched_ns, *self.message[:2], SWITCHING)]
+        return []
 
     @property
     def may_be_held(self) -> bool:
@@ -161,7 +173,7 @@ class Pipeline:
     def _count_switch(self) -> None:
         if self.begun_ns:
             self._context.counts.end(SWITCHING, self.begun_ns)
-            self.begun_ns = 0
+            self._switched_ns, self.begun_ns = self.begun_ns, 0
 
     def respond(
         self, fields: Iterable[tuple[bytes, bytes]]

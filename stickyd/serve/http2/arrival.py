@@ -23,6 +23,7 @@ from stickyd.serve.http2.objection import objection_to
 from stickyd.serve.http2.strict import StrictConnection
 from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import nothing_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,7 @@ class HTTP2Arrival(Protocol):
     descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
+    under_way = nothing_under_way
     transport: Any  # TlsTransport, whose methods are not annotated
     deadline = inf
     bucket = 0

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.site import HTTPSite
     from stickyd.serve.http2.begun import Begun
+    from stickyd.serve.under_way import UnderWay
 
     Pairs = list[tuple[bytes, bytes]]
 
@@ -390,6 +391,12 @@ class HTTP2Connection(Protocol):
         The requests under way whose responses have not begun.
         """
         return self.streams.unanswered
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        The requests of all streams.
+        """
+        return self.streams.under_way()
 
     def say_goodbye(self, code: int) -> bool:
         """

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http2.output import HTTP2Output
 from stickyd.serve.http2.stall import StallWatch
+from stickyd.serve.under_way import request_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from stickyd.serve.http.context import HTTPContext
     from stickyd.serve.http2.stream import HTTP2Stream
     from stickyd.serve.http2.strict import StrictConnection
+    from stickyd.serve.under_way import UnderWay
 
 #: The key of the whole connection among the streams, whose numbers begin with 1.
 _CONNECTION = 0
@@ -77,6 +79,16 @@ class Streams:
         """
         requests = [stream.request for stream in self.by_number.values()]
         return [request for request in requests if not request.startedWriting]
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        All requests, for operators.
+        """
+        return [
+            request_under_way(stream.begun_ns, stream.message, stream.request)
+            for stream in self.by_number.values()
+            if stream.begun_ns
+        ]
 
     # What the client sends on them.
 

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import nothing_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ class Handshake(Protocol):
     descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
+    under_way = nothing_under_way
     transport: Any  # TlsTransport, whose methods are not annotated
 
     _draining = False

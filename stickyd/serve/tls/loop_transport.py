@@ -21,6 +21,7 @@ from zope.interface import implementer
 from stickyd.net.addresses import SocketView, name_of
 from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import nothing_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,6 +43,7 @@ class TlsLoopProtocol(Protocol):
     descriptors = 1
     busy = False  # no request is under way
     unanswered: tuple[Any, ...] = ()
+    under_way = nothing_under_way
     transport: Any  # TlsTransport, whose methods are not annotated
 
     def __init__(

@@ -21,6 +21,7 @@ from zope.interface import implementer
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.open_connections import uncounted
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import nothing_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +84,7 @@ class Tunnel:
     descriptors = 2
     busy = False  # requests are under way elsewhere
     unanswered: tuple[Any, ...] = ()
+    under_way = nothing_under_way
     handoff: Handoff | None = None
 
     def __init__(

@@ -7,11 +7,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
 from stickyd.serve.served_connection import IServedConnection
+from stickyd.serve.under_way import WEBSOCKET, UnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +118,13 @@ class LentConnection:
         self._readiness = readiness
         self._socket = sock
         self._lent = lent
+        self._begun_ns = perf_counter_ns()
+
+    def under_way(self) -> list[UnderWay]:
+        """
+        Itself.
+        """
+        return [UnderWay(WEBSOCKET, self._begun_ns, b"GET", b"", 101)]
 
     def finish(self) -> None:
         """
