@@ -56,10 +56,7 @@ LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
     (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log")),
     (("settings.options", "explain"), FOUNDATION),
-    (
-        ("operate",),
-        (*FOUNDATION, *CHANNELS, "net", "fleet", "log.journal", "explain", "operate"),
-    ),
+    (("operate",), (*FOUNDATION, *CHANNELS, "net", "fleet", "log", "explain", "operate")),
     (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),
     (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
     (("__main__",), (*FOUNDATION, *PRIMARY, "operate", "ctl", "explain")),
