@@ -185,7 +185,7 @@ class Child(PrimaryLink):
             lambda: None,
             WorkerInfo(),
             FleetKeys(),
-            lambda term: None,
+            lambda term, fleet: None,
             lambda relieved: None,
         )
         self.pid = pid

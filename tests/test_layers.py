@@ -76,7 +76,7 @@ LAYERS = (
     ),
     (DESKS, FOUNDATION),
     (("identity",), (*FOUNDATION, "identity")),
-    (("leadership",), (*FOUNDATION, "leadership")),
+    (("leadership",), (*FOUNDATION, "leadership", "redis")),
     (("leader",), ("leadership",)),
     # What applications import: doors to what is inside.
     (("bus",), (*FOUNDATION, "messaging")),

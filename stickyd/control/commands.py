@@ -218,10 +218,11 @@ class Lead(amp.Command):
     """
     Primary to worker: you lead, until you say that you have ended.
 
-    ``term``: larger than that of any leader before.
+    ``term``: larger than that of any leader before.  ``fleet``: identifies the primary, over
+    upgrades too.
     """
 
-    arguments = [(b"term", amp.Integer())]  # noqa: RUF012
+    arguments = [(b"term", amp.Integer()), (b"fleet", amp.Unicode())]  # noqa: RUF012
 
 
 class LeadEnded(amp.Command):

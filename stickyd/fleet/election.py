@@ -15,8 +15,9 @@ before.
 
 from __future__ import annotations
 
+import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -41,6 +42,7 @@ class Election:
     """
     Names the leader.
 
+    :ivar name: identifies the fleet among those of all machines, over upgrades too.
     :ivar term: of the last leader.
     :ivar leader: the worker that leads, or was told to and has not said yet that it has ended.
     """
@@ -52,6 +54,7 @@ class Election:
         :param wall_clock: gives the time of day, in seconds.
         """
         self._clock = clock
+        self.name = secrets.token_hex(8)
         self.term = int(wall_clock() * 1000)
         self.leader: ICandidate | None = None
         # Those that may lead; the last one is preferred.
@@ -68,12 +71,20 @@ class Election:
         self._opens_at = self._clock.seconds()
         self._elect()
 
-    def restore_state(self, term: int) -> None:
+    def dump_state(self) -> dict[str, Any]:
+        """
+        What a primary that replaces its code has to know, as JSON can carry it.
+        """
+        return {"term": self.term, "name": self.name}
+
+    def restore_state(self, plain: dict[str, Any]) -> None:
         """
         Go on as a former self of this primary, once :meth:`open` is called: its workers still lead.
 
-        :param term: its last.
+        :param plain: what its :meth:`dump_state` gave; empty if it had none.
         """
+        term = plain.get("term", 0)
+        self.name = plain.get("name", self.name)
         self._is_restoring = True
         self.term = max(self.term, term)
 

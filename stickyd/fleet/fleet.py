@@ -370,7 +370,7 @@ class Fleet:
             "slots": [member.dump_state() for member in table.members[: table.placed]],
             "leaving": [member.dump_leaving() for member in table.leaving],
             "claims": table.newcomers.snapshot(),
-            "term": self.election.term,
+            "election": self.election.dump_state(),
             "figures": table.figures.dump_state(),
             "generation": table.generation,
             "keepers": table.keepers.dump_state(),
@@ -387,7 +387,7 @@ class Fleet:
         """
         self._make_workers = make_workers
         self.running = True
-        self.election.restore_state(plain.get("term", 0))
+        self.election.restore_state(plain.get("election", {}))
         self.table.clear()
         if "figures" in plain:
             self.table.figures.restore_state(plain["figures"])

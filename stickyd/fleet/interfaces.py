@@ -197,6 +197,8 @@ class IElection(Interface):
     What decides which worker leads; see :mod:`stickyd.fleet.election`.
     """
 
+    name: str = Attribute("Identifies the fleet among those of all machines, over upgrades too.")
+
     def stand(candidate: ICandidate) -> None:
         """
         Called with a worker that may lead from now on.

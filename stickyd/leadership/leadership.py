@@ -217,6 +217,13 @@ class Leadership:
         return not wait(self.unfinished, seconds).not_done
 
     @property
+    def is_over(self) -> bool:
+        """
+        Whether nothing has begun of which the primary is still to be told the end.
+        """
+        return not self._ending
+
+    @property
     def unfinished(self) -> list[Future[None]]:
         """
         What is done when all that has begun, and was told to end, is over.

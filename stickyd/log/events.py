@@ -74,6 +74,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "leader.begun": "A worker does what must be done once (stickyd.leader).",
         "leader.ended": "The leader has ended to do so, in good order.",
         "leader.failed": "What the application does when it begins or ends to lead has failed.",
+        "leader.lease-away": "Redis cannot be asked who leads on all machines: a leader goes on"
+        " until its lease has run out, and nobody begins.",
         "leader.died": "The leader is dead; another one begins at once, if there is one.",
         "worker.told-to-end": "Somebody has sent a worker SIGTERM; a successor takes over.",
         "worker.ended-early": "A worker that was relieved is ended before it has finished, as its"

@@ -59,7 +59,7 @@ class PrimaryLink(ControlProtocol):
         lost: Callable[[], None],
         info: WorkerInfo,
         keys: FleetKeys,
-        lead: Callable[[int], object],
+        lead: Callable[[int, str], object],
         relieve: Callable[[bool], object],
     ) -> None:
         """
@@ -70,7 +70,7 @@ class PrimaryLink(ControlProtocol):
         :param lost: called when the primary is gone.
         :param info: told what the worker is.
         :param keys: told which secrets others are about to use.
-        :param lead: called with the term when this worker is to lead.
+        :param lead: called with the term and the fleet when this worker is to lead.
         :param relieve: told whether a successor takes over, or the slot goes.
         """
         super().__init__()
@@ -182,8 +182,8 @@ class PrimaryLink(ControlProtocol):
         self._relieve(self._info.relieved)
 
     @Lead.responder
-    def lead(self, term: int) -> dict[str, object]:
-        self._lead(term)
+    def lead(self, term: int, fleet: str) -> dict[str, object]:
+        self._lead(term, fleet)
         return {}
 
     @Accept.responder

@@ -5,11 +5,13 @@ A worker's way to what decides who leads.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.task import LoopingCall
 
+from stickyd.leadership.desk import leadership
+from stickyd.leadership.own_machine import OwnMachine
+from stickyd.settings.bus_url import read_bus_url
 from stickyd.worker.loading import loop_of
 
 if TYPE_CHECKING:
@@ -17,10 +19,31 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from stickyd.leadership.leadership import Leadership
+    from stickyd.settings import Settings
     from stickyd.worker.control import PrimaryLink
 
-#: Seconds between two signs of life of the loop, at most.
-RENEWAL_SECONDS = 1.0
+
+class Reach(Protocol):
+    """
+    For which machines a worker leads.
+    """
+
+    def begin(self, term: int, fleet: str) -> None:
+        """
+        Called when the primary has named this worker; has it begin, now or later.
+
+        :param fleet: identifies the primary, over upgrades too.
+        """
+
+    def end(self) -> None:
+        """
+        Called when it does not lead any more, or is not to.
+        """
+
+    async def finish(self) -> None:
+        """
+        Wait until everybody can know that.
+        """
 
 
 class LeaderLink:
@@ -29,25 +52,24 @@ class LeaderLink:
     """
 
     def __init__(
-        self, reactor: Any, link: PrimaryLink, leadership: Leadership, hang_seconds: float
+        self, reactor: Any, link: PrimaryLink, leadership: Leadership, reach: Reach
     ) -> None:
         """
-        :param hang_seconds: how long the loop may be stuck until the worker must not lead any more.
+        :param reach: for which machines it leads.
         """
         self._reactor = reactor
         self._link = link
         self._leadership = leadership
-        self._lease_seconds = hang_seconds
-        self._renewing = LoopingCall(leadership.renew, hang_seconds)
-        self._renewing.clock = reactor
+        self._reach = reach
+        # For which the primary has named us, until it is told that it is over.
+        self._term = 0
 
-    def lead(self, term: int) -> None:
+    def lead(self, term: int, fleet: str) -> None:
         """
         Called when the primary says so.
         """
-        self._leadership.begin(term, self._lease_seconds)
-        if not self._renewing.running:
-            self._renewing.start(min(RENEWAL_SECONDS, self._lease_seconds / 4))
+        self._term = term
+        self._reach.begin(term, fleet)
 
     def finish(self, seconds: float) -> Deferred[None]:
         """
@@ -63,6 +85,7 @@ class LeaderLink:
             return waiting
 
         ended: Deferred[Any] = DeferredList(list(map(waited, self._leadership.unfinished)))
+        ended.addCallback(lambda _: self.start(self._reach.finish()))
         return ended.addTimeout(seconds, self._reactor).addBoth(lambda _: None)
 
     # stickyd.leadership.interfaces.Primary
@@ -82,9 +105,26 @@ class LeaderLink:
     def stand(self, stands: bool) -> None:
         if self._link.is_open:
             self._link.stand(stands)
+        if not stands and self._leadership.is_over:
+            # It was named, and had not begun.
+            self.ended(0)
 
     def ended(self, term: int) -> None:
-        if self._renewing.running:
-            self._renewing.stop()
-        if self._link.is_open:
-            self._link.lead_ended(term)
+        self._reach.end()
+        # Another one than that for all machines.
+        told, self._term = self._term, 0
+        if told and self._link.is_open:
+            self._link.lead_ended(told)
+
+
+def leader_reach(reactor: Any, settings: Settings) -> Reach:
+    """
+    Find out for which machines a worker leads: for its own, or all those of the bus.
+    """
+    address = read_bus_url(settings.bus)
+    if address is None:
+        return OwnMachine(reactor, leadership, settings.hang_timeout)
+    # Not above: redis-py need not be there.
+    from stickyd.leadership.all_machines import AllMachines
+
+    return AllMachines(address, leadership, settings.hang_timeout)

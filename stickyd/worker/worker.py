@@ -22,7 +22,7 @@ from stickyd.sessions.apps.desk import session_desk
 from stickyd.settings import Settings
 from stickyd.worker.control import PrimaryLink
 from stickyd.worker.known_clients import TOKEN
-from stickyd.worker.leader_link import LeaderLink
+from stickyd.worker.leader_link import LeaderLink, leader_reach
 from stickyd.worker.reports import Reports
 
 if TYPE_CHECKING:
@@ -184,7 +184,9 @@ class Worker:
             readiness_of(self._reactor), "call_soon_threadsafe", self._reactor.callFromThread
         )
         session_desk.open(serving.sessions, soon)
-        self._leader_link = LeaderLink(self._reactor, self.link, leadership, settings.hang_timeout)
+        self._leader_link = LeaderLink(
+            self._reactor, self.link, leadership, leader_reach(self._reactor, settings)
+        )
         leadership.open(self._leader_link)
         self._patience_seconds = settings.stop_timeout
         self._orphan.allow(settings.stop_timeout)
@@ -192,9 +194,9 @@ class Worker:
         self._heart.clock = self._reactor
         self._heart.start(settings.heartbeat)
 
-    def _lead(self, term: int) -> None:
+    def _lead(self, term: int, fleet: str) -> None:
         if self._leader_link is not None:
-            self._leader_link.lead(term)
+            self._leader_link.lead(term, fleet)
 
     def _beat(self, serving: Serving) -> None:
         if self.link.is_open:

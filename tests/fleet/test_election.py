@@ -157,7 +157,8 @@ def test_upgrade(dies: bool) -> None:
     plains = [worker.dump_state() for worker in rig.workers]
     term = rig.election.term
     after = Rig(settled=False)
-    after.election.restore_state(term + 5)
+    after.election.restore_state({**rig.election.dump_state(), "term": term + 5})
+    assert after.election.name == rig.election.name != Rig().election.name
     for worker, plain in zip(after.workers, plains, strict=True):
         worker.restore_state(plain)
     if dies:

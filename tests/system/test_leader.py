@@ -7,18 +7,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sessions.redis_servers import RedisServer
 from tests.system.client import Client
 from tests.system.leading_app import VARIABLE
 from tests.system.processes import eventually
 from tests.system.server import LONG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.system.conftest import Start
@@ -74,17 +77,16 @@ class Ledger:
         """
 
         def done_by() -> set[int]:
-            return {entry.pid for job in JOBS for entry in self.entries(job)[-1:]}
+            lasts = [entry for job in JOBS for entry in self.entries(job)[-1:]]
+            working = [entry.pid for entry in lasts if entry.what == "work"]
+            return set(working) if len(working) == len(JOBS) else set()
 
-        assert eventually(
-            lambda: (
-                len(done_by()) == 1
-                and not done_by() & pids
-                and all(self.entries(job)[-1].what == "work" for job in JOBS)
-            ),
-            LONG,
-        ), f"nobody leads but {pids}"
-        return done_by().pop()
+        def is_done() -> bool:
+            found = done_by()
+            return len(found) == 1 and not found & pids
+
+        assert eventually(is_done, LONG), f"nobody leads but {pids}"
+        return self.entries(JOBS[0])[-1].pid
 
     def check(self) -> None:
         """
@@ -162,6 +164,80 @@ def test_one_leads(start: Start, ledger: Ledger) -> None:
     again.stop()
     ledger.check()
     assert ledger.entries("reactor")[-1].what == "end"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """
+    What the machines share.
+    """
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+def test_one_leads_on_all_machines(start: Start, ledger: Ledger, redis: RedisServer) -> None:
+    """
+    Never two of two primaries: when the leader is relieved or killed, when Redis is started anew
+    and has forgotten everything, and when a machine's primary is killed.
+    """
+    options = (*APPLICATION, "--bus", redis.url)
+    one, other = (
+        start(*options, variables=ledger.variables, workers=1, ready=False) for _ in range(2)
+    )
+    for server in (one, other):
+        server.wait_until_ready()
+        server.allow("died of signal 9", "is away: ", "did not reach this worker")
+        server.allow("cannot be asked for at")
+    pids = {ledger.wait_for_others(set())}
+    for server in (one, other):
+        server.reload()
+    # Whichever of the fresh ones.
+    pids.add(ledger.wait_for_others(pids))
+    leads = ledger.entries("reactor")[-1].pid
+    os.kill(leads, signal.SIGKILL)
+    pids |= {leads, ledger.wait_for_others({*pids, leads})}
+    redis.kill()
+    for server in (one, other):
+        server.log.wait_for("is away: ", timeout=LONG)
+    assert redis.start()
+    for server in (one, other):
+        server.log.wait_for("answers again after", timeout=LONG)
+    leads = ledger.wait_for_others(set())
+    last = one if leads in {worker.pid for worker in one.started} else other
+    last.kill()
+    ledger.wait_for_others({worker.pid for worker in last.started})
+    ledger.check()
+
+
+@pytest.mark.soak
+def test_leader_of_all_machines_under_reloads_and_kills(
+    start: Start, ledger: Ledger, redis: RedisServer
+) -> None:
+    """
+    Two primaries, each reloaded in turn, kill -9 of the leader every three seconds, and Redis
+    started anew in between: never two at once, and but for that two seconds without one at most.
+    """
+    options = (*APPLICATION, "--bus", redis.url)
+    servers = [start(*options, variables=ledger.variables, workers=2) for _ in range(2)]
+    for server in servers:
+        server.allow("died of signal 9", "Not reloaded", "keeps its worker", "is away: ")
+        server.allow("cannot be asked for at", "did not reach this worker")
+    ledger.wait_for_others(set())
+    gaps = []
+    for _ in range(2):
+        for second in range(int(SOAK_SECONDS) // 2):
+            servers[second % 2].send(signal.SIGHUP)
+            servers[0].pause(1.0)
+            if second % 3 == 2:
+                with suppress(ProcessLookupError):  # relieved in this moment
+                    os.kill(ledger.entries("reactor")[-1].pid, signal.SIGKILL)
+        ledger.wait_for_others(set())
+        gaps.append({job: ledger.longest_gap(job) for job in JOBS})
+        redis.kill()
+        assert redis.start()
+        ledger.wait_for_others(set())
+    ledger.check()
+    assert max(gaps[0].values()) < LONGEST_GAP_SECONDS, gaps
 
 
 @pytest.mark.soak

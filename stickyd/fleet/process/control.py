@@ -393,7 +393,7 @@ class WorkerControl(ControlProtocol):
         """
         Have it lead; see :class:`Lead`.
         """
-        self._tell(Lead, term=term)
+        self._tell(Lead, term=term, fleet=self._fleet.election.name)
 
     def look(self, what: str) -> Deferred[str]:
         """
