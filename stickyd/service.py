@@ -248,7 +248,7 @@ class StickyService(Service):
             Restarts(self._reactor, self._backoff, self._limits),
             self._limits,
             self._changes.availability_changed,
-            self.fleet.ended,
+            self._changes.ended,
             self.fleet.table.keepers,
         )
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
 
     from stickyd.affinity.resolve import Resolver
     from stickyd.fleet.keepers import Keeper
@@ -46,6 +47,7 @@ class Fleet:
     :ivar election: decides which worker leads.
     :ivar running: whether it was started and not told to stop.
     :ivar has_served: whether any worker has ever become ready.
+    :ivar undelivered: how often sessions could not be given to the worker of a slot.
     """
 
     _log = Logger()
@@ -74,6 +76,7 @@ class Fleet:
         self.placement: IPlacement | None = None
         self.running = False
         self.has_served = False
+        self.undelivered = 0
         self._place = place
         self._queue = queue
         self._refusal = refusal
@@ -335,8 +338,13 @@ class Fleet:
         slot = slots[index] if 0 <= index < len(slots) else None
         keeper = slot and (slot.successor or slot.worker)
         if not keeper:
+            self.undelivered += 1
             return fail(WorkerError(f"slot {index} has no worker to keep sessions"))
-        return keeper.adopt_sessions(chunk)
+        return keeper.adopt_sessions(chunk).addErrback(self._undelivered)
+
+    def _undelivered(self, failure: Failure) -> Failure:
+        self.undelivered += 1
+        return failure
 
     def give_up_waiting(self, slot: Slot) -> None:
         """

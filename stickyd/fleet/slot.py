@@ -68,6 +68,7 @@ class Slot:
     :ivar failed: whether the slot has given up: its clients are placed elsewhere.
     :ivar drained: whether the operator keeps clients away from it.
     :ivar successor: the worker that takes over while none serves.
+    :ivar begun: the worker that has come to serve while the slot is paused.
     :ivar figures: what it and its workers have done.
     :ivar generation: of the worker that is started next.
     """
@@ -97,6 +98,8 @@ class Slot:
         self.drained = False
         self.successor: IWorker | None = None
         self.generation = 1
+        self.begun: IWorker | None = None
+        self._paused = False
         self._clock = clock
         self._limits = limits
         self._refusal = refusal
@@ -245,15 +248,35 @@ class Slot:
         Let new connections wait until ``successor`` has what it needs to serve them.  It may be
         the worker that has served all the time, while it gives away what is not its own.
         """
-        self.worker = None
+        self.worker = self.begun = None
         self.successor = successor
+
+    def pause(self) -> None:
+        """
+        Have whatever worker comes to serve get nothing before :meth:`go_on`: what waits here
+        may belong elsewhere by then.
+        """
+        self._paused = True
+
+    def go_on(self) -> None:
+        """
+        Let workers serve again, beginning with the one that has come meanwhile.
+        """
+        self._paused = False
+        if self.begun is not None:
+            self.occupy(self.begun)
 
     def occupy(self, worker: IWorker) -> None:
         """
         A worker serves: send it what waits.
         """
+        if self._paused:
+            self.hold(worker)
+            self.begun = worker
+            self.failed = False
+            return
         self.worker = worker
-        self.successor = None
+        self.successor = self.begun = None
         self.failed = False
         self._occupied(self)
         self.room()
@@ -262,7 +285,7 @@ class Slot:
         """
         The worker is gone: keep what it had not acknowledged for its successor.
         """
-        self.worker = self.successor = None
+        self.worker = self.successor = self.begun = None
         self.figures.replays(len(unacknowledged))
         self.wait_first(unacknowledged)
         self._settle()

@@ -17,6 +17,8 @@ from stickyd.fleet.steps import Step, Steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+    from twisted.python.failure import Failure
+
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.interfaces import IWorker
     from stickyd.fleet.keepers import Keeper
@@ -34,7 +36,7 @@ START_SECONDS = 60.0
 
 #: Seconds after which a move is ended although a slot has no worker to give away what is in its
 #: store.
-MOVE_SECONDS = 30.0
+MOVE_SECONDS = 120.0
 
 
 class SlotChanges:
@@ -207,7 +209,10 @@ class SlotChanges:
             while len(fleet.table.members) > len(old):
                 fleet.remove(0.0)
             return "a new worker could not start; the number of slots stays"
-        await self._move(count, [*fleet.table.available_slots(), *range(len(old), count)], old)
+        available = [*fleet.table.available_slots(), *range(len(old), count)]
+        # The store of a new slot may be that of a former one, with sessions of anybody.
+        members = fleet.table.members if self._keeps_in_slots else old
+        await self._move(count, available, members)
         return ""
 
     def _ready(self, member: Member) -> Deferred[bool]:
@@ -228,6 +233,8 @@ class SlotChanges:
         fleet = self._fleet
         members = list(fleet.table.members)
         fleet.hold()
+        for member in members:
+            member.slot.pause()
         ready: Deferred[Any] = DeferredList([self._ready(member) for member in members])
         await self._within_reason(ready, START_SECONDS)
         await self._move(fleet.table.placed, fleet.table.available_slots(), members)
@@ -299,6 +306,29 @@ class SlotChanges:
         else:
             fleet.availability_changed(slot)
 
+    def ended(self, slot: Slot) -> None:
+        """
+        Called by a slot that has become empty: if it was taken away, and its last worker was
+        killed, the others take in what that has left in the store.
+        """
+        fleet = self._fleet
+        leaves = any(m.slot is slot and m.workers.ended_badly for m in fleet.table.leaving)
+        fleet.ended(slot)
+        if leaves and self._keeps_in_slots and fleet.running:
+            self._in_turn("collect", self._collect)
+
+    async def _collect(self) -> None:
+        """
+        Have all workers take in what slots have left that there are not any more, and send it
+        where it belongs.  Clients whose sessions that are wait there meanwhile: they were
+        announced.
+        """
+        table = self._fleet.table
+        placement = table.placed, table.available_slots()
+        workers = [member.slot.worker for member in table.members]
+        releases = [self._within_reason(w.release(placement)) for w in workers if w is not None]
+        await DeferredList(releases)
+
     async def _move(self, placed: int, available: Sequence[int], members: Sequence[Member]) -> None:
         """
         Have workers give away what does not belong to them by the new placement, while
@@ -307,42 +337,65 @@ class SlotChanges:
         fleet = self._fleet
         self.steps.tell(Step("move", "connections and sessions go where they belong now"))
         fleet.hold()
-        giving: dict[Slot, IWorker] = {}
-        deadline = fleet.clock.seconds() + MOVE_SECONDS
-        present = self._present(members)
-        while True:
-            # Again while others begin to serve meanwhile: they would keep what they got.
-            while begun := {m.slot: m.slot.worker for m in members if m.slot.worker is not None}:
-                giving.update(begun)
-                await self._release(begun, placed, available)
-            if not self._keeps_in_slots or fleet.clock.seconds() >= deadline:
-                break
-            missing = await self._come_back(members)
-            before, present = present, self._present(members)
-            if not missing and before == present:
-                break
-            # What was on its way to one that has died is with its sender again.
-            held = {slot: worker for slot, worker in giving.items() if slot.successor is worker}
-            begun = {m.slot: m.slot.worker for m in members if m.slot.worker is not None}
-            giving.update(begun)
-            await self._release({**held, **begun}, placed, available)
+        for member in members:
+            member.slot.pause()
+        given = await self._give(placed, available, members)
         for member in members:
             slot = member.slot
             # Whoever waits for a worker that is not there yet may belong elsewhere too.
             fleet.hold_first(slot.release())
-            if slot in giving and slot.successor is giving[slot]:
-                slot.occupy(giving[slot])
+            slot.go_on()
+            if slot in given and slot.successor is given[slot]:
+                slot.occupy(given[slot])
         fleet.table.keepers.prune()
         fleet.place_again(placed)
 
+    async def _give(
+        self, placed: int, available: Sequence[int], members: Sequence[Member]
+    ) -> dict[Slot, IWorker]:
+        """
+        Have workers give away; where sessions outlive them, until none has died meanwhile and
+        all has arrived.
+
+        :return: who was asked to, by slot: the last one of each.
+        """
+        fleet = self._fleet
+        asked: dict[Slot, IWorker] = {}
+        again: dict[Slot, IWorker] = {}
+        deadline = fleet.clock.seconds() + MOVE_SECONDS
+        while True:
+            present, undelivered = self._present(members), fleet.undelivered
+            lost: list[IWorker] = []
+            # Again while others begin to serve meanwhile: they would keep what they got.
+            while begun := {**again, **self._begun(members)}:
+                asked.update(begun)
+                again = {}
+                lost += await self._release(begun, placed, available)
+            if not self._keeps_in_slots or fleet.clock.seconds() >= deadline:
+                return asked
+            came_back = await self._come_back(members, lost)
+            unchanged = present == self._present(members) and undelivered == fleet.undelivered
+            if unchanged and not came_back and not self._begun(members):
+                return asked
+            # What was on its way to one that has died is with its sender again.
+            again = {slot: worker for slot, worker in asked.items() if slot.successor is worker}
+
+    def _begun(self, members: Sequence[Member]) -> dict[Slot, IWorker]:
+        """
+        Who serves, or would, and was not asked yet to give away.
+        """
+        found = {member.slot: member.slot.worker or member.slot.begun for member in members}
+        return {slot: worker for slot, worker in found.items() if worker is not None}
+
     def _release(
         self, workers: Mapping[Slot, IWorker], placed: int, available: Sequence[int]
-    ) -> Deferred[Any]:
+    ) -> Deferred[list[IWorker]]:
         """
         Have workers give away what does not belong to them.
 
-        :return: fires when they have, or are gone, or after a while.
+        :return: fires when they have, or are gone, or after a while; with those that are gone.
         """
+        lost: list[IWorker] = []
         releases = []
         for slot, worker in workers.items():
             # What waits may not be its own any more, so nothing goes to it meanwhile.
@@ -352,10 +405,16 @@ class SlotChanges:
                 keeper = self._fleet.table.keepers.begin(slot, worker)
                 if slot.index not in available:
                     keeper.stay()
-                releases.append(self._within_reason(worker.keep((placed, available))))
+                released = worker.keep((placed, available))
             else:
-                releases.append(self._within_reason(worker.release((placed, available))))
-        return DeferredList(releases)
+                released = worker.release((placed, available))
+            released.addErrback(self._giver_died, lost, worker)
+            releases.append(self._within_reason(released))
+        return DeferredList(releases).addCallback(lambda _: lost)
+
+    def _giver_died(self, failure: Failure, lost: list[IWorker], worker: IWorker) -> None:
+        lost.append(worker)
+        self._log.info("A worker ended while it gave away what it had", event="sessions.giver-died")
 
     def _everyone(self, members: Sequence[Member]) -> list[Member]:
         return [*members, *(m for m in self._fleet.table.members if m not in members)]
@@ -367,20 +426,20 @@ class SlotChanges:
         slots = [member.slot for member in self._everyone(members)]
         return [slot.successor or slot.worker for slot in slots]
 
-    async def _come_back(self, members: Sequence[Member]) -> bool:
+    async def _come_back(self, members: Sequence[Member], lost: Sequence[IWorker]) -> bool:
         """
         Wait for the successors of workers that have died: what is in a slot's store must be
         given away by one.
 
+        :param lost: those of which no more is known than that they do not answer.
         :return: whether there were such.
         """
-        missing = [
-            member
-            for member in self._everyone(members)
-            if member.slot.worker is None
-            and member.slot.successor is None
-            and not (member.slot.failed or member.ended)
-        ]
+        missing = []
+        for member in self._everyone(members):
+            slot = member.slot
+            keeper = slot.successor or slot.worker
+            if (keeper is None or keeper in lost) and not (slot.failed or member.ended):
+                missing.append(member)
         if not missing:
             return False
         ready: Deferred[Any] = DeferredList([self._ready(member) for member in missing])
@@ -401,10 +460,6 @@ class SlotChanges:
                 waiting.callback(None)
 
         overdue = self._fleet.clock.callLater(seconds, go_on)
-        released.addErrback(
-            lambda _: self._log.info(
-                "A worker ended while it gave away what it had", event="sessions.giver-died"
-            )
-        ).addCallback(go_on)
+        released.addErrback(lambda _: None).addCallback(go_on)
         waiting.addCallback(lambda _: overdue.cancel() if overdue.active() else None)
         return waiting

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Why a slot is not reloaded that is to have no worker any more; it is no error.
 STOPPED = "the slot is being stopped"
 
+#: How a worker ends that was told to and did.
+SOUND_END = "exited with code 0"
+
 #: Seconds that new connections wait for a worker to give away what it can.  A worker waits for
 #: no request that long (:data:`stickyd.worker.give_away.REQUEST_SECONDS`), unless its reactor is
 #: stuck.
@@ -48,6 +51,7 @@ class SlotWorkers:
     :ivar switch_over: identifies the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
     :ivar last_death: the last worker that died and was not told to end, and how.
+    :ivar ended_badly: whether one that was told to end was killed before it had.
     """
 
     slot: Slot
@@ -67,6 +71,7 @@ class SlotWorkers:
     switch_over: object = None
     first_outcome: Callable[[bool], object] | None = None
     last_death: tuple[IWorker, str] | None = None
+    ended_badly: bool = False
     _log = Logger()
 
     # the start
@@ -439,6 +444,7 @@ class SlotWorkers:
         Log the end of a worker that was told to end.
         """
         self.cut_short.discard(worker.pid)
+        self.ended_badly = self.ended_badly or cause != SOUND_END
         self.slot.wait_first(worker.reclaim())
         self.slot.room()
         self._log.info(

@@ -33,17 +33,20 @@ class LateExport:
         self,
         store: ICarriedStore,
         live_of: Callable[[bytes], LiveSession | None],
+        asked_for: Callable[[bytes], Awaitable[None] | None],
         prepare: Callable[[], object],
         send: Callable[[bytes], Awaitable[None]],
     ) -> None:
         """
         :param live_of: tells who uses a session here.
+        :param asked_for: tells whether somebody waits for a session; fires when they have it.
         :param prepare: called before the first session is looked at, and whenever others
             had their turn since: those hold now what must not leave.
         :param send: sends a chunk.
         """
         self._store = store
         self._live_of = live_of
+        self._asked_for = asked_for
         self._prepare = prepare
         self._send = send
         self._taken: list[SessionRecord] = []
@@ -68,6 +71,9 @@ class LateExport:
             raise
 
     async def _take(self, uid: bytes) -> SessionRecord | None:
+        while (asked_for := self._asked_for(uid)) is not None:
+            # It would move behind their load, and before what they do with it.
+            await asked_for
         self._prepare()
         live = self._live_of(uid)
         if live is not None:

@@ -99,6 +99,19 @@ class SessionLoads:
         Deferred.fromCoroutine(self._ask(uid, live)).addBoth(self._answer, name)
         return waiting
 
+    def under_way(self, uid: bytes) -> Deferred[None] | None:
+        """
+        Look whether somebody is about to have a session.
+
+        :return: fires when they have it, after they were told; :obj:`None` if nobody asks.
+        """
+        sharing = self._under_way.get(self._name_of(uid))
+        if sharing is None:
+            return None
+        waiting: Deferred[LiveSession | None] = Deferred()
+        sharing.append(waiting)
+        return waiting.addBoth(lambda _: None)
+
     def may_use(self, live: LiveSession, trusted: bool) -> bool:
         """
         Tell whether what there is of a session here needs no question; then it is used now.

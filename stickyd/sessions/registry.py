@@ -340,7 +340,7 @@ class SessionRegistry:
         :param send: sends a chunk; fires when somebody else has it.
         """
         assert self.carried is not None
-        return LateExport(self.carried, self._live_of, self._prepare, send)
+        return LateExport(self.carried, self._live_of, self._loads.under_way, self._prepare, send)
 
     async def hand_over(self, forward: Callable[[SessionRecord], Deferred[None]]) -> bool:
         """

@@ -12,12 +12,11 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from stickyd.affinity.token import Signer
-from stickyd.errors import WorkerError
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.restarts import Restarts
 from stickyd.fleet.slot import Slot
-from stickyd.fleet.slot_changes import MOVE_SECONDS, SlotChanges
+from stickyd.fleet.slot_changes import SlotChanges
 from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.worker_limits import WorkerLimits
 from stickyd.handoff.frame import Handoff
@@ -527,57 +526,3 @@ def test_fleet_can_be_started_again() -> None:
     for slot in (0, 1):
         rig.worker(slot).died("exited with code 0")
     assert fired == [None]
-
-
-@pytest.mark.parametrize("keeps_in_slots", [True, False])
-def test_move_waits_for_who_dies_with_a_store(keeps_in_slots: bool) -> None:
-    """
-    Where a slot's sessions outlive its worker, a resize waits for the successor of one that dies
-    meanwhile, has it give away what it finds, and the others what they could not send to it.
-    """
-    rig = Rig(count=2)
-    rig.ready(0, 1)
-    changes = SlotChanges(rig.fleet, WorkerLimits(3, 1.0, 2), keeps_in_slots)
-    outcomes: list[str] = []
-    changes.resize(3).addCallback(outcomes.append)
-    rig.ready(2)
-    dead, other = rig.worker(0), rig.worker(1)
-    dead.died("died of signal 9 (SIGKILL)")
-    dead.releases[-1][1].errback(WorkerError("it is gone"))
-    other.releases[-1][1].callback(None)
-    assert (outcomes == [""]) is not keeps_in_slots
-    if keeps_in_slots:
-        rig.clock.advance(1)
-        successor = rig.worker(0)
-        assert successor is not dead
-        successor.ready()
-        assert len(successor.releases) == 1
-        successor.releases[-1][1].callback(None)
-        while outcomes == []:
-            for worker in (successor, other):
-                deferred = worker.releases[-1][1]
-                if not deferred.called:
-                    deferred.callback(None)
-        assert len(other.releases) == 2
-
-
-def test_move_ends_without_who_does_not_come_back() -> None:
-    """
-    It does not wait for a slot's successor for ever.
-    """
-    rig = Rig(count=2)
-    rig.ready(0, 1)
-    changes = SlotChanges(rig.fleet, WorkerLimits(3, 1.0, 2), True)
-    outcomes: list[str] = []
-    changes.resize(3).addCallback(outcomes.append)
-    rig.ready(2)
-    dead, other = rig.worker(0), rig.worker(1)
-    dead.died("died of signal 9 (SIGKILL)")
-    dead.releases[-1][1].errback(WorkerError("it is gone"))
-    other.releases[-1][1].callback(None)
-    for _ in range(int(MOVE_SECONDS) + 15):
-        rig.clock.advance(1)
-        for _, released in other.releases:
-            if not released.called:
-                released.callback(None)
-    assert outcomes == [""]

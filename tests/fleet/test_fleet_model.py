@@ -568,6 +568,8 @@ class FleetModel(RuleBasedStateMachine):
         for process in self.primary.attempts:
             if process.link.channel is not None:
                 process.link.channel._socket.close()
+            if process._bus is not None:
+                process._bus.end()  # as garbage it would close its number when another has it
         for client in self.clients:
             client.end.close()
         for descriptor in open_sockets() - self.before:
@@ -578,10 +580,8 @@ def run(examples: int) -> None:
     """
     Try so many orders of events.
     """
-    run_state_machine_as_test(
-        FleetModel,
-        settings=settings(max_examples=examples, stateful_step_count=50, deadline=None),
-    )
+    tried = settings(max_examples=examples, stateful_step_count=50, deadline=None)
+    run_state_machine_as_test(FleetModel, settings=tried)
 
 
 def test_fleet_keeps_every_connection_through_any_order_of_changes() -> None:

@@ -113,8 +113,8 @@ def test_recovery_waits_for_the_change_under_way() -> None:
 
 def test_worker_that_gets_ready_in_the_middle_of_a_move_gives_away_too() -> None:
     """
-    What had waited for it goes to it, and part of that belongs elsewhere by now: it keeps
-    nothing that does, and nobody is placed before.
+    What it finds in its store may belong elsewhere by now, as may what waits for it: it gets
+    nothing before it has given away, and then what is its own.
     """
     rig = Rig(2)
     rig.worker(1).died("x")
@@ -123,16 +123,37 @@ def test_worker_that_gets_ready_in_the_middle_of_a_move_gives_away_too() -> None
     resized = outcome(rig.changes.resize(1))
     late = rig.worker(1)
     late.ready()
-    assert late.sent == [waiting]
     rig.given(rig.worker(0))
     assert resized == []
     assert late.stopped == []
     newcomer = rig.deliver(1)
-    assert late.sent == [waiting]
     assert rig.given(late) == (1, [0])
     assert resized == [""]
     assert late.stopped == [7.0]
-    assert rig.worker(0).sent == [newcomer]
+    assert late.sent == []
+    assert rig.worker(0).sent == [waiting, newcomer]
+
+
+def test_worker_that_gets_ready_in_the_middle_of_a_move_has_what_is_its_own() -> None:
+    """
+    The slot of a worker that begins to serve meanwhile goes on with it, from the end of the
+    move.
+    """
+    rig = Rig(2)
+    rig.worker(1).died("x")
+    rig.clock.advance(0)
+    waiting = rig.deliver(1)
+    resized = outcome(rig.changes.resize(3))
+    rig.ready(2)
+    late = rig.worker(1)
+    late.ready()
+    assert late.sent == []
+    rig.given(rig.worker(0))
+    rig.given(late)
+    assert resized == [""]
+    assert [*late.sent, *rig.worker(2).sent] == [waiting]
+    late.acknowledge()
+    assert rig.fleet.slots[1].worker is late
 
 
 def test_who_waits_for_a_worker_is_placed_anew_by_a_move() -> None:

@@ -19,10 +19,13 @@ from stickyd.errors import (
 )
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.record import EndReason
+from tests.sessions.test_late import LateCarriedStore
 from tests.sessions.worlds import LateWorld
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from stickyd.sessions.live import LiveSession
 
 
 def test_late_saves_are_one_after_the_other() -> None:
@@ -282,3 +285,37 @@ def test_not_local_after_all() -> None:
     """
     with pytest.raises(RuntimeError, match="has not answered at once"):
         result_of(Deferred())
+
+
+def test_late_session_that_is_asked_for_does_not_leave() -> None:
+    """
+    Whoever has asked for a session before it was to be carried gets it, and may write it.
+    """
+    world = LateWorld(LateCarriedStore)
+    uid = world.saved(n=1).uid
+    sent: list[bytes] = []
+
+    async def send(chunk: bytes) -> None:
+        sent.append(chunk)
+
+    def take(live: LiveSession | None) -> LiveSession | None:
+        assert live is not None
+        live.hold()
+        return live
+
+    loading = world.registry.load(uid).addCallback(take)
+    carrying = Deferred.fromCoroutine(world.registry.late_export(send).carry([uid]))
+    world.store.run()
+    live = result_of(loading)
+    assert live is not None
+    assert result_of(carrying) is None
+    assert sent == []
+    live.data["n"] = 2
+    saving = live.save()
+    world.store.run()
+    assert result_of(saving) is None
+    live.release()
+    carrying = Deferred.fromCoroutine(world.registry.late_export(send).carry([uid]))
+    world.store.run()
+    result_of(carrying)
+    assert [b'{"n":2}' in chunk for chunk in sent] == [True]

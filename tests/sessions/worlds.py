@@ -14,6 +14,8 @@ from stickyd.sessions.stores.memory import MemorySessionStore
 from tests.sessions.test_late import LateStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stickyd.sessions.live import LiveSession
 
 
@@ -46,10 +48,10 @@ class LateWorld:
     A registry over a store that answers later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make_store: Callable[[Clock], LateStore] = LateStore) -> None:
         self.clock = Clock()
         self.clock.advance(START)
-        self.store = LateStore(self.clock)
+        self.store = make_store(self.clock)
         self.registry = SessionRegistry(self.store, self.clock)
 
     def saved(self, **items: Any) -> LiveSession:
