@@ -21,11 +21,14 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from typing_extensions import override
 
+from stickyd.admin.admin import Admin
+from stickyd.admin.view import AdminView
 from stickyd.control.exit_code import ExitCode
 from stickyd.control.signals import COMMANDS, Signals
 from stickyd.control.systemd import ServiceManager
 from stickyd.errors import ApplicationError, OperatorError
 from stickyd.fleet.preflight import check_application
+from stickyd.fleet.report import report_on
 from stickyd.log.journal import Journal
 from stickyd.log.writer import LogWriter
 from stickyd.operate.primary import Primary
@@ -41,7 +44,7 @@ from stickyd.upgrade.inheritance import INHERIT, Preflight, take_inherited, take
 from stickyd.upgrade.upgrade import Upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
 __all__ = ["Options", "makeService"]
@@ -190,7 +193,8 @@ def _assemble(
         lambda: signals.stop(),
     )
     control = ControlSocket(reactor, sticky.settings.control, Commands(primary).run, inherited)
-    together = _WatchedToTheEnd(control, journal, _open_log(options))
+    admin = _make_admin(reactor, options, sticky, journal, inherited)
+    together = _WatchedToTheEnd((control, admin), journal, _open_log(options))
     sticky.setServiceParent(together)
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
@@ -205,6 +209,7 @@ def _assemble(
             "began_at": began_at,
             "journal": journal.dump_state(),
             **control.dump_state(),
+            **admin.dump_state(),
         },
     )
     signals = Signals(reactor, sticky, options.reread, upgrade.begin, together.reopen_log)
@@ -219,15 +224,17 @@ class _WatchedToTheEnd(MultiService):
     Services of which operators may ask until the last of them has stopped, and where they log.
     """
 
-    def __init__(self, control: ControlSocket, journal: Journal, log: LogWriter | None) -> None:
+    def __init__(self, last: Sequence[Service], journal: Journal, log: LogWriter | None) -> None:
         """
+        :param last: what operators ask.
         :param log: what writes the log; twistd does if there is none.
         """
         super().__init__()
-        self._control = control
+        self._last = last
         self._journal = journal
         self._log_writer = log
-        control.setServiceParent(self)
+        for each in last:
+            each.setServiceParent(self)
 
     @override
     def privilegedStartService(self) -> None:
@@ -237,12 +244,13 @@ class _WatchedToTheEnd(MultiService):
     @override
     def stopService(self) -> Deferred[object]:
         Service.stopService(self)
-        others = [each for each in reversed(list(self)) if each is not self._control]
+        others = [each for each in reversed(list(self)) if each not in self._last]
         stopped: Deferred[Any] = DeferredList([maybeDeferred(each.stopService) for each in others])
         return stopped.addCallback(self._end)
 
     def _end(self, _: object) -> None:
-        self._control.stopService()
+        for each in self._last:
+            each.stopService()
         globalLogPublisher.removeObserver(self._journal)
 
     @override
@@ -284,6 +292,26 @@ def _open_log(options: Options) -> LogWriter | None:
         )
     except OSError as problem:
         raise SystemExit(f"stickyd: cannot write {path}: {problem.strerror}") from None
+
+
+def _make_admin(
+    reactor: Any,
+    options: Options,
+    sticky: StickyService,
+    journal: Journal,
+    inherited: dict[str, Any] | None,
+) -> Admin:
+    view = AdminView(
+        reactor,
+        sticky.fleet,
+        sticky.operations,
+        sticky.figures,
+        lambda: report_on(sticky.fleet),
+        sticky.health,
+        sticky.explain,
+        options.reread,
+    )
+    return Admin(reactor, sticky.settings, view, journal, inherited)
 
 
 def _make_sticky(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.application.service import Service
 from twisted.internet.defer import gatherResults
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from typing_extensions import override
 
 from stickyd.affinity.peek.http2 import NOTICE as HTTP2_NOTICE
@@ -23,6 +24,7 @@ from stickyd.figures.fleet_figures import PEEKED, REFUSED, TOKENS, FleetFigures
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.fleet import Fleet
 from stickyd.fleet.fleet_view import FleetView
+from stickyd.fleet.health import Health, health_of
 from stickyd.fleet.operations import Operations
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.process.keeper_bounds import KeeperBounds
@@ -46,6 +48,7 @@ from stickyd.messaging.hub import BusHub
 from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
 from stickyd.net.steady_time import keep_steady
+from stickyd.net.waiters import Waiters
 from stickyd.placement.choose import LEAST, PLACEMENTS
 from stickyd.placement.failover import Failover
 from stickyd.placement.least import LeastLoaded
@@ -59,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IListeningPort, IReactorTime
+    from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 
     from stickyd.affinity.key_counts import Report
     from stickyd.explain import Client, Explanation
@@ -113,6 +116,8 @@ class StickyService(Service):
         keep_steady(reactor)
         self._reactor = reactor
         self._inherited = inherited
+        self._lame: IDelayedCall | None = None
+        self._stopped = Waiters()
         self._gave_up = gave_up
         self._count = settings.workers or usable_cpus()
         self._limits = WorkerLimits.of(settings)
@@ -347,21 +352,53 @@ class StickyService(Service):
         Accept no more, let what is under way finish, end the workers.
 
         :return: fires when the last worker has exited, at the latest a little after
-            ``settings.stop_timeout``.
+            ``settings.lame_duck`` and ``settings.stop_timeout``.
         """
         super().stopService()
         self._start_notice.end()
         self.operations.stop()
+        stopped = self._stopped.wait()
+        seconds = self.settings.lame_duck
+        if seconds and self.fleet.running:
+            self._log.info(
+                "Not ready any more: in {seconds:g} s, when clients go elsewhere, it stops",
+                event="stop.lame-duck",
+                seconds=seconds,
+            )
+            self._lame = self._reactor.callLater(seconds, self._close)
+        elif self._lame is None:
+            self._close()
+        return stopped
+
+    def _close(self) -> None:
+        self._lame = None
         self._log.info("Stopping: requests under way may finish", event="stop.begun")
         waits = self._listeners.close()
         waits.append(self._spawner.stop())
         waits.append(self.fleet.stop(self.settings.stop_timeout))
-        return gatherResults(waits).addCallback(lambda _: None)
+        gatherResults(waits).addBoth(self._closed)
+
+    def _closed(self, outcome: Any) -> None:
+        if isinstance(outcome, Failure):
+            self._stopped.fail(outcome)
+        else:
+            self._stopped.fire()
+
+    def health(self) -> Health:
+        """
+        Say whether clients should come.
+        """
+        settings = self.settings
+        leaves = self._lame is not None
+        return health_of(self.fleet, leaves, settings.ready_slots, settings.ready_store == "on")
 
     def stop_at_once(self) -> None:
         """
         Wait no longer for requests under way, once the end has begun.
         """
+        if self._lame is not None:
+            self._lame.cancel()
+            self._close()
         self.fleet.stop_at_once()
 
     def kill_workers(self) -> None:

@@ -29,6 +29,7 @@ SETTINGS = tuple(
         "toml",
         "session_url",
         "bus_url",
+        "admin_place",
     )
 )
 PURE = (
@@ -55,6 +56,8 @@ DESKS = ("claim_desk", "release_desk")
 LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
     (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log")),
+    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service", "admin")),
+    (("admin",), (*FOUNDATION, *PRIMARY, "net", "explain", "log", "admin")),
     (("settings.options", "explain"), FOUNDATION),
     (("operate",), (*FOUNDATION, *CHANNELS, "net", "fleet", "log", "explain", "operate")),
     (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),

@@ -25,12 +25,8 @@ CPU_NS: Final = 5
 """Nanoseconds of CPU time, as of the last heartbeat."""
 TOKENS_REFUSED: Final = 6
 """Tokens that were not signed by us."""
-SESSIONS_BEGUN: Final = 7
-"""Sessions that were made."""
-STORE_CALLS: Final = 8
-"""Calls of the store of sessions."""
-STORE_FAILURES: Final = 9
-"""Those of them that failed, or came too late."""
+STORE_CALLS: Final = 7
+"""Calls of a store of sessions outside of the process."""
 
 ANSWERS: Final = 16
 """Where the answers begin: one row for each class of status."""

@@ -48,6 +48,26 @@ UNAVAILABLE = (
 ANSWERS = ("503", "close", "reset")
 
 
+#: What stands in the reasons that are given, and what it comes down to.
+_REASONS = (
+    ("no descriptor free", "starved"),
+    ("share of the descriptors", "descriptors"),
+    ("is full", "queue_full"),
+    ("too many connections wait", "queue_full"),
+    ("took it within", "queue_timeout"),
+    ("has failed", "failed"),
+    ("server stops", "stopping"),
+)
+
+
+def reason_of(why: str) -> str:
+    """
+    Name what a reason for a refusal comes down to: ``queue_full``, ``queue_timeout``,
+    ``descriptors``, ``starved``, ``failed`` or ``stopping``; ``other`` for anything else.
+    """
+    return next((name for part, name in _REASONS if part in why), "other")
+
+
 @implementer(IRefusal)
 class Refusal:
     """

@@ -37,10 +37,18 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "stop.hint": "What a second and a third SIGINT do.",
         "stop.at-once": "A second SIGINT has come: requests under way are cut off.",
         "stop.kills": "A third SIGINT has come: the workers are killed.",
+        "stop.lame-duck": "The primary is not ready any more, and goes on for as long as"
+        " --lame-duck says.",
         "stop.begun": "The primary accepts no more; requests under way finish.",
         "systemd.away": "The service manager cannot be told how the server is.",
         "secret.readable": "Whoever can read the file can do what the line says.",
         "secret.stays": "The file of secrets cannot be used; the former ones stay in use.",
+        "admin.open": "Metrics, health and the dashboard are to be had at this address.",
+        "admin.agent-open": "HAProxy's agent-check is answered at this address.",
+        "admin.token": "What the dashboard asks for, or the file that has it.",
+        "admin.no-metrics": "A package is missing without which there are no metrics.",
+        "admin.not-open": "After an upgrade the admin endpoint cannot be what it should be.",
+        "admin.failed": "The admin endpoint has an error of its own; the server goes on.",
         # listening, accepting
         "listen.open": "Connections are accepted at this endpoint.",
         "listen.not-open": "After an upgrade an endpoint cannot be listened on; the others work.",

@@ -5,6 +5,7 @@ Placement by load: a newcomer goes where there is least to do, and is remembered
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from zope.interface import implementer
@@ -145,6 +146,13 @@ class LeastLoaded:
                     slot = max(self._keys_of, key=lambda each: len(self._keys_of[each]))
                 self._drop(next(iter(self._keys_of[slot])))
             self._forget(now)
+
+    def homes(self, most: int) -> list[int]:
+        """
+        Give the slots of so many remembered keys at most, those of the most recently used first.
+        """
+        latest = islice(reversed(self._table.values()), most)
+        return [slot for slot, _ in latest]
 
     def least_loaded(self) -> int:
         """

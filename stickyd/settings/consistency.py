@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.keys import CookieKey
 from stickyd.affinity.spec import NAME
 from stickyd.errors import SettingError
+from stickyd.settings.admin_place import parse_admin_place
 from stickyd.settings.bus_url import read_bus_url
 from stickyd.settings.session_url import parse_session_url
 from stickyd.settings.values import spelt
@@ -79,6 +80,7 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
             )
     _check_generation(settings)
     _check_keeping(settings, given)
+    _check_admin(settings, given)
     _check_cookie(settings, given)
     if "session_cookie" in given or settings.asgi_sessions == "on":
         _check_session_cookie(settings)
@@ -120,6 +122,26 @@ def _check_keeping(settings: Table, given: AbstractSet[str]) -> None:
             "--reload-mode client: two workers of one slot cannot share its file of sessions in"
             " sqlite; leave --reload-mode out (these sessions outlive a reload), or keep them in"
             " memory or Redis"
+        )
+
+
+def _check_admin(settings: Table, given: AbstractSet[str]) -> None:
+    public = settings.admin_public == "on"
+    for option, place in (("--admin", settings.admin), ("--agent-check", settings.agent_check)):
+        if place:
+            parse_admin_place(option, place, public)
+    for name in ("admin_host", "admin_token_file"):
+        if name in given and not settings.admin:
+            raise SettingError(f"--{spelt(name)} means nothing without --admin; write --admin 9100")
+    for name in ("admin_public", "lame_duck", "ready_slots", "ready_store"):
+        if name in given and not (settings.admin or settings.agent_check):
+            raise SettingError(
+                f"--{spelt(name)} means nothing where nobody can ask how the server is; write"
+                " --admin 9100, or --agent-check 9101 for HAProxy"
+            )
+    if settings.ready_store == "on" and not parse_session_url(settings.sessions).of_redis:
+        raise SettingError(
+            "--ready-store on: only a store on a server can be away; it is for --sessions redis:"
         )
 
 

@@ -36,6 +36,7 @@ REQUESTS = "Requests"
 SESSIONS = "Sessions"
 WAITING = "Waiting for a worker"
 LIFETIME = "Life of a worker"
+OPERATING = "Metrics, health and dashboard"
 
 #: The settings that name an application.
 KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "wsgi_factory", "static", "protocol")
@@ -304,6 +305,33 @@ class Table:
     crash_limit: int = whole(5, least=1, group=LIFETIME, help=
         "How many workers in a row may die before they are ready until their slot is reported"
         " as failed, and its clients go elsewhere; it is tried again, ever more slowly.")
+
+    admin: str = text("", "ENDPOINT", group=OPERATING, help=
+        "Show a dashboard (/), metrics for Prometheus (/metrics) and health (/livez, /readyz) at"
+        " this endpoint: a port of 127.0.0.1, or a longer form such as"
+        " tcp:9100:interface=10.0.0.5 or unix:/run/stickyd/admin.sock, which only its owner may"
+        " use.")
+    admin_public: str = choice("off", "on", group=OPERATING, help=
+        "Whether --admin and --agent-check may be reached by other machines and users: off or on."
+        " The dashboard asks for a token in any case, metrics and health do not.")
+    admin_host: tuple[str, ...] = texts((), "NAME", group=OPERATING, help=
+        "A host name by which --admin is reached, beside localhost and addresses; requests for"
+        " another one are refused. Repeatable.")
+    admin_token_file: str = text("", "PATH", group=OPERATING, help=
+        "The token for the dashboard is the first line of this file, which is made if it is not"
+        " there, readable for its owner alone. Without it each start makes a token, and the log"
+        " says it.")
+    agent_check: str = text("", "ENDPOINT", group=OPERATING, help=
+        "Answer HAProxy's agent-check at this endpoint, written as --admin: up ready 75%, drain,"
+        " or down.")
+    lame_duck: float = seconds(0.0, group=OPERATING, help=
+        "How long to go on serving at a stop while /readyz and --agent-check say already that"
+        " clients should go elsewhere.")
+    ready_slots: int = whole(0, most=MOST_WORKERS, group=OPERATING, help=
+        "How many slots must serve for the server to be ready; 0 is half of them.")
+    ready_store: str = choice("off", "on", group=OPERATING, help=
+        "Whether the server is ready only as long as its workers reach the store of sessions: off"
+        " (as a store that is away must not take all servers away) or on.")
 
     # fmt: on
 

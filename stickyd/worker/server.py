@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import succeed
 from twisted.logger import Logger
 
-from stickyd.figures.page import CPU_NS, TOKENS_REFUSED
+from stickyd.figures.page import CPU_NS, STORE_CALLS, TOKENS_REFUSED
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.frame import Flag
 from stickyd.net.readiness import readiness_of
@@ -233,6 +233,10 @@ class Serving:
         """
         self._page[CPU_NS] = time.process_time_ns()
         self._page[TOKENS_REFUSED] = self.homes.tokens_refused
+        store = self.sessions.store
+        # One that stands before another asks that.
+        store = getattr(store, "behind", store)
+        self._page[STORE_CALLS] = getattr(store, "calls", 0)
         resident, private = memory_bytes()
         return {
             "connections": self.host.connections,
@@ -244,6 +248,7 @@ class Serving:
             "sessions": self.sessions.count,
             "descriptors": self._capacity.used,
             "lag": self._lag.take(),
+            "store_away": float(getattr(store, "is_away", False)),
         }
 
     def finish(self, patience: float) -> Deferred[None]:

@@ -47,6 +47,7 @@ LEAST: dict[str, object] = {"placement": "least"}
 BY_CLIENT: dict[str, object] = {"reload_mode": "client"}
 TRUST: dict[str, object] = {"trust": "10.0.0.0/8"}
 SQLITE: dict[str, object] = {"sessions": "sqlite:sessions"}
+ADMIN: dict[str, object] = {"admin": "0"}
 
 #: Another value of each setting, and what else it needs beside it.
 OTHER: dict[str, tuple[object, dict[str, object]]] = {
@@ -83,6 +84,13 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "http2": ("off", {}),
     "access_log": ("-", {}),
     "control": ("control.sock", {}),
+    "admin": ("0", {}),
+    "admin_public": ("on", ADMIN),
+    "admin_host": (["ops.example"], ADMIN),
+    "admin_token_file": ("token", ADMIN),
+    "agent_check": ("0", {}),
+    "lame_duck": (0.1, ADMIN),
+    "ready_slots": (1, ADMIN),
     "uid": (str(os.getuid()), {}),
     "generation_name": ("1.4.2", {}),
     "generation_header": ("X-Generation", {}),
@@ -107,6 +115,9 @@ LIVE: dict[str, Callable[[StickyService, WorkerSpec], object]] = {
     "known_limit": lambda service, _: service.fleet.table.keepers.most,
     "max_leaving_memory": lambda service, _: service._limits.leaving_bytes // 2**20,
     "stop_timeout": lambda service, _: service.settings.stop_timeout,
+    "lame_duck": lambda service, _: service.settings.lame_duck,
+    "ready_slots": lambda service, _: service.settings.ready_slots,
+    "ready_store": lambda service, _: service.settings.ready_store,
     "worker_reactor": lambda _, spec: spec.command[-1],
     # As whom we are ourselves, nobody has to be told.
     "uid": lambda _, spec: str(os.getuid() if spec.uid is None else spec.uid),
@@ -217,6 +228,8 @@ class Server:
         """
         stopped: list[None] = []
         self.service.stopService().addCallback(stopped.append)
+        if self.service.settings.lame_duck:
+            self.service.stop_at_once()
         for worker in self.spawner.workers:
             if worker.stopped:
                 worker.died("exited with code 0")
@@ -267,7 +280,7 @@ def other_of(name: str) -> tuple[object, dict[str, object]]:
 
 
 #: What is not tried here: a store on a server would have to be there.
-ELSEWHERE = ("tls", "session_away")
+ELSEWHERE = ("tls", "session_away", "ready_store")
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Settings) if f.name not in ELSEWHERE])

@@ -13,6 +13,8 @@ from tests.system.programs import need_program
 from tests.system.server import LONG
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
 
@@ -39,6 +41,50 @@ class Page:
         Load the page again, as its user may.
         """
         self._do("load")
+
+    def until(self, script: str) -> None:
+        """
+        Wait until an expression is true in the page.
+        """
+        self._do("until", script=script)
+
+    def press(self, key: str) -> None:
+        """
+        Press a key, as Playwright calls it.
+        """
+        self._do("press", key=key)
+
+    def type(self, text: str) -> None:
+        """
+        Type something.
+        """
+        self._do("type", text=text)
+
+    def resize(self, width: int, height: int) -> None:
+        """
+        Show it in a window of this size.
+        """
+        self._do("size", width=width, height=height)
+
+    def prefer(self, scheme: str) -> None:
+        """
+        Have its user prefer ``light`` or ``dark``.
+        """
+        self._do("scheme", scheme=scheme)
+
+    def picture(self, path: Path) -> None:
+        """
+        Take a picture of all of it.
+        """
+        self._do("picture", path=str(path))
+
+    @property
+    def problems(self) -> list[str]:
+        """
+        What went wrong in it.
+        """
+        told: list[str] = self._do("problems")
+        return told
 
     def cookies(self) -> dict[str, dict[str, Any]]:
         """

@@ -99,6 +99,7 @@ class RedisSessionStore:
         self._sealer = Sealer(keys)
         self._reader = RecordReader(self._sealer, clock.seconds, f"--sessions {address}")
         self._damaged = 0
+        self.calls = 0
         self._clock = clock
         self._loop = loop
         self._address = address
@@ -113,6 +114,13 @@ class RedisSessionStore:
         self._watched: dict[HiddenId, tuple[float, int | None]] = {}
         self._wheel = TimerWheel()
         self._throttle = Throttle(loop.time, _QUIET_SECONDS)
+
+    @property
+    def is_away(self) -> bool:
+        """
+        Whether the server, or one of them, does not answer.
+        """
+        return self._nodes.is_away
 
     @property
     def unreadable(self) -> int:
@@ -325,6 +333,7 @@ class RedisSessionStore:
     # asking the server
 
     def _ask(self, word: str, uid: bytes, *words: str) -> Deferred[Any]:
+        self.calls += 1
         key = key_of(self._prefix, uid)
         command = RedisCommand(key, [word, key, *words])
         self._nodes.submit(command)

@@ -151,6 +151,13 @@ class RedisLink:
             self._queue = [command for command in self._queue if command.key not in keys]
         return taken
 
+    @property
+    def is_away(self) -> bool:
+        """
+        Whether the server did not answer when it was asked last.
+        """
+        return self._away_since is not None
+
     async def close(self) -> None:
         """
         Have done what was asked for, unless the server is away, and end the connection.

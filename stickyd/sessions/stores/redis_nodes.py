@@ -46,6 +46,12 @@ class RedisNodes(Protocol):
     Sends each command to the server that has its key.
     """
 
+    @property
+    def is_away(self) -> bool:
+        """
+        Whether a server does not answer.
+        """
+
     def submit(self, command: RedisCommand) -> None:
         """
         Send a command.
@@ -83,6 +89,10 @@ class OneServer:
             name = f"{address.service!r} of the Sentinels"
             self._sentinel = make_sentinel(address)
         self._link = RedisLink(loop, name, self._connection, policy, _stay, _redirected)
+
+    @property
+    def is_away(self) -> bool:
+        return self._link.is_away
 
     def submit(self, command: RedisCommand) -> None:
         self._link.submit(command)
@@ -136,6 +146,10 @@ class ClusterNodes:
         self._starting: asyncio.Task[None] | None = None
         self._problem = ""
         self._closed = False
+
+    @property
+    def is_away(self) -> bool:
+        return any(link.is_away for link in self._links.values())
 
     def submit(self, command: RedisCommand) -> None:
         if self._closed:

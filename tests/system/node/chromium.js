@@ -19,11 +19,24 @@ const commands = {
     const context = await browser.newContext({ignoreHTTPSErrors: true});
     context.setDefaultTimeout(patience);
     const page = await context.newPage();
+    page.problems = [];
+    page.on('pageerror', (error) => page.problems.push(error.message));
+    page.on('console', (said) => said.type() === 'error' && page.problems.push(said.text()));
     await page.goto(url);
     return pages.push(page) - 1;
   },
   load: ({page}) => pages[page].reload().then(() => null),
   run: ({page, script}) => pages[page].evaluate(script),
+  problems: ({page}) => pages[page].problems,
+  // Not by waitForFunction, which the policy of a careful page forbids.
+  async until({page, script}) {
+    while (!await pages[page].evaluate(script)) await new Promise((go) => setTimeout(go, 30));
+  },
+  press: ({page, key}) => pages[page].keyboard.press(key).then(() => null),
+  type: ({page, text}) => pages[page].keyboard.type(text).then(() => null),
+  size: ({page, width, height}) => pages[page].setViewportSize({width, height}).then(() => null),
+  scheme: ({page, scheme}) => pages[page].emulateMedia({colorScheme: scheme}).then(() => null),
+  picture: ({page, path}) => pages[page].screenshot({path, fullPage: true}).then(() => null),
   cookies: ({page}) => pages[page].context().cookies(),
   close: ({page}) => pages[page].context().close().then(() => null),
 };
