@@ -55,8 +55,7 @@ DESKS = ("claim_desk", "release_desk")
 #: Who may know whom.  A module's own entry is the first one that it is in.
 LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
-    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log")),
-    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "service", "admin")),
+    (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log", "admin")),
     (("admin",), (*FOUNDATION, *PRIMARY, "net", "explain", "log", "admin")),
     (("settings.options", "explain"), FOUNDATION),
     (("operate",), (*FOUNDATION, *CHANNELS, "net", "fleet", "log", "explain", "operate")),
@@ -105,9 +104,6 @@ MOST_PARAMETERS = 8
 WITHOUT_A_PACKAGE = {"system", "fuzzing", "system_calls", "twisted_suites", "foreign_suites"}
 
 UNCLEAN = ("twisted.internet", "socket", "os")
-
-#: What takes more to be made has collaborators that are missing.
-MOST_PARAMETERS = 8
 
 #: Where nobody sets an attribute of what it or somebody else has: that is told by a call.
 #: Not in ``serve``, where Twisted's and uvicorn's connections are set up by their attributes.
