@@ -45,6 +45,7 @@ class Keeper:
     :ivar since: when it was relieved, in the reactor's seconds; None if it has its slot.
     :ivar until: when it ends at the latest.
     :ivar count: how many of its clients are remembered by a key or an id.
+    :ivar is_retiring: whether it is about to give away what it has.
     :ivar stays: whether it is one although it has its slot and none of these: newcomers do not
         get there.
     """
@@ -54,7 +55,7 @@ class Keeper:
         self.worker = worker
         self.queue = queue
         self.count = 0
-        self.stays = False
+        self.stays = self.is_retiring = False
         self.since: float | None = None
         self.until = inf
         self.overdue: IDelayedCall | None = None
@@ -76,7 +77,14 @@ class Keeper:
         Be a keeper for as long as somebody is remembered.
         """
         self.cancel()
-        self.until, self.stays = inf, False
+        self.until, self.stays, self.is_retiring = inf, False, False
+
+    def retire(self) -> None:
+        """
+        Be about to give away what it has: at its turn, if something else is being changed.
+        """
+        self.cancel()
+        self.is_retiring = True
 
     def begin_queue(self, queue: Slot, since: float) -> None:
         """
@@ -284,8 +292,8 @@ class Keepers:
         """
         Have a keeper give away what it has, and end if it was relieved.
         """
-        if self.homes.get(keeper.home) is keeper:
-            keeper.cancel()
+        if self.homes.get(keeper.home) is keeper and not keeper.is_retiring:
+            keeper.retire()
             self._retire(keeper)
 
     def end(self, worker: IWorker | None) -> None:

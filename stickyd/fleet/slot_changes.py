@@ -131,8 +131,8 @@ class SlotChanges:
     async def _retire(self, keeper: Keeper) -> None:
         fleet = self._fleet
         table, worker, index = fleet.table, keeper.worker, keeper.home[0]
-        if table.keepers.of(worker) is not keeper:
-            return  # it has died
+        if table.keepers.of(worker) is not keeper or not keeper.is_retiring:
+            return  # it has died, or has its clients again
         table.keepers.end(worker)
         heir = table.members[index].slot if index < len(table.members) else None
         current = None if heir is None else heir.worker

@@ -332,6 +332,8 @@ class SlotWorkers:
     def _bound_leaving(self) -> None:
         for oldest in self.leaving[: -self.limits.leaving]:
             keeper = self.keepers.of(oldest)
+            if keeper is not None and keeper.is_retiring:
+                continue
             if keeper is not None:
                 self._log.warn(
                     "Worker {pid} (slot {slot}) gives its clients away before they have left: more"

@@ -152,6 +152,24 @@ def test_a_keeper_retires_at_its_deadline_once() -> None:
     assert rig.retired == [keeper]
 
 
+def test_it_retires_once_though_its_turn_may_come_later() -> None:
+    """
+    Whoever finds that it has to, and however often, it is told once; unless it has its slot again
+    meanwhile.
+    """
+    rig = Rig()
+    slot, worker = rig.serve(0, 1)
+    keeper = rig.keepers.begin(slot, worker)
+    rig.keepers.end_after(worker, 60.0)
+    rig.keepers.retire(keeper)
+    rig.keepers.retire(keeper)
+    rig.clock.advance(60.0)
+    assert rig.retired == [keeper]
+    assert keeper.is_retiring
+    rig.keepers.end_after(worker, None)
+    assert not keeper.is_retiring
+
+
 def test_there_is_room_for_so_many_and_the_rest_is_counted() -> None:
     """
     Those reported first, which came last to their worker, have the room.

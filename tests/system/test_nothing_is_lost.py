@@ -82,6 +82,7 @@ class Trial:
     :ivar workers: at the beginning, and after each event.
     :ivar arguments: of the server.
     :ivar listen: its endpoint, where it is not handed a socket.
+    :ivar by_client: whether clients stay where they are known, wherever they would be placed.
     """
 
     start: Start
@@ -90,6 +91,7 @@ class Trial:
     workers: int = 4
     arguments: Sequence[str] = ()
     listen: str = HANDED
+    by_client: bool = False
 
     def serve(self) -> Server:
         """
@@ -102,6 +104,8 @@ class Trial:
         Have the events happen so many times under load, and check what the clients saw.
         """
         server = self.serve()
+        if self.by_client:
+            server.allow("gives its clients away before they have left")
         placements = [placement(self.workers)]
         done = 0
         with UnderLoad(self.load_program, server, self.directory, seconds) as load:
@@ -110,7 +114,12 @@ class Trial:
                     placements += event(server)
                 done += 1
         load.check_nothing_was_lost()
-        load.check_moves(placements)
+        if self.by_client:
+            # A stop would end the workers that these give their sessions to.
+            for kept in server.log.found(r"Worker (\d+) \(slot \d, generation \d+\) keeps the"):
+                server.log.wait_for(rf"Worker {kept[1]} \(slot \d\) exited")
+        else:
+            load.check_moves(placements)
         assert done >= rounds, f"only {done} rounds in {seconds:g} s"
         outcome = load.outcome
         # The figures of docs/reliability.md.
@@ -165,6 +174,15 @@ def steered(trial: Trial) -> Trial:
     return replace(trial, arguments=("--steering", "kernel"), listen="tcp:0:interface=127.0.0.1")
 
 
+def kept(trial: Trial) -> Trial:
+    """
+    The same where relieved workers keep their clients, for a short time: then the clients go to
+    the present worker with their counts.
+    """
+    arguments = ("--reload-mode", "client", "--drain-timeout", "2")
+    return replace(trial, arguments=arguments, by_client=True)
+
+
 def test_nothing_is_lost(trial: Trial) -> None:
     """
     Drain, resize, upgrade and reload under load fail no request and lose no count, and
@@ -179,6 +197,14 @@ def test_nothing_is_lost_where_the_kernel_steers(trial: Trial) -> None:
     placement a moment later than they.
     """
     replace(steered(trial), workers=2).run(1, 1, [resize, reload])
+
+
+def test_nothing_is_lost_by_client(trial: Trial) -> None:
+    """
+    The same where clients stay with the workers that know them, and these give them away at
+    their deadline, or as there are too many of them.
+    """
+    replace(kept(trial), workers=2).run(1, 1, [resize, reload])
 
 
 def test_nothing_is_lost_by_tls(trial: Trial) -> None:
@@ -213,6 +239,15 @@ def test_nothing_is_lost_where_the_kernel_steers_for_long(event: Event, trial: T
     The same where the kernel steers, at least five times over.
     """
     steered(trial).run(SOAK, 5, [event])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("event", EVENTS)
+def test_nothing_is_lost_by_client_for_long(event: Event, trial: Trial) -> None:
+    """
+    The same by client.
+    """
+    kept(trial).run(SOAK, 2, [event])
 
 
 @pytest.mark.soak

@@ -37,7 +37,11 @@ class KeeperBounds:
         """
         if not self._keepers.homes:
             return
-        relieved = [keeper for keeper in self._keepers if keeper.since is not None]
+        relieved = [
+            keeper
+            for keeper in self._keepers
+            if keeper.since is not None and not keeper.is_retiring
+        ]
         if not relieved:
             return
         relieved.sort(key=lambda keeper: keeper.since or 0.0)
