@@ -107,6 +107,10 @@ def _line_of(command: str, answer: Mapping[str, Any]) -> str:
         return f"the server {ended} has ended" if ended else "the server stops"
     if command == "upgrade":
         return f"upgraded: {answer['pid']} runs stickyd {answer['version']}, all workers are fresh"
-    if command == "reload":
-        return f"reloaded: {answer['slots']} slots have fresh workers"
+    if command == "go-back":
+        return "back: the former workers have their slots"
+    if command in ("reload", "go-on"):
+        fresh = answer.get("fresh")
+        of = "" if fresh is None else f"{fresh} of "
+        return f"reloaded: {of}{answer['slots']} slots have fresh workers"
     return f"resized: {answer['slots']} slots"

@@ -86,12 +86,12 @@ class Keeper:
         self.cancel()
         self.is_retiring = True
 
-    def begin_queue(self, queue: Slot, since: float) -> None:
+    def begin_queue(self, queue: Slot, since: float | None) -> None:
         """
-        Be relieved.
+        Be relieved, or have the slot again.
 
         :param queue: what its clients' connections are given from now on.
-        :param since: now.
+        :param since: when it was relieved; None if it has its slot.
         """
         self.queue, self.since = queue, since
 
@@ -260,6 +260,22 @@ class Keepers:
         for handoff in slot.release():
             (keeper.queue if self.find(handoff) is keeper else slot).deliver(handoff)
         self._changed()
+
+    def reinstate(self, worker: IWorker, slot: Slot) -> None:
+        """
+        Have a relieved keeper have its slot again; what waits for it waits there.
+
+        :param slot: which nobody has now.
+        """
+        keeper = self.of(worker)
+        if keeper is None:
+            return
+        waiting = keeper.queue.release()
+        keeper.queue.vacate([])
+        keeper.end_never()
+        keeper.begin_queue(slot, None)
+        worker.serve_beside(slot)
+        slot.wait_first(waiting)
 
     def end_after(self, worker: IWorker | None, seconds: float | None) -> None:
         """

@@ -4,6 +4,8 @@ What an operator orders of a primary that runs, and what the log says of it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import maybeDeferred, succeed
@@ -33,6 +35,28 @@ if TYPE_CHECKING:
     from stickyd.fleet.steps import Change
     from stickyd.fleet.trials import ITrial, Trials
     from stickyd.settings import Settings
+
+
+@dataclass(frozen=True)
+class Canary:
+    """
+    A reload of some slots, which may be taken back.
+
+    :ivar former: what workers were started with before.
+    :ivar slots: the slots that have fresh workers.
+    :ivar generation: that of these.
+    """
+
+    former: WorkerSpec
+    slots: range
+    generation: int
+
+    @property
+    def shown(self) -> str:
+        """
+        The slots, for a line of the log.
+        """
+        return "slot 0" if len(self.slots) == 1 else f"slots 0 to {self.slots[-1]}"
 
 
 class Operations:
@@ -75,6 +99,7 @@ class Operations:
         self._spawner = spawner
         self._trials = trials
         self._apply = apply
+        self._canary: Canary | None = None
         self._reloads: NewestWaits[Settings, list[str]] = NewestWaits(self._reload_followed)
 
     def settle(self) -> Deferred[None]:
@@ -99,6 +124,77 @@ class Operations:
                 event="reload.waits",
             )
         return self._reloads.ask(settings)
+
+    @property
+    def canary(self) -> Canary | None:
+        """
+        The canary that is out, if one is.
+        """
+        return self._canary
+
+    def reload_some(self, settings: Settings, count: int) -> Deferred[list[str]]:
+        """
+        Send a *canary* out: replace only some workers, so that only newcomers of their slots get
+        the new code.  Then :meth:`go_on` or :meth:`go_back`.
+
+        :param settings: as for :meth:`reload`.
+        :param count: how many slots, at least 1 and fewer than there are.
+        :return: as of :meth:`reload`.
+        :raises OperatorError: if there cannot be one now.
+        """
+        placed = self._fleet.table.placed
+        if settings.reload_mode != "client":
+            raise OperatorError(
+                "only with --reload-mode client do old and new workers serve side by side"
+            )
+        if self._canary is not None:
+            raise OperatorError(
+                f"a canary is out already, in {self._canary.shown}; go on or go back first"
+            )
+        if not 1 <= count < placed:
+            raise OperatorError(
+                f"{count} of {placed} slots: a canary takes fewer than there are, and at least 1"
+            )
+        return self._follow(self._reload(settings, count))
+
+    def go_on(self) -> Deferred[list[str]]:
+        """
+        Have the rest of the workers replaced too, as the canary's are.
+
+        :return: as of :meth:`reload`.
+        :raises OperatorError: if there is none.
+        """
+        canary = self._require_canary()
+        rest = [slot.index for slot in self._fleet.slots if slot.index not in canary.slots]
+        self._canary = None
+        return self._changes.reload(rest, canary.generation).addCallback(self._reloaded)
+
+    def go_back(self) -> Deferred[list[str]]:
+        """
+        Have the workers that the canary has relieved be the present ones again, with the settings
+        that they have; the canary's keep the clients that they know.
+
+        :return: as of :meth:`reload`.
+        :raises OperatorError: if there is none.
+        """
+        canary = self._require_canary()
+        self._canary = None
+        self.settings = canary.former.settings
+        self._apply(self.settings)
+        self._spawner.renew(canary.former)
+        return self._changes.go_back(canary.slots).addCallback(self._gone_back)
+
+    def _gone_back(self, problems: list[str]) -> list[str]:
+        for problem in problems:
+            self._log.error("Not back: {problem}", event="reload.not-back", problem=problem)
+        if not problems:
+            self._log.info("Back: the former workers have their slots", event="reload.back")
+        return problems
+
+    def _require_canary(self) -> Canary:
+        if self._canary is None:
+            raise OperatorError("no canary is out; send one out first: stickyctl reload --slots 1")
+        return self._canary
 
     def call_when_reloading(
         self, call: Callable[[Deferred[list[str]]], Deferred[list[str]]]
@@ -136,13 +232,13 @@ class Operations:
             return succeed([STOPS])
         return self._follow(self._reload(settings or self.settings))
 
-    def _reload(self, wanted: Settings) -> Deferred[list[str]]:
+    def _reload(self, wanted: Settings, count: int | None = None) -> Deferred[list[str]]:
         begun = self.steps.begin("reload")
         return (
             maybeDeferred(self._keep_fixed, wanted)
             .addCallback(self._try)
             .addCallback(self._announced)
-            .addCallbacks(self._reload_checked, self._not_reloaded)
+            .addCallbacks(partial(self._reload_checked, count), self._not_reloaded)
             .addCallback(self._reloaded)
             .addCallback(self._ended, begun)
         )
@@ -186,12 +282,21 @@ class Operations:
             self._log.info, "[trial] {line}", event="trial.output", line=line
         )
 
-    def _reload_checked(self, spec: WorkerSpec) -> Deferred[list[str]] | list[str]:
+    def _reload_checked(
+        self, count: int | None, spec: WorkerSpec
+    ) -> Deferred[list[str]] | list[str]:
         if not self._fleet.running:
             return [STOPS]
+        former = self._spawner.spec
         settings = self.settings = spec.settings
         self._apply(settings)
         self._spawner.renew(spec)
+        if count is not None:
+            slots = range(count)
+            generation = self._fleet.table.next_generation()
+            self._canary = Canary(former, slots, generation)
+            return self._changes.reload(slots, generation)
+        self._canary = None
         return self._changes.reload().addCallback(self._drop_former, spec.secrets)
 
     def _drop_former(self, problems: list[str], secrets: tuple[bytes, ...]) -> list[str]:
@@ -218,7 +323,14 @@ class Operations:
             return problems
         for problem in problems:
             self._log.error("Not reloaded: {problem}", event="reload.refused", problem=problem)
-        if not problems:
+        if not problems and self._canary is not None:
+            self._log.info(
+                "Reloaded: the workers of {slots} are fresh; the others wait for stickyctl go-on"
+                " or go-back",
+                event="reload.canary",
+                slots=self._canary.shown,
+            )
+        elif not problems:
             self._log.info("Reloaded: every worker is fresh", event="reload.done")
         self._departures.begin()
         return problems

@@ -90,23 +90,52 @@ class SlotChanges:
 
     # reload
 
-    def reload(self, indices: Sequence[int] | None = None) -> Deferred[list[str]]:
+    def reload(
+        self, indices: Sequence[int] | None = None, generation: int | None = None
+    ) -> Deferred[list[str]]:
         """
         Replace workers by fresh ones, slot by slot; a successor is ready first.
 
         :param indices: the slots; all by default.
+        :param generation: that of the fresh workers; the next one by default.
         :return: fires with a line for each slot that kept its old worker, saying why.
         """
-        return self._in_turn("reload", lambda: self._reload(indices))
+        return self._in_turn("reload", lambda: self._reload(indices, generation))
 
-    async def _reload(self, indices: Sequence[int] | None) -> list[str]:
+    def go_back(self, indices: Sequence[int]) -> Deferred[list[str]]:
+        """
+        Have the workers that were relieved last have their slots again, with all newcomers; the
+        present ones keep the clients that they know.  A slot whose former worker has left gets a
+        fresh one.
+
+        :return: as of :meth:`reload`.
+        """
+        return self._in_turn("go back", lambda: self._go_back(indices))
+
+    async def _go_back(self, indices: Sequence[int]) -> list[str]:
+        kept = []
+        table = self._fleet.table
+        for member in [m for m in table.members if m.slot.index in indices]:
+            outcome: Deferred[str] = Deferred()
+            if member.workers.former is None:
+                member.slot.renew(table.next_generation())
+                member.machine.reload(outcome.callback)
+            else:
+                member.machine.reinstate(outcome.callback)
+            reason = await outcome
+            if reason:
+                kept.append(f"slot {member.slot.index}: {reason}")
+        table.keepers.prune()
+        return kept
+
+    async def _reload(self, indices: Sequence[int] | None, generation: int | None) -> list[str]:
         kept = []
         members = [
             member
             for member in self._fleet.table.members
             if indices is None or member.slot.index in indices
         ]
-        generation = self._fleet.table.next_generation()
+        generation = generation or self._fleet.table.next_generation()
         for done, member in enumerate(members, 1):
             index = member.slot.index
             member.slot.renew(generation)

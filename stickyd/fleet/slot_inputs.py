@@ -58,6 +58,12 @@ class SlotMachine(Protocol):
         with an empty text when it serves, else with the reason why it does not.
         """
 
+    def reinstate(self, done: Callable[[str], object]) -> None:
+        """
+        The worker that was relieved last, and keeps its clients, shall have the slot again, and
+        the present one keep its own.  ``done`` is as for :meth:`reload`.
+        """
+
     def successor_ready(self) -> None:
         """
         The fresh worker could serve.

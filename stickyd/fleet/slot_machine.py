@@ -136,6 +136,28 @@ def _add_reloads(states: _States) -> None:
         workers.take_back(cause)
 
 
+def _add_ways_back(states: _States) -> None:
+    """
+    From a worker to the one that it has relieved.
+    """
+
+    @states.serving.upon(SlotMachine.reinstate).to(states.switching_over)
+    def reinstate(
+        machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]
+    ) -> None:
+        workers.reinstate(machine, done)
+
+    @states.empty.upon(SlotMachine.reinstate).loop()
+    @states.starting.upon(SlotMachine.reinstate).loop()
+    @states.backing_off.upon(SlotMachine.reinstate).loop()
+    @states.failed.upon(SlotMachine.reinstate).loop()
+    @states.relieving.upon(SlotMachine.reinstate).loop()
+    @states.switching_over.upon(SlotMachine.reinstate).loop()
+    @states.stopping.upon(SlotMachine.reinstate).loop()
+    def not_now(machine: SlotMachine, workers: SlotWorkers, done: Callable[[str], object]) -> None:
+        done("it has no worker that serves")
+
+
 def _add_other_reloads(states: _States) -> None:
     """
     A reload where no worker serves, or where one goes on.
@@ -206,6 +228,7 @@ def _build() -> Callable[[SlotWorkers], SlotMachine]:
     _add_starts(states)
     _add_deaths(states)
     _add_reloads(states)
+    _add_ways_back(states)
     _add_other_reloads(states)
     _add_stops(states)
     return machine.build()

@@ -266,6 +266,35 @@ class SlotWorkers:
         self.reloaded = done
         self.successor = self.spawn(machine)
 
+    @property
+    def former(self) -> IWorker | None:
+        """
+        The worker that was relieved last, if it keeps its clients.
+        """
+        for worker in reversed(self.leaving):
+            keeper = self.keepers.of(worker)
+            if keeper is not None and not keeper.is_retiring:
+                return worker
+        return None
+
+    def reinstate(self, machine: SlotMachine, done: Callable[[str], object]) -> None:
+        """
+        Have the worker that was relieved last have the slot again.
+
+        :param done: told how it went.
+        """
+        worker = self.former
+        if worker is None:
+            raise AssertionError("somebody is reinstated who has left")
+        self.reloaded = done
+        self.successor = worker
+        self.leaving.remove(worker)
+        self.slot.renew(worker.generation)
+        self.slot.hold(worker)
+        self.keepers.reinstate(worker, self.slot)
+        worker.stay()
+        self.hand_over(machine)
+
     def hand_over(self, machine: SlotMachine) -> None:
         """
         Let newcomers wait while the present worker gives to its successor what it can.
@@ -375,6 +404,7 @@ class SlotWorkers:
         """
         successor, self.successor = self.successor, None
         if successor is not None:
+            self.keepers.end(successor)
             successor.reclaim()
         reason = f"the fresh worker {cause}"
         self._log.error(

@@ -116,6 +116,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " over.",
         "reload.old-left": "Of all reloads no old worker is left.",
         "change.step": "How far a reload or a resize is.",
+        "reload.canary": "Some slots have fresh workers, for newcomers alone; an operator goes on"
+        " or back.",
+        "reload.back": "The workers that a canary had relieved have their slots again.",
+        "reload.not-back": "A slot keeps the canary's worker; the line says why.",
         "resize.done": "There are more slots, or fewer.",
         "change.refused": "A resize or a drain was not done; the line says why.",
         "upgrade.begun": "The new code is tried in a child.",

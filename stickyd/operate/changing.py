@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.task import deferLater
 
 from stickyd.errors import OperatorError
-from stickyd.operate.command import SLOT, SLOT_OR_ALL, WAIT, Argument, Command, IAsker, whole
+from stickyd.operate.command import SLOT, SLOT_OR_ALL, WAIT, Argument, Command, IAsker, part, whole
 from stickyd.operate.departures import LOOK_SECONDS, relieved, wait_for_departures
 from stickyd.settings.table import MOST_WORKERS
 
@@ -61,11 +61,39 @@ async def reload(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict
     _require_running(primary)
     settings = primary.reread()
     before = relieved(primary)
+    fresh: int | None = None
     with _steps_told(primary, asker):
-        problems = await primary.operations.reload(settings)
+        if given["slots"] is None:
+            problems = await primary.operations.reload(settings)
+        else:
+            fresh = given["slots"].of(primary.fleet.table.placed)
+            problems = await primary.operations.reload_some(settings, fresh)
     _require_done(*problems)
     if given["wait"]:
         await wait_for_departures(primary, asker, before)
+    return {"slots": primary.fleet.table.placed, "fresh": fresh}
+
+
+async def go_on(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[str, Any]:
+    """
+    Replace the workers that a canary has left.
+    """
+    _require_running(primary)
+    before = relieved(primary)
+    with _steps_told(primary, asker):
+        _require_done(*await primary.operations.go_on())
+    if given["wait"]:
+        await wait_for_departures(primary, asker, before)
+    return {"slots": primary.fleet.table.placed}
+
+
+async def go_back(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[str, Any]:
+    """
+    Have the workers that a canary has relieved be the present ones again.
+    """
+    _require_running(primary)
+    with _steps_told(primary, asker):
+        _require_done(*await primary.operations.go_back())
     return {"slots": primary.fleet.table.placed}
 
 
@@ -197,9 +225,18 @@ COMMANDS = (
         "reload",
         "Read options and configuration file again, and replace the workers one by one.",
         reload,
-        (WAIT,),
+        (
+            Argument("slots", "only so many slots, or so many of a hundred (25%%): a canary, whose"
+                " newcomers get the new code, until go-on or go-back (with --reload-mode client)",
+                part, "N|N%%"),
+            WAIT,
+        ),
         changes=True,
     ),
+    Command("go-on", "After reload --slots: replace the other workers too.", go_on, (WAIT,),
+        changes=True),
+    Command("go-back", "After reload --slots: have the workers that were relieved by it be the"
+        " present ones again.", go_back, changes=True),
     Command(
         "resize",
         "Change the number of slots, at the tail.",

@@ -188,6 +188,43 @@ def whole(least: int, most: int) -> Callable[[object], int]:
     return read
 
 
+@dataclass(frozen=True)
+class Part:
+    """
+    Some of all slots.
+
+    :ivar number: how many.
+    :ivar of_hundred: whether of each hundred.
+    """
+
+    number: int
+    of_hundred: bool
+
+    def of(self, all_slots: int) -> int:
+        """
+        How many that is, at least 1.
+        """
+        return max(1, self.number * all_slots // 100) if self.of_hundred else self.number
+
+
+_part = whole(1, MOST_WORKERS)
+
+
+def part(given: object) -> Part:
+    """
+    A number of slots, or a share of them.
+    """
+    is_share = isinstance(given, str) and given.endswith("%")
+    number = given[:-1] if isinstance(given, str) and is_share else given
+    try:
+        return Part(_part(number), is_share)
+    except OperatorError:
+        raise OperatorError(
+            f"{str(given)[:60]!r} is no number of slots and no share of them; write for example"
+            " 1 or 25%"
+        ) from None
+
+
 _slot = whole(0, MOST_WORKERS - 1)
 
 

@@ -41,7 +41,7 @@ async def workers(primary: Primary, given: dict[str, Any], asker: IAsker) -> dic
         "workers": [
             {"slot": report.index, **each}
             for report, member in slots
-            for each in workers_of(report, member)
+            for each in workers_of(primary, report, member)
         ],
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from stickyd import __version__
@@ -31,10 +32,13 @@ def status_of(primary: Primary) -> dict[str, Any]:
     steps = primary.operations.steps
     return {
         "server": server_status(primary),
-        "slots": [_slot(slot, member) for slot, member in zip(report.slots, members, strict=True)],
+        "slots": [
+            _slot(primary, slot, member) for slot, member in zip(report.slots, members, strict=True)
+        ],
         "total": asdict(report.total),
         "skew": report.skew,
         "refused": report.refused,
+        "canary": _canary(primary),
         "change": _change(primary, steps.under_way),
         "last_change": _change(primary, steps.last),
     }
@@ -65,35 +69,52 @@ def _application(primary: Primary) -> str:
     return "the demonstration" if named is None else f"--{named[0]} {named[1]}"
 
 
-def _slot(report: SlotReport, member: Member) -> dict[str, Any]:
+def _slot(primary: Primary, report: SlotReport, member: Member) -> dict[str, Any]:
     death = member.workers.last_death
     told = asdict(report)
     return {
         "slot": told.pop("index"),
         **told,
-        "workers": workers_of(report, member),
+        "workers": workers_of(primary, report, member),
         "available": member.slot.available,
         "last_death": None if death is None else _death(*death),
     }
 
 
-def workers_of(report: SlotReport, member: Member) -> list[dict[str, Any]]:
+def workers_of(primary: Primary, report: SlotReport, member: Member) -> list[dict[str, Any]]:
     """
     The workers of a slot: the one that serves first.
 
-    Each is a :class:`stickyd.fleet.report.WorkerReport`, how long it may take to finish, and for
-    how long it has sent no heartbeat.
+    Each is a :class:`stickyd.fleet.report.WorkerReport`, its generation, whether it keeps its
+    clients though newcomers go elsewhere, how long it may take to finish, and for how long it has
+    sent no heartbeat.
     """
     workers = {worker.pid: worker for worker in member.all_workers()}
     leaving = {worker.pid for worker in member.workers.leaving}
-    return [
-        {
-            **asdict(each),
-            "silent_seconds": round(workers[each.pid].silent_seconds, 3),
-            "seconds_left": workers[each.pid].seconds_left if each.pid in leaving else None,
-        }
-        for each in report.workers
-    ]
+    told = []
+    for each in report.workers:
+        worker = workers[each.pid]
+        keeper = primary.fleet.table.keepers.of(worker)
+        left = worker.seconds_left if each.pid in leaving else None
+        if keeper is not None and keeper.until != inf:
+            left = round(keeper.until - primary.clock.seconds(), 3)
+        told.append(
+            {
+                **asdict(each),
+                "generation": worker.generation,
+                "keeps": keeper is not None,
+                "silent_seconds": round(worker.silent_seconds, 3),
+                "seconds_left": left,
+            }
+        )
+    return told
+
+
+def _canary(primary: Primary) -> dict[str, Any] | None:
+    canary = primary.operations.canary
+    if canary is None:
+        return None
+    return {"slots": list(canary.slots), "generation": canary.generation}
 
 
 def _death(worker: IWorker, cause: str) -> dict[str, Any]:

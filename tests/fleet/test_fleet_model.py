@@ -396,17 +396,17 @@ class FleetModel(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.stopping)
     @rule(
-        what=st.sampled_from(["reload", "reload", "reload all", "resize", "drain", "undrain"]),
+        what=st.sampled_from(["reload", "go_back", "reload all", "resize", "drain", "undrain"]),
         number=st.integers(0, MOST_SLOTS - 1),
     )
     def operator_changes(self, what: str, number: int) -> None:
         """
-        One worker is replaced, or all; there shall be more slots, or fewer; a slot shall have
-        no clients, or again.
+        One worker is replaced, perhaps by the former one, or all; there shall be more slots, or
+        fewer; a slot shall have no clients, or again.
         """
         changes, index = self.changes, number % len(self.fleet.table.members)
-        if what == "reload":
-            done: Deferred[Any] = changes.reload([index])
+        if what in ("reload", "go_back"):
+            done: Deferred[Any] = getattr(changes, what)([index])
         elif what == "reload all":
             done = changes.reload()
         elif what == "resize":
