@@ -60,7 +60,7 @@ class Session:
             write_out(json.dumps(answer, indent=2) + "\n")
         else:
             rendering.show(answer)
-        return Exit.DONE
+        return Exit.NOT_DONE if answer.get("ok") is False else Exit.DONE
 
     def _watch(self, path: str, rendering: Rendering) -> Exit:
         """

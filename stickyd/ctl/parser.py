@@ -7,6 +7,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from stickyd import __version__
 from stickyd.operate.table import TABLE
 
@@ -42,15 +44,31 @@ def new_parser() -> argparse.ArgumentParser:
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
     """
-    Add ``--print-completion SHELL``, if the library for it is installed.
+    Add ``--print-completion SHELL``, which takes a library.
     """
+    option, told = "--print-completion", "print a script for the completion of a shell"
     try:
         import shtab
     except ImportError:
-        return
-    shtab.add_argument_to(
-        parser, "--print-completion", help="print a script for completion: bash, zsh or tcsh"
-    )
+        parser.add_argument(option, metavar="SHELL", action=_Missing, help=told)
+    else:
+        shtab.add_argument_to(parser, option, help=told)
+
+
+class _Missing(argparse.Action):
+    """
+    Says what an option takes that is not installed.
+    """
+
+    @override
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        parser.error(f"{option_string} takes shtab: pip install 'stickyd[ctl]'")
 
 
 def _add_common(parser: argparse.ArgumentParser, first: bool) -> None:

@@ -47,6 +47,8 @@ class Rendering:
             from stickyd.ctl.tables import show
 
             show(self._command, answer)
+        elif self._command == "check":
+            write_out(findings_shown(answer))
         elif self._command == "stacks":
             write_out(stacks_shown(answer))
         elif self._command == "explain":
@@ -73,6 +75,19 @@ class Rendering:
         level = event.get("level", "info")
         mark = "" if level == "info" else f"{level.upper()}: "
         return f"{when}{event.get('event', '')}  {mark}{event.get('text', '')}"
+
+
+def findings_shown(answer: Mapping[str, Any]) -> str:
+    """
+    What is not as it should be, a line each, and what to do.
+    """
+    lines = [f"{answer['serving']} of {answer['slots']} slots serve"]
+    for finding in answer["findings"]:
+        advice = finding["advice"] and f" -> {finding['advice']}"
+        lines.append(f"{finding['level']}: {finding['text']}{advice}")
+    if answer["ok"]:
+        lines.append("all is well")
+    return "\n".join(lines) + "\n"
 
 
 def stacks_shown(answer: Mapping[str, Any]) -> str:

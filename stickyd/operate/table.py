@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from stickyd.errors import OperatorError
-from stickyd.operate import asking_workers, changing, looking
+from stickyd.operate import asking_workers, changing, checking, looking
 from stickyd.operate.command import unlike
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TABLE: Mapping[str, Command] = MappingProxyType(
     {
         command.name: command
-        for part in (looking, asking_workers, changing)
+        for part in (looking, checking, asking_workers, changing)
         for command in part.COMMANDS
     }
 )

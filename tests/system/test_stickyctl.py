@@ -65,9 +65,11 @@ class Ctl:
         assert running.returncode == code, f"{arguments}: {running.returncode}\n{out}\n{err}"
         return out, err
 
-    def run_here(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+    def run_here(self, *arguments: str, code: int | None = 0) -> tuple[str, str]:
         """
         The same in this process, which takes no time to start.
+
+        :param code: what it must end with; any, if that is None.
         """
         out, err = io.StringIO(), io.StringIO()
         with (
@@ -81,14 +83,16 @@ class Ctl:
                 ended: object = main(list(arguments))
             except SystemExit as end:
                 ended = end.code
-        assert ended == code, f"{arguments}: {ended}\n{out.getvalue()}\n{err.getvalue()}"
+        assert code is None or ended == code, (
+            f"{arguments}: {ended}\n{out.getvalue()}\n{err.getvalue()}"
+        )
         return out.getvalue(), err.getvalue()
 
-    def json(self, *arguments: str) -> dict[str, Any]:
+    def json(self, *arguments: str, code: int | None = 0) -> dict[str, Any]:
         """
         Run it in this process with ``--json``.
         """
-        told: dict[str, Any] = json.loads(self.run_here(*arguments, "--json")[0])
+        told: dict[str, Any] = json.loads(self.run_here(*arguments, "--json", code=code)[0])
         return told
 
 
@@ -124,6 +128,8 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
         held.send("/held")
         gate.wait_for_arrival()
         old = ctl.json("status")["slots"][1]["workers"][0]["pid"]
+        (row,) = ctl.json("requests", "1")["requests"]
+        assert (row["path"], row["status"], row["pid"]) == ("/held", 200, old)
         out, _ = ctl.run("explain", "--address", source)
         assert out.startswith(f"slot 1: worker {old}, serving\n")
         _, err = ctl.run("reload")
@@ -143,7 +149,9 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
     assert "worker " not in ctl.run("drain", "1")[0]
     with Client(server.target, source) as moved:
         assert moved.ask("/mirror").told["slot"] != 1
+    assert "note: slot 1 is drained -> stickyctl undrain 1\n" in ctl.run("check")[0]
     assert ctl.run("undrain", "all")[0] == "drained slots: none\n"
+    assert ctl.run_here("check")[0] == "3 of 3 slots serve\nall is well\n"
     killed = ctl.json("status")["slots"][2]["workers"][0]["pid"]
     server.allow(f"Worker {killed} .* died of signal 9")
     told = ctl.json("kill", "2", "--wait")
@@ -296,6 +304,13 @@ def _check_stuck(ctl: Ctl, where: str, by: str) -> None:
         return answer["by"] == by and any(where in line for line in lines)
 
     assert eventually(told, LONG)
+
+    def found() -> bool:
+        answer = ctl.json("check", code=None)
+        return any("no heartbeat" in finding["text"] for finding in answer["findings"])
+
+    assert eventually(found, LONG)
+    assert "error: worker " in ctl.run_here("check", code=1)[0]
     answer = ctl.json("requests", "0")
     assert answer["requests"] == []
     assert "its event loop is stuck; stickyctl stacks says where" in answer["workers"][0]["problem"]

@@ -1,0 +1,89 @@
+"""
+The command line of ``stickyctl``, and its completion.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stickyd.ctl.parser import arguments_of, new_parser
+from stickyd.errors import OperatorError
+from stickyd.operate.table import TABLE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def given(*words: str) -> dict[str, object]:
+    """
+    What the server would be sent.
+    """
+    parsed = new_parser().parse_args(words)
+    return arguments_of(TABLE[parsed.command], parsed)
+
+
+def test_arguments_reach_the_server_as_the_table_says() -> None:
+    """
+    What is not given is not sent, and the server fills it in.
+    """
+    assert given("drain", "3", "--wait") == {"slot": "3", "wait": True}
+    assert given("undrain", "all") == {"slot": "all"}
+    assert given("requests") == {}
+    assert given("requests", "2") == {"slot": "2"}
+    assert given("explain", "--header", "A: b", "--header", "C: d", "--sni", "x") == {
+        "header": ["A: b", "C: d"],
+        "sni": "x",
+    }
+    for words in (["drain", "x"], ["resize", "257"], ["events", "--last", "-1"]):
+        with pytest.raises(OperatorError):
+            given(*words)
+
+
+def test_common_options_stand_before_or_after_the_command() -> None:
+    """
+    ``--json`` and the choice of the server may be written wherever one thinks of them.
+    """
+    for words in (
+        ["--json", "--control", "here", "status"],
+        ["status", "--json", "--control", "here"],
+        ["--json", "status", "--control", "here"],
+    ):
+        parsed = new_parser().parse_args(words)
+        assert (parsed.json, parsed.control, parsed.instance) == (True, "here", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("stickyctl d", {"drain"}),
+        ("stickyctl dra", {"drain"}),
+        ("stickyctl un", {"undrain"}),
+        ("stickyctl reload --w", {"--wait"}),
+        ("stickyctl events --f", {"--follow"}),
+    ],
+)
+def test_bash_completes_commands_and_options(
+    words: str, completed: set[str], tmp_path: Path
+) -> None:
+    """
+    The script that is printed does that in a real shell.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["stickyctl"])
+        import shtab
+
+        script = tmp_path / "completion"
+        script.write_text(shtab.complete(new_parser(), "bash"))
+    typed = words.split()
+    program = (
+        f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1};"
+        f" _shtab_stickyctl; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    done = subprocess.run(
+        ["bash", "-c", program], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert set(done.stdout.split()) == completed, done.stderr
