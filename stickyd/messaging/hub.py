@@ -154,8 +154,11 @@ class BusHub:
         :raises FrameError: if it makes no sense.  What was said before counts.
         """
         channels = self._channels
-        touched = set()
         publish = Kind.PUBLISH
+        if len(frames) == 1 and frames[0][0] == publish:
+            self._pass_on(peer, frames[0])
+            return
+        touched = set()
         try:
             for frame in frames:
                 kind, channel, whole = frame
@@ -174,6 +177,19 @@ class BusHub:
         finally:
             for other in touched:
                 other.flush()
+
+    def _pass_on(self, peer: BusPeer, frame: Frame) -> None:
+        """
+        Send a message that has come alone, with nothing to be collected.
+        """
+        self._published += 1
+        for other in self._channels.get(frame[1], ()):
+            if other is peer:
+                continue
+            if other.pass_on(frame[2]):
+                self._delivered += 1
+            else:
+                self._lose(other)
 
     def _order(self, peer: BusPeer, frame: Frame) -> None:
         kind, channel, _ = frame

@@ -133,6 +133,25 @@ class BusPeer:
             self._synced = None
         self._write()
 
+    def pass_on(self, frame: bytes) -> bool:
+        """
+        Send a message that comes alone.
+
+        :return: whether there was room for it.
+        """
+        queue = self.queue
+        if queue.count or not self._open:
+            if not queue.append(frame):
+                return False
+            self.flush()
+            return True
+        try:
+            if not queue.send_alone(frame):
+                self._await_room(False)
+        except OSError:
+            pass  # it is gone, see below
+        return True
+
     def _write(self) -> None:
         try:
             sent = self.queue.send()
@@ -140,6 +159,12 @@ class BusPeer:
             # It is gone.  What it has said before may still be there to be read.
             self.queue.clear()
             sent = True
+        self._await_room(sent)
+
+    def _await_room(self, sent: bool) -> None:
+        """
+        Have the rest sent when the kernel has room, or not any more.
+        """
         if sent is self._writing:
             self._writing = not sent
             if sent:

@@ -55,6 +55,23 @@ class SendQueue:
         self.size_bytes = size_bytes
         return True
 
+    def send_alone(self, frame: bytes) -> bool:
+        """
+        Offer a frame to the kernel at once, as nothing waits; what it does not take waits.
+
+        :return: whether it has taken all.
+        :raises OSError: if the other end is gone.
+        """
+        try:
+            sent = self._socket.send(frame)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(frame):
+            return True
+        self._block, self._block_count = memoryview(frame)[sent:], 1
+        self.count, self.size_bytes = 1, len(frame) - sent
+        return False
+
     def push(self, frame: bytes) -> None:
         """
         Have a frame sent after all others, room or not.
