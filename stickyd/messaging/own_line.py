@@ -42,7 +42,13 @@ class OwnLine:
                     self._delivering = False
                     return
                 name, data = self._waiting.popleft()
-            self._deliver(name, data)
+            try:
+                self._deliver(name, data)
+            except BaseException:
+                # The thread is interrupted: whoever publishes next goes on.
+                with self._lock:
+                    self._delivering = False
+                raise
 
     def subscribe(self, name: bytes) -> None:
         """

@@ -81,6 +81,25 @@ def test_failing_subscriber_is_logged_and_the_others_served(
     assert seen == [b"1"]
 
 
+def test_interrupted_delivery_is_gone_on_with(desk: BusDesk) -> None:
+    """
+    Ctrl-C in a subscriber does not silence the bus for good.
+    """
+    seen: list[bytes] = []
+
+    def interrupt(message: Message) -> None:
+        seen.append(message.data)
+        if message.data == b"1":
+            desk.publish("news", b"2")
+            raise KeyboardInterrupt
+
+    desk.subscribe("news", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        desk.publish("news", b"1")
+    desk.publish("news", b"3")
+    assert seen == [b"1", b"2", b"3"]
+
+
 def test_unsubscribed_within_a_delivery_gets_no_more(desk: BusDesk) -> None:
     """
     Not even the message that is being delivered.
