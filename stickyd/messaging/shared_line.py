@@ -39,9 +39,11 @@ class SharedLine:
         self._line.unsubscribe(name)
 
     def sync(self) -> Synced:
-        both = Synced()
+        together = Synced()
+        # The last of them: other machines are heard, or cannot be for now.
+        parts = self._line.sync(), self._way.sync(), self._way.ready()
         lock = threading.Lock()
-        left = 2
+        left = len(parts)
         first: Exception | None = None
 
         def settled(problem: Exception | None) -> None:
@@ -51,8 +53,8 @@ class SharedLine:
                 first = first or problem
                 over = left == 0
             if over:
-                both.settle(first)
+                together.settle(first)
 
-        self._line.sync().when_settled(settled)
-        self._way.sync().when_settled(settled)
-        return both
+        for part in parts:
+            part.when_settled(settled)
+        return together
