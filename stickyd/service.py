@@ -44,6 +44,7 @@ from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
 from stickyd.listen.reuseport.steering import KernelSteering
 from stickyd.listen.skew import SkewWatch
+from stickyd.log.banner import banner
 from stickyd.messaging.hub import BusHub
 from stickyd.net.descriptors import QUEUED_SHARE, share_of
 from stickyd.net.readiness import readiness_of
@@ -325,6 +326,7 @@ class StickyService(Service):
             self._log.info("{notice}", event="settings.notice", notice=HTTP2_NOTICE)
         inherited, self._inherited = self._inherited, None
         if inherited is None:
+            self._say_what_is_served()
             self.fleet.start(self._count, self._make_workers)
             if has_strays(self.settings, self._count):
                 self.operations.settle()
@@ -335,6 +337,14 @@ class StickyService(Service):
             # The file may have changed since they were told.
             self._rotation.announce(self._spawner.spec.secrets)
         self._listeners.accept()
+
+    def _say_what_is_served(self) -> None:
+        hosts: list[Any] = [port.getHost() for port in self.ports]
+        addresses = [
+            (host.host, host.port) if hasattr(host, "port") else str(host.name) for host in hosts
+        ]
+        text = banner(self.settings, addresses, self._count, os.getpid())
+        self._log.info("{banner}", event="primary.banner", banner=text)
 
     def _run_as(self, settings: Settings) -> None:
         try:

@@ -30,6 +30,7 @@ SETTINGS = tuple(
         "session_url",
         "bus_url",
         "admin_place",
+        "access_format",
     )
 )
 PURE = (
@@ -62,7 +63,7 @@ LAYERS = (
     (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),
     (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
     (("__main__",), (*FOUNDATION, *PRIMARY, "operate", "ctl", "explain")),
-    (("service",), (*FOUNDATION, *CHANNELS, "net", *PRIMARY, "explain")),
+    (("service",), (*FOUNDATION, *CHANNELS, "net", "log", *PRIMARY, "explain")),
     (FOUNDATION, FOUNDATION),
     (("log",), (*FOUNDATION, "log")),
     (("net",), (*FOUNDATION, "handoff", "net")),

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Where an ASGI scope and a WSGI environ have the identity of their client.
 IDENTITY = "stickyd.identity"
 
+#: Where an ASGI scope has what brought its connection, where requests are logged.
+HANDOFF = "stickyd.handoff"
+
 #: Where they say whether a token of the client's, which was verified, names this worker.
 KNOWN = "stickyd.known"
 

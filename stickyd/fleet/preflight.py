@@ -194,7 +194,8 @@ class Trial:
         first = min(patience, QUIET_SECONDS)
         is_decided = self._wait_for(process, ours, first, self._is_decided)
         if not is_decided and patience > first:
-            self._say(f"stickyd: importing {self._settings.application_name} …")
+            if self._settings.application is not None:
+                self._say(f"stickyd: importing {self._settings.application_name} …")
             is_decided = self._wait_for(process, ours, patience - first, self._is_decided)
         if is_decided:
             return "the trial was cancelled" if self._cancelled.is_set() else None

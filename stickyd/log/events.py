@@ -22,6 +22,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
     {
         # the primary
         "primary.running": "The primary has started, or goes on after an upgrade.",
+        "primary.banner": "What is served, where, by how many workers and why, and where to look.",
         "primary.broken-protocol": "A worker ends, as what came from the primary is no message"
         " of ours; a program of the application writes to descriptors that are not its own.",
         "settings.warning": "The settings work, and probably do not do what was meant.",

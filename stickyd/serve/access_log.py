@@ -1,14 +1,19 @@
 """
-The access log, in the combined format.
+The access log.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import time
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
+
+from stickyd.affinity.client_identity import BY_KEY
+from stickyd.handoff.frame import Flag
+from stickyd.settings.access_format import COMBINED, AccessRecord, parse_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
     from twisted.web.http import Request
+
+    from stickyd.handoff.frame import Handoff
 
     class Sink(Protocol):
         """
@@ -32,18 +39,6 @@ _FLUSH_CHARACTERS = 65536
 """Characters that are written at once."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_unsafe = re.compile(r'[^\x20-\x7e]|["\\]')
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match.group()
-    return "\\" + character if character in '"\\' else f"\\x{ord(character):02x}"
-
-
-def _safe(text: bytes | None) -> str:
-    # Latin-1 so that each byte is one character; what a client sends must not be able
-    # to end a field or a line.
-    return "-" if not text else _unsafe.sub(_escape, text.decode("latin-1"))
 
 
 class AccessLog:
@@ -59,10 +54,19 @@ class AccessLog:
         file: Sink,
         clock: IReactorTime,
         wall_clock: Callable[[], float] = time.time,
+        form: str = COMBINED,
+        slot: Callable[[], int] = lambda: -1,
     ) -> None:
+        """
+        :param form: see :func:`stickyd.settings.access_format.parse_format`.
+        :param slot: gives the worker's slot, -1 for none.
+        """
         self._file = file
         self._clock = clock
         self._wall_clock = wall_clock
+        self._format = parse_format(form)
+        self._slot = slot
+        self._worker = os.getpid()
         self._second = -1
         self._time = ""
         self._lines: list[str] = []
@@ -74,6 +78,7 @@ class AccessLog:
         Write a line about a request, soon.
         """
         address: Any = request.getClientAddress()
+        channel: Any = request.channel
         self.write(
             address.host if isinstance(address, (IPv4Address, IPv6Address)) else "",
             request.method,
@@ -83,6 +88,8 @@ class AccessLog:
             request.sentLength,
             request.getHeader(b"referer"),
             request.getHeader(b"user-agent"),
+            getattr(request, "begun_ns", 0) or getattr(channel, "begun_ns", 0),
+            getattr(channel, "handoff", None),
         )
 
     def write(
@@ -95,18 +102,35 @@ class AccessLog:
         sent: int,
         referer: bytes | None,
         agent: bytes | None,
+        begun_ns: int = 0,
+        handoff: Handoff | None = None,
     ) -> None:
         """
         Write a line, soon.
 
         :param host: the client's address, or nothing.
         :param sent: bytes of the response's body.
+        :param begun_ns: when the request began, by :func:`time.perf_counter_ns`; 0 if that is not
+            known.
+        :param handoff: what brought the connection.
         """
-        line = (
-            f"{host or '-'} - - [{self._timestamp()}] "
-            f'"{_safe(method)} {_safe(target)} {_safe(version)}" '
-            f'{status} {sent or "-"} "{_safe(referer)}" "{_safe(agent)}"\n'
+        record = AccessRecord(
+            self._timestamp(),
+            host,
+            method,
+            target,
+            version,
+            status,
+            sent,
+            referer,
+            agent,
+            (perf_counter_ns() - begun_ns) / 1e9 if begun_ns else None,
+            self._worker,
+            self._slot(),
+            _key_of(handoff),
+            handoff is not None and bool(handoff.flags & Flag.SERVED),
         )
+        line = f"{self._format(record)}\n"
         self._lines.append(line)
         self._size += len(line)
         if self._size > _FLUSH_CHARACTERS:
@@ -145,3 +169,12 @@ class AccessLog:
                 f"{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d} +0000"
             )
         return self._time
+
+
+def _key_of(handoff: Handoff | None) -> str:
+    """
+    What placed a connection, as :class:`AccessRecord` says it.
+    """
+    if handoff is None or (handoff.slot == BY_KEY and not handoff.key):
+        return "none"
+    return "key" if handoff.slot == BY_KEY else "named"

@@ -15,7 +15,6 @@ from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.serve.access_log import AccessLog
 from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.site import HTTPSite
 from stickyd.serve.http.sticky import StickySite
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
-    from stickyd.serve.access_log import Sink
+    from stickyd.serve.access_log import AccessLog
     from stickyd.serve.http.connection import HTTPChannel
     from stickyd.serve.http2.arrival import HTTP2Arrival
     from stickyd.serve.http2.begun import Begun
@@ -61,7 +60,7 @@ class ResourceHost:
         readiness: IReadiness,
         context: HTTPContext,
         sessions: SessionRegistry | None = None,
-        access_log: Sink | None = None,
+        access_log: AccessLog | None = None,
         tls: ServerTls | None = None,
         session_cookie: SessionCookie = SessionCookie(),  # noqa: B008 -- frozen
     ) -> None:
@@ -72,16 +71,14 @@ class ResourceHost:
             the access log.
         :param sessions: what ``request.getSession()`` looks into; :obj:`None` for
             twisted.web's own sessions.
-        :param access_log: gets a line for each finished request, in the combined
-            format; flushed by :meth:`stop`, closed by the caller.
+        :param access_log: gets a line for each finished request; closed by :meth:`stop`.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
         :param session_cookie: carries the ids of those sessions.
         """
-        log = None if access_log is None else AccessLog(access_log, context.clock)
         self.site = (
-            HTTPSite(root, context, log)
+            HTTPSite(root, context, access_log)
             if sessions is None
-            else StickySite(root, context, log, sessions, session_cookie)
+            else StickySite(root, context, access_log, sessions, session_cookie)
         )
         if sessions is not None:
             sessions.call_before_export(self._hold_sessions)

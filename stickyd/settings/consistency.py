@@ -14,6 +14,7 @@ from stickyd.affinity.spec import NAME
 from stickyd.errors import SettingError
 from stickyd.settings.admin_place import parse_admin_place
 from stickyd.settings.bus_url import read_bus_url
+from stickyd.settings.access_format import parse_format
 from stickyd.settings.session_url import parse_session_url
 from stickyd.settings.values import spelt
 
@@ -42,6 +43,7 @@ _OF_ONE_KIND = {
     "head_timeout": _HTTP,
     "body_timeout": _HTTP,
     "access_log": _HTTP,
+    "access_log_format": _HTTP,
     "root_path": (*_ASGI, *_WSGI),
     "lifespan": _ASGI,
     "limit_concurrency": _ASGI,
@@ -85,6 +87,12 @@ def check(settings: Table, given: AbstractSet[str]) -> None:
     if "session_cookie" in given or settings.asgi_sessions == "on":
         _check_session_cookie(settings)
     _check_sessions(settings, given)
+    parse_format(settings.access_log_format)
+    if "access_log_format" in given and not settings.access_log:
+        raise SettingError(
+            "--access-log-format means nothing without --access-log; write for example"
+            " --access-log -"
+        )
     # Parsed whoever asks for it: a wrong network must not come to light later.
     networks = settings.networks
     if settings.proxy_protocol == "on" and not networks:

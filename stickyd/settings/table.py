@@ -208,7 +208,11 @@ class Table:
     body_timeout: float = seconds(60.0, least=1, group=REQUESTS, help=
         "How long a client may pause inside a request body; past it 408.")
     access_log: str = text("", "PATH", group=REQUESTS, help=
-        "Append a line for each request to this file, in the combined format; - is the log.")
+        "Append a line for each request to this file; - is the log.")
+    access_log_format: str = text("combined", "FORMAT", group=REQUESTS, help=
+        "How it is written: combined, json, or a text with fields in braces: {time} {client}"
+        " {method} {target} {version} {status} {bytes} {referer} {agent} {duration} (seconds)"
+        " {worker} (pid) {slot} {key} (key, named or none: what placed the connection) {rehomed}.")
 
     asgi_sessions: str = choice("off", "on", group=SESSIONS, help=
         "Whether an ASGI application gets sessions of ours, as scope['session'], which is"

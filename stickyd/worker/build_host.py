@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stickyd.errors import ApplicationError, SettingError
 from stickyd.figures.request_counts import RequestCounts
+from stickyd.identity.desk import this_worker
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_file import AccessFile
 from stickyd.serve.access_log import AccessLog
@@ -76,7 +77,7 @@ def build_host(
         "context": HTTPContext(
             reactor, http_limits(settings), route, stickiness=stickiness, counts=counts
         ),
-        "access_log": access_log,
+        "access_log": _access_log(settings, reactor, access_log),
         "tls": tls,
     }
     if kind in ("wsgi", "wsgi-factory"):
@@ -134,7 +135,7 @@ def _asgi_host(
     )
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)
-    log = None if access_log is None else AccessLog(access_log, reactor)
+    log = _access_log(settings, reactor, access_log)
     application = load_asgi(option, name)
     if settings.asgi_sessions == "on":
         place = WorkerPlace(sessions, reactor.callFromThread)
@@ -224,6 +225,13 @@ def offers_http2(settings: Settings) -> bool:
             "--http2 on needs h2, which is not installed: pip install 'stickyd[http2]'"
         )
     return found
+
+
+def _access_log(settings: Settings, reactor: Any, file: AccessFile | None) -> AccessLog | None:
+    if file is None:
+        return None
+    form = settings.access_log_format
+    return AccessLog(file, reactor, form=form, slot=lambda: this_worker.slot)
 
 
 def open_access_log(path: str) -> AccessFile | None:

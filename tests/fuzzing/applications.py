@@ -180,7 +180,7 @@ class Run:
                 readiness_of(reactor),
                 WsgiOptions(),
                 HTTPContext(reactor),
-                access_log=self.log,
+                access_log=AccessLog(self.log, self.world.reactor),
             )
         else:
             self.script = AsgiScript(choices, self.websocket)

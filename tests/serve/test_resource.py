@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from stickyd.handoff.frame import Handoff
 from stickyd.interfaces import IHost
 from stickyd.net.readiness import readiness_of
-from stickyd.serve.http import HTTPContext, HTTPLimits
+from stickyd.serve.http import AccessLog, HTTPContext, HTTPLimits
 from stickyd.serve.resource import ResourceHost
 from tests.http_wire import GET, Answer, WireTransport, hold
 
@@ -29,7 +29,8 @@ def _host(
     clock = Clock()
     context = HTTPContext(clock, limits, route)
     root = Answer(answer or (lambda request: b"x"))
-    return ResourceHost(root, readiness_of(reactor), context, access_log=access_log), clock
+    log = None if access_log is None else AccessLog(access_log, clock)
+    return ResourceHost(root, readiness_of(reactor), context, access_log=log), clock
 
 
 def _connect(host: ResourceHost, handoff: Any = None) -> tuple[Any, Any]:

@@ -83,6 +83,7 @@ OTHER: dict[str, tuple[object, dict[str, object]]] = {
     "overflow": ("reset", {}),
     "http2": ("off", {}),
     "access_log": ("-", {}),
+    "access_log_format": ("json", {"access_log": "-"}),
     "control": ("control.sock", {}),
     "admin": ("0", {}),
     "admin_public": ("on", ADMIN),

@@ -19,6 +19,7 @@ from cryptography import x509
 from tests.system.client import Client
 from tests.system.log import PATIENCE
 from tests.system.placing import sources_of
+from tests.system.processes import eventually
 from tests.system.server import ROOT, environment, twistd
 from tests.tls_harness import client_context, write_certificate
 
@@ -310,7 +311,8 @@ LINE = re.compile(r'127\.0\.0\.\d+ - - \[[^]]+\] "GET (\S+) HTTP/1\.1" 200 \d+ "
 @pytest.mark.parametrize("application", ["resource", "asgi"])
 def test_access_log(start: Start, tmp_path: Path, application: str) -> None:
     """
-    All workers append to one log; after a rename and a reload they go on in a new file.
+    All workers append to one log; after a rename, and a reload or SIGUSR1, they go on in a new
+    file.
     """
     name = {"resource": "site", "asgi": "asgi_site"}[application]
     path = tmp_path / "access.log"
@@ -328,8 +330,13 @@ def test_access_log(start: Start, tmp_path: Path, application: str) -> None:
     for slot in range(2):
         server.wait_for_successor(server.started[slot].pid)
     visit("b")
+    path.rename(tmp_path / "second.log")
+    server.process.send_signal(signal.SIGUSR1)
+    server.log.wait_for("The log begins here")
+    assert eventually(path.exists)
+    visit("c")
     server.stop()
-    for file, mark in (("former.log", "a"), ("access.log", "b")):
+    for file, mark in (("former.log", "a"), ("second.log", "b"), ("access.log", "c")):
         matches = [LINE.fullmatch(line) for line in (tmp_path / file).read_text().splitlines()]
         assert {match[1] for match in matches if match} == {f"/mirror?{mark}{n}" for n in (0, 1)}
         assert None not in matches

@@ -4,7 +4,10 @@ The access log of ASGI applications.
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
+
+from stickyd.affinity.client_identity import HANDOFF
 
 if TYPE_CHECKING:
     from stickyd.serve.access_log import AccessLog
@@ -25,6 +28,7 @@ class LoggedApplication:
         """
         Serve a request.
         """
+        begun_ns = perf_counter_ns()
         status, sent = 500, 0  # what uvicorn answers if the application does not
 
         async def watched(message: Message) -> None:
@@ -44,9 +48,10 @@ class LoggedApplication:
         try:
             await self._application(scope, receive, watched)
         finally:
-            self._write(scope, status, 0 if scope.get("method") == "HEAD" else sent)
+            sent = 0 if scope.get("method") == "HEAD" else sent
+            self._write(scope, status, sent, begun_ns)
 
-    def _write(self, scope: Any, status: int, sent: int) -> None:
+    def _write(self, scope: Any, status: int, sent: int, begun_ns: int) -> None:
         client = scope.get("client")
         fields = dict(scope["headers"])
         target = scope["raw_path"]
@@ -61,4 +66,6 @@ class LoggedApplication:
             sent,
             fields.get(b"referer"),
             fields.get(b"user-agent"),
+            begun_ns,
+            scope.get(HANDOFF),
         )

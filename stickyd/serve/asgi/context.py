@@ -73,6 +73,7 @@ class AsgiContext:
     :ivar limits: the bounds.
     :ivar route: see :class:`stickyd.serve.http.context.HTTPContext`.
     :ivar counts: where each request is counted, at its beginning and at its end.
+    :ivar is_logged: whether there is an access log.
     :ivar blocks: how field blocks were parsed.
     :ivar constants: of all scopes: the root path, the same as bytes, the version of ASGI.
     :ivar variables: the context variables that requests begin with; nothing that another
@@ -86,6 +87,7 @@ class AsgiContext:
     limits: HTTPLimits
     route: Route | None = None
     counts: RequestCounts = field(default_factory=RequestCounts)
+    is_logged: bool = False
     blocks: FieldBlocks = field(init=False)
     constants: tuple[str, bytes, str] = field(init=False)
     variables: Context = field(default_factory=copy_context)

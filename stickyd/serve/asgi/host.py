@@ -98,6 +98,7 @@ class AsgiHost:
             options.limits,
             route,
             options.counts,
+            is_logged=access_log is not None,
         )
         self._draining = False
         self._given_up = False

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from zope.interface import implementer
 
-from stickyd.affinity.client_identity import CLIENT, IDENTITY
+from stickyd.affinity.client_identity import CLIENT, HANDOFF, IDENTITY
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.asgi.context import logger, party_of
@@ -286,6 +286,8 @@ class HttpProtocol(asyncio.Protocol):
         scope[IDENTITY] = self.handoff.identity
         if self.handoff.client is not None:
             scope[CLIENT] = self.handoff.client
+        if context.is_logged:
+            scope[HANDOFF] = self.handoff
         self.cycle = cycle = Cycle(
             scope=scope,
             transport=self.transport,

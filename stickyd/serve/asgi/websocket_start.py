@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.client_identity import CLIENT, IDENTITY
+from stickyd.affinity.client_identity import CLIENT, HANDOFF, IDENTITY
 from stickyd.serve.asgi.handshake_count import CountedHandshake
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def start_websocket(
     if scope is not None:
         # The application is called in the next turn of the loop.
         scope[IDENTITY] = handoff.identity
+        if context.is_logged:
+            scope[HANDOFF] = handoff
         if handoff.client is not None:
             scope[CLIENT] = handoff.client
     if rest and not transport.is_closing():

@@ -333,6 +333,7 @@ class Pipeline:
             request.adopt(fields)
         else:
             self.request = request = make_request(factory, channel, fields)
+        request.begun_ns = self.begun_ns
         if reader.in_body:
             self.state = BODY
             self.body_held = False

@@ -276,7 +276,12 @@ class WsgiRequest:
         if log is None:
             return None
         host = getattr(self.channel.getPeer(), "host", "")
-        about = (self.getHeader(b"referer"), self.getHeader(b"user-agent"))
+        about = (
+            self.getHeader(b"referer"),
+            self.getHeader(b"user-agent"),
+            getattr(self, "begun_ns", 0),
+            getattr(self.channel, "handoff", None),
+        )
         return partial(log.write, host, self.method, self.uri, self.clientproto, 101, 0, *about)
 
     def _make_environ(self) -> dict[str, Any]:
