@@ -5,11 +5,14 @@ The file of the access log, which is opened again when somebody has moved it awa
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from twisted.logger import Logger
 
 from stickyd.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class AccessFile:
@@ -25,6 +28,7 @@ class AccessFile:
         :raises SettingError: if it cannot be opened.
         """
         self._path = path
+        self._write_rest: Callable[[], object] = lambda: None
         try:
             self._file = sys.stdout if path == "-" else _opened(path)
         except OSError as problem:
@@ -40,12 +44,19 @@ class AccessFile:
         # At once: lines of several workers must not be mixed.
         self._file.flush()
 
+    def call_before_reopening(self, call: Callable[[], object]) -> None:
+        """
+        Have ``call`` write what belongs to the former file.
+        """
+        self._write_rest = call
+
     def reopen(self) -> None:
         """
         Open the file again; if that cannot be, the log says so, and the former one goes on.
         """
         if self._path == "-":
             return
+        self._write_rest()
         try:
             former, self._file = self._file, _opened(self._path)
         except OSError as problem:

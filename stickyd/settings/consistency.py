@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from stickyd.affinity.keys import CookieKey
 from stickyd.affinity.spec import NAME
 from stickyd.errors import SettingError
+from stickyd.settings.access_format import parse_format
 from stickyd.settings.admin_place import parse_admin_place
 from stickyd.settings.bus_url import read_bus_url
-from stickyd.settings.access_format import parse_format
 from stickyd.settings.session_url import parse_session_url
 from stickyd.settings.values import spelt
 

@@ -231,7 +231,9 @@ def _access_log(settings: Settings, reactor: Any, file: AccessFile | None) -> Ac
     if file is None:
         return None
     form = settings.access_log_format
-    return AccessLog(file, reactor, form=form, slot=lambda: this_worker.slot)
+    log = AccessLog(file, reactor, form=form, slot=lambda: this_worker.slot)
+    file.call_before_reopening(log.flush)
+    return log
 
 
 def open_access_log(path: str) -> AccessFile | None:
