@@ -27,6 +27,7 @@ from stickyd.control.commands import (
     HANDOFF_DESCRIPTOR,
     Accept,
     ControlProtocol,
+    Lead,
     Place,
     Release,
     Serve,
@@ -77,6 +78,7 @@ class FakeControl(ControlProtocol):
         self.releases: list[tuple[int, list[int]]] = []
         self.heard: list[object] = []
         self.accepts = 0
+        self.leads: list[tuple[int, str]] = []
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -107,6 +109,11 @@ class FakeControl(ControlProtocol):
     def release(self, slots: int, standing: list[int]) -> dict[str, object]:
         self.releases.append((slots, standing))
         self.heard.append((slots, standing))
+        return {}
+
+    @Lead.responder
+    def lead(self, term: int, fleet: str) -> dict[str, object]:
+        self.leads.append((term, fleet))
         return {}
 
     @Accept.responder

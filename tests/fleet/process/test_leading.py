@@ -1,0 +1,117 @@
+"""
+A worker that leads, as the primary sees it.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+
+from stickyd.control.commands import LeadEnded, Stand
+from tests.fleet.process.rig import KILLED, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stickyd.fleet.election import Election
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """
+    A worker that serves, and whose application wants to lead.
+    """
+    made = Rig()
+    election_of(made).open()
+    made.ready()
+    say(made, Stand, stands=True)
+    yield made
+    made.close()
+
+
+def election_of(rig: Rig) -> Election:
+    """
+    What decides.
+    """
+    return rig.returns.election
+
+
+def is_led(rig: Rig) -> bool:
+    """
+    Whether somebody leads.
+    """
+    return election_of(rig).leader is not None
+
+
+def say(rig: Rig, command: type[Stand | LeadEnded], **arguments: Any) -> None:
+    """
+    Have the worker say something.
+    """
+    rig.reactor.control.callRemote(command, **arguments)
+    rig.flush()
+
+
+def test_from_the_beginning_to_the_end(rig: Rig) -> None:
+    """
+    It is told the term and the fleet; when it is told to stop, it leads until it says that it has
+    ended.
+    """
+    election = election_of(rig)
+    assert rig.reactor.control.leads == [(election.term, election.name)]
+    rig.worker.stop(10.0)
+    assert is_led(rig)
+    say(rig, LeadEnded, term=election.term)
+    assert not is_led(rig)
+    assert rig.reactor.process.signals == []
+
+
+def test_who_does_not_serve_is_not_told() -> None:
+    """
+    It may still fail to start.
+    """
+    rig = Rig()
+    election_of(rig).open()
+    rig.flush()
+    say(rig, Stand, stands=True)
+    assert rig.reactor.control.leads == []
+    rig.reactor.control.answer.callback({})
+    rig.flush()
+    assert len(rig.reactor.control.leads) == 1
+    rig.close()
+
+
+def test_death(rig: Rig) -> None:
+    """
+    A dead worker leads no more; what it said before, and is heard after, is no breach.
+    """
+    election = election_of(rig)
+    with capturedLogs() as told:
+        rig.die(KILLED)
+        assert not is_led(rig)
+        say(rig, LeadEnded, term=election.term)
+    assert not [event for event in told if "broke the protocol" in formatEvent(event)]
+
+
+@pytest.mark.parametrize("off_by", [1, -1, 10**30])
+def test_end_of_a_term_that_is_none(rig: Rig, off_by: int) -> None:
+    """
+    Whoever says so is ended, and another one leads when it is gone.
+    """
+    say(rig, LeadEnded, term=election_of(rig).term + off_by)
+    assert rig.reactor.process.signals == [signal.SIGKILL]
+    assert is_led(rig)
+
+
+def test_changes_without_end(rig: Rig) -> None:
+    """
+    A worker that changes its mind all the time is ended, and not before it does so for long.
+    """
+    for number in range(3000):
+        say(rig, Stand, stands=bool(number % 2))
+        if rig.reactor.process.signals:
+            break
+    assert number > 1000
+    assert rig.reactor.process.signals == [signal.SIGKILL]
