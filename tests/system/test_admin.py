@@ -1,0 +1,253 @@
+"""
+Metrics, health and agent check of a real server: what they say is true, and nobody gets what is
+not for everybody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.system.asking import Asking
+from tests.system.client import ask_once
+from tests.system.counting import Counting
+from tests.system.processes import descriptors_of, eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.system.conftest import Start
+    from tests.system.server import Server
+
+SOURCES = [f"127.0.4.{number}" for number in range(1, 7)]
+ALIVE = b"HTTP/1.1 200 OK"
+
+
+def test_figures_agree_with_what_clients_saw(start: Start) -> None:
+    """
+    Over a reload, a kill and an upgrade, the answers that were counted are those that clients
+    got, to the last one, and no counter has gone back; so are connections.  Nothing is left in
+    a file, and the primary has no more descriptors than before.
+    """
+    server = start("--admin", "0", "--backoff", "0.01", workers=2)
+    server.allow("died of signal 9")
+    asking = Asking(server)
+    before = len(descriptors_of(server.pid))
+    totals: list[float] = []
+
+    def look() -> None:
+        totals.append(asking.total("stickyd_requests_total"))
+
+    with Counting(server.target, SOURCES) as clients:
+        clients.wait_for(100)
+        look()
+        server.reload()
+        clients.wait_for(50)
+        look()
+        victim = server.worker(0)
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for_successor(victim)
+        clients.wait_for(50)
+        look()
+        server.upgrade()
+        clients.wait_for(100)
+        look()
+    look()
+    assert totals == sorted(totals)
+    answered = asking.total("stickyd_requests_total", code="2xx")
+    assert clients.acknowledged <= answered <= clients.acknowledged + clients.unknown
+    assert asking.total("stickyd_request_duration_seconds_count") == answered
+    fresh = asking.total("stickyd_connections_total", way="handoff")
+    assert fresh >= answered
+    assert asking.total("stickyd_worker_restarts_total", cause="signal") == 1
+    assert asking.total("stickyd_worker_restarts_total", cause="reload") >= 4
+    assert asking.total("stickyd_requests_in_flight") == 0
+    told = asking.status()["total"]
+    assert told["requests"]["2xx"] == answered
+    assert eventually(lambda: len(descriptors_of(server.pid)) <= before)
+
+
+def check_metrics(text: str) -> None:
+    """
+    Look at metrics as ``promtool check metrics`` does, and at their names.
+    """
+    for family in text_string_to_metric_families(text):
+        assert family.name.startswith("stickyd_"), family.name
+        assert family.documentation.endswith("."), family.name
+        if family.type == "counter":
+            assert all(sample.name.endswith("_total") for sample in family.samples), family.name
+        assert "pid" not in {key for sample in family.samples for key in sample.labels}
+
+
+def speak(port: int, data: bytes) -> bytes:
+    """
+    Say something to a port, and hear what comes back until it closes.
+    """
+    with socket.create_connection(("127.0.0.1", port), 60) as sock:
+        sock.sendall(data)
+        return b"".join(iter(lambda: sock.recv(65536), b""))
+
+
+def shout(port: int, data: bytes) -> None:
+    """
+    Say something to a port, and go.
+    """
+    with socket.create_connection(("127.0.0.1", port), 60) as sock:
+        sock.sendall(data)
+
+
+def check_rights(asking: Asking) -> None:
+    """
+    Nothing that is not for everybody is told or done without the token, for a foreign host, or
+    for a page of another site.
+    """
+    changes = {"drain": {"slot": 0}, "undrain": {"slot": 0}, "reload": {}, "resize": {"slots": 1}}
+    for name, body in changes.items():
+        path = f"/api/{name}"
+        assert asking.ask(path, "POST", body, known=False)[0] == 401
+        assert asking.ask(path)[0] == 405
+        for fields in (
+            {"Host": "evil.example"},
+            {"Origin": "http://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            assert asking.ask(path, "POST", body, fields=fields)[0] == 403, fields
+        plain = {"Content-Type": "text/plain"}
+        assert asking.ask(path, "POST", body, fields=plain)[0] == 415
+    for path in ("/api/status", "/api/events"):
+        assert asking.ask(path, known=False)[0] == 401
+    assert asking.ask("/", known=False)[0] == 401
+    assert asking.ask("/?token=wrong", known=False)[0] == 403
+    for path in ("/metrics", "/livez", "/readyz"):
+        assert asking.ask(path, known=False)[0] == 200
+        assert asking.ask(path, known=False, fields={"Host": "evil.example"})[0] == 403
+    assert asking.ask("/nothing")[0] == 404
+    assert asking.status()["drained"] == []
+    bad: list[tuple[str, dict[str, object]]] = [
+        ("/api/drain", {"slot": 99}),
+        ("/api/drain", {"slot": True}),
+        ("/api/resize", {"slots": 0}),
+        ("/api/resize", {"slots": "2"}),
+        ("/api/explain", {"client": "nobody"}),
+        ("/api/explain", {"client": ["1"]}),
+    ]
+    for path, wrong in bad:
+        assert asking.ask(path, "POST", wrong)[0] in (400, 409), (path, wrong)
+
+
+def check_garbage(asking: Asking, count: int) -> None:
+    """
+    Whatever is said to the endpoint, it goes on.
+    """
+    chance = random.Random(12)
+    starts = [b"", b"GET ", b"POST /api/drain HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: "]
+    for _ in range(count):
+        size = chance.randrange(300)
+        shout(asking.port, chance.choice(starts) + chance.randbytes(size))
+    huge = b"POST /api/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
+    assert b" 400 " in speak(asking.port, huge + b"x" * 100)
+    chunked = b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b" 400 " in speak(asking.port, chunked + b"5\r\nhello\r\n0\r\n\r\n")
+    nested = "[" * 8000
+    head = [
+        "POST /api/drain HTTP/1.1",
+        "Host: localhost",
+        "Connection: close",
+        f"Authorization: Bearer {asking.token}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(nested)}",
+    ]
+    assert b" 400 " in speak(asking.port, "\r\n".join([*head, "", nested]).encode())
+
+
+def test_nobody_gets_what_is_not_theirs(start: Start, tmp_path: Path) -> None:
+    """
+    Rights, garbage, slow clients, and more event streams than there is room for: the endpoint
+    goes on, and the server serves.
+    """
+    server = start("--admin", "0", workers=1)
+    server.allow("Not drained", "Not resized")
+    asking = Asking(server)
+    ask_once(server.target)
+    check_metrics(asking.ask("/metrics")[1])
+    check_rights(asking)
+    check_garbage(asking, 300)
+    fields = f"Host: localhost\r\nAuthorization: Bearer {asking.token}\r\n\r\n"
+    ask = f"GET /api/events HTTP/1.1\r\n{fields}"
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", asking.port), 60))
+            for _ in range(600)
+        ]
+        slow[299].sendall(b"GET /livez HTTP/1.1\r\n")
+        streams = slow[300:]
+        for sock in streams:
+            try:
+                sock.sendall(ask.encode())
+            except ConnectionError:
+                continue
+        statuses = [head_of(sock) for sock in streams]
+        assert statuses.count(b"HTTP/1.1 200 OK") == 256
+        assert statuses.count(b"HTTP/1.1 503 Service Unavailable") == len(streams) - 256
+        assert asking.ask("/livez", known=False)[0] == 200
+        ask_once(server.target)
+    assert eventually(lambda: asking.ask("/api/status")[0] == 200)
+
+
+def head_of(sock: socket.socket) -> bytes:
+    """
+    The status line that comes.
+    """
+    sock.settimeout(60)
+    got = b""
+    while b"\r\n" not in got:
+        piece = sock.recv(4096)
+        if not piece:
+            break
+        got += piece
+    return got.partition(b"\r\n")[0]
+
+
+def agent(server: Server) -> str:
+    """
+    What HAProxy is told.
+    """
+    port = int(server.log.wait_for(r"agent-check is answered at 127\.0\.0\.1:(\d+)")[1])
+    return speak(port, b"\n").decode()
+
+
+def test_clients_are_sent_elsewhere_before_the_end(start: Start, tmp_path: Path) -> None:
+    """
+    At a stop the server says first that it is not ready, to whoever asks and to HAProxy, and
+    serves as before; a second Ctrl-C does not wait.  The token stands in a file.
+    """
+    path = tmp_path / "token"
+    server = start(
+        *("--admin", "0", "--agent-check", "0", "--lame-duck", "600"),
+        *("--admin-token-file", str(path)),
+        workers=2,
+    )
+    asking = Asking(server, path.read_text().strip())
+    assert agent(server) == "up ready 100%\n"
+    assert asking.ask("/readyz", known=False) == (200, "ok\n")
+    status, text = asking.ask("/api/drain", "POST", {"slot": 1})
+    assert (status, json.loads(text)) == (200, {"done": True})
+    assert agent(server) == "up ready 50%\n"
+    server.send(signal.SIGINT)
+    server.log.wait_for("Not ready any more")
+    assert agent(server) == "drain #the server stops soon\n"
+    status, text = asking.ask("/readyz?verbose", known=False)
+    assert status == 503
+    assert "[-] staying: it stops soon" in text
+    ask_once(server.target)
+    server.allow("Stopping at once")
+    server.send(signal.SIGINT)
+    assert server.wait_until_gone() == 0
