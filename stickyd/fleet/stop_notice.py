@@ -59,10 +59,12 @@ class StopNotice:
         workers = [worker for worker in self._workers() if worker.lives]
         for worker in workers:
             worker.count()
-        under_way = sum(worker.figures.in_flight for worker in workers)
-        # A response that has begun, and a WebSocket, is no request that waits.
+        # Where a worker has not told yet what is left, or cannot, all of that are requests.
+        requests = sum(
+            int(worker.figures.told.get("waiting", worker.figures.in_flight)) for worker in workers
+        )
+        # Responses that have begun, and WebSockets.
         streams = int(sum(worker.figures.told.get("streams", 0) for worker in workers))
-        requests = max(0, under_way - streams)
         seconds = self._cut_at - self._clock.seconds()
         if (requests or streams) and seconds > 0:
             self._log.info(

@@ -35,6 +35,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "start.waits": "Not all workers have imported the application yet.",
         "stop.waits": "How much a stop waits for, and how long at most.",
         "stop.shuts-down": "Requests are over; the application's own shutdown is waited for.",
+        "stop.cut-off": "Requests were not answered, or streams not ended, within --stop-timeout,"
+        " or within --drain-timeout at a reload.",
         "stop.hint": "What a second and a third SIGINT do.",
         "stop.at-once": "A second SIGINT has come: requests under way are cut off.",
         "stop.kills": "A third SIGINT has come: the workers are killed.",

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
+from stickyd.worker.rest import name_rest
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -22,6 +26,8 @@ class Farewell:
     Streams do not end by themselves, and would keep a worker for all the time that it has; so
     they are ended sooner, and the rest of the time is for the others.
     """
+
+    _log = Logger()
 
     def __init__(
         self, clock: IReactorTime, host: IHost, stop_seconds: float, stream_seconds: float
@@ -72,6 +78,9 @@ class Farewell:
     def _cut_off(self) -> None:
         # That ends streams too, and they must not be ended twice.
         self.stop()
+        rest = name_rest(self._host)
+        if rest:
+            self._log.info("Cut off, as its time is over: {rest}", event="stop.cut-off", rest=rest)
         self._host.abort()
 
     def _end_streams(self) -> None:

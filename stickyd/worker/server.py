@@ -34,6 +34,7 @@ from stickyd.worker.handoffs import Handoffs, adopt
 from stickyd.worker.homes import ClientHomes
 from stickyd.worker.loop_lag import LoopLag
 from stickyd.worker.outbox import Outbox
+from stickyd.worker.rest import count_rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,6 +102,7 @@ class Serving:
             ends.counts,
         )
         self._page = ends.counts.page
+        self._finishes = False
         self._lag = LoopLag(reactor)
         self._farewell = Farewell(
             reactor, self.host, settings.stop_timeout, settings.stream_timeout
@@ -226,7 +228,7 @@ class Serving:
         What a heartbeat tells: open connections, handoffs that were taken, connections
         that we accepted ourselves, answered requests, resident and private memory in bytes,
         sessions here, descriptors, and how late the reactor was at most since the last one, in
-        seconds.
+        seconds; of a worker that finishes, what is left.
 
         What counts up stands on the page of figures; what changes rarely is brought up to date
         there.
@@ -238,7 +240,10 @@ class Serving:
         store = getattr(store, "behind", store)
         self._page[STORE_CALLS] = getattr(store, "calls", 0)
         resident, private = memory_bytes()
-        return {
+        rest: dict[str, float] = {}
+        if self._finishes:
+            rest["waiting"], rest["streams"] = count_rest(self.host)
+        return rest | {
             "connections": self.host.connections,
             "adopted": self._handoffs.adopted,
             "accepted": self.listening.accepted,
@@ -257,6 +262,7 @@ class Serving:
 
         :return: fires when the worker may exit.
         """
+        self._finishes = True
         self.listening.close()
         self.retirement.leave()
         self._capacity.close()

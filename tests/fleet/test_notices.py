@@ -40,7 +40,7 @@ class Worker:
 
     def count(self) -> None:
         self.figures = SimpleNamespace(
-            in_flight=self.requests + self.streams, told={"streams": float(self.streams)}
+            in_flight=99, told={"waiting": float(self.requests), "streams": float(self.streams)}
         )
 
 

@@ -111,6 +111,7 @@ def test_cuts_off_long_requests(start: Start, gate: Gate) -> None:
         server.process.terminate()
         with client.response() as response, pytest.raises((IncompleteRead, ConnectionError)):
             response.read()
+        server.log.wait_for(r"Cut off, as its time is over: GET /held of 127\.0\.0\.1")
         assert server.wait_until_gone() == 0
         assert monotonic() - began < 0.5 + SLACK
     server.check_nothing_left()
@@ -262,6 +263,7 @@ def test_second_and_third_interrupt(start: Start, gate: Gate) -> None:
         client.send("/held")
         gate.wait_for_arrival()
         server.signal_group(signal.SIGINT)
+        server.log.wait_for(r"1 (request|stream) left, at most \d+ s more")
         server.log.wait_for(r"#info\] Ctrl-C \(SIGINT\) once more stops at once")
         assert idle.at_end()
         server.suspend(server.worker(0))
