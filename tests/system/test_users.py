@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stickyd.sessions.stores.sealer import Sealer
+from stickyd.sessions.stores.sqlite_file import SessionFile
+from stickyd.sessions.stores.unreadable import RecordReader
 from tests.system.client import Client, ask_once
 from tests.system.opened import ids_of, opened
 from tests.system.processes import eventually
@@ -244,3 +247,36 @@ def test_an_upgrade_that_could_not_log_is_refused(before: list[str], tmp_path: P
         daemon.stop()
     finally:
         daemon.destroy()
+
+
+def test_sessions_that_may_not_be_written(start: Start, before: list[str], public: Path) -> None:
+    """
+    A file of sessions that the workers' user may only read is one line, and the server does not
+    start; the file stays as it is.
+    """
+    directory = public / "sessions"
+    directory.mkdir(0o700)
+    keep = directory / "slot-0.db"
+    reader = RecordReader(Sealer(()), lambda: 0.0, "")
+    file = SessionFile(keep, "", Sealer(()), reader)
+    file.open(full=False)
+    file.close()
+    keep.chmod(0o444)
+    root = os.geteuid() == 0
+    if root:
+        (uid,), (gid,) = nobody()
+        os.chown(directory, uid, gid)
+    server = start(
+        *("--sessions", f"sqlite:{directory}", *(NOBODY if root else ())),
+        workers=1,
+        before=before,
+        ready=False,
+    )
+    held = keep.read_bytes()
+    assert server.wait_until_gone() == 1
+    server.log.wait_for_end()
+    # On a busy machine it says before what it waits for.
+    (line,) = [line for line in server.log.lines if "sqlite" in line]
+    assert line.startswith(f"stickyd: --sessions sqlite:{directory}: {keep}: ")
+    assert "it may not be written; give the workers' user the right to" in line
+    assert keep.read_bytes() == held

@@ -42,10 +42,19 @@ def ids_in(fields: Iterable[bytes], name: bytes) -> list[bytes]:
             continue
         for pair in field.split(b";"):
             key, _, value = pair.strip(b" \t").partition(b"=")
-            value = value.strip(b'"')
-            if key == name and value not in found and is_id(value):
-                found.append(value)
-    return found[:MOST_IDS]
+            if key == name:
+                found.append(value.strip(b'"'))
+    return ids_among(found)
+
+
+def ids_among(values: Iterable[bytes]) -> list[bytes]:
+    """
+    Find the ids among the values of a client's cookies of one name.
+
+    :return: at most four, those that are damaged left out.
+    """
+    ids = dict.fromkeys(value for value in values if is_id(value))
+    return list(ids)[:MOST_IDS]
 
 
 def set_cookie(cookie: SessionCookie, name: bytes, uid: bytes, secure: bool) -> bytes:

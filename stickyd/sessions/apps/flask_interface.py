@@ -10,7 +10,7 @@ from flask.sessions import SessionInterface as FlasksInterface
 from typing_extensions import override
 from werkzeug.exceptions import HTTPException
 
-from stickyd.sessions.apps.cookies import MOST_IDS, is_id
+from stickyd.sessions.apps.cookies import ids_among
 from stickyd.sessions.apps.desk import session_desk
 from stickyd.sessions.apps.flask_session import FlaskSession
 from stickyd.sessions.apps.unit_of_work import UnitOfWork
@@ -43,8 +43,7 @@ class SessionInterface(FlasksInterface):
     def open_session(self, app: Flask, request: Request) -> FlaskSession:
         place = session_desk.place(self._url, self._idle_seconds)
         sent = request.cookies.getlist(self.get_cookie_name(app))
-        texts = [text.encode("latin-1", "replace") for text in sent[:MOST_IDS]]
-        uids = [text for text in texts if is_id(text)]
+        uids = ids_among(text.encode("latin-1", "replace") for text in sent)
         secure = self.get_cookie_secure(app)
         unit = UnitOfWork.of_request(place.registry, uids, secure, request.environ)
         return FlaskSession(place, unit)

@@ -14,6 +14,7 @@ seconds, rounded up: coarse, so that using a session does not move it in the ind
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ LAYOUT = 1
 JOURNAL_BYTES = 16 * 1024 * 1024
 
 _TICK_SECONDS = 16.0
+
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 _TABLES = """
 CREATE TABLE session (
@@ -130,8 +133,13 @@ class SessionFile:
             ) from None
 
     def _open(self, full: bool, look_through: bool) -> None:
-        if not self._path.exists():
-            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as problem:
+            if problem.errno not in _READ_ONLY:
+                raise
+            # SQLite would open it for reading, and then speak of an error of the disk.
+            raise sqlite3.OperationalError("readonly") from None
         self._connection = connection = sqlite3.connect(
             self._path, timeout=0.0, isolation_level=None, check_same_thread=False
         )

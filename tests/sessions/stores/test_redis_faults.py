@@ -21,6 +21,7 @@ from stickyd.sessions.plain import encode
 from stickyd.sessions.stores.redis import RedisSessionStore
 from stickyd.sessions.stores.redis_record import key_of
 from stickyd.sessions.stores.redis_scripts import SAVE, TOO_LATE
+from stickyd.sessions.stores.standby import StandbyStore
 from tests.sessions.redis_counting import Counting, RealClock, new_record, settled
 from tests.sessions.redis_servers import SLOTS, Cluster, RedisServer, Sentinels
 
@@ -168,6 +169,41 @@ def test_pause_past_the_grace(lasting: RedisServer) -> None:
             assert await settled(store.load(record.uid)) == stored
             with pytest.raises(SessionConflict):
                 await settled(store.save(change, b"other"))
+
+    asyncio.run(check())
+
+
+def test_goes_on_in_memory_meanwhile(lasting: RedisServer) -> None:
+    """
+    ``--session-away memory``: what changes while the server is away goes on here, and is there
+    when the server is, for everybody; a session of which there is no copy cannot be had.
+    """
+
+    async def check() -> None:
+        async with opened(lasting.url, grace_seconds=0.3) as behind, opened(lasting.url) as other:
+            clock = RealClock()
+            store = StandbyStore(behind, clock, 10)
+            record = await settled(store.save(new_record(b"{}")))
+            removed = await settled(store.save(new_record(b"{}")))
+            lasting.suspend()
+            for n in range(3):
+                change = replace(record, data=b'{"n":%d}' % n)
+                record = await settled(store.save(change, b"nonce %d" % n))
+                assert await settled(store.load(record.uid)) == record
+            assert await settled(store.delete(removed.uid)) is True
+            with pytest.raises(StoreAway):
+                await settled(store.load(b"x" * 32))
+            lasting.resume()
+            while await settled(other.load(removed.uid)) is not None:
+                await asyncio.sleep(0.02)
+                clock.advance(0)  # calls what is due
+            found = await settled(other.load(record.uid))
+            assert found is not None
+            assert found.data == record.data
+            assert await settled(store.load(record.uid)) == record
+            again = await settled(store.save(record, b"again"))
+            assert again.version == record.version + 1
+            await settled(store.stop())
 
     asyncio.run(check())
 
