@@ -40,6 +40,7 @@ bench: .venv/ready
 	$(bin)/python -m benchmarks.steering --smoke
 	$(bin)/python -m benchmarks.rehoming --smoke
 	$(bin)/python -m benchmarks.sessions_in_redis --smoke
+	$(bin)/python -m benchmarks.bus --smoke --without-redis
 
 soak: .venv/ready
 	SOAK_SECONDS=$(SOAK_SECONDS) $(bin)/python -m pytest --soak -m soak -s $(TESTS)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from stickyd.messaging.iteration import Iteration
     from stickyd.messaging.listening import Listening
-    from stickyd.messaging.subscription import Subscription
+    from stickyd.messaging.subscription import BusSubscription
     from stickyd.messaging.synced import Synced
 
 
@@ -51,7 +51,7 @@ def publish_json(channel: str, value: Any) -> None:
     _desk.publish_json(channel, value)
 
 
-def subscribe(channel: str, callback: Callable[[Message], object]) -> Subscription:
+def subscribe(channel: str, callback: Callable[[Message], object]) -> BusSubscription:
     """
     Have a function called with each message of a channel from now on.
 

@@ -20,7 +20,7 @@ from stickyd.messaging.listening import Listening
 from stickyd.messaging.message import Message
 from stickyd.messaging.own_line import OwnLine
 from stickyd.messaging.peer import MOST_CHANNELS
-from stickyd.messaging.subscription import Subscription
+from stickyd.messaging.subscription import BusSubscription
 from stickyd.messaging.synced import Synced
 from stickyd.messaging.where import called_here
 
@@ -41,7 +41,7 @@ class _Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         # Never changed, only replaced: whoever delivers goes on with what it has.
-        self.subscriptions: tuple[Subscription, ...] = ()
+        self.subscriptions: tuple[BusSubscription, ...] = ()
 
 
 class BusDesk:
@@ -56,7 +56,7 @@ class BusDesk:
         self._lock = threading.RLock()
         self._channels: dict[bytes, _Channel] = {}
         self._inboxes: set[Inbox] = set()
-        self._abandoned: deque[Subscription] = deque()
+        self._abandoned: deque[BusSubscription] = deque()
         self._line: IBusLine = OwnLine(self.deliver)
         self._in_worker = False
         self._closed = ""
@@ -75,7 +75,7 @@ class BusDesk:
     def publish_json(self, channel: str, value: Any) -> None:
         self.publish(channel, json.dumps(value, separators=(",", ":")).encode())
 
-    def subscribe(self, channel: str, callback: Callable[[Message], object]) -> Subscription:
+    def subscribe(self, channel: str, callback: Callable[[Message], object]) -> BusSubscription:
         return self._subscribe(channel, callback if self._in_worker else called_here(callback))
 
     def listen(self, channel: str, most_messages: int = INBOX_MESSAGES) -> Listening:
@@ -104,15 +104,15 @@ class BusDesk:
 
     def _subscribe(
         self, channel: str, receive: Receive, inbox: Inbox | None = None
-    ) -> Subscription:
+    ) -> BusSubscription:
         name = channel_name(channel)
         if self._abandoned:
             self._forget_abandoned()
 
-        def end(subscription: Subscription) -> None:
+        def end(subscription: BusSubscription) -> None:
             self._unsubscribe(subscription, inbox)
 
-        subscription = Subscription(name, receive, end, self._abandoned.append)
+        subscription = BusSubscription(name, receive, end, self._abandoned.append)
         with self._lock:
             if self._closed:
                 raise BusClosed(self._closed)
@@ -130,7 +130,7 @@ class BusDesk:
                 self._inboxes.add(inbox)
         return subscription
 
-    def _unsubscribe(self, subscription: Subscription, inbox: Inbox | None) -> None:
+    def _unsubscribe(self, subscription: BusSubscription, inbox: Inbox | None) -> None:
         with self._lock:
             if inbox is not None:
                 self._inboxes.discard(inbox)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from stickyd.messaging.inbox import Inbox
     from stickyd.messaging.message import Message
-    from stickyd.messaging.subscription import Subscription
+    from stickyd.messaging.subscription import BusSubscription
 
 
 class Iteration:
@@ -28,7 +28,7 @@ class Iteration:
     """
 
     def __init__(
-        self, inbox: Inbox, subscription: Subscription, timeout_seconds: float | None
+        self, inbox: Inbox, subscription: BusSubscription, timeout_seconds: float | None
     ) -> None:
         """
         :param subscription: fills the inbox, and does not hold us.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stickyd.messaging.inbox import Inbox
     from stickyd.messaging.message import Message
-    from stickyd.messaging.subscription import Subscription
+    from stickyd.messaging.subscription import BusSubscription
 
 
 class Listening:
@@ -29,7 +29,7 @@ class Listening:
     :meth:`aclose`, or when nobody holds it any more, as after a ``break``.
     """
 
-    def __init__(self, inbox: Inbox, subscription: Subscription) -> None:
+    def __init__(self, inbox: Inbox, subscription: BusSubscription) -> None:
         """
         :param subscription: fills the inbox, and does not hold us.
         """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Receive = Callable[[Message], object]
 
 
-class Subscription:
+class BusSubscription:
     """
     Call it to unsubscribe; once more does nothing.
 
@@ -29,8 +29,8 @@ class Subscription:
         self,
         name: bytes,
         receive: Receive,
-        end: Callable[[Subscription], object],
-        abandoned: Callable[[Subscription], object],
+        end: Callable[[BusSubscription], object],
+        abandoned: Callable[[BusSubscription], object],
     ) -> None:
         """
         :param receive: called with each message, in the thread that delivers it.
