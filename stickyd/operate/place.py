@@ -65,16 +65,18 @@ def directories(environment: Mapping[str, str], uid: int) -> Iterator[str]:
     yield _LAST_RESORT.format(uid=uid)
 
 
-def prepare(directory: str, uid: int) -> None:
+def prepare(directory: str, uid: int, given: bool = False) -> None:
     """
     Make a directory, if there is none, in which nobody else can put sockets in our name.
 
+    :param given: whether the service manager has made it, perhaps as a link to elsewhere.
     :raises OperatorError: if it cannot be had.
     """
     try:
-        with suppress(FileExistsError):
-            os.mkdir(directory, 0o755 if directory == SYSTEM_DIRECTORY else 0o700)
-        status = os.lstat(directory)
+        if not given:
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o755 if directory == SYSTEM_DIRECTORY else 0o700)
+        status = os.stat(directory) if given else os.lstat(directory)
         if not stat.S_ISDIR(status.st_mode):
             raise OperatorError(f"{directory}: it is no directory")
         if status.st_uid not in (0, uid) or status.st_mode & stat.S_IWOTH:

@@ -147,7 +147,8 @@ class ControlSocket(Service):
         problems = []
         for directory in self._directories():
             try:
-                prepare(directory, os.geteuid())
+                given = directory == self._environment.get("RUNTIME_DIRECTORY", "").split(":")[0]
+                prepare(directory, os.geteuid(), given)
                 remove_stale(directory)
                 return listening_at(os.path.join(directory, name_of(os.getpid())))
             except OperatorError as problem:

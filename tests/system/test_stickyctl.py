@@ -115,7 +115,7 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
     variables = {**ctl.variables, **gate.variables}
     server = start(
         *("--config", str(config), "--resource", "tests.system.apps:site"),
-        workers=3,
+        workers=2,
         variables=variables,
     )
     path = tmp_path / "run" / f"stickyd-{server.pid}.sock"
@@ -123,7 +123,7 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
     _check_what_it_shows(ctl, server.pid, str(config))
     _check_without_rich(ctl, tmp_path / "without")
     # A client that keeps its worker from leaving.
-    (source,) = sources_of(1, 3, 1)
+    (source,) = sources_of(1, 2, 1)
     with Client(server.target, source) as held:
         held.send("/held")
         gate.wait_for_arrival()
@@ -134,7 +134,7 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
         assert out.startswith(f"slot 1: worker {old}, serving\n")
         _, err = ctl.run("reload")
         assert "the application is tried" in err
-        assert "2 of 3: slot 1: a fresh worker serves" in err
+        assert "2 of 2: slot 1: a fresh worker serves" in err
         leaving = ctl.json("status")["slots"][1]["workers"][1]
         assert (leaving["pid"], leaving["part"], leaving["connections"]) == (old, "leaving", 1)
         assert 0 < leaving["seconds_left"] <= 310
@@ -151,18 +151,18 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
         assert moved.ask("/mirror").told["slot"] != 1
     assert "note: slot 1 is drained -> stickyctl undrain 1\n" in ctl.run("check")[0]
     assert ctl.run("undrain", "all")[0] == "drained slots: none\n"
-    assert ctl.run_here("check")[0] == "3 of 3 slots serve\nall is well\n"
-    killed = ctl.json("status")["slots"][2]["workers"][0]["pid"]
+    assert ctl.run_here("check")[0] == "2 of 2 slots serve\nall is well\n"
+    killed = ctl.json("status")["slots"][0]["workers"][0]["pid"]
     server.allow(f"Worker {killed} .* died of signal 9")
-    told = ctl.json("kill", "2", "--wait")
-    assert (told["slot"], told["killed"]) == (2, killed)
+    told = ctl.json("kill", "0", "--wait")
+    assert (told["slot"], told["killed"]) == (0, killed)
     status = ctl.json("status")
-    assert status["slots"][2]["workers"][0]["pid"] == told["successor"] != killed
-    assert status["slots"][2]["last_death"]["cause"] == "died of signal 9 (SIGKILL)"
-    assert status["slots"][2]["load"]["restarts"] == {"reload": 1, "signal": 1}
-    assert status["total"]["restarts"] == {"reload": 3, "signal": 1}
-    assert ctl.run("resize", "2", "--wait")[0] == "resized: 2 slots\n"
-    server.workers = 2
+    assert status["slots"][0]["workers"][0]["pid"] == told["successor"] != killed
+    assert status["slots"][0]["last_death"]["cause"] == "died of signal 9 (SIGKILL)"
+    assert status["slots"][0]["load"]["restarts"] == {"reload": 1, "signal": 1}
+    assert status["total"]["restarts"] == {"reload": 2, "signal": 1}
+    assert ctl.run("resize", "1", "--wait")[0] == "resized: 1 slots\n"
+    server.workers = 1
     _check_refusals(ctl)
     run = ctl.json("status")["server"]["run"]
     assert ctl.run("upgrade")[0].startswith(f"upgraded: {server.pid} runs stickyd ")
@@ -178,10 +178,10 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
 def _check_what_it_shows(ctl: Ctl, pid: int, config: str) -> None:
     told = ctl.json("status")
     assert told["server"]["pid"] == pid
-    assert told["server"]["serving"] == told["server"]["available"] == 3
-    assert [slot["state"] for slot in told["slots"]] == ["serving"] * 3
+    assert told["server"]["serving"] == told["server"]["available"] == 2
+    assert [slot["state"] for slot in told["slots"]] == ["serving"] * 2
     table, _ = ctl.run("status")
-    assert "running: 3 of 3 slots serve" in table
+    assert "running: 2 of 2 slots serve" in table
     for slot in told["slots"]:
         assert f" {slot['workers'][0]['pid']} " in table
     rows = ctl.run("workers")[0].splitlines()
@@ -190,7 +190,7 @@ def _check_what_it_shows(ctl: Ctl, pid: int, config: str) -> None:
     ]
     settings = {each["name"]: each for each in ctl.json("config")["settings"]}
     assert settings["stop-timeout"]["origin"] == f"the file {config}"
-    assert (settings["workers"]["value"], settings["workers"]["origin"]) == (3, "the command line")
+    assert (settings["workers"]["value"], settings["workers"]["origin"]) == (2, "the command line")
     assert (settings["queue-limit"]["default"], settings["queue-limit"]["origin"]) == (
         True,
         "default",
@@ -207,9 +207,9 @@ def _check_refusals(ctl: Ctl) -> None:
     What cannot be done is one line, and a code that says whose mistake it is.
     """
     for code, arguments, line in (
-        (1, ("drain", "7"), "there is no slot 7: they are 0 to 1"),
-        (1, ("undrain", "1"), "slot 1 is not drained"),
-        (1, ("kill", "9"), "there is no slot 9: they are 0 to 1"),
+        (1, ("drain", "7"), "there is no slot 7: they are 0 to 0"),
+        (1, ("undrain", "0"), "slot 0 is not drained"),
+        (1, ("kill", "9"), "there is no slot 9: they are 0 to 0"),
         (1, ("explain", "--address", "nowhere"), "'nowhere' is not an address"),
         (1, ("explain", "--header", "x"), "header: 'x' is no header; write 'Name: value'"),
         (2, ("resize", "0"), "resize: count: '0' is no whole number from 1 to 256"),
@@ -370,4 +370,4 @@ def _check_without_rich(ctl: Ctl, directory: Path) -> None:
         "stickyctl: status: tables are made by rich, which is not installed: pip install"
         " 'stickyd[ctl]'; or write --json\n"
     )
-    assert json.loads(poor.run("status", "--json")[0])["server"]["serving"] == 3
+    assert json.loads(poor.run("status", "--json")[0])["server"]["serving"] == 2
