@@ -185,6 +185,7 @@ def _assemble(
         secrets.token_hex(8),
         began_at,
         sticky.listens_on,
+        sticky.health,
         journal,
         sticky.explain,
         options.reread,

@@ -399,7 +399,7 @@ class StickyService(Service):
         Say whether clients should come.
         """
         settings = self.settings
-        leaves = self._lame is not None
+        leaves = "it stops soon" if self._lame is not None else self.operations.withdrawal
         return health_of(self.fleet, leaves, settings.ready_slots, settings.ready_store == "on")
 
     def stop_at_once(self) -> None:

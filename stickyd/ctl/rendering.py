@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stickyd.ctl.asking import explanation_of
 from stickyd.ctl.errors import CtlError, Exit
+from stickyd.operate.counted import counted
 from stickyd.settings.options import write_out
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def stacks_shown(answer: Mapping[str, Any]) -> str:
 def _line_of(command: str, answer: Mapping[str, Any]) -> str:
     if command in ("drain", "undrain"):
         drained = ", ".join(map(str, answer["drained"])) or "none"
-        return f"drained slots: {drained}"
+        return f"drained slots: {drained}" + ("; the server is not ready" if answer["all"] else "")
     if command == "kill":
         successor = answer.get("successor")
         then = f"; worker {successor} serves" if successor else ""
@@ -127,5 +128,6 @@ def _line_of(command: str, answer: Mapping[str, Any]) -> str:
     if command in ("reload", "go-on"):
         fresh = answer.get("fresh")
         of = "" if fresh is None else f"{fresh} of "
-        return f"reloaded: {of}{answer['slots']} slots have fresh workers"
-    return f"resized: {answer['slots']} slots"
+        verb = "has" if answer["slots"] == 1 else "have"
+        return f"reloaded: {of}{counted(answer['slots'], 'slot')} {verb} fresh workers"
+    return f"resized: {counted(answer['slots'], 'slot')}"

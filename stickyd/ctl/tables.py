@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from stickyd.operate.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -97,11 +99,13 @@ def _status(answer: Mapping[str, Any], width: int) -> RenderableType:
     head.append(f"stickyd {server['version']}", "bold")
     head.append(f"  pid {server['pid']}  up {span(server['age_seconds'])}  ")
     head.append(f"{' '.join(server['listen'])}  {server['application']}\n")
-    ready = server["serving"] == server["slots"] and server["state"] == "running"
+    ready = server["ready"] and server["serving"] == server["slots"]
     head.append(
         f"{server['state']}: {server['serving']} of {server['slots']} slots serve",
         "green" if ready else "bold yellow",
     )
+    for reason in server["not_ready"]:
+        head.append(f"\nnot ready: {reason}", "bold red")
     for name, begun in (("change", "under way for"), ("last_change", "the last change, ended")):
         change = answer[name]
         if change is not None:
@@ -189,9 +193,10 @@ def _load_cells(load: Mapping[str, Any]) -> dict[str, Text]:
 
 
 def _leaving(worker: Mapping[str, Any]) -> str:
-    left = worker["seconds_left"]
-    most = "" if left is None else f", at most {span(left)} more"
-    return f"worker {worker['pid']} leaves: {worker['connections']} connections left{most}"
+    seconds = worker["seconds_left"]
+    most = "" if seconds is None else f", at most {span(seconds)} more"
+    left = counted(worker["connections"], "connection")
+    return f"worker {worker['pid']} leaves: {left} left{most}"
 
 
 def _workers(answer: Mapping[str, Any], width: int) -> RenderableType:

@@ -53,7 +53,7 @@ class Health:
         What HAProxy's agent-check is told: HAProxy's configuration manual, ``agent-check``.
         """
         if self.leaves:
-            return "drain #the server stops soon"
+            return f"drain #{self.checks[0].says}"
         if not self.ready:
             said = "; ".join(check.says for check in self.checks if not check.passes)
             return f"down #{said}"
@@ -61,11 +61,11 @@ class Health:
         return f"up ready {max(1, round(100 * self.share))}%"
 
 
-def health_of(fleet: Fleet, leaves: bool, least_slots: int, needs_store: bool) -> Health:
+def health_of(fleet: Fleet, leaves: str, least_slots: int, needs_store: bool) -> Health:
     """
     Look at a fleet.
 
-    :param leaves: whether the server is about to stop.
+    :param leaves: why clients should go elsewhere although it serves; empty if they need not.
     :param least_slots: how many slots must serve; 0 for half of them.
     :param needs_store: whether the workers must reach their store of sessions.
     """
@@ -76,7 +76,7 @@ def health_of(fleet: Fleet, leaves: bool, least_slots: int, needs_store: bool) -
     if not fleet.running:
         stays = "it stops" if fleet.has_served else "it starts"
     else:
-        stays = "it stops soon" if leaves else "it stays"
+        stays = leaves or "it stays"
     checks = [
         Check("staying", fleet.running and not leaves, stays),
         Check(
@@ -91,5 +91,5 @@ def health_of(fleet: Fleet, leaves: bool, least_slots: int, needs_store: bool) -
         ]
         says = f"workers {', '.join(map(str, away))} do not reach it" if away else "it is there"
         checks.append(Check("store", not away, f"the store of sessions: {says}"))
-    leaves = leaves or (not fleet.running and fleet.has_served)
-    return Health(checks, leaves, serving / len(placed) if placed else 0.0)
+    stops = not fleet.running and fleet.has_served
+    return Health(checks, bool(leaves) or stops, serving / len(placed) if placed else 0.0)

@@ -68,6 +68,8 @@ class Operations:
     :ivar wanted: how many slots there will be when the changes under way are done; 0
         before any.
     :ivar steps: how far the change under way is.
+    :ivar withdrawal: why clients should go to other servers, though this one serves whoever
+        comes: an operator has said so; empty if none has.
     """
 
     _log = Logger()
@@ -93,6 +95,7 @@ class Operations:
         self._fleet = fleet
         self._changes = changes
         self.steps = changes.steps
+        self.withdrawal = ""
         self.steps.watch(self._log_step)
         self._departures = DepartureNotice(reactor, fleet.table)
         self._secrets = secrets
@@ -399,6 +402,22 @@ class Operations:
         :return: fires with an empty text, or with the reason why it was not done.
         """
         return self._changes.drain(slot).addCallback(self._say_why_not, "drained")
+
+    def drain_all(self) -> None:
+        """
+        Have load balancers send clients to other servers, until :meth:`undrain_all`; whoever
+        comes is served.
+        """
+        self.withdrawal = "it is drained by an operator"
+        self._log.info("Drained: not ready any more, until it is undrained", event="drain.all")
+
+    def undrain_all(self) -> None:
+        """
+        Have load balancers send clients again.
+        """
+        if self.withdrawal:
+            self.withdrawal = ""
+            self._log.info("Undrained: ready again", event="undrain.all")
 
     def undrain(self, slot: int) -> Deferred[str]:
         """

@@ -123,6 +123,9 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " or back.",
         "reload.back": "The workers that a canary had relieved have their slots again.",
         "reload.not-back": "A slot keeps the canary's worker; the line says why.",
+        "drain.all": "An operator has the load balancers send clients to other servers; whoever"
+        " comes is served.",
+        "undrain.all": "The load balancers may send clients again.",
         "resize.done": "There are more slots, or fewer.",
         "change.refused": "A resize or a drain was not done; the line says why.",
         "upgrade.begun": "The new code is tried in a child.",

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.task import deferLater
 
 from stickyd.errors import OperatorError
+from stickyd.fleet.report import report_on
 from stickyd.operate.command import SLOT, SLOT_OR_ALL, WAIT, Argument, Command, IAsker, part, whole
+from stickyd.operate.counted import counted
 from stickyd.operate.departures import LOOK_SECONDS, relieved, wait_for_departures
 from stickyd.settings.table import MOST_WORKERS
 
@@ -116,11 +118,16 @@ async def drain(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[
     """
     _require_running(primary)
     index = given["slot"]
+    if index is None:
+        primary.operations.drain_all()
+        if given["wait"]:
+            await _wait_until_alone(primary, asker)
+        return _drained(primary)
     with _steps_told(primary, asker):
         _require_done(await primary.operations.drain(index))
     if given["wait"]:
         await _wait_until_idle(primary, index, asker)
-    return {"drained": _drained(primary)}
+    return _drained(primary)
 
 
 async def _wait_until_idle(primary: Primary, index: int, asker: IAsker) -> None:
@@ -136,8 +143,27 @@ async def _wait_until_idle(primary: Primary, index: int, asker: IAsker) -> None:
         if not load:
             return
         if load != told:
-            asker.step(f"slot {index}: {load} connections left", slot=index, connections=load)
+            asker.step(
+                f"slot {index}: {counted(load, 'connection')} left", slot=index, connections=load
+            )
         told = load
+        await deferLater(primary.clock, LOOK_SECONDS)
+
+
+async def _wait_until_alone(primary: Primary, asker: IAsker) -> None:
+    """
+    Wait until no client is connected any more.
+    """
+    told = -1
+    while asker.is_open:
+        if not primary.operations.withdrawal:
+            raise OperatorError("it was undrained")
+        connections = report_on(primary.fleet).total.connections
+        if not connections:
+            return
+        if connections != told:
+            asker.step(f"{counted(connections, 'connection')} left", connections=connections)
+        told = connections
         await deferLater(primary.clock, LOOK_SECONDS)
 
 
@@ -147,15 +173,23 @@ async def undrain(primary: Primary, given: dict[str, Any], asker: IAsker) -> dic
     """
     _require_running(primary)
     index = given["slot"]
-    wanted = _drained(primary) if index is None else [index]
+    wanted = _drained(primary)["drained"] if index is None else [index]
+    if index is None:
+        primary.operations.undrain_all()
     with _steps_told(primary, asker):
         for each in wanted:
             _require_done(await primary.operations.undrain(each))
-    return {"drained": _drained(primary)}
+    return _drained(primary)
 
 
-def _drained(primary: Primary) -> list[int]:
-    return [slot.index for slot in primary.fleet.slots if slot.drained]
+def _drained(primary: Primary) -> dict[str, Any]:
+    """
+    What is kept from clients now: ``drained`` slots, and whether the server is, as ``all``.
+    """
+    return {
+        "drained": [slot.index for slot in primary.fleet.slots if slot.drained],
+        "all": bool(primary.operations.withdrawal),
+    }
 
 
 async def kill(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[str, Any]:
@@ -210,10 +244,11 @@ COMMANDS = (
     Command(
         "drain",
         "Keep clients away from a slot: its sessions and idle connections go to the others,"
-        " requests under way are finished.",
+        " requests under way are finished. With all, the server is not ready (/readyz) until it is"
+        " undrained, and serves whoever comes.",
         drain,
         (
-            SLOT,
+            SLOT_OR_ALL,
             Argument("wait", "wait until its worker has no connection any more", WAIT.read,
                 flag=True, default=False),
         ),

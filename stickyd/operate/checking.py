@@ -50,8 +50,9 @@ async def check(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[
 
 def _of_server(primary: Primary) -> Iterator[dict[str, Any]]:
     steps = primary.operations.steps
-    if not primary.fleet.running:
-        yield _finding("error", "the server stops", "send clients elsewhere")
+    for failing in (each for each in primary.health().checks if not each.passes):
+        advice = "stickyctl undrain all" if primary.operations.withdrawal else ""
+        yield _finding("warning", f"not ready: {failing.says}", advice)
     if steps.under_way is not None:
         yield _finding("note", f"a change is under way: {steps.under_way.what}", "")
     if steps.last is not None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.task import deferLater
 
+from stickyd.operate.counted import counted
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -32,12 +34,8 @@ def relieved(primary: Primary) -> dict[int, str]:
         if workers.stopping:
             going += [each for each in (workers.worker, workers.successor) if each is not None]
         for worker in going:
-            connections = worker.load
-            s = "" if connections == 1 else "s"
-            told[worker.pid] = (
-                f"slot {member.slot.index}: worker {worker.pid} has"
-                f" {connections} connection{s} left"
-            )
+            left = counted(worker.load, "connection")
+            told[worker.pid] = f"slot {member.slot.index}: worker {worker.pid} has {left} left"
     return told
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from stickyd.explain import Client, Explanation
     from stickyd.fleet.fleet import Fleet
+    from stickyd.fleet.health import Health
     from stickyd.fleet.operations import Operations
     from stickyd.log.journal import Journal
     from stickyd.settings import Settings
@@ -28,6 +29,7 @@ class Primary:
     :ivar run: names this run of the program: another one after a start or an upgrade.
     :ivar began_at: when the process began, in the clock's seconds.
     :ivar listens_on: gives the endpoints.
+    :ivar health: whether clients should come, as ``/readyz`` says it.
     :ivar journal: the latest events.
     :ivar explain: says who serves a client; raises :exc:`SettingError`.
     :ivar reread: reads options and configuration file again; raises :exc:`OperatorError`.
@@ -42,6 +44,7 @@ class Primary:
     run: str
     began_at: float
     listens_on: Callable[[], list[str]]
+    health: Callable[[], Health]
     journal: Journal
     explain: Callable[[Client], Explanation]
     reread: Callable[[], Settings]

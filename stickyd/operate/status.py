@@ -48,7 +48,7 @@ def server_status(primary: Primary) -> dict[str, Any]:
     """
     The primary itself.
     """
-    fleet = primary.fleet
+    fleet, health = primary.fleet, primary.health()
     serving = sum(member.slot.worker is not None for member in fleet.table.members)
     return {
         "version": __version__,
@@ -58,6 +58,8 @@ def server_status(primary: Primary) -> dict[str, Any]:
         "age_seconds": round(primary.clock.seconds() - primary.began_at, 3),
         "application": _application(primary),
         "listen": primary.listens_on(),
+        "ready": health.ready,
+        "not_ready": [check.says for check in health.checks if not check.passes],
         "slots": fleet.table.placed,
         "serving": serving,
         "available": len(fleet.table.available_slots()),

@@ -119,6 +119,7 @@ class UpgradeState:
             **listeners,
             "workers": self._operations.settings.workers,
             "wanted": self._operations.wanted,
+            "withdrawn": bool(self._operations.withdrawal),
             "stick": None if self._stick is None else self._stick.snapshot(),
             "fleet": fleet,
             "bus": self._bus.dump_state(),
@@ -145,6 +146,8 @@ class UpgradeState:
             slots = len(inherited["fleet"]["slots"])
             self._stick.place(slots, range(slots)).restore(inherited["stick"])
         self._fleet.restore_state(inherited["fleet"], make_workers)
+        if inherited.get("withdrawn"):
+            self._operations.drain_all()
         # The workers run the former code.
         self._operations.reload().addCallback(
             lambda _: self._operations.resize_as_before(inherited["wanted"], inherited["workers"])

@@ -56,6 +56,8 @@ def status(*slots: dict[str, Any]) -> dict[str, Any]:
             "listen": ["tcp:3000"],
             "application": "--asgi shop:app",
             "state": "running",
+            "ready": True,
+            "not_ready": [],
             "serving": len(slots),
             "slots": len(slots),
         },

@@ -40,8 +40,8 @@ def test_arguments_are_read_or_refused(name: str, arguments: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "line"),
     [
-        ("drain", {}, "drain: SLOT is missing"),
-        ("drain", {"slot": True}, "slot: 'True' is no slot; write its number"),
+        ("drain", {}, "drain: SLOT|all is missing"),
+        ("kill", {"slot": True}, "slot: 'True' is no slot; write its number"),
         ("drain", {"slot": 256}, "slot: '256' is no slot"),
         ("drain", {"slot": 1, "wiat": True}, "did you mean wait? known: slot, wait"),
         ("drain", {"slot": 1, "wait": "yes"}, "wait: true or false is wanted, not 'yes'"),

@@ -139,7 +139,7 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
         assert (leaving["pid"], leaving["part"], leaving["connections"]) == (old, "leaving", 1)
         assert 0 < leaving["seconds_left"] <= 310
         table, _ = ctl.run("status")
-        assert f"worker {old} leaves: 1 connections left, at most " in table
+        assert f"worker {old} leaves: 1 connection left, at most " in table
         with ctl.start("drain", "1", "--wait") as draining:
             assert draining.stderr is not None
             assert "connections and sessions go where they belong" in draining.stderr.readline()
@@ -161,15 +161,25 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
     assert status["slots"][0]["last_death"]["cause"] == "died of signal 9 (SIGKILL)"
     assert status["slots"][0]["load"]["restarts"] == {"reload": 1, "signal": 1}
     assert status["total"]["restarts"] == {"reload": 2, "signal": 1}
-    assert ctl.run("resize", "1", "--wait")[0] == "resized: 1 slots\n"
+    assert ctl.run("resize", "1", "--wait")[0] == "resized: 1 slot\n"
     server.workers = 1
     _check_refusals(ctl)
     run = ctl.json("status")["server"]["run"]
+    assert ctl.run_here("drain", "all")[0] == "drained slots: none; the server is not ready\n"
+    told = ctl.json("status")["server"]
+    assert (told["ready"], told["not_ready"]) == (False, ["it is drained by an operator"])
+    with Client(server.target) as served:
+        assert served.ask("/mirror").status == 200
     assert ctl.run("upgrade")[0].startswith(f"upgraded: {server.pid} runs stickyd ")
     upgraded = ctl.json("status")
     assert upgraded["server"]["run"] != run
     assert upgraded["server"]["age_seconds"] > status["server"]["age_seconds"]
     assert path.is_socket()
+    # The new code keeps what an operator has said.
+    advice = "warning: not ready: it is drained by an operator -> stickyctl undrain all\n"
+    assert advice in ctl.run_here("check", code=1)[0]
+    assert ctl.run_here("undrain", "all")[0] == "drained slots: none\n"
+    assert ctl.json("status")["server"]["ready"]
     assert ctl.run("stop", "--wait")[0] == f"the server {server.pid} has ended\n"
     assert server.wait_until_gone() == 0
     assert not path.exists()
