@@ -15,7 +15,7 @@ from redis import Redis
 
 from stickyd.leadership.redis_lease import BROKEN, RedisLease
 from stickyd.redis.url import read_redis_url
-from tests.sessions.redis_servers import RedisServer, redis_program, valkey_program
+from tests.sessions.redis_servers import Cluster, RedisServer, redis_program, valkey_program
 from tests.system.server import ROOT
 
 if TYPE_CHECKING:
@@ -197,3 +197,21 @@ def test_user_of_its_own(server: RedisServer) -> None:
         await lease.close()
 
     run(server, "user", work)
+
+
+@pytest.mark.soak
+def test_cluster(tmp_path: Path) -> None:
+    """
+    The node that has the key is found, whichever it is and whichever was asked first.
+    """
+
+    async def work(cluster: Cluster) -> None:
+        for number in range(12):
+            lease = RedisLease(read_redis_url(f"{cluster.url}?prefix=app{number}:"), 0.5)
+            term, _until = await acquired(lease, "fleet a")
+            assert await lease.renew("fleet a", term)
+            await lease.release("fleet a", term)
+            await lease.close()
+
+    with Cluster(tmp_path) as cluster:
+        asyncio.run(asyncio.wait_for(work(cluster), PATIENCE_SECONDS))
