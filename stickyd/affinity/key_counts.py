@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from heapq import nlargest
-from typing import Final
+from typing import Any, Final
 
 MOST_KEYS: Final = 256
 """
@@ -23,6 +23,9 @@ _LONGEST_KEY_BYTES = 512
 _LONGEST_HOST = 64
 
 
+Counted = tuple[tuple[bytes, str, int], ...]
+
+
 @dataclass(frozen=True)
 class Report:
     """
@@ -30,16 +33,23 @@ class Report:
 
     :ivar total: connections.
     :ivar busiest: of the keys that had the most: key, somebody's address, connections.
+    :ivar requests: requests; 0 where they were not looked at.
+    :ivar asking: of the keys whose connections had the most requests: key, address, requests.
     """
 
     total: int
-    busiest: tuple[tuple[bytes, str, int], ...]
+    busiest: Counted
+    requests: int = 0
+    asking: Counted = ()
 
     def to_json(self) -> str:
         """
         The report as text, for the control channel.
         """
-        return json.dumps([self.total, [(k.hex(), host, n) for k, host, n in self.busiest]])
+        plain: list[object] = [self.total, _plain(self.busiest)]
+        if self.requests:
+            plain += [self.requests, _plain(self.asking)]
+        return json.dumps(plain)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -49,23 +59,31 @@ class Report:
         :raises ValueError: if it is no report; the message says what is wrong.
         """
         try:
-            total, busiest = json.loads(text)
-            counted = tuple((bytes.fromhex(key), host, n) for key, host, n in busiest)
+            total, busiest, requests, asking = [*json.loads(text), 0, ()][:4]
+            counted, asked = _read(busiest), _read(asking)
         except (TypeError, ValueError, RecursionError):
             raise ValueError("no total and list of keys, hosts and counts") from None
-        if len(counted) > _TOLD:
-            raise ValueError(f"{len(counted)} keys, more than {_TOLD}")
-        numbers = (total, *(n for _, _, n in counted))
+        if max(len(counted), len(asked)) > _TOLD:
+            raise ValueError(f"{max(len(counted), len(asked))} keys, more than {_TOLD}")
+        numbers = (total, requests, *(n for _, _, n in (*counted, *asked)))
         if not all(type(n) is int and 0 <= n <= _MOST_COUNTED for n in numbers):
             raise ValueError(f"a count that is no number from 0 to {_MOST_COUNTED}")
-        for key, host, _ in counted:
+        for key, host, _ in (*counted, *asked):
             if (
                 len(key) > _LONGEST_KEY_BYTES
                 or not isinstance(host, str)
                 or len(host) > _LONGEST_HOST
             ):
                 raise ValueError("a key or a host that is too long")
-        return cls(total, counted)
+        return cls(total, counted, requests, asked)
+
+
+def _plain(counted: Counted) -> list[tuple[str, str, int]]:
+    return [(key.hex(), host, n) for key, host, n in counted]
+
+
+def _read(plain: list[list[Any]]) -> tuple[tuple[bytes, Any, Any], ...]:
+    return tuple((bytes.fromhex(key), host, n) for key, host, n in plain)
 
 
 class KeyCounts:

@@ -37,6 +37,16 @@ How many connections of a window are needed to speak of shares.  So many are all
 of those after them a sample.
 """
 
+ENOUGH_REQUESTS: Final = 1000
+"""
+How many requests of a window are needed: somebody who tries the server out makes fewer.
+"""
+
+MUCH: Final = 0.6
+"""
+The share of requests that is too much for one key; it is known about.
+"""
+
 EVERY: Final = 16
 """
 One connection in so many, about, is in the sample.
@@ -53,9 +63,11 @@ _OF_KERNEL = "; either takes --steering handoff, as the kernel sees no more than
 @implementer(IDestination)
 class SkewWatch:
     """
-    Passes connections on, and warns if one key has more than half of them.
+    Passes connections on, and warns if one key has more than half of them, or most requests.
 
-    Where the kernel steers, the workers tell what they have accepted.
+    Where the kernel steers, the workers tell what they have accepted; who makes their requests
+    they tell anyway (:mod:`stickyd.worker.asking_keys`), as a proxy that keeps its connections
+    makes few.
     """
 
     _log = Logger()
@@ -74,7 +86,9 @@ class SkewWatch:
         self._throttle = Throttle(clock.seconds, QUIET_SECONDS)
         self._total = 0
         self._lag = 0
+        self._requests = self._lag_requests = 0
         self._counts: Counter[bytes] = Counter()
+        self._asked: Counter[bytes] = Counter()
 
     def deliver(self, handoff: Handoff) -> None:
         """
@@ -95,13 +109,18 @@ class SkewWatch:
         self._lag = max(self._lag, report.total)
         for key, host, count in report.busiest:
             self._count(key, count, host, _OF_KERNEL)
+        self._requests += report.requests
+        self._lag_requests = max(self._lag_requests, report.requests)
+        for key, host, count in report.asking:
+            self._count_requests(key, count, host)
 
     def _begin_window(self) -> None:
         now = self._clock.seconds()
         if now >= self._ends:
             self._ends = now + WINDOW_SECONDS
-            self._total = self._lag = 0
+            self._total = self._lag = self._requests = self._lag_requests = 0
             self._counts.clear()
+            self._asked.clear()
 
     def _look(self, handoff: Handoff) -> None:
         self._begin_window()
@@ -118,18 +137,28 @@ class SkewWatch:
             surplus = 2 * counts[key] - self._total - self._lag
             # By two standard deviations of a fair coin: two clients alone are no skew.
             if self._total >= ENOUGH and surplus > 2 * self._total**0.5:
-                self._warn(host, counts[key] / self._total, more)
+                self._warn("new connections", host, counts[key] / self._total, more)
 
-    def _warn(self, host: str, share: float, more: str) -> None:
+    def _count_requests(self, key: bytes, count: int, host: str) -> None:
+        asked = self._asked
+        if key in asked or len(asked) < MOST_KEYS:
+            asked[key] += count
+            # As above: those of the others for the same time may follow.
+            all_of_them = self._requests + self._lag_requests
+            if self._requests >= ENOUGH_REQUESTS and asked[key] > MUCH * all_of_them:
+                self._warn("requests", host, asked[key] / self._requests, "")
+
+    def _warn(self, what: str, host: str, share: float, more: str) -> None:
         if self._slots() < 2 or not self._throttle.due():
             return
         self._log.warn(
-            "{share:.0%} of the new connections have the affinity key of {host}, so one worker"
+            "{share:.0%} of the {what} have the affinity key of {host}, so one worker"
             " serves them. If that is a proxy, name it by --trust, so that the address that it"
             " forwards counts; if many people share the address, tell them apart by a cookie"
             " alone: --affinity cookie:stickyd{more}",
             event="clients.skewed",
             share=share,
+            what=what,
             host=host or "the UNIX socket",
             more=more,
         )

@@ -69,7 +69,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "clients.not-remembered": "More clients stay with relieved workers than the primary"
         " remembers; those longest silent are newcomers.",
         "clients.skewed": "One client, or a proxy that is not trusted, has most of the"
-        " connections, so that one worker serves most.",
+        " connections, or of the requests, so that one worker serves most.",
         # workers, as the primary sees them
         "worker.started": "A worker's process exists, and imports the application.",
         "worker.online": "A worker takes connections.",

@@ -220,7 +220,7 @@ class PrimaryLink(ControlProtocol):
         """
         Tell that we are alive, and how much we do.
         """
-        accepted = serving.listening.key_counts.take()
+        accepted = serving.report()
         self.callRemote(
             Beat,
             figures=json.dumps(serving.figures()),

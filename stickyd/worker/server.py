@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import succeed
 from twisted.logger import Logger
 
+from stickyd.affinity.key_counts import Report
 from stickyd.figures.page import CPU_NS, STORE_CALLS, TOKENS_REFUSED
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.frame import Flag
@@ -26,6 +27,7 @@ from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.opening import StoreContext, open_store
 from stickyd.settings.session_url import parse_session_url
 from stickyd.worker.accepting import Listening
+from stickyd.worker.asking_keys import AskingKeys
 from stickyd.worker.build_host import build_host, open_access_log
 from stickyd.worker.capacity import Capacity
 from stickyd.worker.farewell import Farewell
@@ -103,6 +105,7 @@ class Serving:
         )
         self._page = ends.counts.page
         self._finishes = False
+        self._asking = AskingKeys(reactor.seconds, self.host, ends.counts.page)
         self._lag = LoopLag(reactor)
         self._farewell = Farewell(
             reactor, self.host, settings.stop_timeout, settings.stream_timeout
@@ -255,6 +258,20 @@ class Serving:
             "lag": self._lag.take(),
             "store_away": float(getattr(store, "is_away", False)),
         }
+
+    def report(self) -> Report | None:
+        """
+        Tell who had most of the connections that we accepted ourselves, and of our requests.
+
+        :return: nothing if there is nothing to tell.
+        """
+        accepted = self.listening.key_counts.take()
+        requests, asking = self._asking.take()
+        if not requests:
+            return accepted
+        if accepted is None:
+            return Report(0, (), requests, asking)
+        return Report(accepted.total, accepted.busiest, requests, asking)
 
     def finish(self, patience: float) -> Deferred[None]:
         """

@@ -220,3 +220,41 @@ def test_report_that_is_the_first_of_its_time_is_no_skew(each: int) -> None:
     """
     both = [reports([1] * each), reports([2] * each)]
     assert told(Rig(), *(both * 50)) == []
+
+
+def asking(*counts: tuple[int, int], rest: int = 0) -> Report:
+    """
+    What a worker tells of its requests: of each client so many, and others.
+    """
+    busiest = tuple((c.to_bytes(4, "big"), f"192.0.2.{c}", n) for c, n in counts)
+    return Report(0, (), sum(n for _, n in counts) + rest, busiest)
+
+
+def test_proxy_that_keeps_its_connections_is_noticed() -> None:
+    """
+    It makes few connections, and most of the requests.
+    """
+    (line,) = told(Rig(), *[asking((7, 500)), asking(rest=100)] * 3)
+    assert line.startswith("91% of the requests have the affinity key of 192.0.2.7, so one worker")
+    assert "--trust" in line
+
+
+def test_requests_that_are_no_skew() -> None:
+    """
+    Who tries the server out makes few; two clients share it evenly, whoever tells first.
+    """
+    assert told(Rig(), *[asking((7, 100))] * 6) == []
+    assert told(Rig(), *[asking((7, 1000)), asking((8, 1000))] * 3) == []
+    assert told(Rig(slots=1), *[asking((7, 1000))] * 6) == []
+
+
+def test_report_of_requests_crosses() -> None:
+    """
+    It is read as it was written, and as one of before there were requests in it.
+    """
+    for report in (asking((7, 3), rest=2), Report(3, ((b"k", "h", 2),), 9, ((b"k", "h", 4),))):
+        assert Report.from_json(report.to_json()) == report
+    assert Report.from_json("[1, []]") == Report(1, ())
+    for text in ('[1, [], "a", []]', "[1, [], 1, 5]", '[0, [], 1, [["00", 5, 1]]]', "[0, [], -1]"):
+        with pytest.raises(ValueError):  # noqa: PT011 -- which is tried elsewhere
+            Report.from_json(text)

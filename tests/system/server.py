@@ -50,7 +50,7 @@ COMPLAINTS = re.compile(r"#(warn|error|critical)\]|Traceback|Unhandled")
 
 #: What the log says of a test's clients, which are few: one of them has most of the connections
 #: whenever the others wait for their worker.
-_OF_FEW_CLIENTS = "of the new connections have the affinity key of"
+_OF_FEW_CLIENTS = "have the affinity key of"
 
 _STARTED = re.compile(r"(?:Worker (\d+) started \(slot|Spare worker (\d+) takes slot) (\d+)")
 _ONLINE = re.compile(r"Worker (\d+) online")
