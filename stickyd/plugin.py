@@ -311,6 +311,7 @@ def _make_admin(
         sticky.health,
         sticky.explain,
         options.reread,
+        lambda: sticky.bus.figures,
     )
     return Admin(reactor, sticky.settings, view, journal, inherited)
 

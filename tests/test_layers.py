@@ -57,7 +57,7 @@ DESKS = ("claim_desk", "release_desk")
 LAYERS = (
     (("control.signals", "control.systemd"), (*FOUNDATION, *CHANNELS, "net", "service")),
     (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log", "admin")),
-    (("admin",), (*FOUNDATION, *PRIMARY, "net", "explain", "log", "admin")),
+    (("admin",), (*FOUNDATION, *PRIMARY, "net", "messaging", "explain", "log", "admin")),
     (("settings.options", "explain"), FOUNDATION),
     (("operate",), (*FOUNDATION, *CHANNELS, "net", "fleet", "log", "explain", "operate")),
     (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),

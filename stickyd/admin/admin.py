@@ -154,9 +154,14 @@ class Admin(Service):
             )
             return _no_metrics
         # Not above: it takes a while to import, and only this needs it.
+        from stickyd.admin.bus_exposition import BusCollector
         from stickyd.admin.exposition import FleetCollector, VersionCollector, expose
 
-        collectors = (FleetCollector(self._view), VersionCollector(__version__))
+        collectors = (
+            FleetCollector(self._view),
+            BusCollector(self._view.bus),
+            VersionCollector(__version__),
+        )
 
         def page(request: Any) -> bytes:
             text, kind = expose(collectors, request.getHeader("accept") or "")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stickyd.fleet.health import Health
     from stickyd.fleet.operations import Operations
     from stickyd.fleet.report import FleetReport
+    from stickyd.messaging.hub import BusFigures
     from stickyd.settings import Settings
 
 SAMPLES = 600
@@ -39,6 +40,7 @@ class AdminView:
     :ivar health: whether clients should come.
     :ivar explain: says who serves a client; raises :exc:`SettingError`.
     :ivar reread: reads options and configuration file again; raises :exc:`OperatorError`.
+    :ivar bus: what has been passed on between workers.
     """
 
     clock: IReactorTime
@@ -49,6 +51,7 @@ class AdminView:
     health: Callable[[], Health]
     explain: Callable[[Client], Explanation]
     reread: Callable[[], Settings]
+    bus: Callable[[], BusFigures]
 
     def status(self) -> dict[str, Any]:
         """

@@ -9,6 +9,7 @@ import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from tests.system.asking import Asking
 from tests.system.client import Client, ask_once
 from tests.system.placing import sources_of
 from tests.system.server import LONG
@@ -22,7 +23,8 @@ def test_all_workers_hear_all(start: Start) -> None:
     In order, those too that a reload has relieved and that still serve a client, and while the
     primary becomes another program; a worker that dies takes nothing of the others' along.
     """
-    server = start("--resource", "tests.system.bus_app:site", "--spares", "0")
+    server = start("--resource", "tests.system.bus_app:site", "--spares", "0", "--admin", "0")
+    asking = Asking(server)
     first, second = (sources_of(slot, 2, 1)[0] for slot in (0, 1))
 
     def publish(source: str, data: str) -> int:
@@ -60,3 +62,7 @@ def test_all_workers_hear_all(start: Start) -> None:
         publish(second, "f")
         publish(second, "g")
         assert late.answer().told["heard"] == [*before, "f", "g"]
+    # Over the upgrade and the death; each went to one other worker at least.
+    assert asking.total("stickyd_bus_published_total") == 7
+    assert asking.total("stickyd_bus_delivered_total") >= 7
+    assert asking.total("stickyd_bus_lost_total") == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sessions.redis_servers import RedisServer, free_port
+from tests.sessions.redis_servers import RedisServer
 from tests.system.client import Client, ask_once
 from tests.system.server import LONG
 
@@ -91,12 +91,9 @@ def test_wrong_redis_is_one_line(start: Start, redis: RedisServer) -> None:
     """
     The server does not start with it.
     """
-    for url, complaint in (
-        (f"redis://:s3cret@127.0.0.1:{free_port()}", "cannot be reached"),
-        (redis.url.replace("s3cret", "wr0ng"), "refuses the user or the password"),
-    ):
-        server = start(*APP, "--bus", url, workers=1, ready=False)
-        assert server.wait_until_gone(LONG) == 1
-        assert complaint in server.log.text
-        assert "Traceback" not in server.log.text
-        assert not {"s3cret", "wr0ng"} & set(server.log.text.replace(":", " ").split())
+    url = redis.url.replace("s3cret", "wr0ng")
+    server = start(*APP, "--bus", url, workers=1, ready=False)
+    assert server.wait_until_gone(LONG) == 1
+    assert "refuses the user or the password" in server.log.text
+    assert "Traceback" not in server.log.text
+    assert "wr0ng" not in server.log.text
