@@ -101,6 +101,7 @@ class Keeper:
 
         :param overdue: what ends it.
         """
+        self.cancel()
         self.until, self.overdue = until, overdue
 
     def cancel(self) -> None:

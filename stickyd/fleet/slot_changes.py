@@ -162,6 +162,8 @@ class SlotChanges:
         table, worker, index = fleet.table, keeper.worker, keeper.home[0]
         if table.keepers.of(worker) is not keeper or not keeper.is_retiring:
             return  # it has died, or has its clients again
+        if not keeper.is_relieved and table.is_available(index):
+            return  # so it has all newcomers
         table.keepers.end(worker)
         heir = table.members[index].slot if index < len(table.members) else None
         current = None if heir is None else heir.worker

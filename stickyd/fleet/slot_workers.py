@@ -310,7 +310,7 @@ class SlotWorkers:
         self.clock.callLater(SWITCH_OVER_SECONDS, released)
         worker = self.worker
         if worker is not None and self.limits.by_client and worker.knows_clients:
-            self.keepers.begin(self.slot, worker)
+            self.keepers.begin(self.slot, worker).stay()
             worker.keep(None).addBoth(released)
         elif worker is not None:
             worker.release(None).addBoth(released)

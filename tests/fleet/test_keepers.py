@@ -221,6 +221,36 @@ def test_a_drained_one_is_until_its_deadline_or_until_clients_come_back() -> Non
     assert not rig.clock.getDelayedCalls()
 
 
+def test_a_drained_one_that_is_relieved_has_one_deadline() -> None:
+    """
+    The deadline of the drain is none any more when that of the relief begins.
+    """
+    rig = Rig()
+    slot, worker = rig.serve(0, 1)
+    keeper = rig.keepers.begin(slot, worker)
+    keeper.stay()
+    rig.keepers.end_after(worker, 60.0)
+    rig.clock.advance(30.0)
+    slot.hold(None)
+    rig.keepers.relieve(worker, 60.0)
+    assert len(rig.clock.getDelayedCalls()) == 1
+    slot.hold(worker)
+    rig.keepers.reinstate(worker, slot)
+    assert not rig.clock.getDelayedCalls()
+    assert rig.retired == []
+
+
+def test_one_that_is_asked_whom_it_knows_is_a_keeper_whatever_it_says() -> None:
+    """
+    A worker that is about to be relieved may know nobody by a key, and has to be found by tokens.
+    """
+    rig = Rig()
+    slot, worker = rig.serve(0, 1)
+    rig.keepers.begin(slot, worker).stay()
+    rig.keepers.forget((0, 1), (b"a",), ())
+    assert rig.keepers.find(by_token(0, 1)) is not None
+
+
 def test_it_goes_on_after_an_upgrade() -> None:
     """
     What was written down is there again, and the deadlines are as far away as they were.
