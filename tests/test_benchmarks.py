@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typing_extensions import Self
 
+from benchmarks import keeping
 from benchmarks.compiling import compile_c, compile_load
 from benchmarks.generator import IdleConnections, Load, Outcome, run_load
 
@@ -348,3 +349,13 @@ def test_compile_error_is_raised(tmp_path: Path) -> None:
     (tmp_path / "bad.c").write_text("int main(void) { return nothing; }")
     with pytest.raises(subprocess.CalledProcessError):
         compile_c([tmp_path / "bad.c"], tmp_path / "bad")
+
+
+def test_keeping_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    What the primary pays for clients that are kept is said in one run.
+    """
+    assert keeping.main(["--known", "1000", "--rounds", "1"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1,000 known keys: ")
+    assert said.count("|") == 5 * 4
