@@ -5,6 +5,7 @@ Clients of a chat in which everybody hears what anybody says.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,9 @@ WORDS = 3
 
 #: Seconds between two rounds while the server changes.
 PAUSE_SECONDS = 0.1
+
+#: Seconds after which a round that something may be lost of is begun anew.
+RETRY_SECONDS = 2.0
 
 #: Seconds that a client that leaves waits for its last poll.
 PATIENCE_SECONDS = 1.5
@@ -210,6 +214,18 @@ class Room:
         for chatter in chatters:
             await asyncio.wait_for(self._until_heard(chatter, words), LONG)
 
+    async def converse_in_the_end(self) -> None:
+        """
+        Speak until all have heard all of it once, when something may be lost before.
+        """
+        for _ in range(int(LONG)):
+            try:
+                await asyncio.wait_for(self.converse(), RETRY_SECONDS)
+            except asyncio.TimeoutError:
+                continue
+            return
+        raise AssertionError("they still do not hear one another")
+
     async def _until_heard(self, chatter: Chatter, words: list[str]) -> None:
         while len(heard := self._of_this_round(chatter)) < len(words):
             self._changed.clear()
@@ -237,16 +253,17 @@ class Room:
 
 
 @asynccontextmanager
-async def chat(server: Server, make: Sequence[Callable[[Heard], Chatter]]) -> AsyncIterator[Room]:
+async def chat(make: Sequence[Callable[[Heard], Chatter]], *servers: Server) -> AsyncIterator[Room]:
     """
     Open a chat; leave it at the end.
 
-    :param make: makes each of the chatters.
+    :param make: makes each of the chatters, who go to the servers in turn.
     """
     changed = asyncio.Event()
     chatters = [one(Heard(changed.set)) for one in make]
     try:
-        await asyncio.gather(*(one.open(server.port) for one in chatters))
+        ports = itertools.cycle(server.port for server in servers)
+        await asyncio.gather(*(one.open(next(ports)) for one in chatters))
         yield Room(chatters, changed)
         for one in chatters:
             assert len(set(one.heard.words)) == len(one.heard.words)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.sessions.redis_servers import RedisServer
 from tests.system.acting import ORDERS, act_on_each_other
 from tests.system.chatting import Chatter, Heard, SocketChatter, WebSocketChatter, chat
 from tests.system.client import Client
@@ -110,7 +111,7 @@ def test_everybody_hears_everybody(
 
     async def go(server: Server) -> None:
         before = server.descriptors()
-        async with chat(server, make) as room:
+        async with chat(make, server) as room:
             after = server.descriptors()
             assert all(after[pid] > before[pid] for pid in map(server.worker, range(2)))
             await room.converse()
@@ -129,6 +130,34 @@ def test_everybody_hears_everybody(
         if more:
             run(act_on_each_other(server.port))
         run(go(server))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", CHATS)
+def test_two_machines_are_one(name: str, tmp_path: Path) -> None:
+    """
+    Two primaries that name the same Redis are one chat, also while one of them is reloaded, and
+    again when Redis has been away.
+    """
+
+    async def go(one: Server, other: Server, redis: RedisServer) -> None:
+        async with chat(CHATS[name], one, other) as room:
+            await room.converse()
+            await room.converse_during(one.reload, everybody=True)
+            redis.kill()
+            for server in (one, other):
+                await asyncio.to_thread(server.log.wait_for, "is away: ", timeout=LONG)
+            assert await asyncio.to_thread(redis.start)
+            # Each worker has its own connection.
+            await room.converse_in_the_end()
+            await room.converse()
+
+    with RedisServer(tmp_path) as redis, ExitStack() as stack:
+        options = ("--bus", redis.url, "--reload-mode", "client", "--stop-timeout", "2")
+        servers = [stack.enter_context(serving(name, tmp_path, 2, "", *options)) for _ in range(2)]
+        for server in servers:
+            server.allow("is away: ", "did not stop in time", "of another machine did not reach")
+        run(go(servers[0], servers[1], redis))
 
 
 @pytest.mark.parametrize("name", ["events_twisted", "events_asgi"])
