@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from stickyd.errors import WorkerError
+from stickyd.figures.app_figures import AppFigures
 from stickyd.fleet.election import Election
 from stickyd.fleet.interfaces import IFleet
 from stickyd.fleet.slot_services import ISteering
@@ -106,6 +107,7 @@ class FakeFleet(FakeDestination):
         super().__init__()
         self.pressed = False
         self.election = Election(Clock())
+        self.app_figures = AppFigures()
         self.resolved: list[Handoff] = []
         self.claims: list[tuple[int, Sequence[bytes]]] = []
         self.learned: list[tuple[tuple[int, int], Sequence[bytes], Sequence[bytes], bool]] = []

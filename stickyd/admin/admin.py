@@ -26,6 +26,7 @@ from stickyd.settings.admin_place import parse_admin_place
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IListeningPort
 
     from stickyd.admin.view import AdminView
@@ -146,7 +147,7 @@ class Admin(Service):
             )
         return AdminSite(root, self._reactor)
 
-    def _metrics(self) -> Callable[[Any], bytes]:
+    def _metrics(self) -> Callable[[Any], bytes | Deferred[bytes]]:
         if find_spec("prometheus_client") is None:
             self._log.warn(
                 "There are no metrics without prometheus_client: pip install 'stickyd[metrics]'",
@@ -155,20 +156,21 @@ class Admin(Service):
             return _no_metrics
         # Not above: it takes a while to import, and only this needs it.
         from stickyd.admin.bus_exposition import BusCollector
-        from stickyd.admin.exposition import FleetCollector, VersionCollector, expose
+        from stickyd.admin.exposition import AppCollector, FleetCollector, VersionCollector, expose
 
         collectors = (
             FleetCollector(self._view),
             BusCollector(self._view.bus),
             VersionCollector(__version__),
+            AppCollector(self._view.figures.application),
         )
 
-        def page(request: Any) -> bytes:
+        def write(request: Any) -> bytes:
             text, kind = expose(collectors, request.getHeader("accept") or "")
             request.setHeader("Content-Type", kind)
             return text
 
-        return page
+        return lambda request: self._view.hear_application().addCallback(lambda _: write(request))
 
     def _check(self, place: AdminPlace, sock: socket.socket) -> AgentFactory:
         number = 0 if place.path else sock.getsockname()[1]

@@ -17,6 +17,7 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
     InfoMetricFamily,
+    Metric,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -38,9 +39,8 @@ from stickyd.listen.refusal import reason_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from prometheus_client.core import Metric
-
     from stickyd.admin.view import AdminView
+    from stickyd.figures.app_figures import AppFigures
     from stickyd.figures.slot_figures import SlotFigures
     from stickyd.fleet.report import FleetReport, WorkerReport
 
@@ -301,6 +301,25 @@ def open_descriptors() -> int:
     How many descriptors this process has: about, as the listing opens one itself.
     """
     return len(os.listdir("/dev/fd"))
+
+
+class AppCollector(Collector):
+    """
+    Gives what the application counts, of all workers together.
+    """
+
+    def __init__(self, figures: AppFigures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """
+        Give every family.
+        """
+        for family, samples in self._figures.families():
+            metric = Metric(family.name, family.help or family.name, family.kind)
+            for (name, labels), value in samples:
+                metric.add_sample(name, dict(labels), value)
+            yield metric
 
 
 class VersionCollector(Collector):

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred, DeferredList
+
 from stickyd.explain import Client
 from stickyd.placement.least import LeastLoaded
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from stickyd.fleet.report import FleetReport
     from stickyd.messaging.hub import BusFigures
     from stickyd.settings import Settings
+
+TELLING_SECONDS = 1.0
+"""
+How long a scrape waits for workers.
+"""
 
 SAMPLES = 600
 """
@@ -71,6 +78,24 @@ class AdminView:
             "placed": self.fleet.table.placed,
             "drained": [slot.index for slot in self.fleet.slots if slot.drained],
         }
+
+    def hear_application(self) -> Deferred[None]:
+        """
+        Have the workers tell what the application counts.
+
+        :return: fires when they have; at the latest after :data:`TELLING_SECONDS`, without those
+            that are stuck.
+        """
+        told = [worker.ask_for_app_figures() for worker in self.fleet.table.workers()]
+        heard: Deferred[Any] = DeferredList([each.addErrback(lambda _: None) for each in told])
+        waiting: Deferred[None] = Deferred()
+
+        def done(_: object) -> None:
+            if not waiting.called:
+                waiting.callback(None)
+
+        heard.addCallback(done)
+        return waiting.addTimeout(TELLING_SECONDS, self.clock).addErrback(lambda _: None)
 
     def spread(self) -> list[int]:
         """

@@ -261,6 +261,24 @@ class Look(amp.Command):
     response = [(b"told", amp.Unicode())]  # noqa: RUF012
 
 
+class AppFigures(amp.Command):
+    """
+    Worker to primary: the application counts this.
+
+    ``told``: see :mod:`stickyd.figures.app_figures`.
+    """
+
+    arguments = [(b"told", amp.Unicode())]  # noqa: RUF012
+
+
+class TellAppFigures(amp.Command):
+    """
+    Primary to worker: tell what the application counts.
+
+    Answered when that was sent.
+    """
+
+
 class Stop(amp.Command):
     """
     Primary to worker: take no more, finish what is under way, exit.

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from stickyd.figures.app_figures import AppFigures
 from stickyd.figures.page import NUMBERS
 from stickyd.figures.slot_figures import SlotFigures
 
@@ -29,11 +30,14 @@ class FleetFigures:
     For whoever shows figures (``stickyctl``, metrics, the dashboard):
     :func:`stickyd.fleet.report.report_on` makes one consistent, ready-to-show view of all this
     and of the workers as they are at the moment; counters that never go back are here.
+
+    :ivar application: what the application counts by itself.
     """
 
     def __init__(self) -> None:
         self._slots: dict[int, SlotFigures] = {}
         self._counters: dict[str, Counter[str]] = {}
+        self.application = AppFigures()
 
     def slot(self, index: int) -> SlotFigures:
         """
@@ -74,6 +78,7 @@ class FleetFigures:
         """
         return {
             "slots": [each.dump_state() for each in self.slots()],
+            "application": self.application.dump_state(),
             "counters": {name: dict(counter) for name, counter in self._counters.items()},
         }
 
@@ -83,5 +88,6 @@ class FleetFigures:
         """
         for each in plain["slots"]:
             self.slot(each["index"]).restore_state(each)
+        self.application.restore_state(plain.get("application", ()))
         for name, counts in plain["counters"].items():
             self.counter(name).update(counts)

@@ -85,6 +85,7 @@ class Fleet:
         self._make_workers: Callable[[Slot], SlotWorkers] | None = None
         self._slot_of: Callable[[bytes], int] | None = None
         self.election = Election(clock)
+        self.app_figures = table.figures.application
         self._held: deque[Handoff] | None = deque()
         self._closing: Shutdown | None = None
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from stickyd.figures.app_figures import AppFigures
     from stickyd.figures.worker_figures import WorkerFigures
     from stickyd.handoff.frame import Handoff
 
@@ -102,6 +103,13 @@ class IWorker(IHandoffSender):
             or :obj:`None` to have everything go to this worker's successor.
         :return: fires when all is gone that need not wait for a long request; fails if the
             worker dies first.
+        """
+
+    def ask_for_app_figures() -> Deferred[object]:
+        """
+        Have it tell what its application has counted.
+
+        :return: fires when it has; fails if it dies first.
         """
 
     def count() -> None:
@@ -229,6 +237,8 @@ class IFleet(IDestination):
     """
     All slots, as a worker needs to know them.
     """
+
+    app_figures: AppFigures = Attribute("Adds up what the application counts.")
 
     election: IElection = Attribute("Decides which worker leads.")
 

@@ -51,6 +51,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "admin.token": "What the dashboard asks for, or the file that has it.",
         "admin.no-metrics": "A package is missing without which there are no metrics.",
         "admin.not-open": "After an upgrade the admin endpoint cannot be what it should be.",
+        "metrics.failed": "A collector of the application's registry of metrics has raised.",
+        "metrics.too-many": "The application has more metrics than are shown.",
         "admin.failed": "The admin endpoint has an error of its own; the server goes on.",
         # listening, accepting
         "listen.open": "Connections are accepted at this endpoint.",

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from stickyd.control.commands import (
     Accept,
+    AppFigures,
     Beat,
     Claim,
     ControlProtocol,
@@ -30,6 +31,7 @@ from stickyd.control.commands import (
     Sessions,
     Stand,
     Stop,
+    TellAppFigures,
     Verify,
 )
 from stickyd.worker.keys import NO_RUN, WorkerKeys
@@ -214,7 +216,26 @@ class PrimaryLink(ControlProtocol):
         self._info.leave()
         self._lost()
 
+    @TellAppFigures.responder
+    def tell_app_figures(self) -> dict[str, object]:
+        if self.serving is not None:
+            self.send_app_figures(self.serving, True)
+        return {}
+
     # what the primary is told
+
+    def send_app_figures(self, serving: Serving, asked: bool) -> Deferred[object]:
+        """
+        Tell what has changed of what the application counts.
+
+        :param asked: whether somebody waits for it.
+        :return: fires when the primary knows; fails if it is gone.
+        """
+        told: Deferred[object] = succeed(None)
+        for message in serving.app_metrics.changes(asked):
+            told = self.callRemote(AppFigures, told=message)
+            told.addErrback(lambda _: None)  # it is gone, which is told otherwise
+        return told
 
     def beat(self, serving: Serving) -> None:
         """
@@ -226,6 +247,7 @@ class PrimaryLink(ControlProtocol):
             figures=json.dumps(serving.figures()),
             accepted=None if accepted is None else accepted.to_json(),
         )
+        self.send_app_figures(serving, False)
 
     def ask_to_leave(self) -> None:
         """

@@ -27,6 +27,7 @@ from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.opening import StoreContext, open_store
 from stickyd.settings.session_url import parse_session_url
 from stickyd.worker.accepting import Listening
+from stickyd.worker.app_metrics import AppMetrics
 from stickyd.worker.asking_keys import AskingKeys
 from stickyd.worker.build_host import build_host, open_access_log
 from stickyd.worker.capacity import Capacity
@@ -64,6 +65,7 @@ class Serving:
     :ivar sessions: the sessions of this worker's clients.
     :ivar retirement: gives away what is not ours any more.
     :ivar listening: accepts where the kernel steers.
+    :ivar app_metrics: what the application counts.
     """
 
     _log = Logger()
@@ -106,6 +108,7 @@ class Serving:
         self._page = ends.counts.page
         self._finishes = False
         self._asking = AskingKeys(reactor.seconds, self.host, ends.counts.page)
+        self.app_metrics = AppMetrics(reactor, bool(settings.admin))
         self._lag = LoopLag(reactor)
         self._farewell = Farewell(
             reactor, self.host, settings.stop_timeout, settings.stream_timeout

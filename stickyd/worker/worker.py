@@ -69,6 +69,10 @@ def ignore_signals() -> None:
             signal.signal(signum, ignore)
 
 
+#: Seconds that a primary which does not answer is waited for at the end.
+LAST_FIGURES_SECONDS = 1.0
+
+
 class Worker:
     """
     Serves, beats, and ends in good order.
@@ -242,6 +246,15 @@ class Worker:
             with suppress(ReactorNotRunning):
                 self._reactor.stop()
 
+    def _tell_last(self, serving: Serving) -> Deferred[object] | None:
+        """
+        Tell what the application has counted since the last heartbeat.
+        """
+        if not self.link.is_open:
+            return None
+        told = self.link.send_app_figures(serving, True)
+        return told.addTimeout(LAST_FIGURES_SECONDS, self._reactor).addErrback(lambda _: None)
+
     def _finish(self) -> Deferred[None] | None:
         """
         Let requests under way finish before the reactor stops, within our patience.
@@ -251,6 +264,8 @@ class Worker:
             return None
         ended = self._leader_link.finish(self._patience_seconds)
         # The heart goes on beating: a worker that takes its time to finish does not hang.
-        finished = self._serving.finish(self._patience_seconds)
+        serving = self._serving
+        finished = serving.finish(self._patience_seconds)
+        finished.addCallback(lambda _: self._tell_last(serving))
         finished.addBoth(lambda result: ended.addCallback(lambda _: result))
         return finished.addCallback(lambda _: self._bus.leave() if self._bus else None)

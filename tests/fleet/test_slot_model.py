@@ -140,6 +140,9 @@ class Worker:
     def release(self, placement: object) -> Deferred[None]:
         raise AssertionError("nothing was given away")
 
+    def ask_for_app_figures(self) -> Deferred[object]:
+        raise AssertionError("nobody looks at figures")
+
     def count(self) -> None:
         """
         It has none.

@@ -251,3 +251,27 @@ def test_clients_are_sent_elsewhere_before_the_end(start: Start, tmp_path: Path)
     server.allow("Stopping at once")
     server.send(signal.SIGINT)
     assert server.wait_until_gone() == 0
+
+
+def test_application_counts_as_one(start: Start) -> None:
+    """
+    What the application counts by itself is shown of all workers together, without a directory
+    for it: after a reload the share of the former workers is still there, and a worker that is
+    stuck holds nobody up.
+    """
+    server = start("--asgi", "tests.system.frameworks.counted:application", "--admin", "0")
+    asking = Asking(server)
+    for number in range(1, 21):
+        ask_once(server.target, f"127.0.0.{number}")
+    assert asking.total("app_hits_total", path="/") == 20
+    assert asking.total("app_workers") == 2
+    assert asking.total("app_size_bytes_bucket", le="100.0") == 20
+    server.reload()
+    for number in range(1, 11):
+        ask_once(server.target, f"127.0.0.{number}")
+    assert asking.total("app_hits_total", path="/") == 30
+    assert asking.total("app_workers") == 2
+    victim = server.worker(0)
+    server.suspend(victim)
+    assert asking.total("app_hits_total") == 30
+    server.resume(victim)

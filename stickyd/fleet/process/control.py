@@ -17,6 +17,7 @@ from stickyd.affinity.resolve import LEARNED_ID_BYTES
 from stickyd.affinity.spec import LearnKey
 from stickyd.control.commands import (
     Accept,
+    AppFigures,
     Beat,
     Claim,
     ControlProtocol,
@@ -34,10 +35,12 @@ from stickyd.control.commands import (
     Sessions,
     Stand,
     Stop,
+    TellAppFigures,
     Verify,
 )
 from stickyd.control.figures import read_figures
 from stickyd.errors import ControlError, WorkerError
+from stickyd.figures.app_figures import AppSeen
 from stickyd.fleet.process.candidate import Candidate
 from stickyd.handoff.frame import MAX_KEY_BYTES
 from stickyd.net.allowance import Allowance
@@ -61,6 +64,10 @@ if TYPE_CHECKING:
 #: primary that was suspended finds is no more than fits into the socket.
 _BEATS_FOR_ONE = 10.0
 _BEATS_AT_ONCE = 4096
+
+#: How many messages of what its application counts it may send.
+_APP_FIGURES_PER_SECOND = 1_000.0
+_APP_FIGURES_AT_ONCE = 8_192
 
 #: How often a worker may ask to be relieved.
 _LEAVES_PER_SECOND = 10.0
@@ -103,6 +110,7 @@ class WorkerControl(ControlProtocol):
     """
     The control channel of one worker.
 
+    :ivar app: what its application has counted.
     :ivar candidate: its part in the choice of a leader.
     :ivar closed: fires when all that the worker has ever said is heard.
     :ivar gives: which sessions it may send.
@@ -135,12 +143,16 @@ class WorkerControl(ControlProtocol):
         self._beats = beats
         self._wants_to_leave = wants_to_leave
         self.candidate = Candidate(fleet.election, label, self.lead)
+        self.app = AppSeen(fleet.app_figures)
         self._fleet = fleet
         self._clock = clock
         self._answer_seconds = settings.hang_timeout
         self._learns = any(isinstance(key, LearnKey) for key in settings.keys.keys)
         self._beats_left = Allowance(
             clock.seconds, _BEATS_FOR_ONE / settings.heartbeat, _BEATS_AT_ONCE
+        )
+        self._app_figures_left = Allowance(
+            clock.seconds, _APP_FIGURES_PER_SECOND, _APP_FIGURES_AT_ONCE
         )
         self._leaves = Allowance(clock.seconds, _LEAVES_PER_SECOND, _LEAVES_AT_ONCE)
         self._stands = Allowance(clock.seconds, _STANDS_PER_SECOND, _STANDS_AT_ONCE)
@@ -178,6 +190,18 @@ class WorkerControl(ControlProtocol):
             self.stop_listening(f"a report of what it has accepted with {problem}")
         else:
             self._beats(told, report)
+        return {}
+
+    @AppFigures.responder
+    def app_figures(self, told: str) -> dict[str, object]:
+        if not self._app_figures_left.take():
+            self.stop_listening("metrics of the application without end")
+            return {}
+        try:
+            if self._slot >= 0:
+                self.app.hear(self._slot, told)
+        except ControlError as problem:
+            self.stop_listening(str(problem))
         return {}
 
     @Leave.responder
@@ -415,6 +439,15 @@ class WorkerControl(ControlProtocol):
         Have it open its access log again.
         """
         self._tell(ReopenLog)
+
+    def ask_for_app_figures(self) -> Deferred[object]:
+        """
+        Have it tell what its application has counted.
+
+        :return: fires when it has; fails if it dies first.
+        """
+        answer: Deferred[object] = self.callRemote(TellAppFigures)
+        return answer
 
     def stop(self, patience: float) -> None:
         """

@@ -10,7 +10,7 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import fail, succeed
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from typing_extensions import override
@@ -259,6 +259,7 @@ class WorkerProcess(ProcessProtocol):
             "channel": channel.dump_state(),
             "output": pipes_of(self.termination.process),
             "figures": self._page.dump_state(),
+            "app": self._control.app.dump_state(),
             "ready_at": self.figures.ready_at,
             "bus": None if self._bus is None else self._bus.dump_state(),
             "leads": self._control.candidate.dump_state(),
@@ -277,6 +278,7 @@ class WorkerProcess(ProcessProtocol):
         self._connect(sock).restore_state(plain["channel"])
         self.heartbeats.heard({}, None, self.link.sent)
         self._page.restore_state(plain.get("figures"))
+        self._control.app.restore_state(plain.get("app", ()))
         self.figures.ready(plain.get("ready_at", 0.0))
         bus = plain.get("bus")  # there was none in a primary of before
         if bus is not None:
@@ -462,6 +464,11 @@ class WorkerProcess(ProcessProtocol):
         self.count()
         self._events.beat(self)
 
+    def ask_for_app_figures(self) -> Deferred[object]:
+        if not self._is_ready or self.ended:
+            return succeed(None)
+        return self._control.ask_for_app_figures()
+
     def count(self) -> None:
         try:
             grown = self._page.read()
@@ -517,6 +524,7 @@ class WorkerProcess(ProcessProtocol):
         self.count()
         if self.slot is not None:
             self.slot.figures.lose(self.figures.in_flight)
+            self._control.app.end(self.slot.index)
 
     @override
     def processEnded(self, reason: Failure) -> None:
