@@ -52,7 +52,9 @@ def test_no_prefix(text: str) -> None:
     assert not is_prefix(text)
 
 
-@pytest.mark.parametrize("value", [IDS.mint("room.1-", 3, "web1"), IDS.mint("", 0, "")])
+@pytest.mark.parametrize(
+    "value", [IDS.mint("room.1-", 3, "web1"), IDS.mint("", 0, "")], ids=["whole", "short"]
+)
 def test_any_change_is_noticed(value: str) -> None:
     """
     An id with a character changed, added or taken away is none of ours.
