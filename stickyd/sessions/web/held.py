@@ -27,9 +27,13 @@ class HeldSessions:
     Keeps sessions from being carried away, until what the request has done to them is saved.
     """
 
-    def __init__(self, registry: SessionRegistry) -> None:
+    def __init__(self, registry: SessionRegistry, first: Session) -> None:
+        """
+        :param first: a session that is kept.
+        """
         self._registry = registry
-        self._sessions: tuple[Session, ...] = ()
+        self._sessions: tuple[Session, ...] = (first,)
+        first.live.hold()
         self._work: tuple[Deferred[None], ...] = ()
 
     def __len__(self) -> int:
@@ -56,12 +60,11 @@ class HeldSessions:
 
         :return: whether it was so.
         """
-        if (
-            self._work
-            or self._registry.forwards
-            or not all(session.settled for session in self._sessions)
-        ):
+        if self._work or self._registry.forwards:
             return False
+        for session in self._sessions:
+            if not session.settled:
+                return False
         sessions, self._sessions = self._sessions, ()
         for session in sessions:
             session.live.release()

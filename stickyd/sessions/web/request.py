@@ -180,12 +180,13 @@ class SessionRequestMixin(_Base):
 
     def _hold_session(self, session: Session) -> None:
         if self._sessions_held is None:
-            self._sessions_held = HeldSessions(session.site.session_registry)
-        self._sessions_held.hold(session)
+            self._sessions_held = HeldSessions(session.site.session_registry, session)
+        else:
+            self._sessions_held.hold(session)
 
     @override
     def write(self, data: bytes) -> None:
-        if self._sessions_held and self._output is None:
+        if self._sessions_held is not None and self._output is None:
             self._save_sessions(self._sessions_held)
         if self._output is None:
             super().write(data)
@@ -194,7 +195,7 @@ class SessionRequestMixin(_Base):
 
     @override
     def finish(self) -> None:
-        if self._sessions_held and self._output is None:
+        if self._sessions_held is not None and self._output is None:
             self._save_sessions(self._sessions_held)
         if self._output is None:
             super().finish()
@@ -355,6 +356,14 @@ class SessionRequestMixin(_Base):
         if not uid:
             return None
         site = cast("SessionSource", self.site)
+        session = site.sessions.get(uid)
+        if session is not None:
+            # Nearly always: it is in use here, and by the id that it has.
+            live = session.live
+            live.touch()
+            if live.ended is None and live.secure == secure:
+                live.key = site.session_key(self)
+                return cast("Session", session)
         session = self._session_of(site, uid, secure)
         if session is None:
             # There may be another cookie of the name, of another path or domain.
@@ -363,7 +372,7 @@ class SessionRequestMixin(_Base):
             session = next(filter(None, found), None)
         if session is not None:
             session.live.key = site.session_key(self)
-        return session
+        return cast("Session | None", session)
 
     def _session_of(self, site: SessionSource, uid: bytes, secure: bool) -> Session | None:
         session: Session
@@ -407,6 +416,7 @@ class SessionRequestMixin(_Base):
         :param may_fail: whether the request may fail for it.
         """
         self._sessions_settled = True
+        self._sessions_held = None
         if held.let_go_unchanged():
             return
         saving = held.settle()
@@ -420,6 +430,14 @@ class SessionRequestMixin(_Base):
             saving.addErrback(self._log_unsaved)
         else:
             _raise_failure(saving)
+
+    def _saves_sessions_at_once(self) -> bool:
+        """
+        See :class:`stickyd.serve.http.request.Request`, which answers in one go then.
+        """
+        if self._sessions_held is not None:
+            self._save_sessions(self._sessions_held)
+        return self._output is None
 
     def _sessions_saved(self, result: object) -> None:
         output, self._output = self._output or [], None

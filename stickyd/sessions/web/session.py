@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from stickyd.sessions.web.source import SessionSource
 
 
+#: By what a session knows the component that is its data.
+_DATA_NAME = qual(ISessionData)
+
+
 class Session(server.Session):
     """
     A :class:`twisted.web.server.Session` that can be carried to another worker.
@@ -100,7 +104,11 @@ class Session(server.Session):
     @override
     def getComponent(self, interface: Any, default: Any = None) -> Any:
         if interface is ISessionData:
-            self._data_asked += 1
+            self.__dict__["_data_asked"] = self._data_asked + 1
+            # What all ask for, without a look at who might adapt to it.
+            data = self._adapterCache.get(_DATA_NAME)
+            if data is not None:
+                return data
         known, asked = len(self._adapterCache), self._data_asked
         found = super().getComponent(interface, default)
         put = found is not self and len(self._adapterCache) != known
