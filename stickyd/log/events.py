@@ -70,6 +70,8 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " until a restart.",
         "clients.not-remembered": "More clients stay with relieved workers than the primary"
         " remembers; those longest silent are newcomers.",
+        "proxy.not-trusted": "Requests say for whom they were forwarded, and --trust names nobody"
+        " who may: a proxy's clients are taken for one. Any client may write such a field.",
         "clients.skewed": "One client, or a proxy that is not trusted, has most of the"
         " connections, or of the requests, so that one worker serves most.",
         # workers, as the primary sees them

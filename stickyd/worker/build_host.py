@@ -10,6 +10,8 @@ import signal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
+
 from stickyd.errors import ApplicationError, SettingError
 from stickyd.figures.request_counts import RequestCounts
 from stickyd.identity.desk import this_worker
@@ -42,6 +44,8 @@ _NO_HTTP2 = ("asgi", "asgi-factory", "protocol")
 #: What ``stickyd[tls]`` installs, by the names that are imported.
 _TLS_PACKAGES = ("OpenSSL", "cryptography", "service_identity")
 
+_log = Logger()
+
 
 def build_host(
     settings: Settings,
@@ -73,10 +77,13 @@ def build_host(
         from stickyd.serve.protocol import ProtocolHost
 
         return ProtocolHost(load_protocol(name), readiness, reactor, tls)
+    context = HTTPContext(
+        reactor, http_limits(settings), route, stickiness=stickiness, counts=counts
+    )
+    if not settings.networks:
+        context.blocks.call_for_forwarded(_tell_of_forwarded)
     http: dict[str, Any] = {
-        "context": HTTPContext(
-            reactor, http_limits(settings), route, stickiness=stickiness, counts=counts
-        ),
+        "context": context,
         "access_log": _access_log(settings, reactor, access_log),
         "tls": tls,
     }
@@ -101,6 +108,14 @@ def build_host(
     root = load_resource(name) if kind == "resource" else Counter(sessions)
     cookie = SessionCookie.named(settings.session_cookie)
     return ResourceHost(root, readiness, sessions=sessions, session_cookie=cookie, **http)
+
+
+def _tell_of_forwarded() -> None:
+    _log.info(
+        "Requests have X-Forwarded-For or Forwarded, and nobody is trusted to write that: if they"
+        " come from your proxy, name it, as in --trust 10.0.0.5",
+        event="proxy.not-trusted",
+    )
 
 
 def _asgi_host(
@@ -132,6 +147,8 @@ def _asgi_host(
         settings.ws_max_size,
         http_limits(settings),
         counts,
+        # Where proxies are named, any other peer may be a client, which may write what it likes.
+        None if settings.networks else _tell_of_forwarded,
     )
     # The settings have seen to it that the reactor is one on an asyncio loop.
     loop: Any = readiness_of(reactor)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LINES_AT_ONCE = 64
 
 #: What each worker of a fleet says, and is logged once.
-NOT_IMPORTED = "application.not-imported"
+SAID_ONCE = frozenset({"application.not-imported", "proxy.not-trusted"})
 
 #: Seconds that the next line of a traceback may take.
 TRACEBACK_SECONDS = 0.05
@@ -193,7 +193,7 @@ class OutputRelay:
         """
         Log it: for observers of Twisted's own all of it in one text, for ours by its parts.
         """
-        if line.event == NOT_IMPORTED and not self._share.is_news(line.text):
+        if line.event in SAID_ONCE and not self._share.is_news(line.event, line.text):
             return
         more = f"\n{line.trace}" if line.text and line.trace else line.trace
         self._log.emit(

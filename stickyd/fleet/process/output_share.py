@@ -26,7 +26,7 @@ class OutputShare:
     def __init__(self, now: Callable[[], float] = perf_counter) -> None:
         self._now = now
         self._free_at = now()
-        self._said_last = ""
+        self._said: dict[str, str] = {}
 
     def begin(self) -> float:
         """
@@ -36,12 +36,12 @@ class OutputShare:
         """
         return self._now()
 
-    def is_news(self, text: str) -> bool:
+    def is_news(self, event: str, text: str) -> bool:
         """
-        Whether no worker has said the same last: of many that cannot import the application
-        one says why.
+        Whether no worker has said the same of such an event last: of many that cannot import the
+        application one says why.
         """
-        said, self._said_last = self._said_last, text
+        said, self._said[event] = self._said.get(event), text
         return said != text
 
     def end(self, begun: float) -> float:

@@ -15,6 +15,8 @@ from stickyd.figures.request_counts import RequestCounts
 from stickyd.serve.http.limits import HTTPLimits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stickyd.serve.asgi.lifespan import AsgiApplication
 
 
@@ -31,6 +33,7 @@ class AsgiOptions:
     :ivar ws_max_size: the longest WebSocket message, in bytes.
     :ivar limits: the bounds of requests and times.
     :ivar counts: where requests are counted.
+    :ivar forwarded: called once as soon as a request says for whom it was forwarded.
     """
 
     root_path: str = ""
@@ -39,6 +42,7 @@ class AsgiOptions:
     ws_max_size: int = 16 * 1024 * 1024
     limits: HTTPLimits = field(default_factory=HTTPLimits)
     counts: RequestCounts = field(default_factory=RequestCounts)
+    forwarded: Callable[[], object] | None = None
 
 
 def _websocket_protocol() -> Any:

@@ -100,6 +100,8 @@ class AsgiHost:
             options.counts,
             is_logged=access_log is not None,
         )
+        if options.forwarded is not None:
+            self._context.blocks.call_for_forwarded(options.forwarded)
         self._draining = False
         self._given_up = False
         self._clock: asyncio.TimerHandle | None = None

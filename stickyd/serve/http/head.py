@@ -22,6 +22,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from stickyd.errors import ClientError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stickyd.serve.http.limits import HTTPLimits
 
 HTTP_1_0 = b"HTTP/1.0"
@@ -205,6 +207,13 @@ class FieldBlocks:
     def __init__(self, limits: HTTPLimits) -> None:
         self.limits = limits
         self._blocks: dict[bytes, FieldBlock] = {}
+        self._notice: Callable[[], object] | None = None
+
+    def call_for_forwarded(self, notice: Callable[[], object]) -> None:
+        """
+        Have ``notice`` called once, as soon as a head says for whom it was forwarded.
+        """
+        self._notice = notice
 
     def parse(self, raw: bytes, version: bytes) -> FieldBlock:
         """
@@ -216,11 +225,19 @@ class FieldBlocks:
         block = blocks.get(raw)
         if block is None or block.version is not version:
             block = FieldBlock(raw, version, self.limits)
+            if self._notice is not None and b"orwarded" in raw:
+                self._look(block)
             if len(raw) <= REMEMBERED_BYTES:
                 if len(blocks) >= REMEMBERED_BLOCKS:
                     blocks.clear()
                 blocks[raw] = block
         return block
+
+    def _look(self, block: FieldBlock) -> None:
+        names = {name for name, _ in block.pairs}
+        if self._notice is not None and names & {b"x-forwarded-for", b"forwarded"}:
+            notice, self._notice = self._notice, None
+            notice()
 
 
 def _tokens(value: bytes) -> list[bytes]:

@@ -340,3 +340,16 @@ def test_event_of_a_worker_keeps_its_name() -> None:
     )
     assert formatEvent(said) == "[worker 1234 spare] It failed\nTraceback…\nValueError"
     assert (said["source"], said["pid"]) == ("spare", 1234)
+
+
+def test_what_every_worker_says_is_logged_once() -> None:
+    """
+    Of many workers that cannot import the application one says why; another reason is news.
+    """
+    share = OutputShare()
+    assert share.is_news("application.not-imported", "a")
+    assert not share.is_news("application.not-imported", "a")
+    assert share.is_news("proxy.not-trusted", "a")
+    assert share.is_news("application.not-imported", "b")
+    line = Line(LogLevel.error, "no", "Traceback…", "application.not-imported")
+    assert len(relay_all(write_line(line).encode() * 2)) == 1

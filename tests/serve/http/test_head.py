@@ -95,3 +95,17 @@ def test_offers_and_lengths_are_read_apart() -> None:
     blocks = FieldBlocks(HTTPLimits())
     raw = b"Host: a\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 12\r\n\r\n"
     assert blocks.parse(raw, HTTP_1_1).length == 12
+
+
+def test_forwarded_requests_are_told_once() -> None:
+    """
+    As soon as one says for whom it was forwarded, by either field, however it is spelt.
+    """
+    for name in (b"X-Forwarded-For", b"x-forwarded-for", b"Forwarded"):
+        blocks, told = FieldBlocks(HTTPLimits()), list[int]()
+        blocks.call_for_forwarded(lambda told=told: told.append(1))  # type: ignore[misc]
+        blocks.parse(b"Host: a\r\nX-Note: unforwarded\r\n", HTTP_1_1)
+        assert told == []
+        for number in range(3):
+            blocks.parse(b"Host: a\r\n%b: 192.0.2.%d\r\n" % (name, number), HTTP_1_1)
+        assert told == [1]
