@@ -1,13 +1,17 @@
 """
-``python -m stickyd explain``: which slot and which worker serve a client, and why.
+``python -m stickyd explain``: which slot and which worker serve a client, and why;
+``python -m stickyd selftest``: whether clients stay with them, through whatever stands in front.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from twisted.python import usage
+from typing_extensions import override
 
+from stickyd import selftest
 from stickyd.affinity.token import Signer
 from stickyd.ctl.asking import ask_who_serves
 from stickyd.errors import OperatorError, SettingError
@@ -18,7 +22,70 @@ from stickyd.settings.settings import rules
 from stickyd.system.cpus import usable_cpus
 from stickyd.system.secrets import Secrets
 
-USAGE = "write: python -m stickyd explain --address 192.0.2.7"
+USAGE = (
+    "write: python -m stickyd explain --address 192.0.2.7, or python -m stickyd selftest"
+    " http://example.org/"
+)
+
+
+class SelftestOptions(usage.Options):
+    """
+    What ``selftest`` understands.
+    """
+
+    synopsis = "python -m stickyd selftest [options] URL"
+    longdesc = (
+        "Makes requests as several clients, by cookie, on connections that are kept and on new"
+        " ones, through whatever stands in front of the server, and tells whether each stays with"
+        " its worker, and which hop loses it if not. The exit code is 1 then."
+    )
+    optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
+        ["clients", None, str(selftest.CLIENTS), "How many clients."],
+        [
+            *("by", None, ""),
+            (
+                "The response field by which the application tells its worker; without it the"
+                " sticky cookie tells."
+            ),
+        ],
+    ]
+
+    @override
+    def parseArgs(self, *urls: str) -> None:
+        """
+        Take the URL.
+        """
+        if len(urls) != 1:
+            raise SettingError(
+                "write one URL, as in python -m stickyd selftest http://example.org/"
+            )
+        self["url"] = urls[0]
+        if (
+            not self["clients"].isdecimal()
+            or not 1 <= int(self["clients"]) <= selftest.MOST_CLIENTS
+        ):
+            raise SettingError(
+                f"--clients: {self['clients']!r} is no number from 1 to {selftest.MOST_CLIENTS}"
+            )
+
+    @override
+    def opt_help(self) -> NoReturn:
+        """
+        Display this help and exit.
+        """
+        write_out(f"{self}\n")
+        raise SystemExit(0)
+
+    def run(self) -> int:
+        """
+        Try the server, and tell.
+
+        :return: the exit code.
+        :raises OperatorError: if it cannot be tried.
+        """
+        stayed, told = selftest.run(self["url"], int(self["clients"]), self["by"])
+        write_out(f"{told}\n")
+        return 0 if stayed else 1
 
 
 class ExplainOptions(Options):
@@ -103,6 +170,8 @@ def main(arguments: list[str]) -> int:
 
     :return: the exit code.
     """
+    if arguments[:1] == ["selftest"]:
+        return _selftest(arguments[1:])
     if arguments[:1] != ["explain"]:
         sys.stderr.write(f"stickyd: {' '.join(arguments) or 'nothing to do'}: {USAGE}\n")
         return 1
@@ -114,6 +183,16 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"stickyd: {problem}\n")
         return 1
     return 0
+
+
+def _selftest(arguments: list[str]) -> int:
+    options = SelftestOptions()
+    try:
+        options.parseOptions(arguments)
+        return options.run()
+    except (OperatorError, usage.UsageError) as problem:
+        sys.stderr.write(f"stickyd: {problem} (see: python -m stickyd selftest --help)\n")
+        return 1
 
 
 if __name__ == "__main__":
