@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+import socketio
 
 import stickyd
 from stickyd.fleet.preflight import check_application
 from stickyd.settings import Settings
+from stickyd.worker.unshared import unshared
 
 APPLICATION = """
 import channels.layers
@@ -40,24 +42,22 @@ SHARED = APPLICATION.format(
 
 
 @pytest.mark.parametrize(
-    ("source", "workers", "told"),
+    ("source", "told"),
     [
         (
             ALONE,
-            3,
             [
                 r"Flask-SocketIO has .* 3 workers .*stickyd\.socketio\.attach\(socketio\)",
                 r"python-socketio has .* 3 workers .*stickyd\.socketio\.attach\(sio\)",
                 r"Channels has a layer \(default\) .* 3 workers .*stickyd\.channels\.ChannelLayer",
             ],
         ),
-        (ALONE, 1, []),
-        (SHARED, 3, []),
+        (SHARED, []),
     ],
-    ids=["alone", "one worker", "shared"],
+    ids=["alone", "shared"],
 )
 def test_one_line_each_says_what_to_write(
-    source: str, workers: int, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     If there are several workers, and they do not share what it takes.
@@ -67,10 +67,19 @@ def test_one_line_each_says_what_to_write(
     monkeypatch.setenv("PYTHONPATH", f"{root}:{tmp_path}")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     lines: list[str] = []
-    settings = Settings.read({"asgi_factory": "tried_frameworks:make", "workers": workers})
+    settings = Settings.read({"asgi_factory": "tried_frameworks:make", "workers": 3})
     check_application(settings, lines.append)
     # A slow machine says what it does meanwhile.
     lines = [line for line in lines if not line.startswith("stickyd: importing ")]
     assert len(lines) == len(told), lines
     for line, pattern in zip(lines, told, strict=True):
         assert re.search(pattern, line), line
+
+
+def test_one_worker_is_alone_anyway() -> None:
+    """
+    Nothing is said, whatever this process has made.
+    """
+    made = socketio.AsyncServer(async_mode="asgi")
+    assert unshared(1) == []
+    assert len(unshared(2)) == 1, made
