@@ -38,6 +38,7 @@ from stickyd.service import StickyService
 from stickyd.settings import Settings
 from stickyd.settings import options as command_line
 from stickyd.settings.options import write_out
+from stickyd.system.host_check import Host, findings
 from stickyd.system.reaper import Reaper, reap, zombie_children
 from stickyd.upgrade.command_line import LOGFILE
 from stickyd.upgrade.inheritance import INHERIT, Preflight, take_inherited, take_preflight
@@ -156,7 +157,7 @@ def _say_sound(settings: Settings) -> None:
     """
     Say what ``--check`` has found.
     """
-    for warning in settings.keys.warnings:
+    for warning in (*settings.keys.warnings, *findings(settings, Host.here())):
         sys.stderr.write(f"stickyd: {warning}\n")
     if settings.application is None:
         served = "; no application is named: the demonstration would be served"

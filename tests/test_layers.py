@@ -59,7 +59,7 @@ LAYERS = (
     (("plugin",), (*FOUNDATION, *PRIMARY, *CHANNELS, "operate", "service", "log", "admin")),
     (("admin",), (*FOUNDATION, *PRIMARY, "net", "messaging", "explain", "log", "admin")),
     (("settings.options", "explain", "selftest"), FOUNDATION),
-    (("operate",), (*FOUNDATION, *CHANNELS, "net", "fleet", "log", "explain", "operate")),
+    (("operate",), (*FOUNDATION, *CHANNELS, "net", "fleet", "system", "log", "explain", "operate")),
     (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),
     (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
     (("__main__",), (*FOUNDATION, *PRIMARY, "operate", "ctl", "explain", "selftest")),

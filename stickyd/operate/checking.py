@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stickyd.fleet.report import report_on
 from stickyd.operate.command import Command, IAsker
+from stickyd.system.host_check import Host, findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,8 +108,11 @@ def _of_figures(report: FleetReport) -> Iterator[dict[str, Any]]:
 
 
 def _of_settings(primary: Primary) -> Iterator[dict[str, Any]]:
-    for warning in primary.operations.settings.keys.warnings:
+    settings = primary.operations.settings
+    for warning in settings.keys.warnings:
         yield _finding("warning", warning, "")
+    for text in findings(settings, Host.here()):
+        yield _finding("note", text, "")
 
 
 COMMANDS = (
