@@ -104,7 +104,7 @@ def release_client(request: object) -> None:
     With ``--reload-mode client`` a relieved worker lets it go then, and its next request is
     answered by the current one.  Without that, and while the worker has its slot, nothing changes
     for the client.  Call it at a logout, when a game is over, when a client's last WebSocket has
-    closed.
+    closed.  A session of stickyd in the worker's memory stays behind, so end that too.
 
     :param request: the one that is being handled: of Starlette, FastAPI, Flask, Django or
         twisted.web; or its ASGI scope or WSGI environ.

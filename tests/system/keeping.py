@@ -4,7 +4,7 @@ Clients of an application that keeps their state in a dict: what each has seen.
 
 from __future__ import annotations
 
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from json import loads
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from tests.system.log import PATIENCE
 from tests.system.placing import source_address
 
 if TYPE_CHECKING:
+    import ssl
+
     from typing_extensions import Self
 
 
@@ -30,8 +32,10 @@ class Player:
         *,
         keeps: bool = False,
         names: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """
+        :param tls: how it speaks TLS, if it does.
         :param keeps: whether its connection is kept.
         :param names: a header that names it from the beginning; none by default.
         """
@@ -39,6 +43,7 @@ class Player:
         self._source = source
         self._keeps = keeps
         self._names = names
+        self._tls = tls
         self._connection: HTTPConnection | None = None
         self.cookie = ""
         self.session = ""
@@ -49,9 +54,7 @@ class Player:
         """
         Ask, on a fresh connection or on the kept one; take cookies and the id.
         """
-        connection = self._connection or HTTPConnection(
-            *self._target, timeout=PATIENCE, source_address=(self._source, 0)
-        )
+        connection = self._connection or self._connect()
         headers = {"Cookie": self.cookie} if self.cookie else {}
         if self.session:
             headers["X-Session"] = self.session
@@ -69,6 +72,14 @@ class Player:
         else:
             connection.close()
         return response.status, body
+
+    def _connect(self) -> HTTPConnection:
+        source = self._source, 0
+        if self._tls is None:
+            return HTTPConnection(*self._target, timeout=PATIENCE, source_address=source)
+        return HTTPSConnection(
+            *self._target, timeout=PATIENCE, source_address=source, context=self._tls
+        )
 
     def ask(self) -> int:
         """
@@ -104,7 +115,11 @@ class Players:
     All clients of a test, half of them on kept connections.  Use it in a ``with``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """
+        :param tls: how they speak TLS, if they do.
+        """
+        self._tls = tls
         self._all: list[Player] = []
 
     def begin(self, target: tuple[str, int], affinity: str, count: int) -> list[Player]:
@@ -121,6 +136,7 @@ class Players:
                 source_address(number) if affinity == "ip" else "127.0.0.1",
                 keeps=bool(number % 2),
                 names=f"client {number}" if affinity.startswith("header") else "",
+                tls=self._tls,
             )
             self._all.append(player)
             begun.append(player)

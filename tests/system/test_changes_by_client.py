@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pytest
 from tests.system.keeping import Player, Players
 from tests.system.proxies import nginx
 from tests.system.test_reload_by_client import BY_CLIENT, KINDS
+from tests.tls_harness import write_certificate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,51 @@ def test_recycling_relieves_one_worker_by_client(start: Start) -> None:
                 assert player.request()[0] == 404  # its successor does not know it
             else:
                 player.ask()
+
+
+def test_where_the_kernel_steers(start: Start) -> None:
+    """
+    The kernel sends a client to its slot's present worker, which knows that another one may keep
+    it; a client of the kept worker is known there, and newcomers are served where they come.
+    """
+    server = start(
+        *(*KINDS["resource"], "--steering", "kernel", *BY_CLIENT),
+        listen="tcp:0:interface=127.0.0.1",
+    )
+    with Players() as players:
+        players.begin(server.target, "ip", 6)
+        old = {server.worker(0), server.worker(1)}
+        server.reload()
+        players.go_on()
+        begun = players.begin(server.target, "ip", 6)
+        assert {player.pids[0] for player in begun} == {server.worker(0), server.worker(1)}
+        server.resize_to(3)
+        players.go_on()
+        players.release()
+        for pid in old:
+            server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0")
+
+
+@pytest.mark.parametrize("kind", ["resource", "asgi"])
+def test_over_tls(kind: str, start: Start, tmp_path: Path) -> None:
+    """
+    TLS ends at the worker that the address leads to, and each request is answered by the one that
+    knows its client: on a kept connection, and through a tunnel on a fresh one.
+    """
+    certificate = write_certificate(tmp_path, "a", "localhost")
+    server = start(
+        *(*KINDS[kind], "--affinity", "cookie:stickyd", "--tls", certificate),
+        *BY_CLIENT,
+    )
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with Players(context) as players:
+        players.begin(server.target, "cookie", 4)
+        server.reload()
+        players.go_on()
+        begun = players.begin(server.target, "cookie", 4)
+        assert {player.pids[0] for player in begun} <= {server.worker(0), server.worker(1)}
+        players.go_on()
 
 
 def test_through_a_proxy_that_mixes_its_clients(start: Start, tmp_path: Path) -> None:
