@@ -28,11 +28,12 @@ KINDS = {
 @pytest.mark.parametrize(
     ("kind", "affinity"),
     [
-        ("resource", "cookie:stickyd"),
         ("asgi", "learn:header:X-Session"),
-        ("wsgi", "stamp:X-Session"),
-        ("asgi", "header:X-Name"),
-        ("resource", "ip"),
+        # These are in test_changes_by_client.py always.
+        pytest.param("wsgi", "stamp:X-Session", marks=pytest.mark.soak),
+        pytest.param("resource", "cookie:stickyd", marks=pytest.mark.soak),
+        pytest.param("asgi", "header:X-Name", marks=pytest.mark.soak),
+        pytest.param("resource", "ip", marks=pytest.mark.soak),
     ],
 )
 def test_a_reload_loses_no_client(kind: str, affinity: str, start: Start) -> None:
