@@ -6,9 +6,11 @@ The streams under way on an HTTP/2 connection: what feeds them, and what ends ea
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from h2.errors import ErrorCodes
+from h2.exceptions import StreamClosedError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
@@ -173,7 +175,7 @@ class Streams:
         else:
             stream.count_end(status)
         if not whole:
-            self._conn.reset_stream(number, ErrorCodes.NO_ERROR)
+            self._stop_upload(number)
 
     def refuse(self, stream: HTTP2Stream, status: int) -> None:
         """
@@ -221,9 +223,17 @@ class Streams:
         stream = self.by_number[number]
         if not stream.whole:
             # Answered before its body was here: the client need not send it (RFC 9113, 8.1).
-            self._conn.reset_stream(number, ErrorCodes.NO_ERROR)
+            self._stop_upload(number)
         stream.close()
         self._forget(number)
+
+    def _stop_upload(self, number: int) -> None:
+        """
+        Tell the client to send no more of a request that is answered.
+        """
+        # Its end may have come with what we are acting on, and then the stream is closed.
+        with suppress(StreamClosedError):
+            self._conn.reset_stream(number, ErrorCodes.NO_ERROR)
 
     def _forget(self, number: int) -> None:
         self.output.forget(number)
