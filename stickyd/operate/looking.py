@@ -16,7 +16,8 @@ from stickyd.log.journal import MOST_EVENTS
 from stickyd.operate.command import Argument, Command, IAsker, slot, text, whole, yes
 from stickyd.operate.status import server_status, status_of, workers_of
 from stickyd.settings import FIXED
-from stickyd.settings.session_url import parse_session_url
+from stickyd.settings.session_url import SessionUrl
+from stickyd.settings.settings import rules
 from stickyd.settings.values import spelt
 
 if TYPE_CHECKING:
@@ -104,9 +105,10 @@ async def config(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict
     told = []
     for field in fields(settings):
         value, name = getattr(settings, field.name), spelt(field.name)
-        if field.name == "sessions":
-            value = parse_session_url(value).shown
         default = value == field.default
+        if rules()[name][0].metavar == "URL":
+            scheme, _, rest = value.partition(":")
+            value = SessionUrl(scheme, rest).shown
         origin = origins.get(name, "default" if default else "kept from an earlier start")
         if field.name == "workers" and primary.fleet.table.placed != (value or 0):
             told_slots = primary.fleet.table.placed
