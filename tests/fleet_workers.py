@@ -185,7 +185,7 @@ class Child(PrimaryLink):
             lambda: None,
             WorkerInfo(),
             FleetKeys(),
-            lambda term, fleet: None,
+            lambda term, fleet, held: None,
             lambda relieved: None,
         )
         self.pid = pid

@@ -219,10 +219,29 @@ class Lead(amp.Command):
     Primary to worker: you lead, until you say that you have ended.
 
     ``term``: larger than that of any leader before.  ``fleet``: identifies the primary, over
-    upgrades too.
+    upgrades too.  ``held_term``, ``held_until``: what the last :class:`LeaseHeld` said; 0 if none
+    did.
     """
 
-    arguments = [(b"term", amp.Integer()), (b"fleet", amp.Unicode())]  # noqa: RUF012
+    arguments = [  # noqa: RUF012
+        (b"term", amp.Integer()),
+        (b"fleet", amp.Unicode()),
+        (b"held_term", amp.Integer()),
+        (b"held_until", amp.Float()),
+    ]
+
+
+class LeaseHeld(amp.Command):
+    """
+    Worker to primary, while it leads for all machines: we have their lease.  The primary passes it
+    on to the next leader.
+
+    ``term``: that of all machines.  ``until``: when it runs out, by the monotonic clock that all
+    processes of a machine share.
+    """
+
+    arguments = [(b"term", amp.Integer()), (b"until", amp.Float())]  # noqa: RUF012
+    requiresAnswer = False
 
 
 class LeadEnded(amp.Command):

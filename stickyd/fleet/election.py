@@ -44,6 +44,7 @@ class Election:
 
     :ivar name: identifies the fleet among those of all machines, over upgrades too.
     :ivar term: of the last leader.
+    :ivar held: for which term this fleet had the lease of all machines last, and until when.
     :ivar leader: the worker that leads, or was told to and has not said yet that it has ended.
     """
 
@@ -56,6 +57,7 @@ class Election:
         self._clock = clock
         self.name = secrets.token_hex(8)
         self.term = int(wall_clock() * 1000)
+        self.held = (0, 0.0)
         self.leader: ICandidate | None = None
         # Those that may lead; the last one is preferred.
         self._candidates: list[ICandidate] = []
@@ -75,7 +77,7 @@ class Election:
         """
         What a primary that replaces its code has to know, as JSON can carry it.
         """
-        return {"term": self.term, "name": self.name}
+        return {"term": self.term, "name": self.name, "held": self.held}
 
     def restore_state(self, plain: dict[str, Any]) -> None:
         """
@@ -85,8 +87,16 @@ class Election:
         """
         term = plain.get("term", 0)
         self.name = plain.get("name", self.name)
+        term_held, until = plain.get("held", self.held)
+        self.held = (term_held, until)
         self._is_restoring = True
         self.term = max(self.term, term)
+
+    def hold(self, term: int, until: float) -> None:
+        """
+        Called when the leader has the lease of all machines.
+        """
+        self.held = (term, until)
 
     def stand(self, candidate: ICandidate) -> None:
         """

@@ -207,6 +207,16 @@ class IElection(Interface):
 
     name: str = Attribute("Identifies the fleet among those of all machines, over upgrades too.")
 
+    held: tuple[int, float] = Attribute("What :meth:`hold` was told last; zeros if nothing was.")
+
+    def hold(term: int, until: float) -> None:
+        """
+        Called when the leader has the lease of all machines.
+
+        :param term: for which it has.
+        :param until: when it runs out, by the clock of all processes of this machine.
+        """
+
     def stand(candidate: ICandidate) -> None:
         """
         Called with a worker that may lead from now on.

@@ -14,6 +14,8 @@ from twisted.logger import Logger
 from stickyd.leadership.redis_lease import BROKEN, LEASE_SECONDS, RedisLease
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from stickyd.leadership.leadership import Leadership
     from stickyd.redis.url import RedisAddress
 
@@ -22,6 +24,9 @@ ASK_SECONDS = 0.3
 
 _RENEWAL_SECONDS = LEASE_SECONDS / 5
 _SILENCE_SECONDS = 10.0
+
+#: Seconds between two renewals of which the primary is told, at least.
+_TELLING_SECONDS = 0.5
 
 
 class AllMachines:
@@ -32,11 +37,20 @@ class AllMachines:
 
     _log = Logger()
 
-    def __init__(self, address: RedisAddress, leadership: Leadership, hang_seconds: float) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        leadership: Leadership,
+        hang_seconds: float,
+        tell_held: Callable[[int, float], object],
+    ) -> None:
         """
         :param hang_seconds: how long the loop may be stuck until the worker must not lead any more.
+        :param tell_held: told for which term the lease is held, and until when by
+            :func:`time.monotonic`.
         """
         self._address = address
+        self._tell_held = tell_held
         self._leadership = leadership
         self._hang_seconds = hang_seconds
         self._leading: asyncio.Task[None] | None = None
@@ -44,13 +58,13 @@ class AllMachines:
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent_until = 0.0
 
-    def begin(self, term: int, fleet: str) -> None:
+    def begin(self, term: int, fleet: str, held: tuple[int, float]) -> None:
         """
         Called when the primary has named this worker.
 
         :param term: on this machine; that of all machines comes with the lease.
         """
-        task = asyncio.get_running_loop().create_task(self._lead(fleet))
+        task = asyncio.get_running_loop().create_task(self._lead(fleet, held))
         self._leading = task
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -71,11 +85,12 @@ class AllMachines:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _lead(self, fleet: str) -> None:
+    async def _lead(self, fleet: str, held: tuple[int, float]) -> None:
         lease = RedisLease(self._address)
         term = 0
         try:
-            term, until = await self._acquired(lease, fleet)
+            term, until = await self._acquired(lease, fleet, held)
+            self._tell_held(term, until)
             self._leadership.begin(term, self._seconds_to(until))
             await self._keep(lease, fleet, term)
         finally:
@@ -85,10 +100,13 @@ class AllMachines:
                     await lease.release(fleet, term)
             await lease.close()
 
-    async def _acquired(self, lease: RedisLease, fleet: str) -> tuple[int, float]:
+    async def _acquired(
+        self, lease: RedisLease, fleet: str, held: tuple[int, float]
+    ) -> tuple[int, float]:
         while True:
+            held_term = held[0] if time.monotonic() < held[1] else 0
             try:
-                term, until = await lease.acquire(fleet)
+                term, until = await lease.acquire(fleet, held_term)
             except BROKEN as problem:
                 self._complain(problem)
                 until = ASK_SECONDS
@@ -98,6 +116,7 @@ class AllMachines:
             await asyncio.sleep(min(until, ASK_SECONDS))
 
     async def _keep(self, lease: RedisLease, fleet: str, term: int) -> None:
+        told = 0.0
         while True:
             await asyncio.sleep(min(_RENEWAL_SECONDS, self._hang_seconds / 4))
             try:
@@ -109,6 +128,9 @@ class AllMachines:
                 if not until:
                     self._leadership.give_up()
                     return
+                if until - told >= _TELLING_SECONDS:
+                    self._tell_held(term, until)
+                    told = until
                 self._leadership.renew(self._seconds_to(until))
 
     def _seconds_to(self, until: float) -> float:

@@ -31,7 +31,7 @@ class OwnMachine:
         self._renewing = LoopingCall(leadership.renew, hang_seconds)
         self._renewing.clock = clock
 
-    def begin(self, term: int, fleet: str) -> None:
+    def begin(self, term: int, fleet: str, held: tuple[int, float]) -> None:
         """
         Called when the primary has named this worker.
         """

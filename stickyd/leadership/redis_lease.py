@@ -9,7 +9,8 @@ out.  A holder counts its time from before it asked, so it gives up before anybo
 
 A server that was started anew, or took over from another one, may have forgotten that somebody
 holds it.  It has another ``run_id`` then, and for as long as a lease lasts nobody begins but the
-holder of the last term, which knows that it is that.
+fleet that holds the last term: its leader knows that, and its primary, which is told of each
+renewal, for the next leader.
 
 Terms grow whatever the server has forgotten: a new one is at least the time of day in
 milliseconds.
@@ -53,17 +54,23 @@ local function write(holder, term, ends)
 end
 """
 
-#: Holder, milliseconds, run, least term: the term, or 0 and the milliseconds to wait.
+#: Holder, milliseconds, run, least term, the term for which the holder has it by all it knows or 0:
+#: the term, or 0 and the milliseconds to wait.
 ACQUIRE = (
     _KNOWN
     + """
-if known[4] ~= ARGV[3] then
-  write('', last, now + ARGV[2])
-  return {0, tonumber(ARGV[2])}
-end
 local ends = tonumber(known[3] or 0) or 0
-if ends > now and known[1] ~= ARGV[1] then return {0, ends - now} end
-local term = math.max(last + 1, tonumber(ARGV[4]))
+local held = tonumber(ARGV[5])
+local anew = known[4] ~= ARGV[3]
+local forgotten = anew or (known[1] == '' and ends > now)
+if not (forgotten and held > 0 and held >= last) then
+  if anew then
+    write('', last, now + ARGV[2])
+    return {0, tonumber(ARGV[2])}
+  end
+  if ends > now and known[1] ~= ARGV[1] then return {0, ends - now} end
+end
+local term = math.max(last + 1, held + 1, tonumber(ARGV[4]))
 write(ARGV[1], term, now + ARGV[2])
 return {string.format('%.0f', term), 0}
 """
@@ -106,17 +113,19 @@ class RedisLease:
         self._connection: AbstractConnection | None = None
         self._run = ""
 
-    async def acquire(self, holder: str) -> tuple[int, float]:
+    async def acquire(self, holder: str, held_term: int = 0) -> tuple[int, float]:
         """
         Ask for it.
 
         :param holder: the fleet.
+        :param held_term: for which the fleet still has it, by its own clock; else 0.
         :return: the term, and until when it holds by :func:`time.monotonic`; or 0, and how many
             seconds somebody else may have it.
         :raises: one of :data:`BROKEN`, if that cannot be known.
         """
         until = time.monotonic() + self._trusted_seconds
-        term, wait_ms = await self._evaluate(ACQUIRE, holder, int(time.time() * 1000))
+        least = int(time.time() * 1000)
+        term, wait_ms = await self._evaluate(ACQUIRE, holder, least, held_term)
         return (int(term), until) if int(term) else (0, wait_ms / 1000)
 
     async def renew(self, holder: str, term: int) -> float:
@@ -145,27 +154,27 @@ class RedisLease:
         if connection is not None:
             await end_connection(connection)
 
-    async def _evaluate(self, script: str, holder: str, term: int) -> Any:
+    async def _evaluate(self, script: str, holder: str, *terms: int) -> Any:
         try:
-            return await asyncio.wait_for(self._ask(script, holder, term), ANSWER_SECONDS)
+            return await asyncio.wait_for(self._ask(script, holder, *terms), ANSWER_SECONDS)
         except MovedError as elsewhere:
             # A Cluster: another node has the key.
             await self.close()
             self._connection = make_connection(self._address, elsewhere.host, elsewhere.port)
-            return await asyncio.wait_for(self._ask(script, holder, term), ANSWER_SECONDS)
+            return await asyncio.wait_for(self._ask(script, holder, *terms), ANSWER_SECONDS)
         except BaseException:
             # Whoever is cancelled in the middle leaves an answer behind that is nobody's.
             await self.close()
             raise
 
-    async def _ask(self, script: str, holder: str, term: int) -> Any:
+    async def _ask(self, script: str, holder: str, *terms: int) -> Any:
         if self._connection is None:
             self._connection = await connect(self._address)
             self._run = ""
         if not self._run:
             self._run = _run_id(await self._say("INFO", "server"))
-        words = (script, "1", self._key, holder, str(self._lease_ms), self._run, str(term))
-        return await self._say("EVAL", *words)
+        words = (script, "1", self._key, holder, str(self._lease_ms), self._run)
+        return await self._say("EVAL", *words, *map(str, terms))
 
     async def _say(self, *words: str) -> Any:
         connection = self._connection

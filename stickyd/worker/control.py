@@ -21,6 +21,7 @@ from stickyd.control.commands import (
     Known,
     Lead,
     LeadEnded,
+    LeaseHeld,
     Leave,
     Look,
     Occupy,
@@ -61,7 +62,7 @@ class PrimaryLink(ControlProtocol):
         lost: Callable[[], None],
         info: WorkerInfo,
         keys: FleetKeys,
-        lead: Callable[[int, str], object],
+        lead: Callable[[int, str, tuple[int, float]], object],
         relieve: Callable[[bool], object],
     ) -> None:
         """
@@ -72,7 +73,7 @@ class PrimaryLink(ControlProtocol):
         :param lost: called when the primary is gone.
         :param info: told what the worker is.
         :param keys: told which secrets others are about to use.
-        :param lead: called with the term and the fleet when this worker is to lead.
+        :param lead: called when this worker is to lead: see :class:`Lead`.
         :param relieve: told whether a successor takes over, or the slot goes.
         """
         super().__init__()
@@ -184,8 +185,8 @@ class PrimaryLink(ControlProtocol):
         self._relieve(self._info.relieved)
 
     @Lead.responder
-    def lead(self, term: int, fleet: str) -> dict[str, object]:
-        self._lead(term, fleet)
+    def lead(self, term: int, fleet: str, held_term: int, held_until: float) -> dict[str, object]:
+        self._lead(term, fleet, (held_term, held_until))
         return {}
 
     @Accept.responder
@@ -260,6 +261,12 @@ class PrimaryLink(ControlProtocol):
         Tell whether our application wants to lead.
         """
         self.callRemote(Stand, stands=stands)
+
+    def lease_held(self, term: int, until: float) -> None:
+        """
+        Tell for which term, and until when, our fleet has the lease of all machines.
+        """
+        self.callRemote(LeaseHeld, term=term, until=until)
 
     def lead_ended(self, term: int) -> None:
         """

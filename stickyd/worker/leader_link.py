@@ -28,11 +28,13 @@ class Reach(Protocol):
     For which machines a worker leads.
     """
 
-    def begin(self, term: int, fleet: str) -> None:
+    def begin(self, term: int, fleet: str, held: tuple[int, float]) -> None:
         """
         Called when the primary has named this worker; has it begin, now or later.
 
         :param fleet: identifies the primary, over upgrades too.
+        :param held: the last term for which a worker of it had the lease of all machines, and until
+            when by :func:`time.monotonic`; 0 if none had.
         """
 
     def end(self) -> None:
@@ -64,12 +66,12 @@ class LeaderLink:
         # For which the primary has named us, until it is told that it is over.
         self._term = 0
 
-    def lead(self, term: int, fleet: str) -> None:
+    def lead(self, term: int, fleet: str, held: tuple[int, float]) -> None:
         """
         Called when the primary says so.
         """
         self._term = term
-        self._reach.begin(term, fleet)
+        self._reach.begin(term, fleet, held)
 
     def finish(self, seconds: float) -> Deferred[None]:
         """
@@ -117,14 +119,19 @@ class LeaderLink:
             self._link.lead_ended(told)
 
 
-def leader_reach(reactor: Any, settings: Settings) -> Reach:
+def leader_reach(reactor: Any, settings: Settings, link: PrimaryLink) -> Reach:
     """
     Find out for which machines a worker leads: for its own, or all those of the bus.
     """
+
+    def tell_held(term: int, until: float) -> None:
+        if link.is_open:
+            link.lease_held(term, until)
+
     address = read_bus_url(settings.bus)
     if address is None:
         return OwnMachine(reactor, leadership, settings.hang_timeout)
     # Not above: redis-py need not be there.
     from stickyd.leadership.all_machines import AllMachines
 
-    return AllMachines(address, leadership, settings.hang_timeout)
+    return AllMachines(address, leadership, settings.hang_timeout, tell_held)

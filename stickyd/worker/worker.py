@@ -189,7 +189,7 @@ class Worker:
         )
         session_desk.open(serving.sessions, soon)
         self._leader_link = LeaderLink(
-            self._reactor, self.link, leadership, leader_reach(self._reactor, settings)
+            self._reactor, self.link, leadership, leader_reach(self._reactor, settings, self.link)
         )
         leadership.open(self._leader_link)
         self._patience_seconds = settings.stop_timeout
@@ -198,9 +198,9 @@ class Worker:
         self._heart.clock = self._reactor
         self._heart.start(settings.heartbeat)
 
-    def _lead(self, term: int, fleet: str) -> None:
+    def _lead(self, term: int, fleet: str, held: tuple[int, float]) -> None:
         if self._leader_link is not None:
-            self._leader_link.lead(term, fleet)
+            self._leader_link.lead(term, fleet, held)
 
     def _beat(self, serving: Serving) -> None:
         if self.link.is_open:

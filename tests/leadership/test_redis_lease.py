@@ -160,6 +160,29 @@ def test_server_that_has_forgotten(tmp_path: Path) -> None:
         run(forgetful, "forgotten", work)
 
 
+def test_next_leader_at_a_server_that_has_forgotten(tmp_path: Path) -> None:
+    """
+    It knows from its primary that its fleet has the lease still, and does not wait; one of
+    another fleet does, whatever it says of a term before.
+    """
+
+    async def work(holders: Holders) -> None:
+        first, _ = await acquired(holders.make(), "fleet a")
+        await asyncio.to_thread(forgetful.kill)
+        assert await asyncio.to_thread(forgetful.start)
+        assert (await holders.make().acquire("fleet b"))[0] == 0
+        second, _ = await holders.make().acquire("fleet a", first)
+        assert second > first
+        assert (await holders.make().acquire("fleet b", first))[0] == 0
+        await asyncio.to_thread(forgetful.kill)
+        assert await asyncio.to_thread(forgetful.start)
+        third, _ = await holders.make().acquire("fleet a", second)
+        assert third > second
+
+    with RedisServer(tmp_path) as forgetful:
+        run(forgetful, "next", work)
+
+
 def test_answer_of_nobody(server: RedisServer) -> None:
     """
     A question that is cancelled in the middle does not answer the next one.

@@ -64,6 +64,16 @@ class Candidate:
         self._serves = False
         self._look()
 
+    def hold(self, term: int, until: float) -> bool:
+        """
+        Called when the worker says that it has the lease of all machines.
+
+        :return: whether it leads.
+        """
+        if self._term and not self._is_gone:
+            self._election.hold(term, until)
+        return self._is_gone or self._term != 0
+
     def end(self, term: int) -> bool:
         """
         Called when the worker says that it has ended to lead.

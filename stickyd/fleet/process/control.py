@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from enum import IntEnum
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from twisted.internet.defer import Deferred, succeed
@@ -25,6 +26,7 @@ from stickyd.control.commands import (
     Known,
     Lead,
     LeadEnded,
+    LeaseHeld,
     Leave,
     Look,
     Occupy,
@@ -73,7 +75,10 @@ _APP_FIGURES_AT_ONCE = 8_192
 _LEAVES_PER_SECOND = 10.0
 _LEAVES_AT_ONCE = 1024
 
-#: How often its application may change its mind about leading.
+#: What no term reaches in many thousand years: they are of the time of day in milliseconds.
+_MOST_TERM = 2**53
+
+#: How often its application may change its mind about leading, and it may renew a lease.
 _STANDS_PER_SECOND = 10.0
 _STANDS_AT_ONCE = 1024
 
@@ -218,6 +223,16 @@ class WorkerControl(ControlProtocol):
             self.candidate.ask(stands)
         else:
             self.stop_listening("changes of its mind about leading without end")
+        return {}
+
+    @LeaseHeld.responder
+    def lease_held(self, term: int, until: float) -> dict[str, object]:
+        if not self._stands.take():
+            self.stop_listening("renewals of a lease without end")
+        elif not (0 < term < _MOST_TERM and isfinite(until)):
+            self.stop_listening("the renewal of a lease that is none")
+        elif not self.candidate.hold(term, until):
+            self.stop_listening("the renewal of a lease, where it does not lead")
         return {}
 
     @LeadEnded.responder
@@ -417,7 +432,9 @@ class WorkerControl(ControlProtocol):
         """
         Have it lead; see :class:`Lead`.
         """
-        self._tell(Lead, term=term, fleet=self._fleet.election.name)
+        election = self._fleet.election
+        held_term, held_until = election.held
+        self._tell(Lead, term=term, fleet=election.name, held_term=held_term, held_until=held_until)
 
     def look(self, what: str) -> Deferred[str]:
         """

@@ -78,7 +78,7 @@ class FakeControl(ControlProtocol):
         self.releases: list[tuple[int, list[int]]] = []
         self.heard: list[object] = []
         self.accepts = 0
-        self.leads: list[tuple[int, str]] = []
+        self.leads: list[tuple[int, str, int, float]] = []
         self.answer: Deferred[dict[str, object]] = Deferred()
 
     @Serve.responder
@@ -112,8 +112,8 @@ class FakeControl(ControlProtocol):
         return {}
 
     @Lead.responder
-    def lead(self, term: int, fleet: str) -> dict[str, object]:
-        self.leads.append((term, fleet))
+    def lead(self, term: int, fleet: str, held_term: int, held_until: float) -> dict[str, object]:
+        self.leads.append((term, fleet, held_term, held_until))
         return {}
 
     @Accept.responder

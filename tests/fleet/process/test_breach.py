@@ -26,8 +26,8 @@ def box(values: dict[bytes, bytes]) -> bytes:
     return b"".join(pack("!H", len(part)) + part for part in parts) + b"\0\0"
 
 
-_COMMANDS = [b"Beat", b"Leave", b"Claim", b"Sessions", b"Stand", b"LeadEnded", b"Serve",
-             b"StartTLS", b"Stop", b"\xff"]  # fmt: skip
+_COMMANDS = [b"Beat", b"Leave", b"Claim", b"Sessions", b"Stand", b"LeadEnded", b"LeaseHeld",
+             b"Serve", b"StartTLS", b"Stop", b"\xff"]  # fmt: skip
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
@@ -35,8 +35,8 @@ _JSON = st.recursive(
 ).map(lambda value: json.dumps(value).encode())
 _NUMBERS = st.integers(-(10**30), 10**30).map(lambda number: b"%d" % number)
 _VALUES = st.binary(max_size=40) | _JSON | _NUMBERS | st.just(b"[1, []]")
-_NAMES = [b"figures", b"accepted", b"identifiers", b"slot", b"chunk", b"stands", b"term", b"x",
-          b"_ask", b"_answer", b"_error", b"_error_code", b"_error_description"]  # fmt: skip
+_NAMES = [b"figures", b"accepted", b"identifiers", b"slot", b"chunk", b"stands", b"term", b"until",
+          b"x", b"_ask", b"_answer", b"_error", b"_error_code", b"_error_description"]  # fmt: skip
 _ANSWERS = st.integers(1, 9).map(lambda number: b"%x" % number)
 _BOXES = st.builds(
     lambda command, ask, values: box({**command, **ask, **values}),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from twisted.logger import capturedLogs, formatEvent
 
-from stickyd.control.commands import LeadEnded, Stand
+from stickyd.control.commands import LeadEnded, LeaseHeld, Stand
 from tests.fleet.process.rig import KILLED, Rig
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def is_led(rig: Rig) -> bool:
     return election_of(rig).leader is not None
 
 
-def say(rig: Rig, command: type[Stand | LeadEnded], **arguments: Any) -> None:
+def say(rig: Rig, command: type[Stand | LeaseHeld | LeadEnded], **arguments: Any) -> None:
     """
     Have the worker say something.
     """
@@ -60,12 +60,43 @@ def test_from_the_beginning_to_the_end(rig: Rig) -> None:
     ended.
     """
     election = election_of(rig)
-    assert rig.reactor.control.leads == [(election.term, election.name)]
+    assert rig.reactor.control.leads == [(election.term, election.name, 0, 0.0)]
     rig.worker.stop(10.0)
     assert is_led(rig)
     say(rig, LeadEnded, term=election.term)
     assert not is_led(rig)
     assert rig.reactor.process.signals == []
+
+
+def test_lease_of_all_machines(rig: Rig) -> None:
+    """
+    What the leader says of it is told to the next one.
+    """
+    election = election_of(rig)
+    say(rig, LeaseHeld, term=77, until=123.5)
+    say(rig, LeadEnded, term=election.term)
+    assert rig.reactor.control.leads[1:] == [(election.term, election.name, 77, 123.5)]
+
+
+@pytest.mark.parametrize(("term", "until"), [(0, 1.0), (-1, 1.0), (2**60, 1.0), (1, float("inf"))])
+def test_lease_that_is_none(rig: Rig, term: int, until: float) -> None:
+    """
+    Whoever says so is ended.
+    """
+    say(rig, LeaseHeld, term=term, until=until)
+    assert rig.reactor.process.signals == [signal.SIGKILL]
+
+
+def test_lease_of_who_does_not_lead(rig: Rig) -> None:
+    """
+    The same.
+    """
+    say(rig, LeadEnded, term=election_of(rig).term)
+    say(rig, LeadEnded, term=election_of(rig).term)
+    rig.worker.stop(10.0)
+    say(rig, LeadEnded, term=election_of(rig).term)
+    say(rig, LeaseHeld, term=1, until=1.0)
+    assert rig.reactor.process.signals == [signal.SIGKILL]
 
 
 def test_who_does_not_serve_is_not_told() -> None:
