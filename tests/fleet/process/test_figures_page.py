@@ -4,6 +4,7 @@ The page that a worker counts on, from both ends.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stickyd.errors import ControlError
+from stickyd.figures.app_figures import AppSeen
+from stickyd.figures.fleet_figures import FleetFigures
 from stickyd.figures.page import HANDOFF, PAGE_BYTES
 from stickyd.figures.request_counts import RequestCounts
 from stickyd.fleet.process.figures_page import FiguresPage
@@ -133,3 +136,32 @@ def test_worker_without_a_page_counts_nothing() -> None:
     page.restore_state(None)
     assert page.read() == ()
     page.close()
+
+
+def test_workers_without_end_leave_nothing() -> None:
+    """
+    Ten thousand that come, count and go: no descriptor, no file, and no more to write down than
+    after the first.
+    """
+    figures = FleetFigures()
+    slot = figures.slot(0)
+    before = len(os.listdir("/dev/fd"))
+    sizes = []
+    for number in range(10_000):
+        page = FiguresPage()
+        descriptor = page.open()
+        os.pwrite(descriptor, b"\1" + b"\0" * 7, 0)
+        seen = AppSeen(figures.application)
+        seen.hear(0, '[["hits","counter","","all",[["hits_total",[],1]]]]')
+        slot.add(page.read(), float(number))
+        slot.lose(page.figures.in_flight)
+        slot.died("exited with code 1")
+        seen.end(0)
+        page.close()
+        if number in (100, 9_999):
+            sizes.append(len(json.dumps(figures.dump_state())))
+    assert len(os.listdir("/dev/fd")) == before
+    assert sizes[1] - sizes[0] < 100  # the numbers have more digits
+    assert slot.requests == 10_000
+    assert slot.in_flight == 0
+    assert figures.application.dump_state()[0][4] == [["hits_total", (), 10_000]]

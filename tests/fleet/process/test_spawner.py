@@ -137,3 +137,22 @@ def test_process_without_a_control_channel_is_killed_and_dies_once(failing: Rig)
     failing.die(KILLED)
     assert failing.told == ["could not be started: [Errno 24] Too many open files"]
     assert not failing.reactor.getDelayedCalls()
+
+
+def test_worker_that_counts_backwards_is_ended(rig: Rig) -> None:
+    """
+    What it writes on its page is checked as all that it says.
+    """
+    ((_, _, _, descriptors),) = rig.reactor.spawned
+    rig.ready()
+    os.pwrite(rig.worker._page._descriptor, b"\5" + b"\0" * 7, 0)
+    rig.worker.count()
+    assert rig.slot.figures.in_flight == 5
+    os.pwrite(rig.worker._page._descriptor, b"\4" + b"\0" * 7, 0)
+    rig.worker.count()
+    assert rig.reactor.process.signals == [signal.SIGKILL]
+    assert FIGURES_DESCRIPTOR in descriptors
+    rig.worker.count()
+    rig.die(KILLED)
+    assert rig.told[-1] == "broke the protocol of its figures"
+    assert rig.slot.figures.in_flight == 0
