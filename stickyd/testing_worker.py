@@ -78,6 +78,7 @@ class FakeWorker:
         self.figures = WorkerFigures()
         self.generation = slot.generation
         self.queue: IDestination = slot
+        self.generation_name = ""
         self.knows_clients = False
         self.memory = 0.0
         self.kept: list[tuple[tuple[int, Sequence[int]] | None, Deferred[None]]] = []

@@ -223,6 +223,7 @@ def _slots(view: AdminView, report: FleetReport) -> Iterator[Metric]:
     for slot in report.slots:
         states.add_metric([str(slot.index), slot.state], 1)
     yield states
+    yield from _generations(report)
     health = view.health()
     yield GaugeMetricFamily(
         "stickyd_ready", "Whether clients should come: 1, or 0.", value=float(health.ready)
@@ -233,6 +234,36 @@ def _slots(view: AdminView, report: FleetReport) -> Iterator[Metric]:
             "How many times as many requests as the mean the busiest slot had in the last minute.",
             value=report.skew,
         )
+
+
+def _generations(report: FleetReport) -> Iterator[Metric]:
+    generations = GaugeMetricFamily(
+        "stickyd_generation",
+        "The generation of the worker that newcomers of a slot get, with its name.",
+        labels=["slot", "name"],
+    )
+    for slot in report.slots:
+        for worker in slot.workers:
+            if worker.part == "serving":
+                generations.add_metric([str(slot.index), worker.generation_name], worker.generation)
+    yield generations
+    kept = report.kept
+    yield GaugeMetricFamily(
+        "stickyd_keepers", "Relieved workers that keep their clients.", value=kept.relieved
+    )
+    yield GaugeMetricFamily(
+        "stickyd_keepers_memory_bytes", "What of them is resident.", value=kept.memory_bytes
+    )
+    yield GaugeMetricFamily(
+        "stickyd_kept_clients",
+        "Clients without tokens that stay with workers which newcomers would not get.",
+        value=kept.known,
+    )
+    yield CounterMetricFamily(
+        "stickyd_kept_clients_cut",
+        "Such clients that there was no room for (--known-limit).",
+        value=kept.cut,
+    )
 
 
 def _primary() -> Iterator[Metric]:

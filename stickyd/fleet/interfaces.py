@@ -41,6 +41,8 @@ class IWorker(IHandoffSender):
         "Its generation: with its slot it names one worker of those that were not relieved."
     )
 
+    generation_name: str = Attribute("What that is called; empty if it has no name.")
+
     knows_clients: bool = Attribute(
         "Whether it remembers who its clients are, so that it can keep them."
     )

@@ -290,6 +290,12 @@ class Operations:
     ) -> Deferred[list[str]] | list[str]:
         if not self._fleet.running:
             return [STOPS]
+        if name := spec.settings.generation_name:
+            self._log.info(
+                "The workers that are started from now on are of {name}",
+                event="reload.generation",
+                name=name,
+            )
         former = self._spawner.spec
         settings = self.settings = spec.settings
         self._apply(settings)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stickyd.figures.slot_figures import SlotFigures
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.interfaces import IWorker
+    from stickyd.fleet.keepers import Keepers
     from stickyd.fleet.member import Member
 
 RECENT_SECONDS = 10.0
@@ -54,6 +55,8 @@ class WorkerReport:
     :ivar lag_seconds: how late its reactor was at most before its last heartbeat.
     :ivar sessions: how many it has at hand.
     :ivar descriptors: how many are open.
+    :ivar generation: its generation, and what that is called.
+    :ivar generation_name: empty if it has no name.
     """
 
     pid: int
@@ -68,6 +71,25 @@ class WorkerReport:
     lag_seconds: float
     sessions: int
     descriptors: int
+    generation: int
+    generation_name: str
+
+
+@dataclass(frozen=True)
+class KeptReport:
+    """
+    The clients that workers keep which a newcomer in their place would not find.
+
+    :ivar relieved: how many relieved workers keep clients.
+    :ivar memory_bytes: resident, of these.
+    :ivar known: how many clients the primary remembers by a key or an id.
+    :ivar cut: how many it had no room for.
+    """
+
+    relieved: int
+    memory_bytes: int
+    known: int
+    cut: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +174,7 @@ class FleetReport:
     :ivar refused: connections that no worker got, by reason.
     :ivar peeked: what became of connections whose first bytes did not simply say where they
         belong, by outcome.
+    :ivar kept: clients that workers keep.
     """
 
     slots: Sequence[SlotReport]
@@ -159,6 +182,7 @@ class FleetReport:
     skew: float | None
     refused: dict[str, int]
     peeked: dict[str, int]
+    kept: KeptReport
 
 
 def report_on(fleet: Fleet) -> FleetReport:
@@ -177,6 +201,7 @@ def report_on(fleet: Fleet) -> FleetReport:
         _skew([member.slot.figures for member in fleet.table.members], now),
         dict(figures.counter(REFUSED)),
         dict(figures.counter(PEEKED)),
+        _kept_report(fleet.table.keepers),
     )
 
 
@@ -213,7 +238,15 @@ def _worker_report(worker: IWorker, member: Member, now: float) -> WorkerReport:
         lag_seconds=told.get("lag", 0.0),
         sessions=int(told.get("sessions", 0)),
         descriptors=int(told.get("descriptors", 0)),
+        generation=worker.generation,
+        generation_name=worker.generation_name,
     )
+
+
+def _kept_report(keepers: Keepers) -> KeptReport:
+    relieved = [keeper.worker for keeper in keepers if keeper.is_relieved]
+    memory = int(sum(worker.memory for worker in relieved))
+    return KeptReport(len(relieved), memory, len(keepers), keepers.cut)
 
 
 def _load(slots: Sequence[SlotFigures], members: Sequence[Member], now: float) -> Load:

@@ -348,12 +348,13 @@ class SlotWorkers:
         self.leaving.append(worker)
         self.keepers.relieve(worker, self.limits.drain_seconds)
         self._log.info(
-            "Worker {pid} (slot {slot}, generation {generation}) keeps the clients that it knows,"
-            " for {seconds:g} s at most",
+            "Worker {pid} (slot {slot}, generation {generation}{name}) keeps the clients that it"
+            " knows, for {seconds:g} s at most",
             event="worker.keeps-clients",
             pid=worker.pid,
             slot=self.slot.index,
             generation=worker.generation,
+            name=worker.generation_name and f", {worker.generation_name}",
             seconds=self.limits.drain_seconds,
         )
         self._bound_leaving()

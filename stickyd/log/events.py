@@ -123,6 +123,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " over.",
         "reload.old-left": "Of all reloads no old worker is left.",
         "change.step": "How far a reload or a resize is.",
+        "reload.generation": "What `--generation-name` calls the workers of this reload.",
         "reload.canary": "Some slots have fresh workers, for newcomers alone; an operator goes on"
         " or back.",
         "reload.back": "The workers that a canary had relieved have their slots again.",

@@ -87,7 +87,7 @@ def workers_of(primary: Primary, report: SlotReport, member: Member) -> list[dic
     """
     The workers of a slot: the one that serves first.
 
-    Each is a :class:`stickyd.fleet.report.WorkerReport`, its generation, whether it keeps its
+    Each is a :class:`stickyd.fleet.report.WorkerReport`, whether it keeps its
     clients though newcomers go elsewhere, how long it may take to finish, and for how long it has
     sent no heartbeat.
     """
@@ -103,7 +103,6 @@ def workers_of(primary: Primary, report: SlotReport, member: Member) -> list[dic
         told.append(
             {
                 **asdict(each),
-                "generation": worker.generation,
                 "keeps": keeper is not None,
                 "silent_seconds": round(worker.silent_seconds, 3),
                 "seconds_left": left,

@@ -80,6 +80,9 @@ def test_metrics_say_what_has_happened() -> None:
         'stickyd_worker_restarts_total{cause="exit",slot="0"} 1.0',
         'stickyd_slot_state{slot="0",state="serving"} 1.0',
         "stickyd_ready 1.0",
+        'stickyd_generation{name="",slot="0"} 1.0',
+        "stickyd_keepers 0.0",
+        "stickyd_kept_clients 0.0",
         "stickyd_request_skew_ratio 2.0",
         'app_hits_total{path="/"} 3.0',
     ):

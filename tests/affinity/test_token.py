@@ -193,3 +193,35 @@ def test_fault_5_garbage_is_not_kept(value: bytes) -> None:
     """
     assert SIGNER.strangers_in([value, b"~" + value, value + b"~"]) == []
     assert not is_cookie(value)
+
+
+@pytest.mark.parametrize("identifier", [b"an id", b"id"])
+def test_generations_are_named_and_belong_to_a_run(identifier: bytes) -> None:
+    """
+    Tokens name the generation that they are told; one of another run of the primary, or of none,
+    is one of generation 0; a generation that somebody has changed makes a forgery.
+    """
+    before = Signer([NEW], run="01234567")
+    after = Signer([NEW], run="89abcdef")
+    for generation in (0, 1, 999_999_999):
+        cookie = before.mint(3, generation=generation).encode()
+        stamp = before.stamp(identifier, 3, generation)
+        for named in (before.named_by(cookie), before.named_by_stamp(stamp)):
+            assert named is not None
+            assert named[:2] == (3, generation)
+        for named in (after.named_by(cookie), after.named_by_stamp(stamp)):
+            assert named is not None
+            assert named[:2] == (3, 0)
+        stamped = before.named_by_stamp(stamp)
+        assert stamped is not None
+        assert stamped.client == identifier
+        assert before.slot_of(cookie) == 3
+        assert is_cookie(cookie)
+    forged = before.mint(3, generation=12).encode().replace(b"3-12-", b"3-13-")
+    assert before.named_by(forged) is None
+    plain = before.mint(3).encode()
+    assert before.named_by(plain.replace(b"3.", b"3-1-01234567.", 1)) is None
+    one, other = (before.named_by(before.mint(3, generation=1).encode()) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    assert one.client != other.client

@@ -83,6 +83,7 @@ class Worker:
         self.is_reclaimed = False
         self.load = 0
         self.generation = slot.generation
+        self.generation_name = ""
         self.knows_clients = False
         self.memory = 0.0
         ours, theirs = channel_pair()

@@ -15,7 +15,7 @@ from stickyd.affinity.resolve import learned_id
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
-from stickyd.serve.stickiness import CookieAttributes, Stickiness
+from stickyd.serve.stickiness import CookieAttributes, GenerationMarks, Stickiness
 from tests.hosting import logged
 
 SIGNER = Signer([b"a secret of some length"])
@@ -376,3 +376,34 @@ def test_knows_whose_token_names_our_slot() -> None:
     assert names(signer.mint(0), signer.mint(1))
     assert not names(signer.mint(0))
     assert not names(signer.mint(1) + "x")
+
+
+def test_tokens_name_the_generation_where_workers_keep_their_clients() -> None:
+    """
+    A cookie of another generation is replaced, and whoever gets a token is known by it; the field
+    that was asked for says which generation has answered.
+    """
+    signer = Signer([b"0123456789abcdef"])
+    met: list[bytes] = []
+    marks = GenerationMarks(lambda: 7, met.append, b"X-Generation", lambda: b"1.4.2")
+    stickiness = Stickiness(
+        *(parse_affinity(["cookie:stickyd", "stamp:X-Id"]), signer, lambda: 1, lambda ids: None),
+        Networks(),
+        marks=marks,
+    )
+    for generation, is_named in ((7, True), (6, False), (0, False)):
+        cookie = b"stickyd=" + signer.mint(1, generation=generation).encode()
+        exchange = stickiness.begin("127.0.0.1", False, [(b"cookie", cookie)])
+        assert exchange.names_our_slot is is_named
+        fields = exchange.respond([(b"X-Id", b"minted")])
+        assert (b"X-Generation", b"1.4.2") in fields
+        stamped = signer.named_by_stamp(dict(fields)[b"X-Id"])
+        assert stamped == (1, 7, b"minted")
+        (fresh,) = set_by(fields) or (b"",)
+        named = signer.named_by(fresh.partition(b"=")[2].partition(b";")[0])
+        assert (named is None) is is_named
+        if named is not None:
+            assert named[:2] == (1, 7)
+            assert met.pop() == named.client
+        assert met.pop() == b"minted"
+    assert not met

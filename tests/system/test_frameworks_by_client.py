@@ -58,6 +58,7 @@ def test_socketio_notices_nothing(affinity: str, application: str, start: Start)
     log.wait_for_end()
 
 
+@pytest.mark.soak
 def test_mcp_notices_nothing(start: Start) -> None:
     """
     Sessions of the SDK's clients go on with their counts at their workers; those that are opened

@@ -88,6 +88,7 @@ class WorkerProcess(ProcessProtocol):
 
     :ivar slot: the slot that it occupies, or :obj:`None` for a spare.
     :ivar knows_clients: whether it remembers who its clients are.
+    :ivar generation_name: what its generation is called.
     :ivar heartbeats: what the last one said.
     :ivar figures: what it has counted.
     :ivar link: its connections.
@@ -122,6 +123,7 @@ class WorkerProcess(ProcessProtocol):
         self._page = FiguresPage()
         self.figures = self._page.figures
         self.knows_clients = spec.settings.reload_mode == "client"
+        self.generation_name = spec.settings.generation_name
         self.heartbeats = Heartbeats()
         self.label = WorkerLabel(slot)
         self._output = OutputRelay(reactor, share, self.label, self._read_output)
@@ -253,6 +255,7 @@ class WorkerProcess(ProcessProtocol):
             "generation": self._control.generation,
             "keeps": self._control.keeps,
             "knows_clients": self.knows_clients,
+            "generation_name": self.generation_name,
             "unheard": self._output.dump_state(),
             "seconds_left": self.termination.seconds_left,
             "can_look": self._can_look,
@@ -292,6 +295,7 @@ class WorkerProcess(ProcessProtocol):
         gives = Gives(plain.get("gives", Gives.ANY_SLOT))
         self._control.go_on(gives, plain.get("generation", 0), plain.get("keeps", False))
         self.knows_clients = plain.get("knows_clients", False)
+        self.generation_name = plain.get("generation_name", "")
         self._orders.go_on()
         leads = plain.get("leads")  # a primary of before knew no leader
         if leads is not None:
