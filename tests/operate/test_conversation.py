@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import ExitStack, suppress
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -204,4 +205,34 @@ def test_events_that_find_no_room_are_counted(reactor: EPollReactor, path: str) 
         return not asker.is_open
 
     turn_until(reactor, gone)
+    control.stopService()
+
+
+def test_mutated_questions_harm_nobody(reactor: EPollReactor, path: str) -> None:
+    """
+    A thousand messages that are almost questions, some cut short, some from clients that close
+    at once: nothing is left of them, nothing is logged but what they were, and the next question
+    is answered.
+    """
+    control = serve(reactor, path, Answering(YES))
+    random = Random(12)
+    sound = encode({"stickyd": VERSION, "command": "explain", "arguments": {"header": ["a: b"]}})
+    with capturedLogs() as told:
+        for _ in range(1_000):
+            message = bytearray(sound)
+            for _ in range(random.randrange(1, 5)):
+                at = random.randrange(len(message) or 1)
+                message[at : at + random.randrange(4)] = random.randbytes(random.randrange(6))
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.setblocking(False)
+                with suppress(BrokenPipeError):
+                    client.sendall(message)
+                if random.random() < 0.3:
+                    client.shutdown(socket.SHUT_WR)
+                for _ in range(random.randrange(4)):
+                    reactor.iterate(0)
+        turn_until(reactor, lambda: not control._conversations)
+        assert asked(reactor, path) == YES
+    assert {event["log_level"].name for event in told} <= {"warn"}
     control.stopService()
