@@ -150,3 +150,5 @@ def test_nobody_misses_or_doubles_one_of_two_machines(start: Start, tmp_path: Pa
         for found in both():
             check(found)
             check_the_dead(found)
+        for server in servers:
+            server.stop()
