@@ -111,14 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :return: the exit code.
     """
-    parsed = new_parser().parse_args(arguments)
     try:
-        return Session(parsed).carry_out()
+        return Session(new_parser().parse_args(arguments)).carry_out()
     except CtlError as problem:
         sys.stderr.write(f"stickyctl: {problem}\n")
         return problem.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Who reads has seen enough; at the exit Python would try to write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
 
 
 if __name__ == "__main__":

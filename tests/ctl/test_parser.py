@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from stickyd.ctl.parser import arguments_of, new_parser
 from stickyd.errors import OperatorError
 from stickyd.operate.table import TABLE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def given(*words: str) -> dict[str, object]:
@@ -87,3 +84,19 @@ def test_bash_completes_commands_and_options(
         ["bash", "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
     assert set(done.stdout.split()) == completed, done.stderr
+
+
+def test_reader_that_has_seen_enough_is_no_error() -> None:
+    """
+    As ``head`` is, behind the program.
+    """
+    program = f"{Path(sys.executable).with_name('stickyctl')} --print-completion bash"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {program} | head -1"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("#")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stickyd.ctl.tables import short, size, span, tables_of
+from stickyd.ctl.tables import repeat, short, size, span, tables_of
 
 LOAD: dict[str, Any] = {
     "connections": 61,
@@ -153,3 +153,19 @@ def test_numbers_are_short() -> None:
         "1d01h",
     ]
     assert [size(count) for count in (0, 5 * 2**20, 3 * 2**30)] == ["0M", "5M", "3.0G"]
+
+
+def test_top_looks_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Until Ctrl-C; what was shown last stays where no screen is.
+    """
+    answers = [status(slot(0, worker(pid=pid))) for pid in (101, 102)]
+
+    def ask() -> dict[str, Any]:
+        if not answers:
+            raise KeyboardInterrupt
+        return answers.pop(0)
+
+    with pytest.raises(KeyboardInterrupt):
+        repeat(ask, 0)
+    assert " 102 " in capsys.readouterr().out
