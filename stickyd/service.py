@@ -256,6 +256,7 @@ class StickyService(Service):
             self._changes.availability_changed,
             self._changes.ended,
             self.fleet.table.keepers,
+            came_back=self._changes.came_back,
         )
 
     # what it is

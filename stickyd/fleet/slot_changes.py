@@ -345,20 +345,31 @@ class SlotChanges:
         fleet = self._fleet
         leaves = any(m.slot is slot and m.workers.ended_badly for m in fleet.table.leaving)
         fleet.ended(slot)
-        if leaves and self._keeps_in_slots and fleet.running:
-            self._in_turn("collect", self._collect)
+        if leaves:
+            self._collect(lambda: fleet.slots)
 
-    async def _collect(self) -> None:
+    def came_back(self, slot: Slot) -> None:
         """
-        Have all workers take in what slots have left that there are not any more, and send it
-        where it belongs.  Clients whose sessions that are wait there meanwhile: they were
-        announced.
+        Called by a slot that serves again after a death: in its store may be what requests held
+        when its former worker was to give it away.
         """
-        table = self._fleet.table
-        placement = table.placed, table.available_slots()
-        workers = [member.slot.worker for member in table.members]
-        releases = [self._within_reason(w.release(placement)) for w in workers if w is not None]
-        await DeferredList(releases)
+        self._collect(lambda: [slot])
+
+    def _collect(self, slots: Callable[[], Sequence[Slot]]) -> None:
+        """
+        Have workers take in what slots have left that there are not any more, and send on what
+        does not belong to them.  Clients whose sessions that are wait meanwhile where these come:
+        they were announced.
+        """
+
+        async def collect() -> None:
+            table = self._fleet.table
+            placement = table.placed, table.available_slots()
+            workers = [slot.worker for slot in slots() if slot.worker is not None]
+            await DeferredList([self._within_reason(w.release(placement)) for w in workers])
+
+        if self._keeps_in_slots and self._fleet.running:
+            self._in_turn("collect", collect)
 
     async def _move(self, placed: int, available: Sequence[int], members: Sequence[Member]) -> None:
         """

@@ -51,6 +51,8 @@ class SlotWorkers:
     :ivar switch_over: identifies the hand-over that is under way, if one is.
     :ivar first_outcome: told once whether the slot came to serve or failed.
     :ivar last_death: the last worker that died and was not told to end, and how.
+    :ivar came_back: told when the slot serves again after a death.
+    :ivar has_died: whether it has not served since a death.
     :ivar ended_badly: whether one that was told to end was killed before it had.
     """
 
@@ -71,6 +73,8 @@ class SlotWorkers:
     switch_over: object = None
     first_outcome: Callable[[bool], object] | None = None
     last_death: tuple[IWorker, str] | None = None
+    came_back: Callable[[Slot], None] | None = None
+    has_died: bool = False
     ended_badly: bool = False
     _log = Logger()
 
@@ -155,6 +159,9 @@ class SlotWorkers:
         if had_failed:
             self.availability_changed(self.slot)
         self.tell_outcome(True)
+        has_died, self.has_died = self.has_died, False
+        if has_died and self.came_back is not None:
+            self.came_back(self.slot)
 
     def call_when_decided(self, call: Callable[[bool], object]) -> None:
         """
@@ -205,6 +212,7 @@ class SlotWorkers:
         worker = self.take_worker()
         self.keepers.end(worker)
         self.last_death = worker, cause
+        self.has_died = True
         self.slot.figures.died(cause)
         has_served = self.slot.worker is worker
         unacknowledged = worker.reclaim()

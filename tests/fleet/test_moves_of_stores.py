@@ -144,3 +144,27 @@ def test_move_ends_without_who_does_not_come_back() -> None:
             if not released.called:
                 released.callback(None)
     assert outcomes == [""]
+
+
+@pytest.mark.parametrize("keeps_in_slots", [True, False])
+def test_who_comes_after_a_death_gives_away_what_it_finds(keeps_in_slots: bool) -> None:
+    """
+    A worker may die while a request holds a session that belongs elsewhere by now: its successor
+    finds that in the store, and sends it on, while it serves.
+    """
+    rig = Rig(count=2)
+    rig.ready(0, 1)
+    changes = SlotChanges(rig.fleet, WorkerLimits(3, 1.0, 2), keeps_in_slots)
+    for member in rig.fleet.table.members:
+        member.workers.came_back = changes.came_back
+    rig.worker(0).died("died of signal 9 (SIGKILL)")
+    rig.clock.advance(1)
+    successor = rig.worker(0)
+    successor.ready()
+    assert [placement for placement, _ in successor.releases] == [(2, [0, 1])] * keeps_in_slots
+    assert len(rig.worker(1).releases) == 0
+    for _, released in successor.releases:
+        released.callback(None)
+    # It serves meanwhile.  Once for each death.
+    changes.resize(1)
+    assert len(successor.releases) == 1 + keeps_in_slots
