@@ -34,6 +34,7 @@ from stickyd.worker.loading import import_ahead
 from stickyd.worker.log import begin_logging, write_lines_at_once
 from stickyd.worker.orphan import OrphanWatch
 from stickyd.worker.side_effects import forget_undeclared, free_forks
+from stickyd.worker.signal_stack import enlarge_signal_stack
 from stickyd.worker.stacks import StacksDoor
 from stickyd.worker.trial import leave_leadership, try_application
 from stickyd.worker.worker import Worker, ignore_signals
@@ -86,6 +87,7 @@ def serve(reactor_name: str) -> int:
     bus = inherited_bus()
     # The primary asks for it when the heartbeats fail to come.
     faulthandler.register(signal.SIGUSR2, all_threads=True)
+    enlarge_signal_stack()
     set_log_level = begin_logging()
     stacks = StacksDoor()
     orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR), stacks, leadership.give_up_within)
