@@ -15,7 +15,7 @@ import pytest
 import socketio
 from flask import Flask
 from flask_socketio import SocketIO
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from socketio.async_pubsub_manager import AsyncPubSubManager
 from socketio.pubsub_manager import PubSubManager
@@ -165,7 +165,8 @@ def test_servers_of_one_process_tell_each_other() -> None:
     asyncio.run(asyncio.wait_for(go(), 10))
 
 
-@given(st.lists(PLAIN))
+@settings(max_examples=30)
+@given(st.lists(PLAIN, max_size=5))
 def test_answers_come_back_as_they_were(arguments: list[Any]) -> None:
     """
     Whatever a client may answer, bytes too.

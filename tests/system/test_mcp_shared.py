@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ResourceUpdated
 from mcp.types import ElicitResult, InputRequiredResult, TextContent
 
+from tests.system.placing import sources_of
 from tests.system.server import LONG
 from tests.system.test_one_application import serving
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.server import Server
-
-#: Each is a host from which several clients share a pool of connections.
-POOLS = 4
 
 REMOVE = {"name": "x"}
 
@@ -88,9 +85,9 @@ async def clients(server: Server, sources: list[str], count: int) -> AsyncIterat
 
 
 @pytest.mark.parametrize(
-    ("count", "calls"), [(16, 5), pytest.param(100, 20, marks=pytest.mark.soak)]
+    ("workers", "count", "calls"), [(2, 16, 5), pytest.param(4, 100, 20, marks=pytest.mark.soak)]
 )
-def test_workers_are_one(count: int, calls: int, tmp_path: Path) -> None:
+def test_workers_are_one(workers: int, count: int, calls: int, tmp_path: Path) -> None:
     """
     Each client fills a basket, in one worker, over connections that many of them use.  What
     changes in a worker is told to who listens at another; and what one has sealed another opens,
@@ -98,15 +95,17 @@ def test_workers_are_one(count: int, calls: int, tmp_path: Path) -> None:
     """
 
     async def go(server: Server) -> None:
-        async with clients(server, ["127.0.0.1"] * POOLS, count) as opened:
+        # Where a request without a handle goes; the next client's go to the next worker.
+        sources = [sources_of(slot, workers, 1)[0] for slot in range(workers)]
+        async with clients(server, sources, count) as opened:
             assert {client.protocol_version for client in opened} == {"2026-07-28"}
-            numbers = range(count)
-            baskets = await asyncio.gather(*(fill(opened[n], n, calls) for n in numbers))
-        slots = Counter(basket.split(".")[1] for basket in baskets)
-        assert set(slots) == {"0", "1", "2", "3"}
-        async with clients(server, ["127.0.0.1"] * 8, 8) as opened:
-            await listen(opened)
-            await ask_and_answer(opened)
+            baskets = await asyncio.gather(
+                *(fill(opened[n], opened[n - 1], n, calls) for n in range(count))
+            )
+            slots = [int(basket.split(".")[1]) for basket in baskets]
+            assert slots == [n % workers for n in range(count)]
+            await listen(opened[:workers])
+            await ask_and_answer(opened[:workers])
             if calls == 20:
                 sealed = await opened[0].session.call_tool(
                     "remove", REMOVE, allow_input_required=True
@@ -115,24 +114,27 @@ def test_workers_are_one(count: int, calls: int, tmp_path: Path) -> None:
                 await asyncio.to_thread(server.reload)
                 await answer(opened[1], sealed.request_state)
 
-    with serving("tools_mcp", tmp_path, 4, MORE) as server:
+    options = ("--affinity", "minted:header:Mcp-Param-Basket,ip")
+    with serving("tools_mcp", tmp_path, workers, MORE, *options) as server:
         run(go(server))
 
 
-async def fill(client: Client, number: int, calls: int) -> str:
+async def fill(client: Client, helper: Client, number: int, calls: int) -> str:
     """
-    Fill a basket.
+    Fill a basket, with the help of a client whose requests would go to another worker.
 
     :return: its handle.
     """
-    await client.list_tools()  # which names the arguments that become headers
+    for one in (client, helper):
+        await one.list_tools()  # which names the arguments that become headers
     made = await client.call_tool("new_basket", {})
     assert made.structured_content is not None
     basket = str(made.structured_content["result"])
     wanted = []
     for call in range(calls):
         wanted.append(f"{number}/{call}")
-        put = await client.call_tool("put", {"basket": basket, "article": wanted[-1]})
+        turn = helper if call % 2 else client
+        put = await turn.call_tool("put", {"basket": basket, "article": wanted[-1]})
         assert not put.is_error, put
         assert put.structured_content == {"result": wanted}
     return basket
@@ -143,14 +145,14 @@ async def listen(opened: list[Client]) -> None:
     Have each worker tell of a change, and hear of each.
     """
     async with opened[0].listen(resource_subscriptions=["note://one"]) as changes:
-        slots = set()
-        for client in opened[1:]:
+        slots = []
+        for client in opened:
             told = await client.call_tool("change", {})
             assert told.structured_content is not None
-            slots.add(told.structured_content["result"])
+            slots.append(told.structured_content["result"])
             event = await asyncio.wait_for(anext(changes), LONG)
             assert event == ResourceUpdated("note://one")
-        assert len(slots) > 1
+        assert slots == [*range(len(opened))]
 
 
 async def ask_and_answer(opened: list[Client]) -> None:
@@ -159,8 +161,8 @@ async def ask_and_answer(opened: list[Client]) -> None:
     """
     asked = await opened[0].session.call_tool("remove", REMOVE, allow_input_required=True)
     assert isinstance(asked, InputRequiredResult)
-    told = {await answer(client, asked.request_state) for client in opened}
-    assert len(told) > 1
+    told = [await answer(client, asked.request_state) for client in opened]
+    assert told == [f"x 0 {slot} accept" for slot in range(len(opened))]
     with pytest.raises(MCPError, match="requestState"):
         await answer(opened[0], "v1.other")
 
