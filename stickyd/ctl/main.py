@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from stickyd.operate.command import Command
 
 
+#: Seconds until a server is asked again that has closed the connection.
+_AGAIN_SECONDS = 0.2
+
+
 class Session:
     """
     One command, from here to its answer.
@@ -37,6 +41,7 @@ class Session:
         self._as_json = parsed.json
         self.run = ""
         self.pid = 0
+        self.last_event = 0
 
     def carry_out(self) -> Exit:
         """
@@ -82,11 +87,27 @@ class Session:
                 return wait_for_end(self.pid)
             if command.name == "upgrade" and self.run:
                 return wait_for_new_code(path, self.run, bool(arguments.get("wait")), self.say)
-            raise
+            if command.changes:
+                raise
+        # It has changed nothing, and the server may have replaced its code just then.
+        if command.name != "events":
+            return ask_again(path, command.name, arguments)
+        return self._follow_on(path, arguments)
+
+    def _follow_on(self, path: str, arguments: dict[str, object]) -> dict[str, Any]:
+        """
+        Go on with events where a former connection has ended.
+        """
+        while True:
+            try:
+                return ask(path, "events", {**arguments, "after": self.last_event}, self._hear)
+            except ConnectionEnded:
+                time.sleep(_AGAIN_SECONDS)
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         if "event" in message:
             event = message["event"]
+            self.last_event = event.get("id", self.last_event)
             write_out((json.dumps(event) if self._as_json else Rendering.line_of(event)) + "\n")
             return
         if "server" in message:

@@ -84,10 +84,11 @@ async def events(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict
         if index is None or event.get("slot") == index:
             asker.event(event)
 
-    kept = [
-        event for event in primary.journal.events if index is None or event.get("slot") == index
-    ]
-    for event in kept[-given["last"] :] if given["last"] else []:
+    after = given["after"]
+    events = primary.journal.events if after is None else primary.journal.after(after)
+    kept = [event for event in events if index is None or event.get("slot") == index]
+    first = len(kept) - given["last"] if after is None else 0
+    for event in kept[max(0, first) :]:
         asker.event(event)
     if given["follow"]:
         closed: Deferred[None] = Deferred()
@@ -163,6 +164,8 @@ COMMANDS = (
             Argument("slot", "only those of this slot", slot, "SLOT"),
             Argument("last", "how many of the latest (20 by default)", whole(0, MOST_EVENTS), "N",
                 default=20),
+            Argument("after", "all after the one of this id, as --json shows it, instead",
+                whole(0, 2**53), "ID"),
             Argument("follow", "and those that follow, until Ctrl-C", yes, flag=True,
                 default=False),
         ),
