@@ -115,16 +115,30 @@ class WorkerReactor(Clock):
 
         :return: whether there was something to do.
         """
+        readable, writable = self._ready()
+        for watched in readable:
+            watched.doRead()
+        for watched in writable:
+            watched.doWrite()
+        due = self._due()
+        self.advance(0)
+        return bool(readable or writable or due)
+
+    @property
+    def rests(self) -> bool:
+        """
+        Whether a turn would do nothing.
+        """
+        return not (self._due() or any(self._ready()))
+
+    def _ready(self) -> tuple[list[Any], list[Any]]:
         readers = {watched.fileno(): watched for watched in self.reading}
         writers = {watched.fileno(): watched for watched in self.writing}
         readable, writable, _ = select.select(list(readers), list(writers), [], 0)
-        for descriptor in readable:
-            readers[descriptor].doRead()
-        for descriptor in writable:
-            writers[descriptor].doWrite()
-        due = any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
-        self.advance(0)
-        return bool(readable or writable or due)
+        return [readers[each] for each in readable], [writers[each] for each in writable]
+
+    def _due(self) -> bool:
+        return any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
 
 
 class Held(Resource):
@@ -233,6 +247,8 @@ class Child(PrimaryLink):
         :param starved: let it receive no descriptor.
         :return: whether there was something to do.
         """
+        if self.reactor.rests and not self._exits:
+            return False  # to look at all descriptors takes most of the model's time
         with self._owning(), no_descriptor_free() if starved else nullcontext():
             return self.reactor.turn()
 
