@@ -47,6 +47,9 @@ _AT_ONCE_BYTES = 32 * 1024
 #: How often open connections are looked at, as a part of the time after which a client is silent.
 _LOOKS = 10
 
+#: How often they are at most, in seconds, by a worker that is relieved.
+_RELIEVED_SECONDS = 2.0
+
 
 class KnownClients:
     """
@@ -70,7 +73,7 @@ class KnownClients:
         :param most: how many to remember.
         :param tell: tells the primary; fires when it knows.
         """
-        self.is_relieved = self._tells = self._is_finished = False
+        self.is_relieved = self._tells = False
         self.cut = 0
         by_name = (CookieKey, StampKey, MintedKey, LearnKey)
         self.by_key = not any(isinstance(key, by_name) for key in affinity.keys)
@@ -184,8 +187,12 @@ class KnownClients:
         :return: fires when the primary knows.
         """
         self._tells = True
-        self.is_relieved, self._is_finished = is_relieved, False
         self.look()
+        self.is_relieved = is_relieved
+        if is_relieved and self._looking is not None and self._looking.running:
+            # Who has nobody left is not kept waiting for long.
+            self._looking.stop()
+            self._looking.start(min(self._idle_seconds / _LOOKS, _RELIEVED_SECONDS), now=False)
         named = []
         for mark in reversed(self._seen):
             kind = mark[:1]
@@ -214,7 +221,8 @@ class KnownClients:
         # Of who has no table there it need not hear, but that nobody is left.
         keys = [mark[1:] for mark in marks if mark[:1] == KEY]
         ids = [mark[1:] for mark in marks if mark[:1] == ID]
-        finished = gone and self.is_relieved and not self._seen and not self._is_finished
+        # Again at each look: the primary may not have thought us relieved yet.
+        finished = gone and self.is_relieved and not self._seen
         told: Deferred[object] = succeed(None)
         size = _AT_ONCE
         if keys:
@@ -224,7 +232,6 @@ class KnownClients:
         for start in range(0, len(ids), _AT_ONCE):
             told = self._tell([], ids[start : start + _AT_ONCE], gone, False)
         if finished:
-            self._is_finished = True
             told = self._tell([], [], True, True)
         # They are answered in their order, and one that is not means that the primary has died.
         return told.addCallbacks(lambda _: None, lambda _: None)

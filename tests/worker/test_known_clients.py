@@ -131,7 +131,7 @@ def test_the_primary_hears_who_is_known_no_longer_and_that_nobody_is() -> None:
     rig.known.release(KEY + b"a")
     assert rig.told == [([b"a"], [], True, False)]
     rig.clock.pump([10] * 12)
-    assert rig.told[1:] == [([], [], True, True)]
+    assert rig.told[1] == ([], [], True, True)
 
 
 def test_one_that_knows_nobody_says_so_at_the_next_look() -> None:
@@ -139,9 +139,11 @@ def test_one_that_knows_nobody_says_so_at_the_next_look() -> None:
     A worker that is relieved and has no clients need not wait for anybody.
     """
     rig = Rig()
-    rig.keep()
-    rig.clock.pump([10])
-    assert rig.told == [([], [], True, True)]
+    assert rig.keep() == []
+    for _ in range(3):
+        # The primary may not have promoted its successor at first.
+        rig.clock.pump([2])
+        assert rig.told.pop() == ([], [], True, True)
 
 
 def test_connections_are_met_by_their_key() -> None:
@@ -190,4 +192,4 @@ def test_who_was_given_away_is_unknown(relieved: bool) -> None:
     rig.known.forget_all()
     assert len(rig.known) == 0
     rig.clock.pump([10] * 12)
-    assert rig.told == []
+    assert [each for each in rig.told if each[0] or each[1]] == []
