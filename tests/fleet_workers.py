@@ -431,6 +431,17 @@ class Primary(Clock):
         self._began = began
         self._over = over
 
+    def forget_attempts(self) -> None:
+        """
+        Close what the primary still has of its workers.
+        """
+        for process in self.attempts:
+            if process.link.channel is not None:
+                process.link.channel._socket.close()
+            process._page.close()
+            if process._bus is not None:
+                process._bus.end()  # as garbage it would close its number when another has it
+
     def spawnProcess(  # noqa: N802 - Twisted's
         self,
         processProtocol: WorkerProcess,  # noqa: N803

@@ -565,11 +565,7 @@ class FleetModel(RuleBasedStateMachine):
         """
         for child in self.primary.children:
             child.die(KILLED)
-        for process in self.primary.attempts:
-            if process.link.channel is not None:
-                process.link.channel._socket.close()
-            if process._bus is not None:
-                process._bus.end()  # as garbage it would close its number when another has it
+        self.primary.forget_attempts()
         for client in self.clients:
             client.end.close()
         for descriptor in open_sockets() - self.before:
