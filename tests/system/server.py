@@ -52,6 +52,9 @@ COMPLAINTS = re.compile(r"#(warn|error|critical)\]|Traceback|Unhandled")
 #: whenever the others wait for their worker.
 _OF_FEW_CLIENTS = "have the affinity key of"
 
+#: What precedes the complaint of an application that cannot be imported any more.
+_OF_IMPORTS = ("The application cannot be imported:", r"^\tTraceback")
+
 _STARTED = re.compile(r"(?:Worker (\d+) started \(slot|Spare worker (\d+) takes slot) (\d+)")
 _ONLINE = re.compile(r"Worker (\d+) online")
 _LISTENING = re.compile(r"listening on \S+ \((?:.*:(\d+))?")
@@ -119,7 +122,7 @@ class Server:
         self.started: list[StartedWorker] = []
         self.port = 0
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
-        self._allowed = [_OF_FEW_CLIENTS]
+        self._allowed = [_OF_FEW_CLIENTS, *_OF_IMPORTS]
         name, _, value = self._mark.partition("=")
         options = ["--listen", listen, "--workers", str(workers)]
         if "--log-format" not in arguments:
