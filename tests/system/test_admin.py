@@ -243,7 +243,7 @@ def test_clients_are_sent_elsewhere_before_the_end(start: Start, tmp_path: Path)
     assert agent(server) == "up ready 50%\n"
     server.send(signal.SIGINT)
     server.log.wait_for("Not ready any more")
-    assert agent(server) == "drain #the server stops soon\n"
+    assert agent(server) == "drain #it stops soon\n"
     status, text = asking.ask("/readyz?verbose", known=False)
     assert status == 503
     assert "[-] staying: it stops soon" in text
