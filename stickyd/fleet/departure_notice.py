@@ -38,7 +38,7 @@ class DepartureNotice:
         old = self._old
         if not old:
             return
-        seconds = max((worker.seconds_left or 0.0 for worker in old), default=0.0)
+        seconds = max(map(self._seconds_left, old))
         self._log.info(
             "{workers} old worker{s} finish{es} what cannot be handed over, for {seconds:.0f} s"
             " at most",
@@ -61,6 +61,13 @@ class DepartureNotice:
     @property
     def _old(self) -> list[IWorker]:
         return [each for member in self._table.all_members() for each in member.workers.leaving]
+
+    def _seconds_left(self, worker: IWorker) -> float:
+        keeper = self._table.keepers.of(worker)
+        if keeper is not None:
+            # One that keeps its clients finishes only then.
+            return keeper.until - self._clock.seconds()
+        return worker.seconds_left or 0.0
 
     def _look(self) -> None:
         self._call = None

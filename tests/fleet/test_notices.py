@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
@@ -96,14 +97,19 @@ def test_stop_that_takes_long() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_old_workers_of_a_reload() -> None:
+@pytest.mark.parametrize("keeping", [False, True])
+def test_old_workers_of_a_reload(keeping: bool) -> None:
     """
-    How many stay, and when the last one has left; nothing where none stays.
+    How many stay, and when the last one has left, also if they stay for their clients; nothing
+    where none stays.
     """
     clock = Clock()
-    leaving = [SimpleNamespace(seconds_left=300.0), SimpleNamespace(seconds_left=None)]
+    leaving = [SimpleNamespace(seconds_left=3.0 if keeping else 300.0)] * 2
+    keeper = SimpleNamespace(until=clock.seconds() + 300.0) if keeping else None
     members = [SimpleNamespace(workers=SimpleNamespace(leaving=leaving))]
-    table: Any = SimpleNamespace(all_members=lambda: members)
+    table: Any = SimpleNamespace(
+        all_members=lambda: members, keepers=SimpleNamespace(of=lambda worker: keeper)
+    )
     notice = DepartureNotice(clock, table)
     with capturedLogs() as events:
         notice.begin()
