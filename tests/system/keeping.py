@@ -143,6 +143,13 @@ class Players:
             player.ask()
         return begun
 
+    @property
+    def asked(self) -> int:
+        """
+        How many requests were answered with a count.
+        """
+        return sum(player.count for player in self._all)
+
     def go_on(self) -> None:
         """
         Have each ask on, and check that it is answered by the worker that it began with.
