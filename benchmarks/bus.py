@@ -127,7 +127,7 @@ def started(command: list[str], **variables: str) -> Iterator[int]:
         env=environment,
         cwd=ROOT,
         start_new_session=True,
-        stdout=open("/tmp/w/bus/bench.log", "a"),
+        stdout=subprocess.DEVNULL,
     ) as popen:
         try:
             yield popen.pid
