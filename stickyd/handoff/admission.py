@@ -26,9 +26,6 @@ _MAX_HOST_BYTES = 64
 #: More generations than there will be: a reload takes longer than a millisecond.
 MOST_GENERATIONS = 999_999_999
 
-_KNOWN_FLAGS = (
-    Flag.PLACED | Flag.SECURE | Flag.CLAIMED | Flag.SERVED | Flag.HTTP2 | Flag.LAST | Flag.MOVED_ON
-)
 _PURPOSES = (int(Purpose.CONNECTION), int(Purpose.RESOLVE), int(Purpose.KEPT))
 
 # Plain numbers: an operation on the socket module's own flags takes half a microsecond.
@@ -60,7 +57,8 @@ def is_address(host: str) -> bool:
 
 def admit_from_worker(handoff: Handoff) -> None:
     """
-    Check a handoff that a worker has sent.
+    Check a handoff that a worker has sent.  Of its flags any may be set: all eight mean
+    something.
 
     :raises FrameError: if it is none that a worker may send; its descriptor is still the
         caller's.
@@ -71,8 +69,6 @@ def admit_from_worker(handoff: Handoff) -> None:
             f" {Purpose.CONNECTION:d} (a connection), {Purpose.RESOLVE:d} (one to be placed) and"
             f" {Purpose.KEPT:d} (one of a client that is kept)"
         )
-    if handoff.flags & ~_KNOWN_FLAGS:
-        raise FrameError(f"a handoff with the unknown flags {handoff.flags & ~_KNOWN_FLAGS:#x}")
     if handoff.slot != BY_KEY and handoff.slot >= MOST_WORKERS:
         raise FrameError(
             f"a handoff for slot {handoff.slot}, where there are {MOST_WORKERS} at most"

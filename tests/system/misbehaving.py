@@ -120,7 +120,6 @@ def _in_channel() -> dict[str, Any]:
         ),
         "local": lambda: channel.hand(local=("somewhere", 1), flags=2),
         "slot": lambda: channel.hand(slot=300),
-        "flags": lambda: channel.hand(flags=0x80),
         "purpose": lambda: channel.hand(purpose=9),
         "listener": lambda: channel.hand(_listening(), purpose=2, slot=1, unread=b"2"),
         "listening-connection": lambda: channel.hand(_listening(), host="127.0.0.1"),
@@ -194,7 +193,7 @@ def _in_control() -> dict[str, Any]:
 #: What can be asked for.
 CHANNEL = (
     *("oversized-rest", "oversized-frame", "long-key", "no-address", "address-with-newline"),
-    *("port", "negative-port", "local", "slot", "flags", "purpose", "listener"),
+    *("port", "negative-port", "local", "slot", "purpose", "listener"),
     *("listening-connection", "file", "regular-file", "pipe", "datagrams", "family"),
     *("plain-as-tls", "no-descriptor", "sequence", "unknown-kind", "garbage", "ack-unsent"),
     *("nack-unsent", "window", "ack-with-descriptor", "ack-flood"),
