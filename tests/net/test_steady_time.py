@@ -20,6 +20,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "stickyd"
 
 #: Who wants the time of day: what is written for people and for clients, and sessions.
 OF_DAY = {
+    # Terms that are later than those of former starts, and of machines that forgot theirs.
+    "fleet/election.py",
+    "leadership/leadership.py",
+    "leadership/redis_lease.py",
+    "log/formats.py",
     "net/steady_time.py",
     "serve/access_log.py",
     "serve/asgi/host.py",

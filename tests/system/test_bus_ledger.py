@@ -71,6 +71,13 @@ def check_the_dead(found: Collection[dict[str, Any]]) -> None:
         assert len({one["next"][pid] for one in found if pid in one["next"]}) == 1
 
 
+def acquainted(found: Collection[dict[str, Any]]) -> bool:
+    """
+    Whether each has heard each.
+    """
+    return all(str(other["pid"]) in one["next"] for one in found for other in found)
+
+
 def agreed(found: Collection[dict[str, Any]]) -> bool:
     """
     Whether all have heard all that the living have published.
@@ -111,6 +118,8 @@ def test_nobody_who_lives_misses_or_doubles_one(start: Start, messages: int) -> 
         server.wait_for_successor(victim)
         turn += 1
     server.log.wait_for(too_slow)
+    # The last successor, too, hears and is heard before they stop.
+    assert eventually(lambda: acquainted(reports(server)), LONG), reports(server)
     ask(server, WORKERS, 0, "stop")
     assert eventually(lambda: agreed(reports(server)), LONG), reports(server)
     found = reports(server)

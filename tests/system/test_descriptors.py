@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import struct
 import subprocess
+import time
 from contextlib import ExitStack
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.generator import Load, run_load
+from stickyd.net.accept_loop import QUIET_SECONDS
 from tests.system.client import Client, ask_once
 from tests.system.log import PATIENCE
 from tests.system.placing import source_address
@@ -112,7 +114,7 @@ def test_full_workers_lose_nobody(spare: int, start: Start) -> None:
 
 def test_full_primary_pauses(start: Start) -> None:
     """
-    A primary without descriptors says so once, does not spin, and loses nobody.
+    A primary without descriptors says so once in a while, does not spin, and loses nobody.
     """
     server = start(*MIRROR)
     server.allow("Accepting pauses")
@@ -122,6 +124,7 @@ def test_full_primary_pauses(start: Start) -> None:
     # would have a descriptor to spare afterwards.
     assert eventually(lambda: settled(server, before)), f"{before} became {server.descriptors()}"
     server.limit_descriptors(server.pid, lowest_free_descriptor(server.pid))
+    began = time.monotonic()
     with ExitStack() as stack:
         crowd = Crowd(server, 50, stack)
         server.log.wait_for("Accepting pauses for 0.1 s at a time: Too many open files")
@@ -134,7 +137,8 @@ def test_full_primary_pauses(start: Start) -> None:
         server.limit_descriptors(server.pid, 4096)
         while crowd.unanswered:
             assert crowd.take_answers(PATIENCE), f"wait in vain: {len(crowd.unanswered)}"
-    assert len(server.log.found("Accepting pauses")) == 1
+    told = len(server.log.found("Accepting pauses"))
+    assert told <= 1 + (time.monotonic() - began) // QUIET_SECONDS
 
 
 def settled(server: Server, before: dict[int, int]) -> bool:

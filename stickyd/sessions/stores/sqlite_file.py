@@ -443,7 +443,8 @@ class SessionFile:
         alias = name_of(record.alias) if record.alias else b""
         same = (
             row is not None
-            and (row.idle, row.lifetime, row.key) == (record.idle, record.lifetime, record.key)
+            and (row.created, row.idle, row.lifetime, row.key, row.secure)
+            == (record.created, record.idle, record.lifetime, record.key, record.secure)
             and tick == _tick(row.due())
             and not alias
         )

@@ -104,8 +104,8 @@ def test_forwarded_requests_are_told_once() -> None:
     for name in (b"X-Forwarded-For", b"x-forwarded-for", b"Forwarded"):
         blocks, told = FieldBlocks(HTTPLimits()), list[int]()
         blocks.call_for_forwarded(lambda told=told: told.append(1))  # type: ignore[misc]
-        blocks.parse(b"Host: a\r\nX-Note: unforwarded\r\n", HTTP_1_1)
+        blocks.parse(b"Host: a\r\nX-Note: unforwarded\r\n\r\n", HTTP_1_1)
         assert told == []
         for number in range(3):
-            blocks.parse(b"Host: a\r\n%b: 192.0.2.%d\r\n" % (name, number), HTTP_1_1)
+            blocks.parse(b"Host: a\r\n%b: 192.0.2.%d\r\n\r\n" % (name, number), HTTP_1_1)
         assert told == [1]

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import hypothesis.strategies as st
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from stickyd.errors import NoSuchSession, SessionConflict, SessionError, SessionMoved
 from stickyd.sessions.record import SessionRecord, hidden_id
@@ -282,6 +282,7 @@ def test_memory(steps: list[tuple[Any, ...]]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
+@example([("new", UIDS[0], 40.0), ("wait", 1.0), ("adopt", UIDS[0], 2)])  # begun anew elsewhere
 def test_sqlite(steps: list[tuple[Any, ...]]) -> None:
     """
     The same in a file.
