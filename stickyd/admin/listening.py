@@ -4,14 +4,12 @@ The sockets of the admin endpoint and of the agent check.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stickyd.errors import ListenError
+from stickyd.net.socket_file import bind_at, close_with_file
 
 if TYPE_CHECKING:
     from stickyd.settings.admin_place import AdminPlace
@@ -46,14 +44,12 @@ def _listen_at_path(option: str, path: str, mode: int) -> socket.socket:
         # Nobody may come before the file says who may.
         before = os.umask(0o777 & ~mode)
         try:
-            try:
-                sock.bind(path)
-            except OSError as problem:
-                if problem.errno != errno.EADDRINUSE:
-                    raise
-                _require_stale(option, path)
-                os.unlink(path)
-                sock.bind(path)
+            bind_at(
+                sock,
+                path,
+                f"{option}: there is a file at {path}, which is no socket",
+                f"{option}: a server answers at {path} already; give each one its own path",
+            )
         finally:
             os.umask(before)
         sock.listen(_BACKLOG)
@@ -64,30 +60,14 @@ def _listen_at_path(option: str, path: str, mode: int) -> socket.socket:
     return sock
 
 
-def _require_stale(option: str, path: str) -> None:
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise ListenError(f"{option}: there is a file at {path}, which is no socket")
-    with socket.socket(socket.AF_UNIX) as trial:
-        trial.setblocking(False)
-        try:
-            trial.connect(path)
-        except ConnectionRefusedError:
-            return
-        except BlockingIOError:
-            pass
-    raise ListenError(f"{option}: a server answers at {path} already; give each one its own path")
-
-
 def close_at(sock: socket.socket) -> None:
     """
     Close a listening socket, and take its file away.
     """
-    name = sock.getsockname() if sock.fileno() >= 0 else ""
-    is_file = sock.family == socket.AF_UNIX
-    sock.close()
-    if is_file and name:
-        with suppress(OSError):
-            os.unlink(name)
+    if sock.family == socket.AF_UNIX and sock.fileno() >= 0:
+        close_with_file(sock)
+    else:
+        sock.close()
 
 
 def shown(host: str, port: int) -> str:

@@ -8,11 +8,9 @@ modes opens nothing.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import stat
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.application.service import Service
@@ -24,6 +22,7 @@ from stickyd.errors import ListenError, OperatorError
 from stickyd.net.accept_loop import AcceptLoop
 from stickyd.net.peer_process import peer_uid
 from stickyd.net.readiness import readiness_of
+from stickyd.net.socket_file import bind_at, close_with_file
 from stickyd.net.throttle import Throttle
 from stickyd.operate.conversation import Conversation
 from stickyd.operate.place import AUTO, OFF, directories, name_of, prepare, remove_stale
@@ -96,7 +95,7 @@ class ControlSocket(Service):
         super().startService()
         former, self._former = self._former, None
         if former is not None and not self._stays(former.getsockname()):
-            _remove(former)
+            close_with_file(former)
             former = None
         try:
             sock = former or self._listen()
@@ -207,7 +206,7 @@ class ControlSocket(Service):
         super().stopService()
         if self._socket is not None and self._loop is not None:
             self._loop.pause()
-            _remove(self._socket)
+            close_with_file(self._socket)
             self._socket = self._loop = None
         for conversation in list(self._conversations):
             conversation.close()
@@ -224,14 +223,12 @@ def listening_at(path: str) -> socket.socket:
     """
     sock = socket.socket(socket.AF_UNIX)
     try:
-        try:
-            sock.bind(path)
-        except OSError as problem:
-            if problem.errno != errno.EADDRINUSE:
-                raise
-            _require_stale(path)
-            os.unlink(path)
-            sock.bind(path)
+        bind_at(
+            sock,
+            path,
+            f"--control {path}: there is a file of that name, which is no socket",
+            f"--control {path}: a server answers there already; give each one a path of its own",
+        )
         # Nobody can connect before the call that follows.
         os.chmod(path, stat.S_IRUSR | stat.S_IWUSR)
         sock.listen(_BACKLOG)
@@ -243,27 +240,3 @@ def listening_at(path: str) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _require_stale(path: str) -> None:
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise ListenError(f"--control {path}: there is a file of that name, which is no socket")
-    with socket.socket(socket.AF_UNIX) as trial:
-        # A server with a full queue is alive too.
-        trial.setblocking(False)
-        try:
-            trial.connect(path)
-        except ConnectionRefusedError:
-            return
-        except BlockingIOError:
-            pass
-    raise ListenError(
-        f"--control {path}: a server answers there already; give each one a path of its own"
-    )
-
-
-def _remove(sock: socket.socket) -> None:
-    path = sock.getsockname()
-    sock.close()
-    with suppress(OSError):
-        os.unlink(path)
