@@ -16,42 +16,13 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.operate.socket import MOST_OPERATORS
 from stickyd.operate.wire import LONGEST_QUESTION_BYTES, VERSION, encode
-from tests.channels import open_sockets
 from tests.operate.answering import YES, Answering, asked, serve
-from tests.reactors import private_reactor, turn_until
+from tests.reactors import turn_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from twisted.internet.epollreactor import EPollReactor
-
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """
-    Every socket is closed when its test is over.
-    """
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
-
-
-@pytest.fixture
-def reactor() -> Iterator[EPollReactor]:
-    """
-    A reactor of the test's own.
-    """
-    with private_reactor() as reactor:
-        yield reactor
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    """
-    Where to listen.
-    """
-    return str(tmp_path / "control")
 
 
 def turns(reactor: EPollReactor) -> Iterator[None]:

@@ -22,42 +22,13 @@ from stickyd.net.peer_process import peer_uid
 from stickyd.operate.place import name_of
 from stickyd.operate.socket import ControlSocket, listening_at
 from stickyd.operate.wire import VERSION, encode
-from tests.channels import open_sockets
 from tests.operate.answering import YES, Answering, asked, heard, in_thread, serve
-from tests.reactors import private_reactor, turn_until
+from tests.reactors import turn_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from twisted.internet.epollreactor import EPollReactor
-
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """
-    Every socket is closed when its test is over.
-    """
-    before = open_sockets()
-    yield
-    assert open_sockets() == before
-
-
-@pytest.fixture
-def reactor() -> Iterator[EPollReactor]:
-    """
-    A reactor of the test's own.
-    """
-    with private_reactor() as reactor:
-        yield reactor
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> str:
-    """
-    Where to listen.
-    """
-    return str(tmp_path / "control")
 
 
 def test_question_and_answer_arrive_as_they_are(reactor: EPollReactor, path: str) -> None:
