@@ -37,10 +37,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Nothing is garbage yet: all that is imported and collected stays to the end.
     gc.disable()
     config.addinivalue_line("markers", "soak: takes tens of seconds; runs with --soak only")
-    if "RUNTIME_DIRECTORY" not in os.environ:
-        # The control sockets of the servers that tests start, where no others are.
-        made = os.environ["RUNTIME_DIRECTORY"] = tempfile.mkdtemp(prefix="stickyd-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
+    # The control sockets of the servers that this process starts, where no others are: a server
+    # that starts looks which of them are dead, and a test may have made another one busy.
+    made = os.environ["RUNTIME_DIRECTORY"] = tempfile.mkdtemp(prefix="stickyd-tests-")
+    config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
 
 
 def pytest_report_header() -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs, formatEvent
 
+from stickyd.operate.conversation import SILENT_SECONDS
 from stickyd.operate.socket import MOST_OPERATORS
 from stickyd.operate.wire import LONGEST_QUESTION_BYTES, VERSION, encode
 from tests.operate.answering import YES, Answering, asked, serve
@@ -86,14 +87,11 @@ def test_fault_16_garbage_is_closed_with_one_line(
     control.stopService()
 
 
-def test_fault_16_silent_operators_keep_nobody_out(
-    reactor: EPollReactor, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fault_16_silent_operators_keep_nobody_out(reactor: EPollReactor, path: str) -> None:
     """
     Fault 16: those who connect and say nothing are closed after a while, and cost no more than
     so many descriptors meanwhile.
     """
-    monkeypatch.setattr("stickyd.operate.conversation.SILENT_SECONDS", 0.05)
     control = serve(reactor, path, Answering(YES))
     with ExitStack() as stack:
         for _ in range(MOST_OPERATORS + 4):
@@ -101,6 +99,10 @@ def test_fault_16_silent_operators_keep_nobody_out(
             client.connect(path)
             reactor.iterate(0)
         assert len(control._conversations) == MOST_OPERATORS
+        # Their time is over.
+        for call in reactor.getDelayedCalls():
+            assert call.getTime() <= reactor.seconds() + SILENT_SECONDS
+            call.reset(0)
         assert asked(reactor, path) == YES
     control.stopService()
 
