@@ -234,6 +234,15 @@ class Handoff:
         handoff.local = state["local"] and tuple(state["local"])
         return handoff
 
+    def at_this_request(self) -> Handoff:
+        """
+        What it says of the client of the last request, for as long as that takes: others may come
+        on the same connection meanwhile.  It owns no descriptor.
+        """
+        copied = Handoff(-1, self.host, self.port, self.key, slot=self.slot, flags=self.flags)
+        copied.client, copied.local = self.client, self.local
+        return copied
+
     @property
     def identity(self) -> bytes:
         """

@@ -50,6 +50,8 @@ class LiveSession:
     :ivar touched: when it was last used here, in seconds since 1970.
     :ivar name: what it is known by to the registry, for that.
     :ivar confirmed: which loads have found it to be what is stored, and when; for the registry.
+    :ivar client: what tells the client that used it last from all others of this worker, where
+        workers keep the clients that they know.
     """
 
     _log = Logger()
@@ -69,6 +71,7 @@ class LiveSession:
         "_told_touch",
         "_unsure",
         "_waiting",
+        "client",
         "confirmed",
         "data",
         "ended",
@@ -81,6 +84,7 @@ class LiveSession:
         self.data = SessionData(record.data, context.max_data, self._check_here)
         self.touched = self._told_touch = record.touched
         self.confirmed = (-1, 0.0)
+        self.client: bytes | None = None
         self.name = record.uid
         self._context = context
         self._holders = 0
@@ -150,6 +154,13 @@ class LiveSession:
     def key(self, key: bytes) -> None:
         if key != self._record.key:
             self._amend(key=key[:KEY_LIMIT])
+
+    def note_client(self, client: bytes) -> None:
+        """
+        Take note of the client that uses it, for :attr:`client`.
+        """
+        self.client = client
+        self._context.of_client(client, True)
 
     @property
     def unsaved(self) -> bool:
@@ -232,6 +243,8 @@ class LiveSession:
         # If somebody else has written it since, whoever uses that here hears of the end.
         self._context.gone(self, EndReason.DELETED)
         self.ended = EndReason.DELETED
+        if self.client is not None:
+            self._context.of_client(self.client, False)
         return self._context.store.delete(self.uid).addCallback(_nothing)
 
     def regenerate(self, former_id_seconds: float = FORMER_ID_SECONDS) -> Deferred[None]:

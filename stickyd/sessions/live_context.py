@@ -29,6 +29,7 @@ class LiveContext:
         how many seconds the old one still finds it.
     :ivar nonce: makes the name of a write.
     :ivar stored: called with a session that the store has as it is here now.
+    :ivar of_client: called with a client, and whether it uses a session or its session was deleted.
     """
 
     store: ISessionStore
@@ -38,3 +39,4 @@ class LiveContext:
     renamed: Callable[[bytes, bytes, float], object]
     nonce: Callable[[], bytes]
     stored: Callable[[Any], object]
+    of_client: Callable[[bytes, bool], object]

@@ -105,8 +105,10 @@ class SessionRegistry:
         self.clock = clock
         self.max_data = max_data
         self._context = LiveContext(
-            *(store, clock, max_data, self._over, self._renamed, _nonces().__next__, self._stored)
+            *(store, clock, max_data, self._over, self._renamed, _nonces().__next__, self._stored),
+            lambda client, is_there: self._of_client(client, is_there),
         )
+        self._of_client: Callable[[bytes, bool], object] = lambda client, is_there: None
         self._expiry = expiry
         # By what is told of ids: who keeps them outside of the process does not know these.
         self._name: Callable[[bytes], bytes] = bytes if store.immediate else hidden_id
@@ -251,6 +253,13 @@ class SessionRegistry:
             for live in self._live.values()
             if live.held and live.ended is None and (select is None or select(live))
         ]
+
+    def watch_clients(self, of_client: Callable[[bytes, bool], object]) -> None:
+        """
+        Have ``of_client`` called with what tells a client from all others of this worker, whenever
+        the client uses a session (and true), and when its session is deleted (and false).
+        """
+        self._of_client = of_client
 
     def call_before_export(self, callback: Callable[[], object]) -> None:
         """

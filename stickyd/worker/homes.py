@@ -146,6 +146,15 @@ class ClientHomes:
             self.known.release(mark)
             self.places.look_again()
 
+    def note_session(self, mark: bytes, is_there: bool) -> None:
+        """
+        Take note of a client's session; see :meth:`KnownClients.note_session`.
+        """
+        if self.known is not None:
+            self.known.note_session(mark, is_there)
+            if not is_there:
+                self.places.look_again()
+
     def _make_stickiness(self, settings: Settings) -> Stickiness:
         cookie = CookieAttributes(
             settings.cookie_path,

@@ -8,7 +8,8 @@ places newcomers, and many clients may share it.
 
 A client is known from its first request, or from when it is given a token, until it has been
 *silent* for so long: it has no connection here, and sends no request.  Which connections are open
-is looked at now and then, so that no request pays for it.
+is looked at now and then, so that no request pays for it.  One whose session was deleted is known
+no longer from its next request on, unless it has another session by then.
 
 A worker that keeps its clients tells the primary of those that only its own word leads to it: by
 keys and by learned ids.
@@ -77,12 +78,16 @@ class KnownClients:
         self.cut = 0
         by_name = (CookieKey, StampKey, MintedKey, LearnKey)
         self.by_key = not any(isinstance(key, by_name) for key in affinity.keys)
+        # An address, a path or a minted id may be several clients': the others are not done.
+        self._is_alone = not (self.by_key or any(isinstance(k, MintedKey) for k in affinity.keys))
         self._clock = clock
         self._idle_seconds = idle_seconds
         self._most = most
         self._tell = tell
         # Mark to when it was last seen, longest silent first.
         self._seen: OrderedDict[bytes, float] = OrderedDict()
+        # Those whose sessions were deleted since their last request.
+        self._done: set[bytes] = set()
         self._present: Callable[[], Iterable[bytes]] = tuple
         self._looking: LoopingCall | None = None
 
@@ -134,6 +139,11 @@ class KnownClients:
         """
         if self.is_relieved and mark not in self._seen:
             return False
+        if mark in self._done:
+            self._done.discard(mark)
+            if self.is_relieved:
+                self.release(mark)
+                return False
         self.add(mark)
         return True
 
@@ -155,13 +165,27 @@ class KnownClients:
         if mark in self._seen:
             self._drop([mark])
 
+    def note_session(self, mark: bytes, is_there: bool) -> None:
+        """
+        Take note that a client uses a session of ours, or that its session was deleted: then it is
+        done, as if it were released, unless it begins another one before its next request.
+        """
+        if not is_there and self._is_alone and mark in self._seen:
+            self._done.add(mark)
+        else:
+            self._done.discard(mark)
+
     def look(self) -> None:
         """
-        Forget who is silent.
+        Forget who is silent, or done and not here.
         """
-        for mark in self._present():
+        present = set(self._present())
+        for mark in present:
             if mark in self._seen:
                 self.add(mark)
+        silent = [mark for mark in self._done if mark not in present]
+        self._done.difference_update(silent)
+        self._drop(silent)
         silent = []
         oldest = self._clock.seconds() - self._idle_seconds
         for mark, seen in self._seen.items():
@@ -173,6 +197,7 @@ class KnownClients:
     def _drop(self, marks: list[bytes]) -> None:
         for mark in marks:
             del self._seen[mark]
+            self._done.discard(mark)
         if self._tells:
             self._report(marks, True)
 
@@ -207,6 +232,7 @@ class KnownClients:
         """
         self._tells = False
         self._seen.clear()
+        self._done.clear()
 
     def stay(self) -> None:
         """

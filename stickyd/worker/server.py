@@ -130,6 +130,7 @@ class Serving:
         )
         if self.homes.known is not None:
             self.listening.keep_clients(self.homes.known)
+            self.sessions.watch_clients(self.homes.note_session)
         take, listen = self._divert, self.listening.add
         self._handoffs = Handoffs(
             self.host, self._capacity, self._outbox, take, listen, lost, ends.counts.page

@@ -18,6 +18,7 @@ from twisted.web.resource import Resource
 from typing_extensions import override
 
 import stickyd
+from stickyd.interfaces import ISessionData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,6 +65,27 @@ class Counted(Resource):
 
 
 site = Counted()
+
+
+class Visited(Resource):
+    """
+    Counts in a session of ours: ``/logout`` ends it, ``/renew`` begins another one.
+    """
+
+    isLeaf = True
+
+    @override
+    def render(self, request: Request) -> bytes:
+        if request.path != b"/count":
+            request.getSession().expire()
+        if request.path == b"/logout":
+            return json.dumps({"pid": os.getpid()}).encode()
+        data = request.getSession(ISessionData)
+        data["n"] = data.get("n", 0) + 1
+        return json.dumps({"pid": os.getpid(), "n": data["n"]}).encode()
+
+
+session_site = Visited()
 
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:

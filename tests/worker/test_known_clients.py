@@ -134,6 +134,57 @@ def test_the_primary_hears_who_is_known_no_longer_and_that_nobody_is() -> None:
     assert rig.told[1] == ([], [], True, True)
 
 
+def test_whose_session_was_deleted_is_known_until_the_next_request() -> None:
+    """
+    It is a newcomer then, unless it has another session by then; who is not here and sends nothing
+    is not waited for.
+    """
+    rig = Rig("cookie:stickyd")
+    for mark in (b"t1", b"t2", b"t3"):
+        rig.known.admits(mark)
+        rig.known.note_session(mark, True)
+    rig.keep()
+    rig.known.note_session(b"t1", False)
+    assert not rig.known.admits(b"t1")
+    rig.known.note_session(b"t1", False)
+    rig.known.note_session(b"t2", False)
+    rig.known.note_session(b"t2", True)
+    assert rig.known.admits(b"t2")
+    rig.known.note_session(b"t3", False)
+    rig.present = [b"t3"]
+    rig.clock.pump([2])
+    assert b"t3" in rig.known
+    rig.present = []
+    rig.clock.pump([2])
+    assert [mark in rig.known for mark in (b"t1", b"t2", b"t3")] == [False, True, False]
+
+
+def test_a_worker_that_has_its_slot_goes_on_with_who_has_logged_out() -> None:
+    """
+    A request after the logout makes its client known as any other does; without one, the client
+    is not known any more when the worker is relieved.
+    """
+    rig = Rig("stamp:X-Id")
+    for mark in (b"t1", b"t2"):
+        rig.known.admits(mark)
+        rig.known.note_session(mark, False)
+    assert rig.known.admits(b"t1")
+    rig.keep()
+    assert [rig.known.admits(mark) for mark in (b"t1", b"t2")] == [True, False]
+
+
+@pytest.mark.parametrize("entries", ["ip", "header:X-User", "path:/(.*)", "minted:query:room"])
+def test_a_session_is_not_all_of_what_several_clients_share(entries: str) -> None:
+    """
+    Where a mark may be several clients', one's logout is not the others'.
+    """
+    rig = Rig(entries)
+    rig.known.admits(b"k1")
+    rig.known.note_session(b"k1", False)
+    rig.keep()
+    assert rig.known.admits(b"k1")
+
+
 def test_one_that_knows_nobody_says_so_at_the_next_look() -> None:
     """
     A worker that is relieved and has no clients need not wait for anybody.

@@ -35,6 +35,11 @@ def _key_of(request: Any) -> bytes:
     return b"" if handoff is None else handoff.identity
 
 
+def _client_of(request: Any) -> bytes | None:
+    handoff = request.channel.handoff
+    return None if handoff is None else handoff.client
+
+
 def _is_known(request: Any) -> bool:
     return getattr(request.channel, "names_our_slot", False) is True
 
@@ -60,6 +65,7 @@ class StickySite(SessionSite, HTTPSite):
         self.session_registry = sessions
         self.session_cookie = cookie
         self.session_key = _key_of
+        self.session_client = _client_of
         self.session_trusted = _is_known
         ids = getattr(resource, "session_ids", None)
         if ids is not None:

@@ -48,6 +48,8 @@ class Ownership:
         stickiness = self._context.stickiness
         if stickiness is None or handoff.host not in stickiness.trust:
             return True
+        # Served here nevertheless, it is not the client of the request before.
+        handoff.client = handoff.seen = None
         # A trusted proxy takes a refusal for an error of its client.
         now = self._context.clock.seconds()
         if now >= self._context.quiet_until:

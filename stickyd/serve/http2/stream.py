@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
     from twisted.web.http_headers import Headers
 
-    from stickyd.handoff.frame import Handoff
     from stickyd.serve.http.context import HTTPContext
     from stickyd.serve.http2.context import ConnectionContext
     from stickyd.serve.stickiness import Exchange
@@ -43,6 +42,8 @@ class HTTP2Stream:
 
     :ivar number: its own.
     :ivar request: what the site's factory has made.
+    :ivar handoff: the handoff that brought the connection, as it was when the request came: another
+        client may be the next one's.
     :ivar whole: whether the client has sent all of the request, or all that it will.
     :ivar over: nothing more can be sent to the client.
     :ivar size: how many bytes of the body have come.
@@ -72,6 +73,8 @@ class HTTP2Stream:
         :param abort: resets the stream.
         """
         self.number = number
+        brought = connection.handoff
+        self.handoff = None if brought is None else brought.at_this_request()
         self.whole = False
         self.over = False
         self.size = 0
@@ -153,13 +156,6 @@ class HTTP2Stream:
         return self._connection.site
 
     factory = site
-
-    @property
-    def handoff(self) -> Handoff | None:
-        """
-        The handoff that brought the connection.
-        """
-        return self._connection.handoff
 
     @property
     def context(self) -> HTTPContext:

@@ -40,12 +40,14 @@ class SessionStore(SessionBase):
 
     :ivar identity: of the client, which the session remembers; the middleware sets it.
     :ivar known: whether a token of the client's, which was verified, names this worker; the same.
+    :ivar client: what tells the client from all others of this worker; the same.
     :ivar keeps: whether the session stays in this worker until :meth:`release` is called; the
         same.
     """
 
     identity = b""
     known = False
+    client: bytes | None = None
     keeps = False
 
     _unit: UnitOfWork | None = None
@@ -233,7 +235,7 @@ class SessionStore(SessionBase):
     def _begin(self, place: SessionPlace, key: str | None) -> UnitOfWork:
         uid = b"" if key is None else key.encode("ascii", "replace")
         uids = [uid] if is_id(uid) else []
-        unit = UnitOfWork(place.registry, uids, self.identity, known=self.known)
+        unit = UnitOfWork(place.registry, uids, self.identity, known=self.known, client=self.client)
         # Should nobody call release().
         weakref.finalize(self, place.leave, unit).atexit = False
         self._unit = unit
@@ -300,6 +302,8 @@ class SessionStore(SessionBase):
         elif is_id(uid):
             live = await place.registry.load(uid)
             if live is not None:
+                if self.client is not None and key == self.session_key:
+                    live.note_client(self.client)
                 await live.delete()
 
     async def _cycle(self, place: SessionPlace, data: TrackedData) -> None:

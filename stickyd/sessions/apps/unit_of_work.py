@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 
-from stickyd.affinity.client_identity import IDENTITY, KNOWN
+from stickyd.affinity.client_identity import CLIENT, IDENTITY, KNOWN
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved
 from stickyd.sessions.apps.tracked import TrackedData
 from stickyd.sessions.record import EndReason
@@ -47,6 +47,7 @@ class UnitOfWork:
         key: bytes = b"",
         secure: bool = False,
         known: bool = False,
+        client: bytes | None = None,
     ) -> None:
         """
         :param uids: the ids that the client sends; the first of which there is a session is
@@ -55,6 +56,8 @@ class UnitOfWork:
         :param secure: whether its id is only ever sent over TLS.
         :param known: whether the client is known to belong to this worker, by a token that was
             verified, so that what is kept here of the session cannot be out of date.
+        :param client: what tells the client from all others of this worker, where workers keep the
+            clients that they know.
         """
         self.uid: bytes | None = None
         self.sent: bytes | None = None
@@ -64,6 +67,7 @@ class UnitOfWork:
         self._key = key
         self._secure = secure
         self._known = known
+        self._client = client
         self._live: LiveSession | None = None
 
     @classmethod
@@ -79,7 +83,8 @@ class UnitOfWork:
 
         :param told: where the host says who the client is: the scope or the environ.
         """
-        return cls(registry, uids, told.get(IDENTITY, b""), secure, told.get(KNOWN, False))
+        identity, known = told.get(IDENTITY, b""), told.get(KNOWN, False)
+        return cls(registry, uids, identity, secure, known, told.get(CLIENT))
 
     def load(self) -> Deferred[bytes]:
         """
@@ -234,6 +239,8 @@ class UnitOfWork:
         self._live, self.uid = live, live.uid
         if self._key:
             live.key = self._key
+        if self._client is not None:
+            live.note_client(self._client)
         return live.data.text()
 
     async def _fresh(self) -> bytes:
@@ -309,6 +316,8 @@ class UnitOfWork:
             # What others have written since is ended too.
             live = await self.registry.load(self.uid)
         if live is not None:
+            if self._client is not None:
+                live.note_client(self._client)
             await live.delete()
         await self.let_go()
         self.uid = None

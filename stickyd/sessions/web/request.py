@@ -363,6 +363,7 @@ class SessionRequestMixin(_Base):
             live.touch()
             if live.ended is None and live.secure == secure:
                 live.key = site.session_key(self)
+                self._note_client(site, live)
                 return cast("Session", session)
         session = self._session_of(site, uid, secure)
         if session is None:
@@ -372,7 +373,13 @@ class SessionRequestMixin(_Base):
             session = next(filter(None, found), None)
         if session is not None:
             session.live.key = site.session_key(self)
+            self._note_client(site, session.live)
         return cast("Session | None", session)
+
+    def _note_client(self, site: SessionSource, live: LiveSession) -> None:
+        client = site.session_client(self)
+        if client is not None:
+            live.note_client(client)
 
     def _session_of(self, site: SessionSource, uid: bytes, secure: bool) -> Session | None:
         session: Session
@@ -390,6 +397,7 @@ class SessionRequestMixin(_Base):
     def _make_session(self, secure: bool) -> Session:
         site = cast("SessionSource", self.site)
         session: Session = site.make_session(site.session_key(self), secure)
+        self._note_client(site, session.live)
         self._send_cookie(session)
         return session
 

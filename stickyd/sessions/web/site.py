@@ -35,6 +35,10 @@ def _nobody(request: server.Request) -> bool:
     return False
 
 
+def _unnamed(request: server.Request) -> bytes | None:
+    return None
+
+
 def _named_by_cookies(request: server.Request) -> Iterable[bytes]:
     cookies: dict[bytes, bytes] = request.received_cookies
     return list(cookies.values())
@@ -63,12 +67,15 @@ class SessionSite(server.Site):
     :ivar session_registry: all sessions.
     :ivar session_cookie: how the cookie looks.
     :ivar session_key: tells a request's affinity key, which a session remembers.
+    :ivar session_client: tells a request's client from all others of this process, where its
+        clients are known; by default of none.
     :ivar session_trusted: tells whether a request's client is known to belong to this process, so
         that nobody else can have changed its sessions; by default of none.
     :ivar session_ids: tells the ids by which a request may ask for sessions, so that these
         do not leave before it has; by default whatever its cookies say.
     """
 
+    session_client: Callable[[server.Request], bytes | None] = staticmethod(_unnamed)
     session_trusted: Callable[[server.Request], bool] = staticmethod(_nobody)
     session_ids: Callable[[server.Request], Iterable[bytes]] = staticmethod(_named_by_cookies)
 

@@ -30,6 +30,11 @@ class SessionSource(Protocol):
         Tell a request's affinity key, which a session remembers.
         """
 
+    def session_client(self, request: Request) -> bytes | None:
+        """
+        Tell a request's client from all others of this worker, where workers keep clients.
+        """
+
     def session_trusted(self, request: Request) -> bool:
         """
         Tell whether a request's client is known to belong to this worker.

@@ -25,6 +25,7 @@ from stickyd.affinity.address import parse_ip_key
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
+from stickyd.release_desk import client_of
 from stickyd.serve.stickiness import Stickiness
 from tests.serve.http2.wire import GET, begun, frames, later
 
@@ -197,3 +198,24 @@ def test_requests_of_a_proxy_are_served_and_told() -> None:
     (line,) = [formatEvent(event) for event in events if "log_level" in event]
     assert "The proxy 127.0.0.1 sends requests of several clients" in str(line)
     assert not wire.told(ConnectionTerminated)
+
+
+def test_requests_under_way_stay_their_clients() -> None:
+    """
+    Of several clients on one connection each request is its own client's until it ends; one that
+    is served here though another worker knows its client is nobody's.
+    """
+
+    def route(head: Any, handoff: Any) -> Any:
+        if head.target == b"/other":
+            return lambda sock, unread: None
+        handoff.key = handoff.client = head.target
+        return None
+
+    stickiness, _ = stickiness_of("ip", trust=("127.0.0.1",))
+    wire = begun(later, stickiness=stickiness, route=route)
+    for path in (b"/a", b"/b", b"/other"):
+        wire.ask([*GET[:-1], (":path", path.decode())])
+    seen = [(request.channel.handoff.client, client_of(request)) for request in wire.requests]
+    assert seen == [(b"/a", b"/a"), (b"/b", b"/b"), (None, None)]
+    assert [request.channel.handoff.identity for request in wire.requests[:2]] == [b"/a", b"/b"]

@@ -41,6 +41,7 @@ class Browser:
     scheme: str = "http"
     cookies: dict[bytes, bytes] = field(default_factory=dict)
     identity: bytes = b""
+    client: bytes | None = None
 
     def scope(self, kind: str, path: str) -> dict[str, Any]:
         """
@@ -57,6 +58,8 @@ class Browser:
         }
         if self.identity:
             scope["stickyd.identity"] = self.identity
+        if self.client is not None:
+            scope["stickyd.client"] = self.client
         return scope
 
     async def get(self, application: Application, path: str = "/", query: str = "") -> Answer:

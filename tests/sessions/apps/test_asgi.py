@@ -96,6 +96,36 @@ def test_damaged_cookie_is_no_session(value: bytes, loop: asyncio.AbstractEventL
     run(loop, story())
 
 
+def test_it_is_told_whose_session_ends(loop: asyncio.AbstractEventLoop) -> None:
+    """
+    Where workers keep the clients that they know, it is told whose session was used, whose was
+    deleted, and who got another one in its place.
+    """
+    place = alone()
+    told: list[tuple[bytes, bool]] = []
+    place.registry.watch_clients(lambda client, is_there: told.append((client, is_there)))
+
+    async def flush(session: AsgiSession) -> None:
+        session.flush()
+
+    async def renew(session: AsgiSession) -> None:
+        session.flush()
+        session["n"] = 1
+
+    async def story() -> None:
+        browser = Browser(client=b"c")
+        await browser.get(serving(place, count))
+        assert told == [(b"c", True)]
+        await browser.get(serving(place, renew))
+        assert [there for _, there in told[1:]][-2:] == [False, True]
+        await browser.get(serving(place, flush))
+        assert told[-1] == (b"c", False)
+        await Browser().get(serving(place, count))
+        assert told[-1] == (b"c", False)
+
+    run(loop, story())
+
+
 def test_clearing_ends_it(loop: asyncio.AbstractEventLoop) -> None:
     """
     What is emptied is ended: the browser forgets the cookie, and the id is nobody's.

@@ -272,3 +272,29 @@ def test_session_knows_the_key() -> None:
         record = result_of(web.store.load(web.uid))
         assert record is not None
         assert (record.key, record.version) == (key, version)
+
+
+def test_it_is_told_whose_session_is_used_and_whose_deleted() -> None:
+    """
+    Where workers keep the clients that they know, it is told of each what becomes of its session;
+    outside of a request too.
+    """
+    told: list[tuple[bytes, bool]] = []
+    clients = [b"a", b"b"]
+
+    def render(request: server.Request) -> bytes:
+        if request.path == b"/" and len(told) == 2:
+            request.getSession().expire()
+        return count(request)
+
+    web = Web(render)
+    web.site.session_client = lambda request: clients[-1]
+    web.registry.watch_clients(lambda client, is_there: told.append((client, is_there)))
+    web.get()
+    web.get()
+    assert told == [(b"b", True)] * 2
+    clients.pop()
+    web.get()
+    assert told[2:] == [(b"a", True), (b"a", False), (b"a", True)]
+    web.site.getSession(web.uid).expire()
+    assert told[5:] == [(b"a", False)]

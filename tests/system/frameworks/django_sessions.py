@@ -48,7 +48,20 @@ def _look(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"pid": os.getpid(), **dict(request.session.items())})
 
 
-urlpatterns = [path("count", _count), path("wait", _wait), path("look", _look)]
+def _logout(request: HttpRequest) -> JsonResponse:
+    request.session.flush()
+    return _look(request)
+
+
+def _renew(request: HttpRequest) -> JsonResponse:
+    request.session.flush()
+    return _count(request)
+
+
+urlpatterns = [
+    *(path("count", _count), path("wait", _wait), path("look", _look)),
+    *(path("logout", _logout), path("renew", _renew)),
+]
 
 asgi = get_asgi_application()
 wsgi = get_wsgi_application()

@@ -1,6 +1,6 @@
 """
 Applications that count in a session of ours: ``/count`` changes it, ``/add`` by a transaction,
-``/wait`` after a while, ``/look`` shows it.
+``/wait`` after a while, ``/look`` shows it, ``/logout`` ends it, ``/renew`` begins another one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,18 @@ def told(session: Any) -> dict[str, Any]:
     return {"pid": os.getpid(), **session}
 
 
+def renew(session: Any) -> None:
+    """
+    End the session, and begin another one.
+    """
+    session.flush()
+    add(session)
+
+
+#: What only changes the session.
+CHANGES = {"/count": add, "/logout": lambda session: session.flush(), "/renew": renew}
+
+
 def do(path: str, session: Any) -> dict[str, Any]:
     """
     Do what a path says, in a thread.
@@ -49,8 +61,8 @@ def do(path: str, session: Any) -> dict[str, Any]:
         wait_at_gate()
     elif path == "/add":
         session.transact(add)
-    elif path != "/look":
-        add(session)
+    elif path in CHANGES:
+        CHANGES[path](session)
     return told(session)
 
 
@@ -62,10 +74,8 @@ async def _answer(request: Request) -> JSONResponse:
             await asyncio.to_thread(wait_at_gate)
         case "/add":
             await session.transact(add)  # type: ignore[attr-defined]  # it is one of ours
-        case "/look":
-            pass
-        case _:
-            add(session)
+        case path if path in CHANGES:
+            CHANGES[path](session)
     return JSONResponse(told(session))
 
 
@@ -78,7 +88,7 @@ async def _talk(websocket: WebSocket) -> None:
 
 
 _ROUTES = [
-    *(Route(path, _answer) for path in ("/count", "/add", "/wait", "/look")),
+    *(Route(path, _answer) for path in (*CHANGES, "/add", "/wait", "/look")),
     WebSocketRoute("/ws", _talk),
 ]
 
