@@ -4,14 +4,14 @@ What an operator orders of a primary that runs, and what the log says of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import maybeDeferred, succeed
 from twisted.logger import Logger
 
-from stickyd.errors import OperatorError
+from stickyd.errors import OperatorError, SettingError
+from stickyd.fleet.canary import Canary
 from stickyd.fleet.departure_notice import DepartureNotice
 from stickyd.fleet.newest_waits import NewestWaits
 from stickyd.fleet.preflight import Trial
@@ -35,28 +35,6 @@ if TYPE_CHECKING:
     from stickyd.fleet.steps import Change
     from stickyd.fleet.trials import ITrial, Trials
     from stickyd.settings import Settings
-
-
-@dataclass(frozen=True)
-class Canary:
-    """
-    A reload of some slots, which may be taken back.
-
-    :ivar former: what workers were started with before.
-    :ivar slots: the slots that have fresh workers.
-    :ivar generation: that of these.
-    """
-
-    former: WorkerSpec
-    slots: range
-    generation: int
-
-    @property
-    def shown(self) -> str:
-        """
-        The slots, for a line of the log.
-        """
-        return "slot 0" if len(self.slots) == 1 else f"slots 0 to {self.slots[-1]}"
 
 
 class Operations:
@@ -168,8 +146,11 @@ class Operations:
         :raises OperatorError: if there is none.
         """
         canary = self._require_canary()
-        rest = [slot.index for slot in self._fleet.slots if slot.index not in canary.slots]
         self._canary = None
+        if canary.is_inherited:
+            # Its workers too run the code that stickyd has replaced.
+            return self._changes.reload().addCallback(self._reloaded)
+        rest = [slot.index for slot in self._fleet.slots if slot.index not in canary.slots]
         return self._changes.reload(rest, canary.generation).addCallback(self._reloaded)
 
     def go_back(self) -> Deferred[list[str]]:
@@ -186,6 +167,32 @@ class Operations:
         self._apply(self.settings)
         self._spawner.renew(canary.former)
         return self._changes.go_back(canary.slots).addCallback(self._gone_back)
+
+    def restore_canary(self, plain: dict[str, Any] | None) -> bool:
+        """
+        Have the canary still be out that a former self of this primary had sent out.
+
+        :param plain: its state, if one was out.
+        :return: whether one is: no worker is to be replaced before somebody goes on or back.
+        """
+        if plain is None:
+            return False
+        try:
+            canary = self._canary = Canary.from_state(plain, self.settings)
+        except SettingError as problem:
+            self._log.warn(
+                "The canary is over, and every worker is replaced: {problem}",
+                event="upgrade.canary-over",
+                problem=problem,
+            )
+            return False
+        self._log.info(
+            "Upgraded, and the canary is still out in {slots}: every worker stays until stickyctl"
+            " go-on, which replaces them all, or go-back",
+            event="upgrade.canary",
+            slots=canary.shown,
+        )
+        return True
 
     def _gone_back(self, problems: list[str]) -> list[str]:
         for problem in problems:

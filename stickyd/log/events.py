@@ -128,6 +128,10 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " or back.",
         "reload.back": "The workers that a canary had relieved have their slots again.",
         "reload.not-back": "A slot keeps the canary's worker; the line says why.",
+        "upgrade.canary": "The primary has replaced its code while a canary is out: the workers"
+        " stay until an operator goes on or back.",
+        "upgrade.canary-over": "The canary could not be kept over an upgrade; every worker gets the"
+        " new code.",
         "drain.all": "An operator has the load balancers send clients to other servers; whoever"
         " comes is served.",
         "undrain.all": "The load balancers may send clients again.",

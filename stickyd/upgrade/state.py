@@ -115,6 +115,7 @@ class UpgradeState:
         """
         listeners = self._listeners.dump_state()
         fleet = self._fleet.dump_state()
+        canary = self._operations.canary
         return {
             **listeners,
             "workers": self._operations.settings.workers,
@@ -126,6 +127,7 @@ class UpgradeState:
             "secret": self._secrets.own.hex(),
             "secrets": [secret.hex() for secret in self._spawner.spec.secrets],
             "former": self._operations.settings.to_json(),
+            "canary": canary and canary.dump_state(),
             "unready": [
                 *self._spawner.unplaced,
                 *(pid for slot in fleet["slots"] for pid in slot.pop("unready")),
@@ -148,8 +150,12 @@ class UpgradeState:
         self._fleet.restore_state(inherited["fleet"], make_workers)
         if inherited.get("withdrawn"):
             self._operations.drain_all()
-        # The workers run the former code.
-        self._operations.reload().addCallback(
-            lambda _: self._operations.resize_as_before(inherited["wanted"], inherited["workers"])
-        )
+        wanted, workers = inherited["wanted"], inherited["workers"]
+        if self._operations.restore_canary(inherited.get("canary")):
+            self._operations.resize_as_before(wanted, workers)
+        else:
+            # The workers run the former code.
+            self._operations.reload().addCallback(
+                lambda _: self._operations.resize_as_before(wanted, workers)
+            )
         self._listeners.restore_state(inherited)
