@@ -34,9 +34,19 @@ REHOMING = ("nginx-stickyd", "nginx-stickyd-cookie", "nginx-hash", "nginx-nginx-
 What :mod:`benchmarks.rehoming` measures.
 """
 
-WSGI = ("stickyd-wsgi", "gunicorn-threads", "granian-wsgi", "stickyd")
+WSGI = ("stickyd-wsgi", "gunicorn-threads", "granian-wsgi", "waitress", "stickyd")
 """
 What :mod:`benchmarks.wsgi` measures.
+"""
+
+ASGI = ("stickyd-asgi", "stickyd-asgi-kernel", "uvicorn", "granian", "gunicorn-asgi")
+"""
+What :mod:`benchmarks.asgi` measures.
+"""
+
+STARTING = ("stickyd", "stickyd-asgi", "stickyd-wsgi", "uvicorn", "gunicorn-threads", "granian")
+"""
+What :mod:`benchmarks.starting` measures.
 """
 
 SESSIONS = ("no-session", "memory-read", "memory-change", "sqlite-read", "sqlite-change")
@@ -258,6 +268,7 @@ def _hash_by(variable: str) -> str:
     return f"hash ${variable} consistent;"
 
 
+_ASGI_COUNTER = "--asgi benchmarks.systems.asgi_counter:app"
 _UVICORN = (
     "{peers}/bin/uvicorn --workers {workers} --loop uvloop --http httptools --ws websockets"
     " --no-access-log --log-level warning --host 127.0.0.1 --port {port}"
@@ -271,10 +282,24 @@ _GRANIAN_WSGI = (
     "{peers}/bin/granian --interface wsgi --workers {workers} --no-ws --no-access-log"
     " --host 127.0.0.1 --port {port} benchmarks.systems.wsgi_counter:app"
 )
-_GUNICORN = (
+_GUNICORN_PLAIN = (
     "{peers}/bin/gunicorn --workers {workers} --bind 127.0.0.1:{port} --no-control-socket"
-    " --worker-tmp-dir /dev/shm benchmarks.systems.wsgi_counter:app"
+    " --worker-tmp-dir /dev/shm"
 )
+_GUNICORN = f"{_GUNICORN_PLAIN} benchmarks.systems.wsgi_counter:app"
+_GUNICORN_ASGI = (
+    f"{_GUNICORN_PLAIN} --worker-class asgi --asgi-loop uvloop --keep-alive 75"
+    " benchmarks.systems.asgi_counter:app"
+)
+_WAITRESS = (
+    "{peers}/bin/waitress-serve --listen 127.0.0.1:{port} --threads 16"
+    " benchmarks.systems.wsgi_counter:app"
+)
+
+
+def _waitress(setting: Setting) -> Iterator[Launch]:
+    # It has one process, whatever the setting says.
+    yield Launch("worker", setting.fill(_WAITRESS), setting.port)
 
 
 def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
@@ -301,7 +326,11 @@ def catalogue(stickyd: str = STICKYD) -> dict[str, System]:
         command_system("uvicorn", _UVICORN, from_peers=True),
         command_system("granian", _GRANIAN, from_peers=True),
         command_system("gunicorn", _GUNICORN, from_peers=True),
+        command_system("gunicorn-asgi", _GUNICORN_ASGI, from_peers=True),
+        command_system("stickyd-asgi", f"{stickyd} {_ASGI_COUNTER}"),
+        command_system("stickyd-asgi-kernel", f"{stickyd} {_ASGI_COUNTER} --steering kernel"),
         command_system("stickyd-wsgi", f"{stickyd} --wsgi benchmarks.systems.wsgi_counter:app"),
+        System("waitress", _waitress, from_peers=True),
         command_system(
             "gunicorn-threads", f"{_GUNICORN} --threads 16 --keep-alive 75", from_peers=True
         ),

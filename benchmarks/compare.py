@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import peers
 from benchmarks.catalogue import (
+    ASGI,
     REHOMING,
     SESSIONS,
     STEERING,
@@ -32,7 +33,8 @@ from benchmarks.tables import comparison, undisturbed
 MODES = ("close", "keepalive")
 SMOKE = {"names": ["stickyd", "node-sticky"], "rounds": 2, "seconds": 1.0, "warmup": 0.5}
 BRIEF = {"rounds": 1, "seconds": 0.2, "warmup": 0.1}
-SPECIAL = {*STEERING, *REHOMING, *WSGI, *SESSIONS} - {"stickyd", "node-sticky"}
+GENERAL = {"stickyd", "node-sticky", "uvicorn", "granian"}
+SPECIAL = {*STEERING, *REHOMING, *WSGI, *ASGI, *SESSIONS} - GENERAL
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

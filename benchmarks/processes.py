@@ -84,6 +84,35 @@ def resident_kib(pid: int) -> int:
     return 0
 
 
+def proportional_kib(pid: int) -> int:
+    """
+    The memory of a process in KiB, of which each page counts in equal parts for all that share it:
+    what the processes of a system add up to is what the system takes.  0 if it is gone.
+    """
+    try:
+        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """
+    The CPU time that all threads of a process have used, to the nanosecond (the kernel's
+    Documentation/scheduler/sched-stats.rst); 0 if it is gone.  Threads that have ended are left
+    out.
+    """
+    used = 0
+    try:
+        for thread in (PROC / str(pid) / "task").iterdir():
+            used += int((thread / "schedstat").read_text().split()[0])
+    except OSError:
+        pass
+    return used / 1e9
+
+
 def descriptor_count(pid: int) -> int:
     """
     How many descriptors a process has open; 0 if it is gone.

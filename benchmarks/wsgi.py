@@ -1,5 +1,5 @@
 """
-Compares WSGI: here, by gunicorn's threads, by granian, and what serving costs without it.
+Compares WSGI: here, by gunicorn's threads, granian, waitress, and what serving costs without it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ if __name__ == "__main__":
         main(
             [*WSGI, "--against=gunicorn-threads", *sys.argv[1:]],
             lambda slices: conclusion(AIMS, slices),
-            frozenset({"gunicorn-threads", "granian-wsgi"}),
+            frozenset({"gunicorn-threads", "granian-wsgi", "waitress"}),
         )
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -18,6 +19,8 @@ from typing_extensions import Self
 from benchmarks import keeping
 from benchmarks.compiling import compile_c, compile_load
 from benchmarks.generator import IdleConnections, Load, Outcome, run_load
+from benchmarks.processes import cpu_seconds, proportional_kib
+from benchmarks.starting import Start, table
 
 Answer = Callable[[str, int], "bytes | None"]
 """
@@ -359,3 +362,25 @@ def test_keeping_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert said.startswith("1,000 known keys: ")
     assert said.count("|") == 5 * 4
+
+
+def test_starts_are_set_beside_one_another() -> None:
+    """
+    The table has each fleet's memory as a multiple of the one that is compared with, of as many
+    workers.
+    """
+    ours = Start("stickyd", 2, [0.2, 0.4], [20480, 10240], 61440, 0.0)
+    theirs = Start("uvicorn", 2, [0.1, 0.1], [10240, 10240], 40960, 0.5)
+    others = Start("stickyd", 8, [0.2], [20480], 90000, 0.0)
+    lines = table([ours, theirs, others], "uvicorn").splitlines()[2:]
+    assert lines[0] == "| stickyd | 2 | 0.30 | 0.20-0.40 | 15.0 | 60 | 1.50 | 0.00 |"
+    assert lines[1] == "| uvicorn | 2 | 0.10 | 0.10-0.10 | 10.0 | 40 | 1.00 | 0.50 |"
+    assert lines[2] == "| stickyd | 8 | 0.20 | 0.20-0.20 | 20.0 | 88 |  | 0.00 |"
+
+
+def test_a_process_is_looked_at_in_parts() -> None:
+    """
+    What runs has memory and has used time; what there is not has neither.
+    """
+    assert proportional_kib(os.getpid()) > 0 < cpu_seconds(os.getpid())
+    assert proportional_kib(2**22 + 1) == 0 == cpu_seconds(2**22 + 1)

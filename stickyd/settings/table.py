@@ -42,7 +42,8 @@ OPERATING = "Metrics, health and dashboard"
 KINDS = ("resource", "asgi", "asgi_factory", "wsgi", "wsgi_factory", "static", "protocol")
 
 
-@dataclass(frozen=True)
+# What is generated for it would only be generated again for Settings: 4 ms of every start.
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class Table:
     """
     A value of each setting, and what follows from several.

@@ -9,6 +9,9 @@ import gc
 if __name__ == "__main__":
     # Modules are no garbage: to look for some while they are imported is a fifth of a start.
     gc.disable()
+    from stickyd.worker.postponed import import_network
+
+    import_network()
 
 import argparse
 import faulthandler
@@ -36,7 +39,6 @@ from stickyd.worker.orphan import OrphanWatch
 from stickyd.worker.side_effects import forget_undeclared, free_forks
 from stickyd.worker.signal_stack import enlarge_signal_stack
 from stickyd.worker.stacks import StacksDoor
-from stickyd.worker.trial import leave_leadership, try_application
 from stickyd.worker.worker import Worker, ignore_signals
 
 
@@ -132,6 +134,9 @@ def serve(reactor_name: str) -> int:
 
 def _import(settings: Settings, reactor: Any) -> None:
     # All of ours first: what it does to the application's world is then put right.
+    from stickyd.worker.build_host import import_host
+
+    import_host(settings)
     import stickyd.worker.server  # noqa: F401
 
     prepare()
@@ -145,6 +150,9 @@ def check(descriptor: int) -> int:
     :param descriptor: the socket of :func:`stickyd.worker.trial.try_application`.
     :return: the exit code.
     """
+    # No worker that serves needs it.
+    from stickyd.worker.trial import leave_leadership, try_application
+
     write_lines_at_once()
     with socket.socket(fileno=descriptor) as channel:
         leader = leave_leadership()

@@ -8,7 +8,6 @@ import inspect
 from typing import Any
 
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
-from twisted.web.resource import IResource
 
 from stickyd.errors import ApplicationError
 from stickyd.worker.callables import asgi_objection, makes, other_option, wsgi_objection
@@ -21,6 +20,9 @@ def load_resource(name: str) -> Any:
 
     :raises ApplicationError: if it is neither, or the callable fails.
     """
+    # Not above: nobody else asks for twisted.web, which is 60 ms of a start.
+    from twisted.web.resource import IResource
+
     found = load("--resource", name)
     return _provided("--resource", name, found, IResource, "twisted.web IResource")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +19,34 @@ from stickyd.figures.request_counts import RequestCounts
 from stickyd.identity.desk import this_worker
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_file import AccessFile
-from stickyd.serve.access_log import AccessLog
-from stickyd.serve.demo import Counter
-from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.limits import HTTPLimits
-from stickyd.serve.resource import ResourceHost
-from stickyd.sessions.apps.asgi_middleware import with_sessions
-from stickyd.sessions.apps.attributes import app_cookie
-from stickyd.sessions.apps.worker_place import WorkerPlace
-from stickyd.sessions.web.cookie import SessionCookie
 from stickyd.worker.application import load_asgi, load_protocol, load_resource, load_wsgi
+from stickyd.worker.postponed import import_web
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.interfaces import IHost
+    from stickyd.serve.access_log import AccessLog
     from stickyd.serve.http.context import Route
     from stickyd.serve.stickiness import Stickiness
     from stickyd.serve.tls.server import ServerTls
     from stickyd.sessions.registry import SessionRegistry
+    from stickyd.sessions.web.cookie import SessionCookie
     from stickyd.settings import Settings
+
+#: What serves each kind of application.  No worker imports what serves another: twisted.web and
+#: uvicorn are 30 ms of a start each, with what they import.
+_HOSTS = {
+    "asgi": "stickyd.serve.asgi.host",
+    "asgi-factory": "stickyd.serve.asgi.host",
+    "protocol": "stickyd.serve.protocol",
+    "wsgi": "stickyd.serve.wsgi.host",
+    "wsgi-factory": "stickyd.serve.wsgi.host",
+}
+
+#: What serves the demonstration, resources and files.
+_RESOURCES = "stickyd.serve.resource"
 
 #: Kinds of application without HTTP/2: uvicorn has none, and a protocol is no HTTP at all.
 _NO_HTTP2 = ("asgi", "asgi-factory", "protocol")
@@ -45,6 +55,21 @@ _NO_HTTP2 = ("asgi", "asgi-factory", "protocol")
 _TLS_PACKAGES = ("OpenSSL", "cryptography", "service_identity")
 
 _log = Logger()
+
+
+def import_host(settings: Settings) -> None:
+    """
+    Import what will serve, as far as it is installed: :func:`build_host` says what is not.
+    """
+    kind, _ = settings.application or ("", "")
+    host = _HOSTS.get(kind, _RESOURCES)
+    if host == _RESOURCES:
+        import_web()
+    with suppress(ModuleNotFoundError):
+        import_module(host)
+    if settings.tls:
+        with suppress(ModuleNotFoundError):
+            import_module("stickyd.serve.tls.server")
 
 
 def build_host(
@@ -73,10 +98,13 @@ def build_host(
     if kind in ("asgi", "asgi-factory"):
         counts = RequestCounts() if counts is None else counts
         return _asgi_host(settings, reactor, sessions, tls, access_log, route, stickiness, counts)
+    # Each host in its branch: see import_host.
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
         return ProtocolHost(load_protocol(name), readiness, reactor, tls)
+    from stickyd.serve.http.context import HTTPContext
+
     context = HTTPContext(
         reactor, http_limits(settings), route, stickiness=stickiness, counts=counts
     )
@@ -101,13 +129,23 @@ def build_host(
             lambda: os.kill(os.getpid(), signal.SIGTERM),
         )
         return WsgiHost(load_wsgi(f"--{kind}", name), reactor, readiness, options, **http)
+    from stickyd.serve.resource import ResourceHost
+
     if kind == "static":
         # Files ask for no session, so none is looked up for them.
         root = _static_files(name, settings.static_dotfiles == "on")
         return ResourceHost(root, readiness, **http)
-    root = load_resource(name) if kind == "resource" else Counter(sessions)
+    from stickyd.sessions.web.cookie import SessionCookie
+
+    root = load_resource(name) if kind == "resource" else _demonstration(sessions)
     cookie = SessionCookie.named(settings.session_cookie)
     return ResourceHost(root, readiness, sessions=sessions, session_cookie=cookie, **http)
+
+
+def _demonstration(sessions: SessionRegistry) -> Any:
+    from stickyd.serve.demo import Counter
+
+    return Counter(sessions)
 
 
 def _tell_of_forwarded() -> None:
@@ -155,12 +193,18 @@ def _asgi_host(
     log = _access_log(settings, reactor, access_log)
     application = load_asgi(option, name)
     if settings.asgi_sessions == "on":
+        # 9 ms of a start.
+        from stickyd.sessions.apps.asgi_middleware import with_sessions
+        from stickyd.sessions.apps.worker_place import WorkerPlace
+
         place = WorkerPlace(sessions, reactor.callFromThread)
         application = with_sessions(application, place, _session_cookie(settings))
     return AsgiHost(application, loop, f"{option} {name}", options, tls, log, route, stickiness)
 
 
 def _session_cookie(settings: Settings) -> SessionCookie:
+    from stickyd.sessions.apps.attributes import app_cookie
+
     return app_cookie(
         settings.session_cookie_name,
         path=settings.cookie_path,
@@ -247,6 +291,9 @@ def offers_http2(settings: Settings) -> bool:
 def _access_log(settings: Settings, reactor: Any, file: AccessFile | None) -> AccessLog | None:
     if file is None:
         return None
+    # Only here: 2 ms of a start.
+    from stickyd.serve.access_log import AccessLog
+
     form = settings.access_log_format
     log = AccessLog(file, reactor, form=form, slot=lambda: this_worker.slot)
     file.call_before_reopening(log.flush)

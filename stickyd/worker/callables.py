@@ -10,7 +10,6 @@ import inspect
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.web.resource import IResource
 
 
 def asgi_objection(found: Any) -> str:
@@ -80,6 +79,9 @@ def other_option(found: Any, name: str) -> str:
     :param name: ``module:attribute``.
     :return: ``""`` if it looks like nothing that can be served.
     """
+    # Not above: as in stickyd.worker.application.load_resource.
+    from twisted.web.resource import IResource
+
     if IResource.providedBy(found):
         return f"--resource {name}"
     if IProtocolFactory.providedBy(found):

@@ -170,3 +170,67 @@ def test_fault_25_worker_that_waits_for_its_import_ends_with_the_primary(
     server.send(signal.SIGTERM)
     assert server.wait_until_gone() == 0
     server.check_nothing_left()
+
+
+#: What takes memory and time at a start, and is for settings that were not given: TLS and HTTP/2,
+#: sessions in stores, Redis, and what only applications ask for; by prefix.
+FOR_OTHER_SETTINGS = (
+    "OpenSSL",
+    "cryptography",
+    "service_identity",
+    "twisted.protocols.tls",
+    "twisted.internet.ssl",
+    "twisted.internet.endpoints",
+    "twisted.web._http2",
+    "twisted.web.client",
+    "twisted.web.wsgi",
+    "twisted.web.static",
+    "h2",
+    "hpack",
+    "multipart",
+    "sqlite3",
+    "redis",
+    "requests",
+    "unittest",
+    "pydoc",
+    "stickyd.adapters",
+    "stickyd.admin",
+    "stickyd.fleet",
+    "stickyd.listen",
+    "stickyd.serve.http2",
+    "stickyd.serve.static",
+    "stickyd.serve.tls.server",
+    "stickyd.serve.wsgi",
+    "stickyd.service",
+    "stickyd.sessions.apps.asgi_middleware",
+    "stickyd.worker.trial",
+)
+OF_RESOURCES = ("uvicorn", "click", "websockets", "stickyd.serve.asgi")
+OF_ASGI = ("twisted.web", "twisted.spread", "hyperlink", "stickyd.serve.resource")
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"), [("resource", OF_RESOURCES), ("asgi", OF_ASGI)], ids=["resource", "asgi"]
+)
+def test_a_worker_imports_what_its_settings_need(
+    start: Start, written: Path, kind: str, others: tuple[str, ...]
+) -> None:
+    """
+    A worker has imported neither what serves another kind of application, nor what its settings
+    do not ask for: it is memory of every worker, and time of every start.
+    """
+    resource = (
+        "from twisted.web.resource import Resource\n"
+        "class Root(Resource):\n"
+        "    isLeaf = True\n"
+        "    def render_GET(self, request): return json.dumps(told()).encode()\n"
+        "resource = Root()\n"
+    )
+    told = "import sys\ndef told(): return sorted(sys.modules)\nasgi = app\n"
+    written.write_text(ASGI + told + resource * (kind == "resource"))
+    server = start(f"--{kind}", f"tried:{kind}", workers=1)
+    unasked = (*FOR_OTHER_SETTINGS, *others)
+    prefixes = tuple(f"{name}." for name in unasked)
+    found = json.loads(ask_once(server.target).body)
+    assert "stickyd.worker.server" in found
+    assert [name for name in found if name in unasked or name.startswith(prefixes)] == []
