@@ -198,6 +198,7 @@ def _assemble(
     admin = _make_admin(reactor, options, sticky, journal, inherited)
     together = _WatchedToTheEnd((control, admin), journal, _open_log(options))
     sticky.setServiceParent(together)
+    sticky.operations.watch_settings(together.follow_settings)
     manager = ServiceManager(reactor, sticky, os.environ)
     manager.setServiceParent(together)
     reactor.callWhenRunning(lambda: manager.start_watchdog(os.getpid()))
@@ -261,6 +262,13 @@ class _WatchedToTheEnd(MultiService):
         # twistd asks its application who logs, once we are a part of it.
         if self._log_writer is not None and parent.getComponent(ILogObserver, None) is None:
             parent.setComponent(ILogObserver, self._log_writer)
+
+    def follow_settings(self, settings: Settings) -> None:
+        """
+        Log as the settings of a reload say.
+        """
+        if self._log_writer is not None:
+            self._log_writer.write_from(settings.log_level)
 
     def reopen_log(self) -> None:
         """

@@ -80,6 +80,7 @@ class Operations:
         self._spawner = spawner
         self._trials = trials
         self._apply = apply
+        self._followers: list[Callable[[Settings], object]] = []
         self._canary: Canary | None = None
         self._reloads: NewestWaits[Settings, list[str]] = NewestWaits(self._reload_followed)
 
@@ -163,8 +164,7 @@ class Operations:
         """
         canary = self._require_canary()
         self._canary = None
-        self.settings = canary.former.settings
-        self._apply(self.settings)
+        self._follow_settings(canary.former.settings)
         self._spawner.renew(canary.former)
         return self._changes.go_back(canary.slots).addCallback(self._gone_back)
 
@@ -213,6 +213,18 @@ class Operations:
         Have ``call`` follow each reload: it is given the outcome, and gives it on.
         """
         self._follow = call
+
+    def watch_settings(self, call: Callable[[Settings], object]) -> None:
+        """
+        Have ``call`` told the settings whenever a reload has changed what is in force.
+        """
+        self._followers.append(call)
+
+    def _follow_settings(self, settings: Settings) -> None:
+        self.settings = settings
+        self._apply(settings)
+        for call in self._followers:
+            call(settings)
 
     def exclusively(self, act: Callable[[], Deferred[None]]) -> Deferred[None]:
         """
@@ -304,8 +316,7 @@ class Operations:
                 name=name,
             )
         former = self._spawner.spec
-        settings = self.settings = spec.settings
-        self._apply(settings)
+        self._follow_settings(spec.settings)
         self._spawner.renew(spec)
         if count is not None:
             slots = range(count)

@@ -40,7 +40,7 @@ class LogWriter:
         """
         self._path = os.path.abspath(path) if path else ""
         self._file = _opened(self._path) if path else _standard_output()
-        self._least = _ORDER.index(LEVEL_NAMES[level])
+        self.write_from(level)
         self._hides_details = form != "twisted"
         self._format = _format(form, self._file, variables)
 
@@ -59,6 +59,14 @@ class LogWriter:
             with suppress(OSError):
                 self._file.write(text)
                 self._file.flush()
+
+    def write_from(self, level: str) -> None:
+        """
+        Write what is of this level or a higher one, from now on.
+
+        :param level: by its name.
+        """
+        self._least = _ORDER.index(LEVEL_NAMES[level])
 
     def close(self) -> None:
         """

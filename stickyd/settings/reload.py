@@ -19,7 +19,7 @@ FIXED: Mapping[str, str] = MappingProxyType(
         ("listen", "workers", "affinity", "placement", "queue_limit", "queue_timeout", "backoff",
          "backoff_limit", "max_requests", "max_memory", "trust", "proxy_protocol", "head_bytes",
          "sniff_timeout", "sniff_limit", "sniff_overflow", "learn_limit", "learn_timeout",
-         "stick_limit", "stick_timeout", "control", "node", "log_format", "log_level",
+         "stick_limit", "stick_timeout", "control", "node", "log_format",
          "admin", "admin_public", "admin_host", "admin_token_file", "agent_check"),
         "upgrade",
     )

@@ -82,7 +82,7 @@ class Table:
     log_level: str = choice("info", "debug", "warning", "error", "critical", metavar="LEVEL",
         group=LOGGING, help=
         "The least that is logged, by the primary and the workers: debug, info, warning, error or"
-        " critical. What the application prints is info.")
+        " critical. What the application prints is info. A reload changes it.")
 
     resource: str = text("", "MODULE:ATTRIBUTE", group=APPLICATION, help=
         "Serve this twisted.web resource: an IResource, or a callable that returns one. Without"

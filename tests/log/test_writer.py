@@ -71,6 +71,21 @@ def test_level(tmp_path: Path) -> None:
         assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == said
 
 
+def test_level_changes(tmp_path: Path) -> None:
+    """
+    A reload can change it.
+    """
+    path = tmp_path / "log"
+    writer = LogWriter(str(path), "json", "info", {})
+    log = Logger(namespace="stickyd.test", observer=writer)
+    for level in ("info", "warning", "debug"):
+        writer.write_from(level)
+        log.info(level)
+    writer.close()
+    said = [json.loads(line)["message"] for line in path.read_text().splitlines()]
+    assert said == ["info", "debug"]
+
+
 def test_twisted_form_has_a_line_for_each_line_of_a_worker(tmp_path: Path) -> None:
     """
     As it was before there were other forms.

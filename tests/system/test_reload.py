@@ -13,6 +13,7 @@ import pytest
 from tests.system.apps import HALF
 from tests.system.client import Client, ask_once
 from tests.system.placing import sources_of
+from tests.system.processes import eventually
 from tests.system.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -232,3 +233,12 @@ def test_settings(start: Start, tmp_path: Path) -> None:
         config.write_text('resuorce = "tests.system.apps:site"\n')
         refused(server, "did you mean 'resource'")
         assert client.ask("/mirror").told["pid"] == fresh
+        # What is logged follows, in the primary too: of this reload nothing but its begin.
+        done = "Reloaded: every worker is fresh"
+        config.write_text('resource = "tests.system.apps:site"\nlog-level = "error"\n')
+        server.send(signal.SIGHUP)
+        assert eventually(lambda: client.ask("/mirror").told["pid"] != fresh)
+        config.write_text('resource = "tests.system.apps:site"\n')
+        server.send(signal.SIGHUP)
+        server.log.wait_for(done, count=2)
+        assert len(server.log.found("Reloading$")) == 2
