@@ -39,6 +39,10 @@ class Asking:
         """
         return f"http://127.0.0.1:{self.port}/?token={self.token}"
 
+    @property
+    def _rights(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
     def ask(
         self,
         path: str,
@@ -54,7 +58,7 @@ class Asking:
         :param known: whether to send the token.
         :return: status and text.
         """
-        sent = {**({"Authorization": f"Bearer {self.token}"} if known else {}), **(fields or {})}
+        sent = {**(self._rights if known else {}), **(fields or {})}
         text = None
         if body is not None:
             text = json.dumps(body)
@@ -75,6 +79,22 @@ class Asking:
         assert status == 200, text
         told: dict[str, Any] = json.loads(text)
         return told
+
+    def streamed(self) -> dict[str, Any]:
+        """
+        What a page that is opened now is told first of the status, by the stream of events.
+        """
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request("GET", "/api/events", headers=self._rights)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            lines = iter(answer.readline, b"")
+            assert b"event: status\n" in lines
+            told: dict[str, Any] = json.loads(next(lines).removeprefix(b"data: "))
+            return told
+        finally:
+            connection.close()
 
     def samples(self) -> dict[str, list[tuple[dict[str, str], float]]]:
         """

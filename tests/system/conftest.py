@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.compiling import compile_load
 from tests.system.chromium import Browser
+from tests.system.ctl import Ctl
 from tests.system.gate import Gate
 from tests.system.nodejs import install_packages
 from tests.system.server import HANDED, Server
@@ -94,6 +95,16 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     """
     with closing(Gate(tmp_path / "gate")) as made:
         yield made
+
+
+@pytest.fixture
+def ctl(tmp_path: Path) -> Ctl:
+    """
+    The program, and a directory for the control sockets.
+    """
+    directory = tmp_path / "run"
+    directory.mkdir()
+    return Ctl(directory)
 
 
 @pytest.fixture(scope="session")

@@ -24,42 +24,51 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.system.conftest import Start
+    from tests.system.ctl import Ctl
     from tests.system.server import Server
 
 SOURCES = [f"127.0.4.{number}" for number in range(1, 7)]
 ALIVE = b"HTTP/1.1 200 OK"
 
 
-def test_figures_agree_with_what_clients_saw(start: Start) -> None:
+def test_figures_agree_with_what_clients_saw(start: Start, ctl: Ctl) -> None:
     """
     Over a reload, a kill and an upgrade, the answers that were counted are those that clients
-    got, to the last one, and no counter has gone back; so are connections.  Nothing is left in
-    a file, and the primary has no more descriptors than before.
+    got, to the last one, and no counter has gone back; so are connections.  That is what metrics
+    say, ``stickyctl``, and the dashboard's stream.  Nothing is left in a file, and the primary has
+    no more descriptors than before.
     """
-    server = start("--admin", "0", "--backoff", "0.01", workers=2)
+    server = start("--admin", "0", "--backoff", "0.01", workers=2, variables=ctl.variables)
     server.allow("died of signal 9")
     asking = Asking(server)
     before = len(descriptors_of(server.pid))
     totals: list[float] = []
 
-    def look() -> None:
-        totals.append(asking.total("stickyd_requests_total"))
+    def look(clients: Counting) -> None:
+        least = clients.acknowledged - len(SOURCES)
+        for told in (
+            asking.total("stickyd_requests_total", code="2xx"),
+            ctl.json("status")["total"]["requests"]["2xx"],
+            asking.streamed()["total"]["requests"]["2xx"],
+        ):
+            assert least <= told <= clients.acknowledged + clients.unknown + len(SOURCES)
+            totals.append(told)
 
     with Counting(server.target, SOURCES) as clients:
         clients.wait_for(100)
-        look()
+        look(clients)
         server.reload()
         clients.wait_for(50)
-        look()
+        look(clients)
         victim = server.worker(0)
         os.kill(victim, signal.SIGKILL)
         server.wait_for_successor(victim)
         clients.wait_for(50)
-        look()
+        look(clients)
         server.upgrade()
         clients.wait_for(100)
-        look()
-    look()
+        look(clients)
+    look(clients)
     assert totals == sorted(totals)
     answered = asking.total("stickyd_requests_total", code="2xx")
     assert clients.acknowledged <= answered <= clients.acknowledged + clients.unknown
@@ -69,8 +78,12 @@ def test_figures_agree_with_what_clients_saw(start: Start) -> None:
     assert asking.total("stickyd_worker_restarts_total", cause="signal") == 1
     assert asking.total("stickyd_worker_restarts_total", cause="reload") >= 4
     assert asking.total("stickyd_requests_in_flight") == 0
-    told = asking.status()["total"]
-    assert told["requests"]["2xx"] == answered
+    for told in (asking.status(), asking.streamed(), ctl.json("status")):
+        total = told["total"]
+        assert total["requests"]["2xx"] == answered
+        assert total["ways"]["handoff"] == fresh
+        assert total["in_flight"] == 0
+        assert total["restarts"]["signal"] == 1
     assert eventually(lambda: len(descriptors_of(server.pid)) <= before)
 
 

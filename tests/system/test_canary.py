@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.ctl import Ctl
 from tests.system.keeping import Players
 from tests.system.test_reload_by_client import BY_CLIENT, KINDS
-from tests.system.test_stickyctl import Ctl
 
 if TYPE_CHECKING:
     from pathlib import Path
