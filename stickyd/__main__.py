@@ -93,11 +93,12 @@ class ExplainOptions(Options):
     What ``explain`` understands: a client, and every option of ``twistd stickyd``.
     """
 
-    synopsis = "explain [options]"
+    synopsis = "explain [options] [CLIENT...]"
     longdesc = (
-        "Says which slot serves a client and why. With --control, here or in the file of"
-        " --config, it asks the server that runs, and tells the worker too; else it computes"
-        " from the options and the configuration file of twistd stickyd."
+        "Says which slot serves a client and why. CLIENT is an address, a cookie as in"
+        " stickyd=VALUE, a header as in 'X-User: alice', or a path. With --control, here or in the"
+        " file of --config, it asks the server that runs, and tells the worker too; else it"
+        " computes from the options and the configuration file of twistd stickyd."
     )
     help_command = "python -m stickyd explain --help"
     optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
@@ -110,6 +111,14 @@ class ExplainOptions(Options):
     def __init__(self) -> None:
         super().__init__()
         self._headers: list[tuple[str, str]] = []
+        self._words: tuple[str, ...] = ()
+
+    @override
+    def parseArgs(self, *words: str) -> None:
+        for word in words:
+            if word.startswith("-"):
+                raise SettingError(f"{word}: write options before what tells of the client")
+        self._words = words
 
     def opt_header(self, header: str) -> None:
         """
@@ -134,7 +143,8 @@ class ExplainOptions(Options):
         The client that is asked about.
         """
         target = self["path"] + (f"?{self['query']}" if self["query"] else "")
-        return Client(self["address"], tuple(self._headers), target, self["sni"])
+        named = Client(self["address"], tuple(self._headers), target, self["sni"])
+        return named.with_more(Client.told_by(self._words))
 
     def explanation(self) -> Explanation:
         """

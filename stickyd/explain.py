@@ -8,6 +8,7 @@ failed slots.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +29,32 @@ if TYPE_CHECKING:
     from stickyd.affinity.spec import Key
     from stickyd.affinity.token import Signer
     from stickyd.settings import Settings
+
+
+_NAME = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_COOKIE = re.compile(rf"{_NAME}=")
+#: With a blank, which no IPv6 address has.
+_HEADER = re.compile(rf"({_NAME}):[ \t]+(.*)")
+#: An address as logs have it, with brackets or a port.
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([^:]+):\d+")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _what_to_write(word: str) -> str:
+    match = _WITH_PORT.fullmatch(word)
+    if match is not None and _is_address(address := match[1] or match[2]):
+        return f"{word!r} is not an address; write it without its port: {address}"
+    return (
+        f"{word[:60]!r} is not an address, no cookie as in stickyd=VALUE, no header as in"
+        " 'X-User: alice', and no path as in /room/7"
+    )
 
 
 @dataclass(frozen=True)
@@ -57,6 +84,48 @@ class Client:
             for name, value in self.headers
         ]
         return Head(b"GET", self.target.encode("utf-8", "surrogateescape"), headers)
+
+    @classmethod
+    def told_by(cls, words: Sequence[str]) -> Client:
+        """
+        Read what is known of a client as people write it: an address, cookies as in
+        ``stickyd=VALUE``, headers as in ``X-User: alice``, and a path; each as far as it is known.
+
+        :raises SettingError: if a word is none of these, or there are two addresses or paths.
+        """
+        addresses, targets, headers = [], [], []
+        for word in (word.strip() for word in words):
+            if word.startswith("/"):
+                targets.append(word)
+            elif _is_address(word):
+                addresses.append(word)
+            elif header := _HEADER.fullmatch(word):
+                headers.append((header[1], header[2]))
+            elif _COOKIE.match(word):
+                headers.append(("Cookie", word))
+            else:
+                raise SettingError(_what_to_write(word))
+        for several, what in ((addresses, "address"), (targets, "path")):
+            if len(several) > 1:
+                raise SettingError(f"a client has one {what}: {several[0]!r} or {several[1]!r}?")
+        return cls("".join(addresses), tuple(headers), "".join(targets) or "/")
+
+    def with_more(self, other: Client) -> Client:
+        """
+        Put together what two say of one client.
+
+        :raises SettingError: if both name an address, or a path.
+        """
+        if self.address and other.address:
+            raise SettingError(f"a client has one address: {self.address!r} or {other.address!r}?")
+        if "/" not in (self.target, other.target):
+            raise SettingError(f"a client has one path: {self.target!r} or {other.target!r}?")
+        return Client(
+            self.address or other.address,
+            (*self.headers, *other.headers),
+            other.target if self.target == "/" else self.target,
+            self.server_name or other.server_name,
+        )
 
 
 @dataclass(frozen=True)
@@ -244,6 +313,8 @@ def explain_by(
     name = client.server_name.lower().rstrip(".").encode()
     hello = Hello(name) if name else None
     verdict = resolver.resolve(client.address, head, hello)
+    if running.runs and not client.address and isinstance(verdict.entry, (IpKey, TextKey)):
+        _require_unix(settings.listen)
     reasons = []
     for key in affinity.keys:
         if key == verdict.entry and not verdict.weak:
@@ -261,6 +332,16 @@ def explain_by(
         worker = None if slot is None else running.occupant_of(slot)
     reasons.append(why)
     return Explanation(entry, verdict.key or b"", slot, tuple(reasons), worker, running.runs)
+
+
+def _require_unix(endpoints: Sequence[str]) -> None:
+    """
+    Refuse to take whoever has no address for a peer on a UNIX socket, where there is none.
+    """
+    if all(each.startswith(("tcp:", "tcp6:", "systemd:domain=INET")) for each in endpoints):
+        raise SettingError(
+            "the client's address decides here, and none is given; write it too, as in 192.0.2.7"
+        )
 
 
 def _why_not(key: Key, client: Client, signer: Signer | None) -> str:

@@ -13,7 +13,7 @@ from stickyd.affinity.address import parse_ip_key
 from stickyd.affinity.minted_ids import MintedIds
 from stickyd.affinity.token import Signer
 from stickyd.errors import SettingError
-from stickyd.explain import Client, Explanation, explain
+from stickyd.explain import Client, Computed, Explanation, explain, explain_by
 from stickyd.placement.modulo import Modulo
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.settings import Settings
@@ -153,6 +153,93 @@ def test_address_that_is_none_is_refused() -> None:
         ask(Client("localhost"))
 
 
+@pytest.mark.parametrize(
+    ("words", "client"),
+    [
+        ([], Client("")),
+        (["192.0.2.7"], Client("192.0.2.7")),
+        ([" 2001:db8::7 "], Client("2001:db8::7")),
+        (["stickyd=1.a:b"], Client("", (("Cookie", "stickyd=1.a:b"),))),
+        (["X-User: a=b"], Client("", (("X-User", "a=b"),))),
+        (
+            ["::1", "a=1", "b=2; c=3", "/room/7?x=1"],
+            Client("::1", (("Cookie", "a=1"), ("Cookie", "b=2; c=3")), "/room/7?x=1"),
+        ),
+    ],
+)
+def test_client_as_people_write_it(words: list[str], client: Client) -> None:
+    """
+    What each word is, its form says.
+    """
+    assert Client.told_by(words) == client
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["192.0.2.7:5123"], "'192.0.2.7:5123' is not an address; write it without its port: 192"),
+        (["[2001:db8::7]:443"], "write it without its port: 2001:db8::7$"),
+        (["[::1]"], "write it without its port: ::1$"),
+        (["shop.example"], "'shop.example' is not an address, no cookie as in"),
+        (["shop.example:80"], "is not an address, no cookie as in"),
+        (["2001:db8::zz"], "is not an address, no cookie as in"),
+        (["=x"], "is not an address, no cookie as in"),
+        ([""], "'' is not an address, no cookie as in"),
+        (["::1", "::2"], "a client has one address: '::1' or '::2'\\?"),
+        (["/a", "/b"], "a client has one path: '/a' or '/b'\\?"),
+    ],
+)
+def test_word_that_tells_nothing(words: list[str], says: str) -> None:
+    """
+    One line says what to write.
+    """
+    with pytest.raises(SettingError, match=says):
+        Client.told_by(words)
+
+
+def test_options_and_words_tell_of_one_client() -> None:
+    """
+    They are put together, and may not contradict.
+    """
+    named = Client("", (("A", "b"),), "/x", "example.org")
+    assert named.with_more(Client("::1", (("C", "d"),))) == Client(
+        "::1", (("A", "b"), ("C", "d")), "/x", "example.org"
+    )
+    with pytest.raises(SettingError, match="a client has one address: '::1' or '::1'"):
+        Client("::1").with_more(Client("::1"))
+    with pytest.raises(SettingError, match="a client has one path: '/x' or '/y'"):
+        named.with_more(Client("", target="/y"))
+
+
+class Asked(Computed):
+    """
+    A primary that is asked.
+    """
+
+    runs = True
+
+
+def test_running_server_takes_nobody_for_a_unix_peer() -> None:
+    """
+    Where the address decides, it must be given, unless a UNIX socket is listened on.
+    """
+    addresses: list[dict[str, object]] = [{}, {"listen": "tcp6:80"}, {"placement": "modulo"}]
+    for given in addresses:
+        settings = Settings.read(given)
+        with pytest.raises(SettingError, match="the client's address decides here, and none is"):
+            explain_by(Asked(settings, 5), settings, Client("", [("A", "b")]), None)
+        assert explain_by(Asked(settings, 5), settings, Client("::1"), None).slot is not None
+    others: list[dict[str, object]] = [
+        {"listen": "unix:/run/a.sock"},
+        {"listen": ["tcp:80", "systemd:domain=UNIX:index=0"]},
+        {"affinity": "header:A,ip"},
+    ]
+    for given in others:
+        settings = Settings.read(given)
+        told = explain_by(Asked(settings, 5), settings, Client("", [("A", "b")]), None)
+        assert told.slot is not None
+
+
 # the command
 
 
@@ -223,6 +310,9 @@ def test_command_gives_a_running_server_no_settings(
         (["explain", "--address", "x"], "--address: 'x' is not an address"),
         (["explain", "--header", "x"], "--header: 'x' is no header"),
         (["explain", "--cookie", "x"], "--cookie: 'x' is no cookie"),
+        (["explain", "nobody"], "'nobody' is not an address, no cookie"),
+        (["explain", "::1", "--path", "/x"], "--path: write options before what tells of the"),
+        (["explain", "--address", "::2", "::1"], "a client has one address: '::2' or '::1'?"),
         (["explain", "--wrong"], "option --wrong not recognized (see: python -m stickyd explain"),
     ],
 )

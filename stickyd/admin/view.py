@@ -115,15 +115,11 @@ def explained(view: AdminView, text: str) -> dict[str, Any]:
     """
     Say who serves a client.
 
-    :param text: an address, or a cookie as in ``stickyd=VALUE``.
+    :param text: see :meth:`stickyd.explain.Client.told_by`.
     :return: as JSON can carry it.
-    :raises SettingError: if it is neither.
+    :raises SettingError: if it is nothing of that.
     """
-    text = text.strip()
-    name, equals, _ = text.partition("=")
-    is_cookie = bool(equals and name)
-    client = Client("127.0.0.1", [("Cookie", text)]) if is_cookie else Client(text)
-    found = view.explain(client)
+    found = view.explain(Client.told_by([text]))
     worker = found.worker
     return {
         "entry": found.entry,

@@ -112,17 +112,21 @@ def choose(instance: str, environment: Mapping[str, str], uid: int) -> str:
     )
 
 
-def _endpoints(instance: Instance) -> list[str]:
+def _about(instance: Instance) -> tuple[list[str], str]:
+    """
+    Its endpoints, and its application, as far as it tells them.
+    """
     try:
-        told = ask_again(instance.path, "status", {})
-        return [str(each) for each in told["server"]["listen"]]
+        told = ask_again(instance.path, "status", {})["server"]
+        return [str(each) for each in told["listen"]], str(told["application"])
     except (CtlError, NotDone, KeyError, TypeError):
-        return []
+        return [], ""
 
 
 def _listens(instance: Instance, port: str) -> bool:
-    return any(port in endpoint.split(":") for endpoint in _endpoints(instance))
+    return any(port in endpoint.split(":") for endpoint in _about(instance)[0])
 
 
 def _shown(instance: Instance) -> str:
-    return f"{instance.pid}  {' '.join(_endpoints(instance))}  {instance.path}"
+    endpoints, application = _about(instance)
+    return "  ".join((str(instance.pid), " ".join(endpoints), application, instance.path))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stickyd.ctl.asking import ask, ask_again
 from stickyd.ctl.errors import ConnectionEnded, CtlError, Exit
 from stickyd.ctl.instances import choose
-from stickyd.ctl.parser import arguments_of, new_parser
+from stickyd.ctl.parser import arguments_of, parse
 from stickyd.ctl.rendering import Rendering
 from stickyd.ctl.waiting import wait_for_end, wait_for_new_code
 from stickyd.errors import OperatorError
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code.
     """
     try:
-        return Session(new_parser().parse_args(arguments)).carry_out()
+        return Session(parse(arguments)).carry_out()
     except CtlError as problem:
         sys.stderr.write(f"stickyctl: {problem}\n")
         return problem.code

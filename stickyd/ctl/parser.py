@@ -5,14 +5,18 @@ The command line of ``stickyctl``, made from the table of commands.
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from typing_extensions import override
 
 from stickyd import __version__
+from stickyd.operate.command import unlike
 from stickyd.operate.table import TABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stickyd.operate.command import Argument, Command
 
 DESCRIPTION = (
@@ -26,13 +30,26 @@ EPILOG = (
 )
 
 
+class Parser(argparse.ArgumentParser):
+    """
+    Says in one line what is wrong, and where the help is; argparse shows all options first.
+    """
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose", message)
+        if unknown is not None:
+            message = unlike("command", unknown[1], list(TABLE))
+        elif message.endswith("arguments are required: COMMAND"):
+            message = "write a command, as in: stickyctl status"
+        self.exit(2, f"{self.prog}: {message} (see: {self.prog} --help)\n")
+
+
 def new_parser() -> argparse.ArgumentParser:
     """
     Make the parser.  ``command`` is what was chosen, one of the table.
     """
-    parser = argparse.ArgumentParser(
-        "stickyctl", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False
-    )
+    parser = Parser("stickyctl", description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"stickyctl {__version__}")
     _add_common(parser, first=True)
     add_completion(parser)
@@ -40,6 +57,25 @@ def new_parser() -> argparse.ArgumentParser:
     for command in TABLE.values():
         _add_command(commands, command)
     return parser
+
+
+def parse(words: Sequence[str] | None) -> argparse.Namespace:
+    """
+    Read a command line; the program's own by default.
+
+    :raises SystemExit: with 2 if it means nothing, which a line has said.
+    """
+    parser = new_parser()
+    parsed, unknown = parser.parse_known_args(words)
+    if unknown:
+        command, first = TABLE[parsed.command], unknown[0].partition("=")[0]
+        message = f"{first!r} is more than it takes"
+        if first.startswith("-"):
+            names = [_option(each) for each in command.arguments if not each.stands_alone]
+            message = unlike("option", first, [*names, "--control", "--instance", "--json"])
+        program = f"{parser.prog} {command.name}"
+        parser.exit(2, f"{program}: {message} (see: {program} --help)\n")
+    return parsed
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
@@ -108,17 +144,25 @@ def _add_command(commands: Any, command: Command) -> None:
         _add_argument(sub, argument)
 
 
+def _option(argument: Argument) -> str:
+    return f"--{argument.name.replace('_', '-')}"
+
+
+#: How often what stands without its name may be given: whether it is optional, and many.
+_COUNTS = {(False, False): None, (True, False): "?", (True, True): "*", (False, True): "+"}
+
+
 def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
     help_text = argument.help.replace("%", "%%")
-    if argument.positional or argument.optional:
+    if argument.stands_alone:
         parser.add_argument(
             argument.name,
             metavar=argument.metavar,
-            nargs="?" if argument.optional else None,
+            nargs=_COUNTS[argument.optional, argument.many],
             help=help_text,
         )
         return
-    name = f"--{argument.name.replace('_', '-')}"
+    name = _option(argument)
     if argument.flag:
         parser.add_argument(name, dest=argument.name, action="store_true", help=help_text)
         return
@@ -141,7 +185,7 @@ def arguments_of(command: Command, parsed: argparse.Namespace) -> dict[str, obje
     given = {
         argument.name: value
         for argument in command.arguments
-        if (value := getattr(parsed, argument.name)) not in (None, False)
+        if (value := getattr(parsed, argument.name)) not in (None, False, [])
     }
     command.read(given)
     return given

@@ -101,9 +101,14 @@ def stacks_shown(answer: Mapping[str, Any]) -> str:
         lines += answer["lines"]
     for each in answer.get("threads", ()):
         lines += ["", f"thread {each['name']}", *(f"  {line}" for line in each["stack"])]
+    alike: dict[tuple[str, ...], list[str]] = {}
     for each in answer.get("tasks", ()):
-        lines += ["", f"task {each['name']}: {each['coroutine']}"]
-        lines += [f"  {line}" for line in each["stack"]]
+        alike.setdefault((each["coroutine"], *each["stack"]), []).append(each["name"])
+    for (coroutine, *stack), names in alike.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        begun = "" if stack else ", which has not begun"
+        lines += ["", f"task {names[0]}{more}: {coroutine}{begun}"]
+        lines += [f"  {line}" for line in stack]
     told, count = len(answer.get("tasks", ())), answer.get("task_count", 0)
     if told != count:
         lines += ["", f"{told} of {count} tasks are shown"]

@@ -100,8 +100,10 @@ def _status(answer: Mapping[str, Any], width: int) -> RenderableType:
     head.append(f"  pid {server['pid']}  up {span(server['age_seconds'])}  ")
     head.append(f"{' '.join(server['listen'])}  {server['application']}\n")
     ready = server["ready"] and server["serving"] == server["slots"]
+    drained = sum(slot["state"] == "draining" for slot in answer["slots"])
     head.append(
-        f"{server['state']}: {server['serving']} of {server['slots']} slots serve",
+        f"{server['state']}: {server['serving']} of {server['slots']} slots serve"
+        + (f", {drained} of them drained" if drained else ""),
         "green" if ready else "bold yellow",
     )
     for reason in server["not_ready"]:
@@ -142,7 +144,12 @@ def _slots(answer: Mapping[str, Any], width: int) -> Table:
     :param width: how many characters a line may have.
     """
     rows: list[dict[str, Text]] = [_slot_cells(slot) for slot in answer["slots"]]
-    rows.append({"slot": Text("all"), **_load_cells(answer["total"])})
+    total = {"slot": Text("all"), **_load_cells(answer["total"])}
+    del total["most"]  # the slots' longest queues were not at the same time
+    silent = max(map(_silent_seconds, answer["slots"]), default=0.0)
+    if silent:
+        total["lag"] = _silence(silent)
+    rows.append(total)
     columns = list(rows[0]) if len(rows) > 1 else ["slot", *rows[-1]]
     for column in _DISPENSABLE:
         widths = [max(len(c), *(len(row.get(c, Text())) for row in rows)) for c in columns]
@@ -165,11 +172,24 @@ def _slot_cells(slot: Mapping[str, Any]) -> dict[str, Text]:
         "age": Text("-" if age is None else span(age)),
         **_load_cells(slot["load"]),
     }
-    silent = 0.0 if serving is None else serving["silent_seconds"]
-    if silent > max(slot["load"]["lag_seconds"], _LONG_SILENCE_SECONDS):
-        # It has said nothing for longer than it was ever late: it is late now.
-        cells["lag"] = Text(f"> {short(silent)}", "bold red")
+    silent = _silent_seconds(slot)
+    if silent:
+        cells["lag"] = _silence(silent)
     return cells
+
+
+def _silent_seconds(slot: Mapping[str, Any]) -> float:
+    """
+    For how long its worker has said nothing, if that is longer than it was ever late: it is late
+    now.  Else 0.
+    """
+    serving = next((w for w in slot["workers"] if w["part"] != "leaving"), None)
+    silent = 0.0 if serving is None else serving["silent_seconds"]
+    return silent if silent > max(slot["load"]["lag_seconds"], _LONG_SILENCE_SECONDS) else 0.0
+
+
+def _silence(seconds: float) -> Text:
+    return Text(f"> {short(seconds)}", "bold red")
 
 
 def _load_cells(load: Mapping[str, Any]) -> dict[str, Text]:
@@ -240,7 +260,7 @@ def _requests(answer: Mapping[str, Any], width: int) -> RenderableType:
             str(row.get("status") or "-"),
             Text(str(row.get("client", ""))),
         )
-    return Group(table, _about(answer, "requests"))
+    return Group(table, *_about(answer, "requests"))
 
 
 def _clients(answer: Mapping[str, Any], width: int) -> RenderableType:
@@ -255,10 +275,10 @@ def _clients(answer: Mapping[str, Any], width: int) -> RenderableType:
             str(row.get("connections", "")),
             str(row.get("under_way", "")),
         )
-    return Group(table, _about(answer, "clients"))
+    return Group(table, *_about(answer, "clients"))
 
 
-def _about(answer: Mapping[str, Any], what: str) -> Text:
+def _about(answer: Mapping[str, Any], what: str) -> list[Text]:
     """
     What is to be said of workers that did not tell all.
     """
@@ -271,7 +291,7 @@ def _about(answer: Mapping[str, Any], what: str) -> Text:
         if told < worker["total"]:
             more = worker["total"] - told
             notes.append(f"slot {worker['slot']}: {more} more of worker {worker['pid']}")
-    return Text("\n".join(notes), "yellow")
+    return [Text(note, "yellow") for note in notes]
 
 
 def _config(answer: Mapping[str, Any], width: int) -> RenderableType:

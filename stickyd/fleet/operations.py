@@ -425,7 +425,17 @@ class Operations:
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._changes.drain(slot).addCallback(self._say_why_not, "drained")
+        drained = self._changes.drain(slot).addCallback(self._say_why_not, "drained")
+        return drained.addCallback(self._say_drained, slot)
+
+    def _say_drained(self, reason: str, slot: int) -> str:
+        if not reason:
+            self._log.info(
+                "Slot {slot} is drained: its clients go to the others, until it is undrained",
+                event="drain.slot",
+                slot=slot,
+            )
+        return reason
 
     def drain_all(self) -> None:
         """
@@ -449,7 +459,13 @@ class Operations:
 
         :return: fires with an empty text, or with the reason why it was not done.
         """
-        return self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
+        undrained = self._changes.undrain(slot).addCallback(self._say_why_not, "undrained")
+        return undrained.addCallback(self._say_undrained, slot)
+
+    def _say_undrained(self, reason: str, slot: int) -> str:
+        if not reason:
+            self._log.info("Slot {slot} gets clients again", event="undrain.slot", slot=slot)
+        return reason
 
     def _say_why_not(self, reason: str, done: str) -> str:
         if reason:

@@ -135,6 +135,9 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "drain.all": "An operator has the load balancers send clients to other servers; whoever"
         " comes is served.",
         "undrain.all": "The load balancers may send clients again.",
+        "drain.slot": "An operator keeps clients away from a slot.",
+        "undrain.slot": "A drained slot gets clients again.",
+        "kill.ordered": "An operator has a worker killed; its slot gets a successor.",
         "resize.done": "There are more slots, or fewer.",
         "change.refused": "A resize or a drain was not done; the line says why.",
         "upgrade.begun": "The new code is tried in a child.",

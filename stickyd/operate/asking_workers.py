@@ -18,7 +18,7 @@ from stickyd.control.commands import stacks_address
 from stickyd.control.figures import read_json
 from stickyd.errors import ControlError, OperatorError, WorkerError
 from stickyd.net.peer_process import peer_of
-from stickyd.operate.command import ALL, SLOT, Argument, Command, IAsker, slot_or_all
+from stickyd.operate.command import ALL, SLOT, Argument, Command, IAsker, require_slot, slot_or_all
 
 if TYPE_CHECKING:
     from stickyd.fleet.interfaces import IWorker
@@ -45,8 +45,8 @@ def _workers_of(primary: Primary, index: int | None) -> list[tuple[int, str, IWo
     :raises OperatorError: if there is no such slot, or it has no worker.
     """
     members = primary.fleet.table.members
-    if index is not None and index >= len(members):
-        raise OperatorError(f"there is no slot {index}: they are 0 to {len(members) - 1}")
+    if index is not None:
+        require_slot(primary, index)
     found = []
     for member in members if index is None else [members[index]]:
         workers = member.workers
@@ -67,7 +67,7 @@ async def _rows(
     :return: their rows, each with the slot and the pid; and what is to be said of each worker.
     """
     asked = _workers_of(primary, index)
-    answers = [_answer_of(primary, worker, what) for _, _, worker in asked]
+    answers = [_answer_of(primary, slot, worker, what) for slot, _, worker in asked]
     rows, told = [], []
     for (slot, part, worker), waiting in zip(asked, answers, strict=True):
         about = {"slot": slot, "pid": worker.pid}
@@ -75,13 +75,14 @@ async def _rows(
             found, total = _read(await waiting)
         except (WorkerError, ControlError) as problem:
             told.append({**about, "part": part, "problem": str(problem)})
+            rows += [{**about, **row} for row in await _rows_of_thread(primary, worker.pid, what)]
         else:
             rows += [{**about, **row} for row in found]
             told.append({**about, "part": part, "total": total})
     return rows, told
 
 
-def _answer_of(primary: Primary, worker: IWorker, what: str) -> Deferred[str]:
+def _answer_of(primary: Primary, slot: int, worker: IWorker, what: str) -> Deferred[str]:
     answer = worker.look(what)
 
     def failed(failure: Failure) -> Any:
@@ -91,7 +92,7 @@ def _answer_of(primary: Primary, worker: IWorker, what: str) -> Deferred[str]:
         if failure.check(CancelledError) is not None:
             problem = (
                 f"worker {worker.pid} does not answer within {ANSWER_SECONDS:g} s: its event loop"
-                " is stuck; stickyctl stacks says where"
+                f" is stuck; stickyctl stacks {slot} says where"
             )
         return Failure(WorkerError(problem))
 
@@ -108,7 +109,10 @@ def _read(text: str) -> tuple[list[dict[str, Any]], int]:
 
     :raises ControlError: if it is not rows of numbers and short texts.
     """
-    told = read_json(text, "rows")
+    return _checked(read_json(text, "rows"))
+
+
+def _checked(told: object) -> tuple[list[dict[str, Any]], int]:
     rows = told.get("rows") if isinstance(told, dict) else None
     if not isinstance(rows, list) or len(rows) > _MOST_ROWS:
         raise ControlError("its answer is not what a worker says")
@@ -117,6 +121,19 @@ def _read(text: str) -> tuple[list[dict[str, Any]], int]:
             raise ControlError("its answer has a row that no worker says")
     total = told.get("total") if isinstance(told, dict) else 0
     return rows, total if isinstance(total, int) else len(rows)
+
+
+async def _rows_of_thread(primary: Primary, pid: int, what: str) -> list[dict[str, Any]]:
+    """
+    Have a worker's thread tell the rows that its event loop has not told.
+
+    :return: none if there is none, or it tells anything else.
+    """
+    told = await _ask_thread(primary, pid)
+    try:
+        return _checked((told or {}).get(what))[0]
+    except ControlError:
+        return []
 
 
 def _is_told(value: object) -> bool:
@@ -207,7 +224,8 @@ async def stacks(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict
     slot, _, worker = _workers_of(primary, given["slot"])[0]
     told = await _ask_thread(primary, worker.pid)
     if told is not None:
-        return {"slot": slot, "pid": worker.pid, "by": "thread", **told}
+        parts = {name: told.get(name) for name in ("threads", "tasks", "task_count")}
+        return {"slot": slot, "pid": worker.pid, "by": "thread", **parts}
     # Its interpreter is held by what is no Python: faulthandler needs none.
     lines: list[str] = []
     stop = worker.dump_stacks(lines.append)

@@ -10,10 +10,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
 from stickyd.errors import OperatorError
 from stickyd.fleet.report import report_on
-from stickyd.operate.command import SLOT, SLOT_OR_ALL, WAIT, Argument, Command, IAsker, part, whole
+from stickyd.operate.command import (
+    SLOT,
+    SLOT_OR_ALL,
+    WAIT,
+    Argument,
+    Command,
+    IAsker,
+    part,
+    require_slot,
+    whole,
+)
 from stickyd.operate.counted import counted
 from stickyd.operate.departures import LOOK_SECONDS, relieved, wait_for_departures
 from stickyd.settings.table import MOST_WORKERS
@@ -23,6 +34,9 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.steps import Step
     from stickyd.operate.primary import Primary
+
+
+_log = Logger()
 
 
 @contextmanager
@@ -197,12 +211,16 @@ async def kill(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict[s
     End a slot's worker by SIGKILL; it gets a successor as after any death.
     """
     index = given["slot"]
-    members = primary.fleet.table.members
-    if index >= len(members):
-        raise OperatorError(f"there is no slot {index}: they are 0 to {len(members) - 1}")
-    worker = members[index].workers.worker
+    require_slot(primary, index)
+    worker = primary.fleet.table.members[index].workers.worker
     if worker is None or not worker.lives:
         raise OperatorError(f"slot {index} has no worker now")
+    _log.info(
+        "Worker {pid} (slot {slot}) is killed, as an operator says",
+        event="kill.ordered",
+        pid=worker.pid,
+        slot=index,
+    )
     os.kill(worker.pid, signal.SIGKILL)
     if given["wait"]:
         asker.step(f"slot {index}: worker {worker.pid} was killed", slot=index, pid=worker.pid)

@@ -87,9 +87,16 @@ def _of_slot(primary: Primary, member: Member) -> Iterator[dict[str, Any]]:
         text = f"slot {slot.index} is drained"
         yield _finding("note", text, f"stickyctl undrain {slot.index}", slot.index)
     silent = 0.0 if slot.worker is None else slot.worker.silent_seconds
-    if slot.worker is not None and silent > LONG_BEATS * primary.operations.settings.heartbeat:
+    too_long = LONG_BEATS * primary.operations.settings.heartbeat
+    if slot.worker is not None and silent > too_long:
         yield _finding(
             *("error", f"worker {slot.worker.pid} has sent no heartbeat for {silent:.0f} s"),
+            f"stickyctl stacks {slot.index}",
+            slot.index,
+        )
+    elif slot.worker is not None and (late := slot.worker.figures.told.get("lag", 0.0)) > too_long:
+        yield _finding(
+            *("warning", f"the event loop of worker {slot.worker.pid} was {late:.1f} s late"),
             f"stickyctl stacks {slot.index}",
             slot.index,
         )

@@ -84,6 +84,13 @@ class Argument:
     default: Any = None
     choices: tuple[str, ...] = ()
 
+    @property
+    def stands_alone(self) -> bool:
+        """
+        Whether it stands on the command line without its name.
+        """
+        return self.positional or self.optional
+
     def value_of(self, given: object) -> Any:
         """
         Check what was given.
@@ -238,6 +245,17 @@ def slot(given: object) -> int:
         raise OperatorError(
             f"{str(given)[:60]!r} is no slot; write its number, as in: stickyctl status"
         ) from None
+
+
+def require_slot(primary: Primary, index: int) -> None:
+    """
+    Refuse the number of a slot that there is not.
+
+    :raises OperatorError: says which there are.
+    """
+    count = len(primary.fleet.table.members)
+    if index >= count:
+        raise OperatorError(f"there is no slot {index}: they are 0 to {count - 1}")
 
 
 def slot_or_all(given: object) -> int | None:

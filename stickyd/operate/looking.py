@@ -13,7 +13,7 @@ from stickyd.errors import OperatorError
 from stickyd.explain import Client
 from stickyd.fleet.report import report_on
 from stickyd.log.journal import MOST_EVENTS
-from stickyd.operate.command import Argument, Command, IAsker, slot, text, whole, yes
+from stickyd.operate.command import Argument, Command, IAsker, require_slot, slot, text, whole, yes
 from stickyd.operate.status import server_status, status_of, workers_of
 from stickyd.settings import FIXED
 from stickyd.settings.session_url import SessionUrl
@@ -56,7 +56,8 @@ async def explain(primary: Primary, given: dict[str, Any], asker: IAsker) -> dic
         _pair(cookie, "=", "cookie", "NAME=VALUE")
         headers.append(("Cookie", cookie))
     target = given["path"] + (f"?{given['query']}" if given["query"] else "")
-    found = primary.explain(Client(given["address"], headers, target, given["sni"]))
+    named = Client(given["address"], headers, target, given["sni"])
+    found = primary.explain(named.with_more(Client.told_by(given["client"])))
     worker = found.worker
     return {
         "entry": found.entry,
@@ -87,6 +88,8 @@ async def events(primary: Primary, given: dict[str, Any], asker: IAsker) -> dict
     after = given["after"]
     events = primary.journal.events if after is None else primary.journal.after(after)
     kept = [event for event in events if index is None or event.get("slot") == index]
+    if index is not None and not kept:
+        require_slot(primary, index)
     first = len(kept) - given["last"] if after is None else 0
     for event in kept[max(0, first) :]:
         asker.event(event)
@@ -144,6 +147,9 @@ COMMANDS = (
         "Which slot and which worker serve a client, and why.",
         explain,
         (
+            Argument("client", "an address, a cookie as in stickyd=VALUE, a header as in"
+                " 'X-User: alice', or a path; several of them, as far as they are known", text,
+                "CLIENT", optional=True, many=True),
             Argument("address", "the client's address; without one, a peer on a UNIX socket",
                 text, "ADDRESS", default=""),
             Argument("header", "a header of the request, as in 'X-User: alice'; repeatable",

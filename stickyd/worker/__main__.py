@@ -124,6 +124,7 @@ def serve(reactor_name: str) -> int:
         except OperatorError as raised:
             problem = raised
         worker = Worker(reactor, ends, orphan, worker_bus, problem)
+        stacks.know_requests(worker.link.tell)
         reactor.adoptStreamConnection(
             control.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.link)
         )

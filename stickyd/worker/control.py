@@ -203,7 +203,13 @@ class PrimaryLink(ControlProtocol):
 
     @Look.responder
     def look(self, what: str) -> dict[str, object]:
-        return {"told": "{}" if self.serving is None else tell(what, self.serving.host)}
+        return {"told": self.tell(what)}
+
+    def tell(self, what: str) -> str:
+        """
+        Say what is served; see :func:`stickyd.worker.looking.tell`.
+        """
+        return "{}" if self.serving is None else tell(what, self.serving.host)
 
     @Stop.responder
     def stop(self, patience: float) -> dict[str, object]:

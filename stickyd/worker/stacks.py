@@ -1,6 +1,6 @@
 """
-What every thread, and every asyncio task, of this worker is doing; told by a thread, so that a
-worker whose event loop is stuck tells it too.
+What every thread, and every asyncio task, of this worker is doing, and which requests are under
+way; told by a thread, so that a worker whose event loop is stuck tells it too.
 
 It is asked at a socket in Linux's abstract namespace (unix(7)), which no directory has: its name
 is the process id, and only the parent of this process is answered.
@@ -9,6 +9,7 @@ is the process id, and only the parent of this process is answered.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import socket
@@ -22,11 +23,14 @@ from stickyd.control.commands import stacks_address
 from stickyd.net.peer_process import peer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 #: Of a stack, and how many tasks are told of.
 MOST_FRAMES = 60
 MOST_TASKS = 200
+
+_NOT_BEGUN = inspect.CORO_CREATED
 
 #: Seconds that the primary may take to read an answer.
 _PATIENCE_SECONDS = 5.0
@@ -40,6 +44,7 @@ class StacksDoor:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
+        self._look: Callable[[str], str] = lambda what: "{}"
 
     def open(self) -> int | None:
         """
@@ -67,6 +72,15 @@ class StacksDoor:
         """
         self._loop = loop
 
+    def know_requests(self, look: Callable[[str], str]) -> None:
+        """
+        Tell what is served, too.
+
+        :param look: see :func:`stickyd.worker.looking.tell`; it is called in the thread of
+            :meth:`answer`.
+        """
+        self._look = look
+
     def answer(self) -> None:
         """
         Tell whoever asks, if that is our parent.  Never fails.
@@ -84,7 +98,12 @@ class StacksDoor:
             tasks, count = self._tasks()
         except Exception as problem:  # noqa: BLE001 (another thread changes what is looked at)
             tasks, count = [], f"unknown: {problem!r:.100}"
-        return {"threads": threads(), "tasks": tasks, "task_count": count}
+        told = {"threads": threads(), "tasks": tasks, "task_count": count}
+        for what in ("requests", "clients"):
+            # As above: what is looked at may change just then.
+            with suppress(Exception):
+                told[what] = json.loads(self._look(what))
+        return told
 
     def _tasks(self) -> tuple[list[dict[str, Any]], Any]:
         if self._loop is None:
@@ -118,6 +137,8 @@ def _lines(summary: list[traceback.FrameSummary]) -> list[str]:
 
 def _task(task: asyncio.Task[Any]) -> dict[str, Any]:
     coroutine: Any = task.get_coro()
+    if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == _NOT_BEGUN:
+        coroutine = None  # its frame would be that of its definition
     stack: list[traceback.FrameSummary] = []
     while coroutine is not None and len(stack) < MOST_FRAMES:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stickyd.ctl.parser import arguments_of, new_parser
+from stickyd.ctl.parser import arguments_of, new_parser, parse
 from stickyd.errors import OperatorError
 from stickyd.operate.table import TABLE
 
@@ -19,7 +19,7 @@ def given(*words: str) -> dict[str, object]:
     """
     What the server would be sent.
     """
-    parsed = new_parser().parse_args(words)
+    parsed = parse(words)
     return arguments_of(TABLE[parsed.command], parsed)
 
 
@@ -38,6 +38,43 @@ def test_arguments_reach_the_server_as_the_table_says() -> None:
     for words in (["drain", "x"], ["resize", "257"], ["events", "--last", "-1"]):
         with pytest.raises(OperatorError):
             given(*words)
+
+
+def test_client_stands_without_an_option() -> None:
+    """
+    As many words as tell of it, before or behind the options.
+    """
+    assert given("explain", "::1", "a=b", "--json", "--sni", "x") == {
+        "client": ["::1", "a=b"],
+        "sni": "x",
+    }
+    assert given("explain", "--sni", "x") == {"sni": "x"}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("", "stickyctl: write a command, as in: stickyctl status (see: stickyctl --help)"),
+        ("drian 1", "stickyctl: there is no command 'drian'; did you mean drain? known: status, "),
+        ("--contrl x status", "stickyctl: there is no command 'x'; known: status, "),
+        ("drain", "stickyctl drain: the following arguments are required: SLOT|all (see: "),
+        ("drain 1 2", "stickyctl drain: '2' is more than it takes (see: stickyctl drain --help)"),
+        ("status --jsno", "stickyctl status: there is no option '--jsno'; did you mean --json? "),
+        ("events --slto=3", "stickyctl events: there is no option '--slto'; did you mean --slot?"),
+        ("events --slot", "stickyctl events: argument --slot: expected one argument (see: "),
+    ],
+)
+def test_mistake_is_one_line(words: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It says what was wrong, and what was probably meant.
+    """
+    with pytest.raises(SystemExit) as ended:
+        parse(words.split())
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == 1
 
 
 def test_common_options_stand_before_or_after_the_command() -> None:

@@ -131,7 +131,17 @@ def test_a_silent_worker_is_late() -> None:
     """
     Who sends no heartbeats cannot say how late it is.
     """
-    assert any("> 7.0s" in line for line in shown(160, status(slot(0, worker(silent_seconds=7.0)))))
+    lines = shown(160, status(slot(0, worker()), slot(1, worker(silent_seconds=7.0))))
+    rows = [line for line in lines if "2.5ms" in line]
+    assert ["> 7.0s" in row for row in rows] == [False, True, True]
+
+
+def test_a_drained_slot_is_told_of() -> None:
+    """
+    It serves, and gets nobody.
+    """
+    lines = shown(160, status(slot(0, worker()), slot(1, worker(), state="draining")))
+    assert lines[1] == "running: 2 of 2 slots serve, 1 of them drained"
 
 
 def test_numbers_are_short() -> None:

@@ -49,7 +49,7 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
         old = ctl.json("status")["slots"][1]["workers"][0]["pid"]
         (row,) = ctl.json("requests", "1")["requests"]
         assert (row["path"], row["status"], row["pid"]) == ("/held", 200, old)
-        out, _ = ctl.run("explain", "--address", source)
+        out, _ = ctl.run("explain", source)
         assert out.startswith(f"slot 1: worker {old}, serving\n")
         _, err = ctl.run("reload")
         assert "the application is tried" in err
@@ -70,6 +70,8 @@ def test_one_server(start: Start, ctl: Ctl, gate: Gate, tmp_path: Path) -> None:
         assert moved.ask("/mirror").told["slot"] != 1
     assert "note: slot 1 is drained -> stickyctl undrain 1\n" in ctl.run("check")[0]
     assert ctl.run("undrain", "all")[0] == "drained slots: none\n"
+    assert "drain.slot" in ctl.run_here("events", "--slot", "1")[0]
+    assert "undrain.slot" in ctl.run_here("events", "--slot", "1")[0]
     assert ctl.run_here("check")[0] == "2 of 2 slots serve\nall is well\n"
     killed = ctl.json("status")["slots"][0]["workers"][0]["pid"]
     server.allow(f"Worker {killed} .* died of signal 9")
@@ -139,6 +141,10 @@ def _check_refusals(ctl: Ctl) -> None:
         (1, ("drain", "7"), "there is no slot 7: they are 0 to 0"),
         (1, ("undrain", "0"), "slot 0 is not drained"),
         (1, ("kill", "9"), "there is no slot 9: they are 0 to 0"),
+        (1, ("requests", "9"), "there is no slot 9: they are 0 to 0"),
+        (1, ("events", "--slot", "9"), "there is no slot 9: they are 0 to 0"),
+        (1, ("explain",), "the client's address decides here, and none is given"),
+        (1, ("explain", "127.0.0.1:80"), "write it without its port: 127.0.0.1"),
         (1, ("explain", "--address", "nowhere"), "'nowhere' is not an address"),
         (1, ("explain", "--header", "x"), "header: 'x' is no header; write 'Name: value'"),
         (2, ("resize", "0"), "resize: count: '0' is no whole number from 1 to 256"),
@@ -198,11 +204,12 @@ def test_what_a_worker_does(start: Start, ctl: Ctl, gate: Gate) -> None:
             pid = server.worker(0)
             server.allow(f"Worker {pid} .*died of signal 9", f"worker {pid} slot 0")
             assert ctl.json("kill", "0", "--wait")["killed"] == pid
-    died, online = [
+    killed, died, online = [
         event
         for line in ctl.run_here("events", "--slot", "0", "--json")[0].splitlines()
-        if (event := json.loads(line))["event"] in ("worker.died", "worker.started")
-    ][-2:]
+        if (event := json.loads(line))["event"] in ("kill.ordered", "worker.died", "worker.started")
+    ][-3:]
+    assert (killed["event"], killed["pid"]) == ("kill.ordered", pid)
     assert (died["event"], died["pid"], died["slot"]) == ("worker.died", pid, 0)
     assert "died of signal 9 (SIGKILL)" in died["text"]
     assert online["event"] == "worker.started"
@@ -210,9 +217,10 @@ def test_what_a_worker_does(start: Start, ctl: Ctl, gate: Gate) -> None:
     with ctl.start("events", "--follow", "--last", "1") as following:
         assert following.stdout is not None
         following.stdout.readline()
-        killed = ctl.json("kill", "0")["killed"]
-        server.allow(f"Worker {killed} .*died of signal 9")
-        assert f"Worker {killed} (slot 0) died" in following.stdout.readline()
+        pid = ctl.json("kill", "0")["killed"]
+        server.allow(f"Worker {pid} .*died of signal 9")
+        assert f"Worker {pid} (slot 0) is killed" in following.stdout.readline()
+        assert f"Worker {pid} (slot 0) died" in following.stdout.readline()
         following.send_signal(signal.SIGINT)
         assert following.wait(LONG) == 130
     with ctl.start("top", "--json") as watching:
@@ -241,8 +249,12 @@ def _check_stuck(ctl: Ctl, where: str, by: str) -> None:
     assert eventually(found, LONG)
     assert "error: worker " in ctl.run_here("check", code=1)[0]
     answer = ctl.json("requests", "0")
-    assert answer["requests"] == []
-    assert "its event loop is stuck; stickyctl stacks says where" in answer["workers"][0]["problem"]
+    # Its thread tells them, if the interpreter lets it.
+    paths = [row["path"] for row in answer["requests"]]
+    assert paths == ([f"/{where}"] if by == "thread" else [])
+    assert (
+        "its event loop is stuck; stickyctl stacks 0 says where" in answer["workers"][0]["problem"]
+    )
     assert where in ctl.run("stacks", "0")[0]
 
 
