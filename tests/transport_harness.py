@@ -170,6 +170,10 @@ class CountingSocket(socket.socket):
         self.calls.append("close")
         super().close()
 
+    def detach(self) -> int:
+        self.calls.append("close")  # what follows, by its number
+        return super().detach()
+
 
 def socket_pair(family: str = "tcp") -> tuple[CountingSocket, socket.socket, IAddress]:
     """

@@ -38,6 +38,13 @@ class RequestCounts:
         """
         self.page = new_page() if page is None else page
 
+    @property
+    def begun(self) -> int:
+        """
+        How many were begun.
+        """
+        return self.page[BEGUN]
+
     def begin(self) -> int:
         """
         Count a request.

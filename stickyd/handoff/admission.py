@@ -26,7 +26,7 @@ _MAX_HOST_BYTES = 64
 #: More generations than there will be: a reload takes longer than a millisecond.
 MOST_GENERATIONS = 999_999_999
 
-_PURPOSES = (int(Purpose.CONNECTION), int(Purpose.RESOLVE), int(Purpose.KEPT))
+_PURPOSES = (Purpose.CONNECTION, Purpose.RESOLVE, Purpose.KEPT)
 
 # Plain numbers: an operation on the socket module's own flags takes half a microsecond.
 _SOL_SOCKET = int(socket.SOL_SOCKET)

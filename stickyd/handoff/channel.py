@@ -26,6 +26,7 @@ from zope.interface import implementer
 from stickyd.errors import FrameError
 from stickyd.handoff.fd_passing import receive_rights, send_rights
 from stickyd.handoff.frame import (
+    KIND_NAMES,
     MAX_FRAME_BYTES,
     Handoff,
     Kind,
@@ -367,7 +368,7 @@ class HandoffChannel:
             self._untold.append(handoff)
             self._taken = sequence
         elif descriptors:
-            raise FrameError(f"a descriptor beside a {Kind(kind).name}")
+            raise FrameError(f"a descriptor beside a {KIND_NAMES[kind]}")
         elif kind == Kind.ACK:
             self._acknowledge(sequence, window)
         else:

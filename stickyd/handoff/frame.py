@@ -27,7 +27,6 @@ another one.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from struct import Struct
 from typing import Any, Final
 
@@ -62,40 +61,44 @@ MAX_WINDOW = 250
 _ALMOST_DUE_SECONDS = 0.001
 
 
-class Kind(IntEnum):
+class Kind:
     """
     What a frame says.
+
+    Plain numbers, here and below: to look up a member of an enumeration takes a third of a
+    microsecond, an operation on its flags half of one, and every connection needs several.
     """
 
-    HANDOFF = 1
-    ACK = 2
-    NACK = 3
+    HANDOFF: Final = 1
+    ACK: Final = 2
+    NACK: Final = 3
 
 
-class Purpose(IntEnum):
+#: The names of the kinds.
+KIND_NAMES: Final = {Kind.HANDOFF: "HANDOFF", Kind.ACK: "ACK", Kind.NACK: "NACK"}
+
+
+class Purpose:
     """
     What the descriptor of a HANDOFF frame is.
     """
 
     #: A connection of a client, untouched but for ``unread``.
-    CONNECTION = 1
+    CONNECTION: Final = 1
     #: A listening socket, whose connections the worker accepts for itself.
-    LISTENER = 2
+    LISTENER: Final = 2
     #: A connection whose next request, which stands whole in ``unread``, only the primary
     #: can place, since its id may be one that another worker minted: the primary looks at
     #: it and sends the connection on as a CONNECTION with :attr:`Flag.PLACED`.
-    RESOLVE = 3
+    RESOLVE: Final = 3
     #: A connection whose next request is of a client that the worker of that ``generation`` in
     #: that slot keeps: the primary sends it on as a CONNECTION with :attr:`Flag.PLACED`.
-    KEPT = 4
+    KEPT: Final = 4
 
 
 class Flag:
     """
     What else is to be known about the connection of a HANDOFF frame.
-
-    Plain numbers: an operation on the flags of an enumeration takes half a microsecond, and
-    every connection and every routed request needs some.
     """
 
     #: Somebody has looked at the next request and chosen this slot for it: it is served
@@ -268,10 +271,6 @@ def say_secure(handoff: Handoff, local: tuple[str, int] | None) -> None:
     handoff.local = local
 
 
-_HANDOFF = int(Kind.HANDOFF)
-_KEPT = int(Purpose.KEPT)
-
-
 def encode_handoff(handoff: Handoff) -> bytes:
     """
     The frame of a handoff; its descriptor goes beside it, in the same ``sendmsg``.
@@ -286,12 +285,12 @@ def encode_handoff(handoff: Handoff) -> bytes:
     text = f"{handoff.host}\0{handoff.port}"
     if handoff.local is not None:
         text += f"\0{handoff.local[0]}\0{handoff.local[1]}"
-    if handoff.purpose == _KEPT:
+    if handoff.purpose == Purpose.KEPT:
         text += f"\0{handoff.generation}"
     address = text.encode()
     head = _HEADER.pack(
         VERSION,
-        _HANDOFF,
+        Kind.HANDOFF,
         handoff.purpose,
         handoff.flags,
         handoff.slot,
@@ -331,13 +330,13 @@ def decode(frame: bytes | bytearray | memoryview, size: int) -> tuple[int, int, 
     version, kind, _, _, _, address, key, sequence, window = _HEADER.unpack_from(frame)
     if version != VERSION:
         raise FrameError(f"a frame of version {version}, where {VERSION} is spoken")
-    if kind == _HANDOFF:
+    if kind == Kind.HANDOFF:
         if address + key + HEADER_BYTES > size:
             raise FrameError(f"a handoff of {size} bytes, shorter than it says")
     elif kind not in (Kind.ACK, Kind.NACK):
         raise FrameError(f"a frame of unknown kind {kind}")
     elif size != HEADER_BYTES:
-        raise FrameError(f"{size - HEADER_BYTES} bytes too many behind a {Kind(kind).name}")
+        raise FrameError(f"{size - HEADER_BYTES} bytes too many behind a {KIND_NAMES[kind]}")
     return kind, sequence, window
 
 
@@ -350,22 +349,27 @@ def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor:
         be; the descriptor is then still the caller's.
     """
     _, _, purpose, flags, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
-    key_at = HEADER_BYTES + address_bytes
-    unread_at = key_at + key_bytes
-    if size - unread_at > MAX_UNREAD_BYTES:
+    unread_at = address_bytes + key_bytes
+    unread_bytes = size - HEADER_BYTES - unread_at
+    if unread_bytes > MAX_UNREAD_BYTES:
         raise FrameError(
-            f"a handoff with {size - unread_at} unread bytes, more than {MAX_UNREAD_BYTES}"
+            f"a handoff with {unread_bytes} unread bytes, more than {MAX_UNREAD_BYTES}"
         )
-    address = bytes(frame[HEADER_BYTES:key_at])
-    key = bytes(frame[key_at:unread_at])
-    unread = bytes(frame[unread_at:size]) if unread_at < size else b""
+    # One copy: to cut a bytearray makes another one.
+    body = bytes(frame[HEADER_BYTES:size])
+    address = body[:address_bytes]
+    key = body[address_bytes:unread_at]
     try:
-        host, port, *local = address.decode().split("\0")
-        handoff = Handoff(descriptor, host, int(port), key, unread, slot, purpose, flags)
-        if purpose == _KEPT:
-            handoff.generation = int(local.pop())
-        if local:
-            handoff.local = local[0], int(local[1])
+        parts = address.decode().split("\0")
+        handoff = Handoff(
+            descriptor, parts[0], int(parts[1]), key, body[unread_at:], slot, purpose, flags
+        )
+        if len(parts) > 2 or purpose == Purpose.KEPT:
+            more = parts[2:]
+            if purpose == Purpose.KEPT:
+                handoff.generation = int(more.pop())
+            if more:
+                handoff.local = more[0], int(more[1])
     except (ValueError, IndexError) as cause:
         raise FrameError(f"a handoff with the malformed address {address!r}") from cause
     handoff.sequence = sequence

@@ -23,6 +23,7 @@ addresses) has a file of its own.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET
 from typing import TYPE_CHECKING, Any
@@ -277,8 +278,9 @@ class Stream(ABC):
 
     def _end_input(self) -> None:
         self._paused = self._ended = self._dry = True
-        # A socket at EOF stays readable: the loop would spin.
-        self._stop_watching()
+        if self._watching:
+            # A socket at EOF stays readable: the loop would spin.
+            self._stop_watching()
         if self.corked:
             # start() found the EOF: what the protocol wrote there goes out first.
             self._uncork()
@@ -552,8 +554,10 @@ class Stream(ABC):
             return
         # Strictly before close: epoll goes on reporting a closed descriptor as long
         # as another copy of the socket exists, and then nobody can remove it.
-        self._stop_watching()
-        self._discard_output()
+        if self._watching:
+            self._stop_watching()
+        if self._chunks or self._writing:
+            self._discard_output()
         self._retire()
         remains = False
         if isinstance(reason.value, ConnectionAborted):
@@ -574,7 +578,7 @@ class Stream(ABC):
         if remains:
             LingeringClose(self._readiness, self.socket).start()
         else:
-            self.socket.close()
+            os.close(self.socket.detach())  # its close() looks for files made of it
 
     # What can be asked.
 

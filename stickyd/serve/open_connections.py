@@ -83,7 +83,7 @@ class OpenConnections:
             for busy, _ in self._quiet:
                 busy.discard(connection)
             self._tell_quiet()
-        if self._emptied and not self._open:
+        if not self._open and self._emptied:
             self._emptied.fire()
 
     def clients(self) -> list[bytes]:

@@ -111,7 +111,7 @@ class ResourceHost:
         """
         How many requests were begun.
         """
-        return self.site.context.requests
+        return self.site.context.counts.begun
 
     def adopt(self, sock: socket, peer: IAddress, handoff: Handoff) -> None:
         """
@@ -125,7 +125,7 @@ class ResourceHost:
             sock,
             peer,
             handoff.unread,
-            local_address(handoff.local),
+            None if handoff.local is None else local_address(handoff.local),
             self.site.context.limits.stall,
         )
         if self._tls is None or handoff.flags & Flag.SECURE:

@@ -131,7 +131,9 @@ class Serving:
         if self.homes.known is not None:
             self.listening.keep_clients(self.homes.known)
             self.sessions.watch_clients(self.homes.note_session)
-        take, listen = self._divert, self.listening.add
+        # Asked with each connection, so in one step where no clients are kept.
+        take = self.retirement.divert if self.homes.known is None else self._divert
+        listen = self.listening.add
         self._handoffs = Handoffs(
             self.host, self._capacity, self._outbox, take, listen, lost, ends.counts.page
         )

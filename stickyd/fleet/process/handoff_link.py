@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 #: Seconds until a primary without a free descriptor looks again whether it has one.
 STARVED_SECONDS = 0.05
 
-_CONNECTION = int(Purpose.CONNECTION)
 
 #: Seconds between two lines in the log about that.
 QUIET_SECONDS = 10.0
@@ -187,7 +186,7 @@ class HandoffLink:
         if handoff.purpose == Purpose.RESOLVE:
             self._fleet.resolve(handoff)
         else:
-            handoff.purpose = _CONNECTION
+            handoff.purpose = Purpose.CONNECTION
             self._fleet.deliver(handoff)
 
     def returned(self, handoff: Handoff) -> None:

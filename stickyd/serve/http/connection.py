@@ -380,8 +380,7 @@ class HTTPChannel:
 
     def refuse(self, error: RequestError) -> None:
         self._pipeline.persistent = False
-        request = self._pipeline.request
-        if getattr(request, "startedWriting", False):
+        if getattr(self._pipeline.request, "startedWriting", False):
             # Half a response is out: what follows would be taken for more of it.
             self.abortConnection()
             return
@@ -574,7 +573,8 @@ class HTTPChannel:
 
     def _forget(self) -> None:
         self._pipeline.state = GONE
-        self._pipeline.drop()
+        if self._pipeline.begun_ns or self._pipeline.request is not None:
+            self._pipeline.drop()
         self.connected = 0
         self._upgrade = None
         if not self._reader.dry:

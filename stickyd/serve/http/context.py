@@ -37,7 +37,6 @@ class HTTPContext:
     :ivar clock: for delayed calls.
     :ivar limits: the bounds.
     :ivar deadlines: the timer.
-    :ivar requests: how many were begun.
     :ivar counts: where each of them is counted, at its beginning and at its end.
     :ivar route: asked about every request before the application sees it, or
         :obj:`None`.  It is given the head and the handoff that brought the connection,
@@ -61,7 +60,6 @@ class HTTPContext:
         stickiness: Stickiness | None = None,
         counts: RequestCounts | None = None,
     ) -> None:
-        self.requests = 0
         self.counts = RequestCounts() if counts is None else counts
         self.quiet_until = float("-inf")
         self.limits = HTTPLimits() if limits is None else limits

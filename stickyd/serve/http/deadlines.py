@@ -50,6 +50,10 @@ class Deadlines:
         self._step = step
         self._buckets: dict[int, set[Expiring]] = {}
         self._call: IDelayedCall | None = None
+        # The bucket of the last one that came: until the next step most have the same deadline.
+        self._last_deadline = -inf
+        self._last_number = 0
+        self._last_bucket: set[Expiring] = set()
 
     def add(self, item: Expiring, seconds: float | None) -> None:
         """
@@ -59,8 +63,15 @@ class Deadlines:
             # Nothing was watched, so no step was made.
             self.now = self._clock.seconds()
             self._call = self._clock.callLater(self._step, self._tick)
-        item.deadline = inf if seconds is None else self.now + seconds
+        item.deadline = deadline = inf if seconds is None else self.now + seconds
+        if deadline == self._last_deadline:
+            item.bucket = self._last_number
+            self._last_bucket.add(item)
+            return
         self._put(item)
+        self._last_deadline = deadline
+        self._last_number = number = item.bucket
+        self._last_bucket = self._buckets[number]
 
     def discard(self, item: Expiring) -> None:
         """
@@ -101,6 +112,7 @@ class Deadlines:
 
     def _tick(self) -> None:
         self.now = now = self._clock.seconds()
+        self._last_deadline = -inf
         # First of all: an error in expire() must not stop the timer for the others.
         self._call = self._clock.callLater(self._step, self._tick)
         due = int(now / self._step)

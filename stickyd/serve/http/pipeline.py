@@ -321,7 +321,6 @@ class Pipeline:
             target, fields = resolve(method, target, fields)
             self.message = (method, target, version)
         self.persistent = version is HTTP_1_1 and not fields.close and not self.draining
-        context.requests += 1
         self.begun_ns = context.counts.begin()
         if context.stickiness is not None:
             if self.exchanges is NO_EXCHANGES:

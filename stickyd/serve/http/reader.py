@@ -111,50 +111,53 @@ class Reader:
         data, start = self._data, self._position
         end = data.find(b"\r\n\r\n", start + self._scanned) + 4
         head = data[start:end]
-        if self._head and head == self._head:
-            # The same again: as polls, and most clients that ask for one thing, send it.
-            fields = self.fields
-            assert fields is not None
-            self._take_head(start, end, fields.length)
-            return True
-        line_end = data.find(b"\r\n", start)
-        if line_end == start:
-            # RFC 9112 section 2.2: a leading empty line is ignored; one is enough.
-            if self._skipped:
-                raise RequestError(400, "empty lines instead of a request")
-            self._skipped = True
-            self._position = start + 2
-            self.dry = len(data) == start + 2
-            self._scanned = 0
-            return not self.dry and self.read_head()
-        if end < 4:
-            if not self.dry:
-                self._check_part(start)
-            return False
+        fields = self.fields
+        # The same again?  Polls, and most clients that ask for one thing, send that.
+        if fields is None or not head or head != self._head:
+            line_end = data.find(b"\r\n", start)
+            if line_end == start:
+                # RFC 9112 section 2.2: a leading empty line is ignored; one is enough.
+                if self._skipped:
+                    raise RequestError(400, "empty lines instead of a request")
+                self._skipped = True
+                self._position = start + 2
+                self.dry = len(data) == start + 2
+                self._scanned = 0
+                return not self.dry and self.read_head()
+            if end < 4:
+                if not self.dry:
+                    self._check_part(start)
+                return False
+            fields = self._parse(head, line_end - start)
+        self._head_start = start
+        self._position = end
+        self.dry = end == len(data)
+        self._scanned = 0
+        self._skipped = False
+        if fields.length:
+            self._begin_body(fields.length)
+        return True
+
+    def _parse(self, head: bytes, line_bytes: int) -> FieldBlock:
+        """
+        Take a whole head apart.
+
+        :param line_bytes: how long its first line is.
+        """
         limits = self._blocks.limits
         try:
-            line = parse_request_line(data[start:line_end], limits)
-            if end - start > limits.head_bytes:
+            line = parse_request_line(head[:line_bytes], limits)
+            if len(head) > limits.head_bytes:
                 raise RequestError(431, "head too large")
-            raw = data[line_end + 2 : end]
+            raw = head[line_bytes + 2 :]
             fields = self.fields
             if fields is None or raw != fields.raw or line[2] is not fields.version:
                 self.fields = fields = self._blocks.parse(raw, line[2])
         except RequestError as error:
             raise first_objection(head, limits) or error from None
         self.line = line
-        self._head = head if end - start <= REMEMBERED_BYTES else b""
-        self._take_head(start, end, fields.length)
-        return True
-
-    def _take_head(self, start: int, end: int, length: int) -> None:
-        self._head_start = start
-        self._position = end
-        self.dry = end == len(self._data)
-        self._scanned = 0
-        self._skipped = False
-        if length:
-            self._begin_body(length)
+        self._head = head if len(head) <= REMEMBERED_BYTES else b""
+        return fields
 
     def _begin_body(self, length: int) -> None:
         most = self._blocks.limits.body_bytes

@@ -218,7 +218,6 @@ class HTTP2Connection(Protocol):
             self._begin(number, headers, event.stream_ended is None)
 
     def _begin(self, number: int, headers: Pairs, body: bool) -> None:
-        self.context.requests += 1
         self._guard.note_request()
         if any(name == b":authority" for name, _ in headers):
             # HTTP/2 demands that both say the same, so one of them is enough.

@@ -43,7 +43,7 @@ def test_request_and_response() -> None:
     [request] = wire.requests
     assert request.getHeader(b"cookie") == b"a=1; b=2"
     assert request.received_cookies == {b"a": b"1", b"b": b"2"}
-    assert wire.site.context.requests == 1
+    assert wire.site.context.counts.begun == 1
     wire.clock.advance(1)
     assert '"GET /p?q=1 HTTP/2" 200 5 ' in wire.log[0]
 
