@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
-from stickyd.handoff.frame import BY_KEY, Flag
+from stickyd.handoff.frame import BY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -200,10 +200,6 @@ class Keepers:
         """
         Who keeps the client of a connection's next request.
         """
-        if handoff.flags & Flag.MOVED_ON:
-            if handoff.slot == BY_KEY and handoff.key in self._keys:
-                self._keys.pop(handoff.key).add(-1)
-            return None
         if handoff.slot == BY_KEY:
             return self._keys.get(handoff.key)
         return self.homes.get((handoff.slot, handoff.generation))

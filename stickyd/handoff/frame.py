@@ -121,8 +121,9 @@ class Flag:
     #: A trusted proxy's PROXY header says that the client speaks TLS with it.  The connection
     #: itself is as it is: plain, or with another TLS that ends here.
     TLS_BEFORE: Final = 64
-    #: The worker that kept the client of the next request does so no longer, or never did: it
-    #: goes to whoever has newcomers.
+    #: The worker that gives the connection back does not know the client of the next request,
+    #: or no longer: it goes to whoever else keeps it, or has newcomers.  It is sent to the primary
+    #: alone.
     MOVED_ON: Final = 128
     #: Either way the scheme is ``https``.
     HTTPS: Final = SECURE | TLS_BEFORE

@@ -4,9 +4,14 @@ What a primary says of its slots when it is asked, and that asking changes nothi
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from stickyd.affinity.keys import QueryKey
+from stickyd.affinity.resolve import learned_id
+from stickyd.affinity.token import Signer
 from stickyd.explain import Client, Occupant, explain_by
 from stickyd.fleet.fleet_view import FleetView
 from stickyd.fleet.slot_changes import SlotChanges
@@ -185,3 +190,47 @@ def test_move_in_between() -> None:
     assert known.slots == 3
     assert known.home_of(b"\2")[0] == 2
     assert resized.called
+
+
+def test_who_keeps_a_client_is_told() -> None:
+    """
+    By a cookie, a learned id and a key: which worker, of which generation, relieved how long ago,
+    and how long it stays at most; of other clients, who serves newcomers.
+    """
+    rig = Rig(1)
+    rig.ready(0)
+    old = rig.worker(0)
+    old.knows_clients = True
+    limits = rig.fleet.table.members[0].workers.limits
+    limits.by_client, limits.drain_seconds = True, 1800.0
+    changes = SlotChanges(rig.fleet, limits)
+    rig.fleet.keep_clients(changes.retire)
+    changes.reload()
+    rig.ready(0)
+    rig.fleet.learn((0, 1), [b"alice"], [learned_id(QueryKey("sid"), b"s1")], False)
+    old.kept[-1][1].callback(None)
+    settings = Settings.read({"affinity": "cookie:stickyd,learn:query:sid,header:X-User"})
+    signer = Signer([b"x" * 16])
+    explain = partial(explain_by, view_of(rig), settings)
+    cookie = ("Cookie", "stickyd=" + signer.mint(0, generation=1))
+    clients = {
+        "cookie:stickyd": Client("192.0.2.1", [cookie]),
+        "learn:query:sid": Client("192.0.2.1", [], "/?sid=s1"),
+        "header:X-User": Client("192.0.2.1", [("X-User", "alice")]),
+    }
+    stays = f"known to worker {old.pid} of generation 1, relieved"
+    for seconds, line in (
+        (30.0, f"{stays} 30 s ago, stays at most 30 minutes"),
+        (690.0, f"{stays} 12 minutes ago, stays at most 18 minutes"),
+    ):
+        rig.clock.advance(seconds)
+        for entry, client in clients.items():
+            found = explain(client, signer)
+            assert f"{entry}: {line}" in str(found).replace("\n      ", " ")
+            assert found.worker == Occupant(old.pid, "keeping its clients")
+    for stranger in (
+        Client("192.0.2.1", [("X-User", "bob")]),
+        Client("192.0.2.1", [("Cookie", "stickyd=" + signer.mint(0, generation=2))]),
+        Client("192.0.2.1", [("Cookie", "stickyd=" + Signer([b"y" * 16]).mint(0, generation=1))]),
+    ):
+        assert explain(stranger, signer).worker == Occupant(rig.worker(0).pid, "serving")

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from stickyd.fleet.keepers import Keeper, Keepers
 from stickyd.fleet.slot import QueueLimits, Slot
-from stickyd.handoff.frame import BY_KEY, Flag, Handoff
+from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class Rig:
         return slot, worker
 
 
-def by_key(key: bytes, flags: int = 0) -> Handoff:
+def by_key(key: bytes) -> Handoff:
     """
     A connection with a key.
     """
-    return Handoff(0, "192.0.2.1", 1, key, flags=flags)
+    return Handoff(0, "192.0.2.1", 1, key)
 
 
 def by_token(slot: int, generation: int) -> Handoff:
@@ -97,18 +97,20 @@ def test_a_client_is_found_by_token_key_or_id() -> None:
     assert rig.keepers.for_workers == ([(1, 3)], True)
 
 
-def test_a_client_that_has_moved_on_is_a_newcomer_from_then_on() -> None:
+def test_a_client_that_has_moved_on_is_whoever_else_keeps_it() -> None:
     """
-    The worker's word that it does not know a client counts.
+    A worker's word that it does not know a client counts for itself alone.
     """
     rig = Rig()
     rig.relieved(1, 3, b"a")
-    assert rig.keepers.find(by_key(b"a", Flag.MOVED_ON)) is None
+    _, worker = rig.relieved(1, 4, b"b")
+    rig.keepers.forget((1, 4), [b"a"], ())
+    keeper = rig.keepers.find(by_key(b"a"))
+    assert keeper is not None
+    assert keeper.home == (1, 3)
+    rig.keepers.forget((1, 3), [b"a"], ())
     assert rig.keepers.find(by_key(b"a")) is None
-    moved = by_token(1, 3)
-    moved.flags = Flag.MOVED_ON
-    assert rig.keepers.find(moved) is None
-    assert rig.keepers.find(by_token(1, 3)) is not None
+    assert rig.keepers.find(by_key(b"b")) is rig.keepers.of(worker)
 
 
 def test_what_waits_is_divided_at_the_switch_over() -> None:
@@ -285,7 +287,7 @@ def test_it_goes_on_after_an_upgrade() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["learn", "forget", "move on", "end"]),
+            st.sampled_from(["learn", "forget", "end"]),
             st.integers(0, 2),
             st.lists(st.sampled_from([b"a", b"b", b"c", b"d", b"e"]), unique=True, max_size=4),
         ),
@@ -304,11 +306,8 @@ def test_counts_are_those_of_the_table(steps: list[tuple[str, int, list[bytes]]]
             rig.keepers.learn((index, 1), keys, ())
         elif what == "forget":
             rig.keepers.forget((index, 1), keys, ())
-        elif what == "end":
-            rig.keepers.end(workers[index])
         else:
-            for key in keys:
-                rig.keepers.find(by_key(key, Flag.MOVED_ON))
+            rig.keepers.end(workers[index])
     assert len(rig.keepers) <= 4
     kept = {key: rig.keepers.keeper_of_key(key) for key in (b"a", b"b", b"c", b"d", b"e")}
     found = [keeper for keeper in kept.values() if keeper is not None]

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.web.resource import Resource
 from typing_extensions import override
 
-from stickyd.control.commands import Beat, Claim, Leave, Sessions
+from stickyd.control.commands import Beat, Claim, Known, Leave, Sessions
 from stickyd.handoff.channel import HandoffChannel
 from stickyd.handoff.fd_passing import send_rights
 from stickyd.handoff.frame import (
@@ -169,6 +169,9 @@ def _in_control() -> dict[str, Any]:
         "beat-flood": lambda: [worker.callRemote(Beat, figures="{}") for _ in range(6000)],
         "leave-flood": lambda: [worker.callRemote(Leave) for _ in range(3000)],
         "claim": lambda: ask(Claim, identifiers=[b"x" * 16]),
+        "known-clients": lambda: ask(
+            Known, keys=[b"\x7f\0\0\1"], identifiers=[], gone=False, finished=False
+        ),
         "planted-sessions": lambda: ask(Sessions, slot=1, chunk=b"[]"),
         "own-sessions": lambda: ask(Sessions, slot=0, chunk=b"[]"),
         "sessions-of-no-slot": lambda: ask(Sessions, slot=-1, chunk=b"[]"),
@@ -201,7 +204,14 @@ CHANNEL = (
 CONTROL = (
     *("text-for-figures", "no-json", "nan", "infinite", "negative", "huge", "list", "nested"),
     *("many-figures", "report", "report-host", "report-count", "beat-flood", "leave-flood"),
-    *("claim", "planted-sessions", "own-sessions", "sessions-of-no-slot", "unknown-command"),
+    *(
+        "claim",
+        "known-clients",
+        "planted-sessions",
+        "own-sessions",
+        "sessions-of-no-slot",
+        "unknown-command",
+    ),
     *("start-tls", "answer-to-nothing", "error-to-nothing", "neither", "empty-message"),
     *("no-arguments", "no-number", "not-utf8", "endless-message", "http"),
 )

@@ -8,12 +8,15 @@ import os
 import signal
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
+from h2.errors import ErrorCodes
 
 from tests.system.keeping import Player, Players
 from tests.system.proxies import nginx
+from tests.system.test_http2 import H2Client
 from tests.system.test_reload_by_client import BY_CLIENT, KINDS
 from tests.tls_harness import write_certificate
 
@@ -138,19 +141,58 @@ def test_over_tls(kind: str, start: Start, tmp_path: Path) -> None:
         players.go_on()
 
 
-def test_through_a_proxy_that_mixes_its_clients(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["resource", pytest.param("wsgi", marks=pytest.mark.soak)])
+def test_over_http2(kind: str, start: Start, tmp_path: Path) -> None:
     """
-    Behind nginx each of its few connections carries the clients of both generations in turns.
+    Of several clients on one HTTP/2 connection each is answered by whoever knows it: here, or,
+    refused unbegun, on the next connection; newcomers by the new workers.
     """
     server = start(
-        *KINDS["asgi"], "--affinity", "cookie:stickyd", "--trust", "127.0.0.1", *BY_CLIENT
+        *(*KINDS[kind], "--affinity", "cookie:stickyd", "--http2", "on"),
+        *("--tls", write_certificate(tmp_path, "a", "localhost"), *BY_CLIENT),
     )
-    with nginx(tmp_path, server.target, 2) as proxy, Players() as players:
-        everybody: list[Player] = []
+    with ExitStack() as stack:
+
+        def connect() -> H2Client:
+            return stack.enter_context(closing(H2Client(server)))
+
+        clients = []
         for generation in range(2):
             if generation:
                 server.reload()
-            everybody += players.begin(proxy.target, "cookie:stickyd", 6)
+            fresh = {server.worker(0), server.worker(1)}
+            for _ in range(3):
+                told, head = (at := connect()).answer(at.send())
+                cookie = ("cookie", head["set-cookie"].partition(";")[0])
+                clients.append((told["pid"], cookie, ("x-session", head["x-session"])))
+                assert told["pid"] in fresh
+        connection = connect()
+        for count in (2, 3):
+            for pid, *fields in clients:
+                stream = connection.send(*fields)
+                if connection.outcome(stream) == ErrorCodes.REFUSED_STREAM:
+                    connection = connect()
+                    stream = connection.send(*fields)
+                assert connection.answer(stream)[0] == {"pid": pid, "count": count, "version": ""}
+
+
+@pytest.mark.parametrize(
+    ("affinity", "generations"),
+    [pytest.param("cookie:stickyd", 2, marks=pytest.mark.soak), ("header:X-Name", 3)],
+)
+def test_through_a_proxy_that_mixes_its_clients(
+    affinity: str, generations: int, start: Start, tmp_path: Path
+) -> None:
+    """
+    Behind nginx each of its few connections carries the clients of all generations in turns.
+    """
+    server = start(*KINDS["asgi"], "--affinity", affinity, "--trust", "127.0.0.1", *BY_CLIENT)
+    with nginx(tmp_path, server.target, 2) as proxy, Players() as players:
+        everybody: list[Player] = []
+        for generation in range(generations):
+            if generation:
+                server.reload()
+            everybody += players.begin(proxy.target, affinity, 6)
             fresh = {server.worker(0), server.worker(1)}
             assert {player.pids[0] for player in everybody[-6:]} <= fresh
             with ThreadPoolExecutor(4) as pool:

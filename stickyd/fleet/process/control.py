@@ -91,6 +91,9 @@ _CLAIMS_AT_ONCE = 65_536
 _KNOWN_PER_SECOND = 100_000.0
 _KNOWN_AT_ONCE = 1_000_000
 
+#: How often it may name all that it may know (``--known-limit``) at once.
+_ALL_KNOWN_AT_ONCE = 10
+
 #: How many chunks of sessions may be on their way at a time; a worker sends them one by one.
 _MOST_CHUNKS = 4
 
@@ -162,7 +165,11 @@ class WorkerControl(ControlProtocol):
         self._leaves = Allowance(clock.seconds, _LEAVES_PER_SECOND, _LEAVES_AT_ONCE)
         self._stands = Allowance(clock.seconds, _STANDS_PER_SECOND, _STANDS_AT_ONCE)
         self._claims = Allowance(clock.seconds, _CLAIMS_PER_SECOND, _CLAIMS_AT_ONCE)
-        self._known = Allowance(clock.seconds, _KNOWN_PER_SECOND, _KNOWN_AT_ONCE)
+        self._known = Allowance(
+            clock.seconds,
+            max(_KNOWN_PER_SECOND, settings.known_limit),
+            max(_KNOWN_AT_ONCE, _ALL_KNOWN_AT_ONCE * settings.known_limit),
+        )
         self._chunks = 0
         self._keeps = False
         self.generation = 0

@@ -21,7 +21,7 @@ from stickyd.net.throttle import Throttle
 from stickyd.net.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Callable, Sized
     from socket import socket
 
     from twisted.internet.interfaces import IReactorTime
@@ -60,11 +60,13 @@ class HandoffLink:
         slot: Slot | None,
         label: WorkerLabel,
         termination: Termination,
+        moved_on: Callable[[bytes], object],
     ) -> None:
         """
         :param window: how many connections may be on their way back to us.
         :param slot: the one that the worker occupies, if it is no spare.
         :param termination: ends the worker if it breaks the protocol.
+        :param moved_on: told of an affinity key whose client the worker does not know.
         """
         self._clock = clock
         self._readiness = readiness
@@ -73,6 +75,7 @@ class HandoffLink:
         self._slot = slot
         self._label = label
         self._termination = termination
+        self._moved_on = moved_on
         self.channel: HandoffChannel | None = None
         self._entrusted: deque[Handoff] = deque()
         self._waiting = Waiters()
@@ -183,6 +186,10 @@ class HandoffLink:
 
     def received(self, handoff: Handoff) -> None:
         handoff.flags |= Flag.SERVED
+        if handoff.flags & Flag.MOVED_ON:
+            # Another worker may still keep it, or one that has it next.
+            handoff.flags &= ~Flag.MOVED_ON
+            self._moved_on(handoff.key)
         if handoff.purpose == Purpose.RESOLVE:
             self._fleet.resolve(handoff)
         else:

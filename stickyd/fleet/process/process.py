@@ -137,6 +137,7 @@ class WorkerProcess(ProcessProtocol):
             slot,
             self.label,
             self.termination,
+            self._forget_client,
         )
         #: Set to the channel's own: a step in between would be taken for every connection.
         self.send: Callable[[Handoff], bool] = lambda handoff: False
@@ -357,6 +358,13 @@ class WorkerProcess(ProcessProtocol):
         self.tell_places(*self._fleet.places())
         self._control.occupy(slot.index, slot.generation)
         self._control.candidate.serve()
+
+    def _forget_client(self, key: bytes) -> None:
+        """
+        Take note that the worker does not know the client of a key.
+        """
+        if self.slot is not None:
+            self._fleet.learn((self.slot.index, self.generation), [key], (), True)
 
     # IWorker
 

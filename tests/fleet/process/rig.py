@@ -27,6 +27,7 @@ from stickyd.control.commands import (
     HANDOFF_DESCRIPTOR,
     Accept,
     ControlProtocol,
+    Keep,
     Lead,
     Place,
     Release,
@@ -109,6 +110,11 @@ class FakeControl(ControlProtocol):
     def release(self, slots: int, standing: list[int]) -> dict[str, object]:
         self.releases.append((slots, standing))
         self.heard.append((slots, standing))
+        return {}
+
+    @Keep.responder
+    def keep(self, slots: int, standing: list[int]) -> dict[str, object]:
+        self.heard.append("keep")
         return {}
 
     @Lead.responder

@@ -13,7 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from stickyd.fleet.process.handoff_link import QUIET_SECONDS, STARVED_SECONDS
 from stickyd.fleet.process.process import WorkerProcess
-from stickyd.handoff.frame import Handoff, Purpose
+from stickyd.handoff.frame import Flag, Handoff, Purpose
 from tests.channels import connection, no_descriptor_free, open_sockets
 from tests.fleet.process.rig import KILLED, Rig, taking
 
@@ -305,3 +305,16 @@ def test_starved_window_of_a_worker_that_has_ended(rig: Rig) -> None:
     rig.worker.reclaim()
     rig.reactor.advance(STARVED_SECONDS)
     assert not rig.worker.send(Handoff(0, "192.0.2.1", 1, b"key"))
+
+
+def test_a_client_that_its_worker_does_not_know_is_looked_for_elsewhere(rig: Rig) -> None:
+    """
+    The primary forgets it for that worker, and places the connection as any other.
+    """
+    assert rig.returns.learned == []
+    handoff = Handoff(0, "192.0.2.1", 1, b"key", flags=Flag.MOVED_ON | Flag.PLACED)
+    rig.worker.link.received(handoff)
+    home = rig.slot.index, rig.worker.generation
+    assert rig.returns.learned == [(home, [b"key"], (), True)]
+    assert rig.returns.delivered == [handoff]
+    assert handoff.flags == Flag.SERVED | Flag.PLACED
