@@ -35,6 +35,7 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import WorkerProcess
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, worker_command
@@ -217,6 +218,8 @@ class Rig:
             Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
             self.hub,
         )
+        # What is logged takes no time: on a busy machine it would be told later.
+        self.spawner._share = OutputShare(self.reactor.seconds)
         self.told: list[str] = []
         self.worker = self.spawn()
 
