@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,14 +20,16 @@ PACKAGES = {
     "nginx": "nginx",
     "node": "nodejs",
     "npm": "npm",
+    "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-sentinel": "redis-sentinel",
     "redis-server": "redis-server",
     "strace": "strace",
 }
 
-#: Where Debian has programs of administrators, which are not on everybody's path.
-_ALSO = "/usr/sbin"
+#: Where Debian has programs of administrators, which are not on everybody's path; and where
+#: .ci/run puts one of which it wants no more than the file.
+_ALSO = ("/usr/sbin", str(Path(__file__).resolve().parents[2] / ".programs"))
 
 
 def find_program(name: str) -> str | None:
@@ -35,7 +38,7 @@ def find_program(name: str) -> str | None:
 
     :return: its path, or :obj:`None` if it is not installed.
     """
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), _ALSO]))
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_ALSO]))
 
 
 def need_program(name: str) -> str:

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from tests.system.asking import Asking
 from tests.system.client import ask_once
 from tests.system.counting import Counting
 from tests.system.processes import descriptors_of, eventually
+from tests.system.programs import need_program
+from tests.system.server import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +87,7 @@ def test_figures_agree_with_what_clients_saw(start: Start, ctl: Ctl) -> None:
         assert total["ways"]["handoff"] == fresh
         assert total["in_flight"] == 0
         assert total["restarts"]["signal"] == 1
+    assert promtool("metrics", text=asking.ask("/metrics", known=False)[1]) == (0, "")
     assert eventually(lambda: len(descriptors_of(server.pid)) <= before)
 
 
@@ -288,3 +292,41 @@ def test_application_counts_as_one(start: Start) -> None:
     server.suspend(victim)
     assert asking.total("app_hits_total") == 30
     server.resume(victim)
+    assert promtool("metrics", text=asking.ask("/metrics", known=False)[1]) == (0, "")
+
+
+def promtool(*arguments: str, text: str = "") -> tuple[int, str]:
+    """
+    Have Prometheus' own tool check something.
+
+    :param text: its standard input.
+    :return: its exit code, and what it says.
+    """
+    command = [need_program("promtool"), "check", *arguments]
+    done = subprocess.run(
+        command,
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_alerts_are_rules() -> None:
+    """
+    ``promtool check rules`` has nothing against the alerts in ``tap/``.
+    """
+    code, said = promtool("rules", "--lint-fatal", str(ROOT / "tap" / "alerts.yml"))
+    assert code == 0, said
+    assert "SUCCESS" in said
+
+
+def test_promtool_would_complain() -> None:
+    """
+    It is what judges the metrics: what breaks a rule of Prometheus' is told.
+    """
+    code, said = promtool("metrics", text="# TYPE stickyd_hits counter\nstickyd_hits 1\n")
+    assert code != 0
+    assert "_total" in said
