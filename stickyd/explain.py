@@ -78,12 +78,13 @@ class Client:
     def head(self) -> Head:
         """
         The request as a worker's parser gives it.
+
+        :raises SettingError: if there can be none like it.
         """
         headers = [
-            (name.strip().lower().encode(), value.strip().encode("utf-8", "surrogateescape"))
-            for name, value in self.headers
+            (_octets(name.strip().lower()), _octets(value.strip())) for name, value in self.headers
         ]
-        return Head(b"GET", self.target.encode("utf-8", "surrogateescape"), headers)
+        return Head(b"GET", _octets(self.target), headers)
 
     @classmethod
     def told_by(cls, words: Sequence[str]) -> Client:
@@ -126,6 +127,16 @@ class Client:
             other.target if self.target == "/" else self.target,
             self.server_name or other.server_name,
         )
+
+
+def _octets(text: str) -> bytes:
+    """
+    Write a text as a client sends it; bytes that were no UTF-8 on a command line are themselves.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise SettingError(f"{text[:80]!r} has half a character, which no client sends") from None
 
 
 @dataclass(frozen=True)
@@ -284,7 +295,7 @@ def explain(
 
     :param slots: how many there are.
     :param signer: verifies cookies and stamps; without it none is valid.
-    :raises SettingError: if the address is none.
+    :raises SettingError: if there can be no such client.
     """
     return explain_by(Computed(settings, slots), settings, client, signer)
 
@@ -297,7 +308,7 @@ def explain_by(
 
     :param settings: the primary's.
     :param signer: the primary's too; without one no cookie and no stamp is valid.
-    :raises SettingError: if the address is none.
+    :raises SettingError: if there can be no such client.
     """
     if client.address:
         try:
@@ -310,7 +321,7 @@ def explain_by(
         keeping=running.keeping,
     )
     head = client.head
-    name = client.server_name.lower().rstrip(".").encode()
+    name = _octets(client.server_name.lower().rstrip("."))
     hello = Hello(name) if name else None
     verdict = resolver.resolve(client.address, head, hello)
     if running.runs and not client.address and isinstance(verdict.entry, (IpKey, TextKey)):

@@ -240,6 +240,23 @@ def test_running_server_takes_nobody_for_a_unix_peer() -> None:
         assert told.slot is not None
 
 
+@pytest.mark.parametrize(
+    "client",
+    [
+        Client("192.0.2.7", [("X-User", "\ud800")]),
+        Client("192.0.2.7", [("\ud800", "a")]),
+        Client("192.0.2.7", target="/\ud800"),
+        Client("192.0.2.7", server_name="\ud800"),
+    ],
+)
+def test_half_a_character_is_refused(client: Client) -> None:
+    """
+    JSON can write what no client can send.
+    """
+    with pytest.raises(SettingError, match="half a character, which no client sends"):
+        ask(client, affinity="header:X-User,sni,ip")
+
+
 # the command
 
 

@@ -17,8 +17,9 @@ from stickyd.admin.admin_token import new_token, token_in
 from stickyd.admin.agent import AgentFactory
 from stickyd.admin.broadcast import Broadcast
 from stickyd.admin.guard import Guard
+from stickyd.admin.leaf import as_text
 from stickyd.admin.listening import close_at, listen_at, shown
-from stickyd.admin.resources import Pages, as_text, make_root
+from stickyd.admin.resources import Pages, make_root
 from stickyd.admin.site import AdminSite
 from stickyd.errors import ListenError, OperatorError
 from stickyd.settings.admin_place import parse_admin_place
@@ -157,6 +158,7 @@ class Admin(Service):
         # Not above: it takes a while to import, and only this needs it.
         from stickyd.admin.bus_exposition import BusCollector
         from stickyd.admin.exposition import AppCollector, FleetCollector, VersionCollector, expose
+        from stickyd.admin.scrape import Scrapes
 
         collectors = (
             FleetCollector(self._view),
@@ -165,12 +167,18 @@ class Admin(Service):
             AppCollector(self._view.figures.application),
         )
 
-        def write(request: Any) -> bytes:
-            text, kind = expose(collectors, request.getHeader("accept") or "")
+        scrapes = Scrapes(self._view.hear_application, lambda kind: expose(collectors, kind))
+
+        def give(written: tuple[bytes, str], request: Any) -> bytes:
+            text, kind = written
             request.setHeader("Content-Type", kind)
             return text
 
-        return lambda request: self._view.hear_application().addCallback(lambda _: write(request))
+        def answer(request: Any) -> Deferred[bytes]:
+            accepted = b",".join(request.requestHeaders.getRawHeaders(b"Accept", []))
+            return scrapes.ask(accepted.decode("latin-1")).addCallback(give, request)
+
+        return answer
 
     def _check(self, place: AdminPlace, sock: socket.socket) -> AgentFactory:
         number = 0 if place.path else sock.getsockname()[1]

@@ -73,12 +73,18 @@ class AgentFactory(Factory):
         """
         self._line = line
         self._clock = clock
-        self._agents: list[Agent] = []
+        self._agents: dict[Agent, None] = {}
 
     @override
     def buildProtocol(self, addr: IAddress | None) -> Agent:
         if len(self._agents) >= MOST_AGENTS:
-            self._agents[0].cut()
-        agent = Agent(self._line, self._clock, self._agents.remove)
-        self._agents.append(agent)
+            oldest = next(iter(self._agents))
+            # Not when it has ended, which is later: the next one would cut it off again.
+            self._forget(oldest)
+            oldest.cut()
+        agent = Agent(self._line, self._clock, self._forget)
+        self._agents[agent] = None
         return agent
+
+    def _forget(self, agent: Agent) -> None:
+        self._agents.pop(agent, None)

@@ -39,6 +39,8 @@ class Broadcast:
         self._spread: list[int] = []
         self._spread_of: object = None
         self._looks = 0
+        # Of which events the frames were written last, and these.
+        self._written: tuple[tuple[int, int], bytes] = (0, 0), b""
 
     def add(self, request: Any, last: int, ended: Any) -> None:
         """
@@ -59,12 +61,21 @@ class Broadcast:
         self._streams.add(stream)
         if not self._journal.after(last - 1):
             last = 0  # it is of another run of the server
-        for event in self._journal.after(last):
-            stream.send(frame_of("log", event, event["id"]))
-        stream.send(frame_of("spread", self._look_at_spread()))
+        stream.send(self._history(last) + frame_of("spread", self._look_at_spread()))
         stream.send(frame_of("status", self._view.status()))
         if self._next is None:
             self._next = self._view.clock.callLater(LOOK_SECONDS, self._look)
+
+    def _history(self, last: int) -> bytes:
+        """
+        The events after one of that id, which all pages that come again at once ask for.
+        """
+        events = self._journal.after(last)
+        span = (last, events[-1]["id"] if events else last)
+        if span != self._written[0]:
+            frames = (frame_of("log", event, event["id"]) for event in events)
+            self._written = span, b"".join(frames)
+        return self._written[1]
 
     def stop(self) -> None:
         """

@@ -1,33 +1,36 @@
 """
-What the admin endpoint answers: which path, to whom, with what.
+What the admin endpoint answers: which path, with what.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
-from typing_extensions import override
+from twisted.web.http import parse_qs
 
+from stickyd.admin.leaf import (
+    STREAMS,
+    Leaf,
+    Refused,
+    Tree,
+    as_json,
+    as_text,
+    field,
+    is_known,
+    read_json,
+)
 from stickyd.admin.view import explained
-from stickyd.errors import OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twisted.python.failure import Failure
+    from twisted.internet.defer import Deferred
+    from twisted.web.resource import Resource
 
     from stickyd.admin.broadcast import Broadcast
     from stickyd.admin.guard import Guard
+    from stickyd.admin.leaf import Page
     from stickyd.admin.site import AdminSite
     from stickyd.admin.view import AdminView
-
-    Page = Callable[[Any], bytes | Deferred[bytes]]
 
 _FILES = Path(__file__).parent / "dashboard"
 
@@ -39,143 +42,9 @@ _KINDS = {
     ".svg": "image/svg+xml",
 }
 
-#: What every answer says: nothing is kept, nothing is loaded from elsewhere, nobody frames us.
-_FIELDS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-    " img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none';"
-    " frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    # Not "no-referrer": a form's Origin would be "null" then.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
-
-class Refused(Exception):
-    """
-    A request is answered with this status and text.
-    """
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class Leaf(Resource):
-    """
-    One path: who may ask, and who answers.
-    """
-
-    isLeaf = True
-    _log = Logger()
-
-    def __init__(self, guard: Guard, open_to_all: bool = False, **methods: Page) -> None:
-        """
-        :param open_to_all: whether no token is asked for.
-        :param methods: what answers, by method.
-        """
-        super().__init__()
-        self._guard = guard
-        self._open_to_all = open_to_all
-        self._methods = methods
-
-    @override
-    def render(self, request: Any) -> int:
-        for name, value in _FIELDS.items():
-            request.setHeader(name, value)
-        answer: Any = self._answer  # of which mypy cannot say which kind it is
-        answered: Deferred[bytes] = maybeDeferred(answer, request)
-        gone: list[object] = []
-        if not request.finished:
-            request.notifyFinish().addErrback(gone.append)
-
-        def finish(text: bytes) -> None:
-            if gone or text is STREAMS:
-                return
-            if request.method != b"HEAD":
-                request.setHeader("Content-Length", str(len(text)))
-                request.write(text)
-            request.finish()
-
-        answered.addErrback(self._failed, request).addCallback(finish)
-        return NOT_DONE_YET
-
-    def _answer(self, request: Any) -> bytes | Deferred[bytes]:
-        guard, host = self._guard, request.getHeader("host")
-        objection = guard.objection_to_host(host)
-        if objection:
-            raise Refused(403, objection)
-        method = request.method.decode("latin-1")
-        page = self._methods.get("GET" if method == "HEAD" else method)
-        if page is None:
-            request.setHeader("Allow", ", ".join(self._methods))
-            raise Refused(405, f"{method[:20]} cannot be done here")
-        if method == "POST" or not self._open_to_all:
-            origin, site = request.getHeader("origin"), request.getHeader("sec-fetch-site")
-            objection = guard.objection_to_origin(host, origin, site)
-            if objection:
-                raise Refused(403, objection)
-        if not (self._open_to_all or self._knows(request)):
-            request.setHeader("WWW-Authenticate", 'Bearer realm="stickyd"')
-            raise Refused(401, "the token is missing or wrong")
-        return page(request)
-
-    def _knows(self, request: Any) -> bool:
-        return self._guard.knows(request.getHeader("authorization"), request.getHeader("cookie"))
-
-    def _failed(self, failure: Failure, request: Any) -> bytes:
-        problem = failure.value
-        if isinstance(problem, Refused):
-            status, text = problem.status, str(problem)
-        elif failure.check(OperatorError) is not None:
-            status, text = 409, failure.getErrorMessage()
-        else:
-            self._log.failure("The admin endpoint has failed", failure, event="admin.failed")
-            status, text = 500, "the server has an error; its log says which"
-        request.setResponseCode(status)
-        return as_json(request, {"error": text})
-
-
-#: What a page returns that goes on writing by itself.
-STREAMS = b"(streams)"
-
-
-def as_json(request: Any, value: object) -> bytes:
-    """
-    Answer with JSON.
-    """
-    request.setHeader("Content-Type", "application/json")
-    return json.dumps(value).encode() + b"\n"
-
-
-def as_text(request: Any, text: str) -> bytes:
-    """
-    Answer with text.
-    """
-    request.setHeader("Content-Type", "text/plain; charset=utf-8")
-    return text.encode()
-
-
-def read_json(request: Any) -> dict[str, Any]:
-    """
-    Read what a request brings.
-
-    :raises Refused: if that is no JSON object, or is not said to be one: a form of another
-        site's page cannot say so.
-    """
-    kind = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Refused(415, "write Content-Type: application/json")
-    try:
-        value = json.loads(request.content.read())
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise Refused(400, "the body is no JSON object")
-    return value
+#: What no number of slots comes near.
+_ANY_SLOT = 1_000_000
 
 
 class Pages:
@@ -208,16 +77,22 @@ class Pages:
             lines = [f"[{marks[c.passes]}] {c.name}: {c.says}" for c in health.checks] + lines
         return as_text(request, "\n".join(lines) + "\n")
 
+    def nothing(self, request: Any) -> bytes:
+        """
+        Say that there is nothing at a path.
+        """
+        raise Refused(404, "nothing is here: / is the dashboard, /metrics is for Prometheus")
+
     # the dashboard
 
     def index(self, request: Any) -> bytes:
         """
         The dashboard, or what asks for the token.
         """
-        given = _token_in(request)
+        given = _token_in(request.args)
         if given:
             return self._log_in(request, given)
-        known = self._guard.knows(request.getHeader("authorization"), request.getHeader("cookie"))
+        known = is_known(self._guard, request)
         if not known:
             request.setResponseCode(401)
         return read_file(request, "index.html" if known else "login.html")
@@ -226,7 +101,7 @@ class Pages:
         """
         Take a token.
         """
-        return self._log_in(request, _token_in(request))
+        return self._log_in(request, _token_in(parse_qs(request.content.read())))
 
     def _log_in(self, request: Any, given: str) -> bytes:
         if not self._guard.is_token(given.strip()):
@@ -251,10 +126,16 @@ class Pages:
         All of it, as long as the client listens.
         """
         site: AdminSite = request.site
+        if request.method == b"HEAD":
+            return b""
+        last = field(request, "Last-Event-ID") or "0"
         if not site.stream(request.channel):
             request.setHeader("Retry-After", "10")
-            raise Refused(503, "too many pages are open")
-        last = request.getHeader("last-event-id") or "0"
+            raise Refused(
+                503,
+                f"{site.most_streams} dashboards are open, which is the most that there may be;"
+                " close some, or ask /api/status instead",
+            )
         number = int(last) if last.isascii() and last.isdigit() and len(last) < 16 else 0
         self._broadcast.add(request, number, site.stream_ended)
         return STREAMS
@@ -298,13 +179,13 @@ class Pages:
         Change the number of slots.
         """
         count = read_json(request).get("slots")
-        if isinstance(count, bool) or not isinstance(count, int):
+        if isinstance(count, bool) or not isinstance(count, int) or abs(count) >= _ANY_SLOT:
             raise Refused(400, "slots: a whole number is wanted")
         return self._done(request, self._view.operations.resize(count))
 
     def _slot_in(self, request: Any) -> int:
         slot = read_json(request).get("slot")
-        if isinstance(slot, bool) or not isinstance(slot, int) or slot < 0:
+        if isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < _ANY_SLOT:
             raise Refused(400, "slot: the number of a slot is wanted")
         return slot
 
@@ -317,9 +198,8 @@ class Pages:
         return outcome.addCallback(answer)
 
 
-def _token_in(request: Any) -> str:
-    given: bytes = request.args.get(b"token", [b""])[0]
-    return given.decode("utf-8", "replace")
+def _token_in(form: dict[bytes, list[bytes]]) -> str:
+    return form.get(b"token", [b""])[0].decode("utf-8", "replace")
 
 
 def read_file(request: Any, name: str) -> bytes:
@@ -339,7 +219,8 @@ def make_root(pages: Pages, guard: Guard, metrics: Page) -> Resource:
     def file(name: str) -> Leaf:
         return Leaf(guard, True, GET=lambda request: read_file(request, name))
 
-    root = Resource()
+    nothing = Leaf(guard, True, GET=pages.nothing, POST=pages.nothing)
+    root = Tree(nothing)
     root.putChild(b"", Leaf(guard, True, GET=pages.index))
     root.putChild(b"login", Leaf(guard, True, POST=pages.login))
     for name in ("app.js", "style.css", "icon.svg"):
@@ -347,7 +228,7 @@ def make_root(pages: Pages, guard: Guard, metrics: Page) -> Resource:
     root.putChild(b"metrics", Leaf(guard, True, GET=metrics))
     root.putChild(b"livez", Leaf(guard, True, GET=pages.livez))
     root.putChild(b"readyz", Leaf(guard, True, GET=pages.readyz))
-    api = Resource()
+    api = Tree(nothing)
     root.putChild(b"api", api)
     for name in ("status", "events"):
         api.putChild(name.encode(), Leaf(guard, GET=getattr(pages, name)))

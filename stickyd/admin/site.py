@@ -1,5 +1,5 @@
 """
-The HTTP server of the admin endpoint: twisted.web, with bounds that a stranger cannot stretch.
+The HTTP server of the admin endpoint: few connections, none of which lasts for long.
 """
 
 from __future__ import annotations
@@ -7,132 +7,102 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.protocol import connectionDone
-from twisted.web.http import HTTPChannel
-from twisted.web.server import Request, Site
+from twisted.web.server import Site
 from typing_extensions import override
 
+from stickyd.admin.channel import AdminChannel
+from stickyd.net.descriptors import share_of
+
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress, IReactorTime
-    from twisted.python.failure import Failure
+    from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
     from twisted.web.resource import IResource
 
-#: How many connections there may be; past it the oldest that is no event stream makes room.
-MOST_CONNECTIONS = 512
+#: How many connections there may be; past it that one makes room which has asked for nothing
+#: for longest.
+MOST_CONNECTIONS = 500
 
-#: How many event streams there may be; past it 503.
-MOST_STREAMS = 256
+#: How many event streams there may be beside them; past it 503.
+MOST_STREAMS = 1_000
 
-#: Seconds that a connection may last which is no event stream.
-CONNECTION_SECONDS = 60.0
+#: The parts of the primary's descriptors that there may be of each, if that is less.
+CONNECTIONS_SHARE = 1 / 40
+STREAMS_SHARE = 1 / 20
 
-#: Of a request.
-MOST_BODY_BYTES = 16_384
+#: Seconds without a byte from the client after which it is closed.
+IDLE_SECONDS = 30
 
+#: Seconds that a request may take, from the end of the one before it to that of its answer;
+#: however slowly the client sends or reads.
+REQUEST_SECONDS = 60.0
 
-class AdminRequest(Request):
-    """
-    A request with a small body.
-    """
-
-    @override
-    def gotLength(self, length: int | None) -> None:
-        if length is None or length > MOST_BODY_BYTES:
-            self.channel._respondToBadRequestAndDisconnect()
-            length = 0
-            self._refused = True
-        super().gotLength(length)
-
-    _refused = False
-
-    @override
-    def handleContentChunk(self, data: bytes) -> None:
-        if not self._refused:
-            super().handleContentChunk(data)
-
-    @override
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        if not self._refused:
-            super().requestReceived(command, path, version)
-
-
-class AdminChannel(HTTPChannel):
-    """
-    A connection that is cut off when its time is over.
-    """
-
-    requestFactory = AdminRequest  # noqa: N815 - Twisted's name
-
-    @override
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.factory.opened(self)
-
-    @override
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.factory.closed(self)
-        super().connectionLost(reason)
-
-    def cut(self) -> None:
-        """
-        End the connection, whatever it is doing.
-        """
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
+#: Seconds that a client has to read why it was refused.
+LINGER_SECONDS = 2.0
 
 
 class AdminSite(Site):
     """
-    Serves a tree of resources on few connections.
+    Serves a tree of resources.
 
-    :ivar streams: how many of them are event streams.
+    :ivar streams: how many event streams there are.
+    :ivar most_streams: how many there may be.
     """
 
     noisy = False
     displayTracebacks = False  # noqa: N815 - Twisted's name
 
     def __init__(self, root: IResource, clock: IReactorTime) -> None:
-        super().__init__(root, AdminRequest, timeout=30, reactor=clock)
+        super().__init__(root, timeout=IDLE_SECONDS, reactor=clock)
         self._clock = clock
-        self._open: OrderedDict[Any, Any] = OrderedDict()
+        # With what ends each; the one that has asked for nothing for longest is the first.
+        self._open: OrderedDict[AdminChannel, IDelayedCall] = OrderedDict()
+        self._most_connections = min(MOST_CONNECTIONS, share_of(CONNECTIONS_SHARE))
+        self.most_streams = min(MOST_STREAMS, share_of(STREAMS_SHARE))
         self.streams = 0
 
     @override
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        channel: Any = AdminChannel()
+        channel: Any = AdminChannel(self._opened, self._answered, self._refused, self._closed)
         channel.site = self
         channel.factory = self
         channel.timeOut = self.timeOut
         channel.callLater = self._clock.callLater
         return channel
 
-    def opened(self, channel: AdminChannel) -> None:
-        """
-        Count a connection.
-        """
-        if len(self._open) >= MOST_CONNECTIONS:
-            next(iter(self._open)).cut()
-        self._open[channel] = self._clock.callLater(CONNECTION_SECONDS, channel.cut)
+    def _opened(self, channel: AdminChannel) -> None:
+        if len(self._open) >= self._most_connections:
+            idle, overdue = self._open.popitem(last=False)
+            overdue.cancel()
+            idle.cut()
+        self._open[channel] = self._clock.callLater(REQUEST_SECONDS, self._overdue, channel)
 
-    def closed(self, channel: AdminChannel) -> None:
-        """
-        Count it no longer.
-        """
+    def _answered(self, channel: AdminChannel) -> None:
+        if channel in self._open:
+            self._open.move_to_end(channel)
+            self._open[channel].reset(REQUEST_SECONDS)
+
+    def _refused(self, channel: AdminChannel) -> None:
+        if channel in self._open:
+            self._open[channel].reset(LINGER_SECONDS)
+
+    def _closed(self, channel: AdminChannel) -> None:
         overdue = self._open.pop(channel, None)
-        if overdue is not None and overdue.active():
+        if overdue is not None:
             overdue.cancel()
 
-    def stream(self, channel: Any) -> bool:
+    def _overdue(self, channel: AdminChannel) -> None:
+        del self._open[channel]
+        channel.cut()
+
+    def stream(self, channel: AdminChannel) -> bool:
         """
         Let a connection last, as it is an event stream.
 
         :return: whether there is room for one more.
         """
-        if self.streams >= MOST_STREAMS:
+        if self.streams >= self.most_streams:
             return False
         self.streams += 1
-        self.closed(channel)
+        self._closed(channel)
         return True
 
     def stream_ended(self) -> None:

@@ -49,6 +49,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def resident_kib(pid: int) -> int:
+    """
+    How much memory of a process is resident.
+    """
+    lines = (PROC / str(pid) / "status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
+
+
 def descriptors_of(pid: int) -> set[int]:
     """
     The numbers of the descriptors that a process has open.

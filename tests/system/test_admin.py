@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -112,14 +110,6 @@ def speak(port: int, data: bytes) -> bytes:
         return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-def shout(port: int, data: bytes) -> None:
-    """
-    Say something to a port, and go.
-    """
-    with socket.create_connection(("127.0.0.1", port), 60) as sock:
-        sock.sendall(data)
-
-
 def check_rights(asking: Asking) -> None:
     """
     Nothing that is not for everybody is told or done without the token, for a foreign host, or
@@ -153,42 +143,20 @@ def check_rights(asking: Asking) -> None:
         ("/api/drain", {"slot": True}),
         ("/api/resize", {"slots": 0}),
         ("/api/resize", {"slots": "2"}),
+        ("/api/drain", {"slot": 10**300}),
+        ("/api/resize", {"slots": 10**300}),
         ("/api/explain", {"client": "nobody"}),
+        ("/api/explain", {"client": " "}),
+        ("/api/explain", {"client": "a=\ud800"}),
         ("/api/explain", {"client": ["1"]}),
     ]
     for path, wrong in bad:
         assert asking.ask(path, "POST", wrong)[0] in (400, 409), (path, wrong)
 
 
-def check_garbage(asking: Asking, count: int) -> None:
+def test_nobody_gets_what_is_not_theirs(start: Start) -> None:
     """
-    Whatever is said to the endpoint, it goes on.
-    """
-    chance = random.Random(12)
-    starts = [b"", b"GET ", b"POST /api/drain HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: "]
-    for _ in range(count):
-        size = chance.randrange(300)
-        shout(asking.port, chance.choice(starts) + chance.randbytes(size))
-    huge = b"POST /api/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
-    assert b" 400 " in speak(asking.port, huge + b"x" * 100)
-    chunked = b"POST /login HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert b" 400 " in speak(asking.port, chunked + b"5\r\nhello\r\n0\r\n\r\n")
-    nested = "[" * 8000
-    head = [
-        "POST /api/drain HTTP/1.1",
-        "Host: localhost",
-        "Connection: close",
-        f"Authorization: Bearer {asking.token}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(nested)}",
-    ]
-    assert b" 400 " in speak(asking.port, "\r\n".join([*head, "", nested]).encode())
-
-
-def test_nobody_gets_what_is_not_theirs(start: Start, tmp_path: Path) -> None:
-    """
-    Rights, garbage, slow clients, and more event streams than there is room for: the endpoint
-    goes on, and the server serves.
+    Who may do what, and what is wrong in what those ask who may.
     """
     server = start("--admin", "0", workers=1)
     server.allow("Not drained", "Not resized")
@@ -196,41 +164,6 @@ def test_nobody_gets_what_is_not_theirs(start: Start, tmp_path: Path) -> None:
     ask_once(server.target)
     check_metrics(asking.ask("/metrics")[1])
     check_rights(asking)
-    check_garbage(asking, 300)
-    fields = f"Host: localhost\r\nAuthorization: Bearer {asking.token}\r\n\r\n"
-    ask = f"GET /api/events HTTP/1.1\r\n{fields}"
-    with ExitStack() as stack:
-        slow = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", asking.port), 60))
-            for _ in range(600)
-        ]
-        slow[299].sendall(b"GET /livez HTTP/1.1\r\n")
-        streams = slow[300:]
-        for sock in streams:
-            try:
-                sock.sendall(ask.encode())
-            except ConnectionError:
-                continue
-        statuses = [head_of(sock) for sock in streams]
-        assert statuses.count(b"HTTP/1.1 200 OK") == 256
-        assert statuses.count(b"HTTP/1.1 503 Service Unavailable") == len(streams) - 256
-        assert asking.ask("/livez", known=False)[0] == 200
-        ask_once(server.target)
-    assert eventually(lambda: asking.ask("/api/status")[0] == 200)
-
-
-def head_of(sock: socket.socket) -> bytes:
-    """
-    The status line that comes.
-    """
-    sock.settimeout(60)
-    got = b""
-    while b"\r\n" not in got:
-        piece = sock.recv(4096)
-        if not piece:
-            break
-        got += piece
-    return got.partition(b"\r\n")[0]
 
 
 def agent(server: Server) -> str:

@@ -4,13 +4,12 @@ Reloads leave nothing behind in the primary.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.system.client import Client
-from tests.system.processes import descriptors_of, eventually
+from tests.system.processes import descriptors_of, eventually, resident_kib
 
 if TYPE_CHECKING:
     from tests.system.conftest import Start
@@ -18,14 +17,6 @@ if TYPE_CHECKING:
 
 #: What a primary's memory may grow by that is no leak: the allocator's own.
 SLACK_KIB = 2048
-
-
-def resident_kib(pid: int) -> int:
-    """
-    How much memory of a process is resident.
-    """
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
 
 
 def settled(server: Server, count: int) -> int:
