@@ -33,11 +33,12 @@ class SelftestOptions(usage.Options):
     What ``selftest`` understands.
     """
 
-    synopsis = "python -m stickyd selftest [options] URL"
+    synopsis = "python -m stickyd selftest [options] URL..."
     longdesc = (
         "Makes requests as several clients, by cookie, on connections that are kept and on new"
         " ones, through whatever stands in front of the server, and tells whether each stays with"
-        " its worker, and which hop loses it if not. The exit code is 1 then."
+        " its worker, and what loses it if not. The exit code is 1 then. With several URLs, the"
+        " outermost first and the server's own last, it tells which hop of them does."
     )
     optParameters = [  # noqa: RUF012 (read by usage.Options' own machinery)
         ["clients", None, str(selftest.CLIENTS), "How many clients."],
@@ -53,13 +54,11 @@ class SelftestOptions(usage.Options):
     @override
     def parseArgs(self, *urls: str) -> None:
         """
-        Take the URL.
+        Take the URLs.
         """
-        if len(urls) != 1:
-            raise SettingError(
-                "write one URL, as in python -m stickyd selftest http://example.org/"
-            )
-        self["url"] = urls[0]
+        if not urls:
+            raise SettingError("write a URL, as in python -m stickyd selftest http://example.org/")
+        self["urls"] = urls
         if (
             not self["clients"].isdecimal()
             or not 1 <= int(self["clients"]) <= selftest.MOST_CLIENTS
@@ -83,7 +82,7 @@ class SelftestOptions(usage.Options):
         :return: the exit code.
         :raises OperatorError: if it cannot be tried.
         """
-        stayed, told = selftest.run(self["url"], int(self["clients"]), self["by"])
+        stayed, told = selftest.run_all(self["urls"], int(self["clients"]), self["by"])
         write_out(f"{told}\n")
         return 0 if stayed else 1
 

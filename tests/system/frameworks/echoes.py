@@ -70,7 +70,8 @@ class Echo(Resource):
         digest = hashlib.sha256()
         while piece := request.content.read(PIECE):
             digest.update(piece)
-        client, nonce = request.getHeader("X-Client"), request.getHeader("X-Nonce")
+        client = request.getHeader("X-Client") or ""
+        nonce = request.getHeader("X-Nonce") or ""
         host = getattr(request.getClientAddress(), "host", None)
         for name, value in said(host, client, nonce, digest.hexdigest()):
             request.setHeader(name, value)
