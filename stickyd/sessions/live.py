@@ -391,7 +391,8 @@ class LiveSession:
         self._changed = True
 
     def _check_here(self) -> None:
-        if self.ended is EndReason.MOVED:
+        # Asked with each access, and to look up a member of an enumeration takes its time.
+        if self.ended is not None and self.ended is EndReason.MOVED:
             raise self._error()
 
     def _error(self) -> Exception:

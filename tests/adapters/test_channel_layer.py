@@ -281,14 +281,14 @@ def test_messages_and_members_expire() -> None:
     """
 
     async def go() -> None:
-        async with layers(expiry=0.05, group_expiry=0.05) as (here, there):
+        async with layers(expiry=0.5, group_expiry=0.5) as (here, there):
             channel = await there.new_channel()
             await there.group_add("room", channel)
             await here.group_send("room", {"number": 1})
             await here.send("work", {"number": 2})
             await settle()
             assert there.channels
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.51)
             assert await is_empty(there, channel)
             assert await is_empty(here, "work")
             assert not there.channels

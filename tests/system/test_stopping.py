@@ -29,7 +29,7 @@ SITE = ("--resource", "tests.system.apps:site")
 
 #: Seconds between a worker's deadline and its SIGKILL, and some more for a busy machine.
 KILL_AFTER_SECONDS = 6.0
-SLACK = 2.0
+SLACK = 10.0
 
 
 def send_stop(server: Server, how: str) -> None:

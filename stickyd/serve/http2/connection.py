@@ -11,9 +11,8 @@ long one, because h2, the transport, the timer and the worker each may change th
 
 from __future__ import annotations
 
-from enum import IntEnum
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -66,18 +65,18 @@ _FAREWELL = b"farewell"
 MOST_HELD_BYTES = 1 << 20
 
 
-class _State(IntEnum):
+class _State:
     """
-    How far a connection is on its way to its end.
+    How far a connection is on its way to its end: plain numbers, as each stream asks.
     """
 
-    OPEN = 0
+    OPEN: Final = 0
     #: The client was asked to begin no more streams; those that it begins are served.
-    WARNED = 1
+    WARNED: Final = 1
     #: It begins no more.
-    PARTING = 2
+    PARTING: Final = 2
     #: Nothing more is read.
-    CLOSING = 3
+    CLOSING: Final = 3
 
 
 @implementer(IServedConnection, IHalfCloseableProtocol)
@@ -115,7 +114,7 @@ class HTTP2Connection(Protocol):
         self._site = site
         self._begun = begun
         self._conn = StrictConnection(context.limits) if begun is None else begun.conn
-        self._state = _State.OPEN
+        self._state: int = _State.OPEN
         self._ownership = Ownership(site, handoff)
         self._guard = FloodGuard(context.clock.seconds)
         self.streams = Streams(

@@ -279,7 +279,7 @@ def test_fault_40_client_that_takes_little_is_served() -> None:
             await asyncio.sleep(0.01)
             taken += len(await client.more())
 
-    with serving(stall=0.5) as go:
+    with serving(stall=1.0) as go:
         go(test)
 
 

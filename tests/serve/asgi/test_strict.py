@@ -271,10 +271,10 @@ def test_time_is_counted_anew_with_each_piece_of_a_body(go: Any) -> None:
     """
 
     async def check(loop: Any) -> None:
-        wire = Wire(loop, body=0.2)
-        await wire.feed(POST + b"Content-Length: 6\r\n\r\n")
-        for _ in range(6):
-            await asyncio.sleep(0.08)
+        wire = Wire(loop, body=1.0)
+        await wire.feed(POST + b"Content-Length: 4\r\n\r\n")
+        for _ in range(4):
+            await asyncio.sleep(0.3)
             await wire.feed(b"a")
         assert wire.statuses() == [200]
 

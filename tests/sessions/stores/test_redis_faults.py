@@ -233,7 +233,7 @@ def test_idle_connection_is_closed(lasting: RedisServer) -> None:
     """
 
     async def check() -> None:
-        async with opened(lasting.url, grace_seconds=0.01) as store:
+        async with opened(lasting.url, grace_seconds=5.0) as store:
             record = await settled(store.save(new_record(b"{}")))
             for _ in range(3):
                 lasting.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
