@@ -129,7 +129,9 @@ class Signals(Service):
             self._reactor.callFromThread(self._act, signum)
 
         for signum in COMMANDS:
-            signal.signal(signum, note)
+            # One that the system, or a debugger, keeps for itself, never comes.
+            with suppress(OSError):
+                signal.signal(signum, note)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, COMMANDS)
 
     def _act(self, signum: int) -> None:
