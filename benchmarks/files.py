@@ -1,5 +1,5 @@
 """
-Measures static files: CPU per byte, beside nginx.
+Measures static files: CPU per byte, beside nginx; of applications, beside uvicorn.
 """
 
 from __future__ import annotations
@@ -25,10 +25,18 @@ from benchmarks.tables import markdown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STICKYD = (
-    "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers 1"
-    " --static {folder}"
-)
+_STICKYD = "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers 1"
+SYSTEMS = {
+    "stickyd": f"{_STICKYD} --static {{folder}}",
+    "stickyd-wsgi": f"{_STICKYD} --wsgi benchmarks.systems.file_apps:wsgi",
+    "stickyd-asgi": f"{_STICKYD} --asgi benchmarks.systems.file_apps:asgi",
+    "uvicorn": (
+        "{python} -m uvicorn --loop uvloop --http httptools --no-access-log --log-level warning"
+        " --host 127.0.0.1 --port {port} benchmarks.systems.file_apps:asgi"
+    ),
+}
+#: What has no ranges.
+WHOLE = ("stickyd-wsgi",)
 NGINX = """\
 daemon off;
 worker_processes 1;
@@ -46,7 +54,7 @@ http {{
   }}
 }}
 """
-SIZES = {"128 KiB": 1 << 17, "1 MiB": 1 << 20, "64 MiB": 1 << 26}
+SIZES = {"4 KiB": 1 << 12, "128 KiB": 1 << 17, "1 MiB": 1 << 20, "64 MiB": 1 << 26}
 PATIENCE_SECONDS = 20.0
 
 
@@ -57,18 +65,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.files", description=__doc__)
     parser.add_argument("--mib", type=int, default=512, help="what each slice fetches (512)")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--most", type=int, default=5000, help="requests in a slice (5000)")
     parser.add_argument("--command", action="append", default=[], metavar="NAME=COMMAND")
     return parser.parse_args(arguments)
 
 
 @contextmanager
-def running(command: list[str], port: int) -> Iterator[int]:
+def running(command: list[str], port: int, folder: Path) -> Iterator[int]:
     """
     Start a server, and end it.
 
     :return: its pid.
     """
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), FOLDER=str(folder))
     with subprocess.Popen(
         command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
     ) as popen:
@@ -129,12 +138,14 @@ def commands(options: argparse.Namespace, folder: Path) -> dict[str, tuple[list[
     Say how to start each system, and its port.
     """
     twistd = Path(sys.executable).with_name("twistd")
-    systems = {"stickyd": STICKYD}
+    systems = dict(SYSTEMS)
     systems.update(text.split("=", 1) for text in options.command)
     started: dict[str, tuple[list[str], int]] = {}
     for name, text in systems.items():
         port = free_port()
-        words = shlex.split(text.format(twistd=twistd, port=port, folder=folder))
+        words = shlex.split(
+            text.format(twistd=twistd, port=port, folder=folder, python=sys.executable)
+        )
         started[name] = words, port
     if nginx := shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
         port = free_port()
@@ -150,34 +161,40 @@ def main() -> int:
     """
     options = parse()
     figures: dict[tuple[str, str], list[float]] = {}
+    requests: dict[str, int] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "files"
         folder.mkdir()
         folder.parent.chmod(0o755)  # nginx's workers are somebody else
         for size in SIZES.values():
-            (folder / str(size)).write_bytes(os.urandom(1 << 16) * (size >> 16))
+            (folder / str(size)).write_bytes(os.urandom(1 << 12) * (size >> 12))
         systems = {
-            name: (stack.enter_context(running(command, port)), port)
+            name: (stack.enter_context(running(command, port, folder)), port)
             for name, (command, port) in commands(options, folder).items()
         }
         for _ in range(options.rounds):
             for label, size in SIZES.items():
                 for first in (0, 1000):
                     for name, (pid, port) in systems.items():
-                        times = max(1, (options.mib << 20) // size)
+                        if first and name in WHOLE:
+                            continue
+                        times = min(max(1, (options.mib << 20) // size), options.most)
                         before = cpu_seconds(pid)
                         fetch(port, size, times, first)
                         used = cpu_seconds(pid) - before
                         mode = label + (", a range" if first else "")
+                        requests[mode] = times
                         figures.setdefault((mode, name), []).append(used)
-    gib = options.mib / 1024
     rows = []
     for (mode, name), spent in figures.items():
         against = figures.get((mode, "nginx"), [])
         ratios = [a / b for a, b in zip(spent, against, strict=False) if b]
         ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
-        rows.append([mode, name, f"{statistics.median(spent) / gib:.2f}", ratio])
-    print(markdown(["file", "system", "CPU s/GiB", "of nginx"], rows))
+        gib = requests[mode] * SIZES[mode.partition(",")[0]] / (1 << 30)
+        seconds = statistics.median(spent)
+        microseconds = f"{seconds / requests[mode] * 1e6:.0f}"
+        rows.append([mode, name, f"{seconds / gib:.2f}", microseconds, ratio])
+    print(markdown(["file", "system", "CPU s/GiB", "µs/request", "of nginx"], rows))
     return 0
 
 

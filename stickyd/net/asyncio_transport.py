@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import connectionDone
+from typing_extensions import override
 
 from stickyd.net.addresses import SocketView, name_of
 from stickyd.net.stream import HIGH_WATER_BYTES, Stream, failure_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.interfaces import IReadiness
+    from stickyd.net.file_chunk import FileChunk
 
 _WRITE_AFTER_END = "Cannot call write() after write_eof()"
 
@@ -74,6 +76,16 @@ class LoopTransport(Stream, asyncio.Transport):
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
+
+    @override
+    def send_file(self, chunk: FileChunk) -> None:
+        if self._half_closing:
+            raise RuntimeError(_WRITE_AFTER_END)
+        if self.disconnecting:
+            chunk.close()
+            return
+        self._cork_until_next_turn()
+        super().send_file(chunk)
 
     def can_write_eof(self) -> bool:
         return True

@@ -4,10 +4,13 @@ The access log of ASGI applications.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from stickyd.affinity.client_identity import HANDOFF
+from stickyd.serve.asgi.cycle import PATHSEND
 
 if TYPE_CHECKING:
     from stickyd.serve.access_log import AccessLog
@@ -40,6 +43,9 @@ class LoggedApplication:
                 status = message["status"]
             elif kind in ("http.response.body", "websocket.http.response.body"):
                 sent += len(message.get("body", b""))
+            elif kind == PATHSEND:
+                with suppress(OSError):  # it may be gone by now
+                    sent += os.stat(message["path"]).st_size
             elif kind == "websocket.accept":
                 status = 101
             elif kind == "websocket.close" and status == 500:

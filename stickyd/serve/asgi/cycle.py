@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import stat
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.asgi.response_start import ResponseStart, read_bytes
 from stickyd.serve.http.event_stream import is_event_stream
 
@@ -32,6 +35,12 @@ _FAILURE = {
         (b"connection", b"close"),
     ],
 }
+
+#: An ASGI extension: the message that names a file, which is the body.
+PATHSEND = "http.response.pathsend"
+
+#: How it is opened: what is no regular file is found out, not waited for.
+_OPENED = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 #: What is told of an application that we have ended.
 _silent = logging.Logger("ended", logging.CRITICAL + 1)
@@ -157,6 +166,9 @@ class Cycle(RequestResponseCycle):
         Write a piece of the body.
         """
         if message["type"] != "http.response.body":
+            if message["type"] == PATHSEND and hasattr(self.transport, "send_file"):
+                self._send_path(message["path"])
+                return
             raise RuntimeError(
                 f"Expected ASGI message 'http.response.body', but got '{message['type']}'."
             )
@@ -187,6 +199,44 @@ class Cycle(RequestResponseCycle):
             if not self.keep_alive:
                 self.transport.close()
             self.on_response()
+
+    def _send_path(self, path: Any) -> None:
+        """
+        Have the kernel copy a file: it is the rest of the body.
+
+        Of a file that has grown since its length was told, as much is sent as that says.
+
+        :raises OSError: if it cannot be opened.
+        :raises RuntimeError: if it is no regular file, or too short.
+        """
+        if not self._silent:
+            descriptor = os.open(path, _OPENED)
+            try:
+                count = self._file_bytes(descriptor, path)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            transport: Any = self.transport
+            if self.chunked_encoding and count:
+                transport.write(b"%x\r\n" % count)
+            transport.send_file(FileChunk(descriptor, 0, count))
+            if self.chunked_encoding and count:
+                transport.write(b"\r\n")
+            self.expected_content_length = 0
+        self._continue({"type": "http.response.body"})
+
+    def _file_bytes(self, descriptor: int, path: Any) -> int:
+        """
+        How much of a file is to be sent.
+        """
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise RuntimeError(f"{path} is no regular file")
+        if self.chunked_encoding or self._ends_with_connection:
+            return status.st_size
+        if status.st_size < self.expected_content_length:
+            raise RuntimeError("Response content shorter than Content-Length")
+        return self.expected_content_length
 
     @property
     def streams_events(self) -> bool:

@@ -37,7 +37,7 @@ from stickyd.affinity.client_identity import CLIENT, HANDOFF, IDENTITY
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.asgi.context import logger, party_of
-from stickyd.serve.asgi.cycle import Cycle
+from stickyd.serve.asgi.cycle import PATHSEND, Cycle
 from stickyd.serve.asgi.deadline import Deadline
 from stickyd.serve.asgi.departure import Departure, is_quiet
 from stickyd.serve.asgi.flow import Flow
@@ -87,6 +87,7 @@ class HttpProtocol(asyncio.Protocol):
     _over = False  # the connection has ended, was given away or is a WebSocket
     _half_closed: HalfClosed | None = None  # the client has shut its side while it waits
     _departure: Departure | None = None  # somebody waits for the connection
+    _takes_files = False  # the transport has the kernel copy them
 
     def __init__(self, context: AsgiContext, handoff: Handoff) -> None:
         """
@@ -119,7 +120,9 @@ class HttpProtocol(asyncio.Protocol):
         ours: asyncio.Transport = self.transport
         self.flow = Flow(ours)
         self._party = party_of(ours)
-        if not isinstance(transport, LoopTransport):
+        if isinstance(transport, LoopTransport):
+            self._takes_files = True
+        else:
             self.await_first_request()
 
     def await_first_request(self) -> None:
@@ -288,6 +291,8 @@ class HttpProtocol(asyncio.Protocol):
             scope[CLIENT] = self.handoff.client
         if context.is_logged:
             scope[HANDOFF] = self.handoff
+        if self._takes_files:
+            scope["extensions"] = {PATHSEND: {}}
         self.cycle = cycle = Cycle(
             scope=scope,
             transport=self.transport,

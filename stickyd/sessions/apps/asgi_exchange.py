@@ -34,7 +34,9 @@ WEBSOCKET_SECONDS = 30.0
 _HEADS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 #: Those that may be its last.
-_BODIES = frozenset({"http.response.body", "websocket.http.response.body"})
+_BODIES = frozenset(
+    {"http.response.body", "http.response.pathsend", "websocket.http.response.body"}
+)
 
 
 class AsgiExchange:
