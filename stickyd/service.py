@@ -40,6 +40,7 @@ from stickyd.fleet.slot_workers import SlotWorkers
 from stickyd.fleet.start_notice import StartNotice
 from stickyd.fleet.trials import Trials
 from stickyd.fleet.worker_limits import WorkerLimits
+from stickyd.leadership.lease_return import LeaseReturn
 from stickyd.listen.listeners import Listeners
 from stickyd.listen.refusal import Refusal
 from stickyd.listen.reuseport.steering import KernelSteering
@@ -153,6 +154,8 @@ class StickyService(Service):
         self.bus = BusHub(reactor, readiness, (inherited or {}).get("bus"))
         spec = spec_of(settings, secrets, kept.run)
         self._spawner = self._make_spawner(spec, readiness, skew.told)
+        lease_return = LeaseReturn(reactor, lambda: self._spawner.spec.settings.bus)
+        self.fleet.election.give_back_by(lease_return)
         self._rotation = SecretRotation(reactor, kept, self._signer, self._spawner, self.fleet)
         self.operations = self._make_operations(settings)
         ports = held if inherited is None else inherited["ports"]

@@ -63,7 +63,7 @@ LAYERS = (
     (("ctl",), (*FOUNDATION, "net.peer_process", "operate", "explain", "ctl")),
     (("fleet.fleet_view",), (*FOUNDATION, *PRIMARY, "explain")),
     (("__main__",), (*FOUNDATION, *PRIMARY, "operate", "ctl", "explain", "selftest")),
-    (("service",), (*FOUNDATION, *CHANNELS, "net", "log", *PRIMARY, "explain")),
+    (("service",), (*FOUNDATION, *CHANNELS, "net", "log", *PRIMARY, "explain", "leadership")),
     (FOUNDATION, FOUNDATION),
     (("log",), (*FOUNDATION, "log")),
     (("net",), (*FOUNDATION, "handoff", "net")),

@@ -249,11 +249,12 @@ class LeadEnded(amp.Command):
     Worker to primary: I do not lead any more, and all that the application does at the end of
     it has returned.
 
-    ``term``: that of :class:`Lead`.
+    ``term``: that of :class:`Lead`.  The answer, ``goes_on``: whether another worker of this
+    machine goes on with the lease of all machines, so that it must not be given back.
     """
 
     arguments = [(b"term", amp.Integer())]  # noqa: RUF012
-    requiresAnswer = False
+    response = [(b"goes_on", amp.Boolean())]  # noqa: RUF012
 
 
 class Accept(amp.Command):

@@ -8,6 +8,11 @@ the application does at the end has returned; or its process is gone, which the 
 worker that hangs is the second case: it gives up by its own clock as far as it can
 (:mod:`stickyd.leadership.lease`), and the watchdog kills it; until then nobody leads.
 
+Of the lease of all machines (:mod:`stickyd.leadership.redis_lease`) the primary is told.  Who leads
+next here goes on with it.  If nobody does, it is given back, for other machines to begin at once:
+by the worker that has ended, which is told so, or, for one that has died, by the primary.  From
+then on nobody here is told of it any more.
+
 Terms are numbers that only grow, for whoever must refuse what a former leader still sends.  They
 begin with the time of day, so that those of a primary that is started anew are larger than all
 before.
@@ -17,7 +22,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -37,6 +42,25 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 2.0
 
 
+class LeaseReturn(Protocol):
+    """
+    Gives the lease of all machines back for a worker that has died.
+    """
+
+    def prepare(self) -> None:
+        """
+        Called when this machine has the lease.
+        """
+
+    def give_back(self, fleet: str, term: int) -> None:
+        """
+        Have others begin now.
+
+        :param fleet: the name of ours.
+        :param term: for which we had it.
+        """
+
+
 @implementer(IElection)
 class Election:
     """
@@ -44,7 +68,8 @@ class Election:
 
     :ivar name: identifies the fleet among those of all machines, over upgrades too.
     :ivar term: of the last leader.
-    :ivar held: for which term this fleet had the lease of all machines last, and until when.
+    :ivar held: for which term this fleet has the lease of all machines, and until when; zeros if it
+        has none, or has given it back.
     :ivar leader: the worker that leads, or was told to and has not said yet that it has ended.
     """
 
@@ -64,6 +89,21 @@ class Election:
         self._opens_at = clock.seconds() + SETTLE_SECONDS
         self._opening: IDelayedCall | None = None
         self._is_restoring = False
+        self._lease_return: LeaseReturn | None = None
+
+    @property
+    def is_led(self) -> bool:
+        """
+        Whether a worker leads, or is told to.
+        """
+        return self.leader is not None
+
+    def give_back_by(self, lease_return: LeaseReturn) -> None:
+        """
+        Have the lease of all machines given back when a worker has died that had it, and nobody
+        here goes on.
+        """
+        self._lease_return = lease_return
 
     def open(self) -> None:
         """
@@ -72,6 +112,12 @@ class Election:
         self._is_restoring = False
         self._opens_at = self._clock.seconds()
         self._elect()
+        self._part_with_lease()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        if self.held[0] and self._lease_return is not None:
+            self._lease_return.prepare()
 
     def dump_state(self) -> dict[str, Any]:
         """
@@ -96,7 +142,10 @@ class Election:
         """
         Called when the leader has the lease of all machines.
         """
+        is_first = not self.held[0]
         self.held = (term, until)
+        if is_first:
+            self._prepare()
 
     def stand(self, candidate: ICandidate) -> None:
         """
@@ -126,6 +175,8 @@ class Election:
         """
         self._log.info("Worker {worker} leads no more", event="leader.ended", worker=candidate)
         self._vacate(candidate)
+        if not self.is_led:
+            self.held = (0, 0.0)
 
     def gone(self, candidate: ICandidate) -> None:
         """
@@ -137,6 +188,14 @@ class Election:
                 "Worker {worker} has died while it led", event="leader.died", worker=candidate
             )
             self._vacate(candidate)
+            self._part_with_lease()
+
+    def _part_with_lease(self) -> None:
+        if self.is_led or self._is_restoring:
+            return
+        (term, _), self.held = self.held, (0, 0.0)
+        if term and self._lease_return is not None:
+            self._lease_return.give_back(self.name, term)
 
     def _vacate(self, candidate: ICandidate) -> None:
         self.leader = None

@@ -209,7 +209,11 @@ class IElection(Interface):
 
     name: str = Attribute("Identifies the fleet among those of all machines, over upgrades too.")
 
-    held: tuple[int, float] = Attribute("What :meth:`hold` was told last; zeros if nothing was.")
+    held: tuple[int, float] = Attribute(
+        "What :meth:`hold` was told last, as long as a worker may go on with it; else zeros."
+    )
+
+    is_led: bool = Attribute("Whether a worker leads, or is told to.")
 
     def hold(term: int, until: float) -> None:
         """

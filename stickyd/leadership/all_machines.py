@@ -6,27 +6,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import succeed
 from twisted.logger import Logger
 
-from stickyd.leadership.redis_lease import BROKEN, LEASE_SECONDS, RedisLease
+from stickyd.leadership.redis_lease import RedisLease
+from stickyd.leadership.tenure import Tenure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.defer import Deferred
+
     from stickyd.leadership.leadership import Leadership
     from stickyd.redis.url import RedisAddress
 
-#: Seconds between two questions for a lease that somebody else has.
-ASK_SECONDS = 0.3
-
-_RENEWAL_SECONDS = LEASE_SECONDS / 5
 _SILENCE_SECONDS = 10.0
-
-#: Seconds between two renewals of which the primary is told, at least.
-_TELLING_SECONDS = 0.5
 
 
 class AllMachines:
@@ -53,8 +49,8 @@ class AllMachines:
         self._tell_held = tell_held
         self._leadership = leadership
         self._hang_seconds = hang_seconds
-        self._leading: asyncio.Task[None] | None = None
-        # That one, and those that still give their lease up.
+        self._tenure: Tenure | None = None
+        # That of the tenure, and of those that are about to end.
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent_until = 0.0
 
@@ -64,77 +60,37 @@ class AllMachines:
 
         :param term: on this machine; that of all machines comes with the lease.
         """
-        task = asyncio.get_running_loop().create_task(self._lead(fleet, held))
-        self._leading = task
+        self._tenure = Tenure(
+            RedisLease(self._address),
+            fleet,
+            held,
+            self._leadership,
+            self._hang_seconds,
+            self._tell_held,
+            self._complain,
+        )
+        task = asyncio.get_running_loop().create_task(self._tenure.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def end(self) -> None:
+    def end(self, goes_on: Deferred[bool]) -> None:
         """
         Called when it does not lead any more, or is not to.
+
+        :param goes_on: fires with whether another worker of this machine goes on with the lease,
+            which is given back otherwise; never fails.
         """
-        leading, self._leading = self._leading, None
-        if leading is not None:
-            leading.cancel()
+        tenure, self._tenure = self._tenure, None
+        if tenure is not None:
+            tenure.end(goes_on)
 
     async def finish(self) -> None:
         """
         Wait until other machines can know that this one does not lead.
         """
-        self.end()
+        self.end(succeed(False))
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    async def _lead(self, fleet: str, held: tuple[int, float]) -> None:
-        lease = RedisLease(self._address)
-        term = 0
-        try:
-            term, until = await self._acquired(lease, fleet, held)
-            self._tell_held(term, until)
-            self._leadership.begin(term, self._seconds_to(until))
-            await self._keep(lease, fleet, term)
-        finally:
-            # In a task that is cancelled this still works, once.
-            with suppress(*BROKEN):
-                if term:
-                    await lease.release(fleet, term)
-            await lease.close()
-
-    async def _acquired(
-        self, lease: RedisLease, fleet: str, held: tuple[int, float]
-    ) -> tuple[int, float]:
-        while True:
-            held_term = held[0] if time.monotonic() < held[1] else 0
-            try:
-                term, until = await lease.acquire(fleet, held_term)
-            except BROKEN as problem:
-                self._complain(problem)
-                until = ASK_SECONDS
-            else:
-                if term:
-                    return term, until
-            await asyncio.sleep(min(until, ASK_SECONDS))
-
-    async def _keep(self, lease: RedisLease, fleet: str, term: int) -> None:
-        told = 0.0
-        while True:
-            await asyncio.sleep(min(_RENEWAL_SECONDS, self._hang_seconds / 4))
-            try:
-                until = await lease.renew(fleet, term)
-            except BROKEN as problem:
-                # It may be back before the lease has run out.
-                self._complain(problem)
-            else:
-                if not until:
-                    self._leadership.give_up()
-                    return
-                if until - told >= _TELLING_SECONDS:
-                    self._tell_held(term, until)
-                    told = until
-                self._leadership.renew(self._seconds_to(until))
-
-    def _seconds_to(self, until: float) -> float:
-        return min(self._hang_seconds, until - time.monotonic())
 
     def _complain(self, problem: BaseException) -> None:
         now = time.monotonic()

@@ -217,6 +217,13 @@ class Leadership:
         return not wait(self.unfinished, seconds).not_done
 
     @property
+    def stands(self) -> bool:
+        """
+        Whether the primary was told that this worker wants to lead.
+        """
+        return self._stands
+
+    @property
     def is_over(self) -> bool:
         """
         Whether nothing has begun of which the primary is still to be told the end.

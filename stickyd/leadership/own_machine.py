@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.task import LoopingCall
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IReactorTime
 
     from stickyd.leadership.leadership import Leadership
@@ -39,9 +40,11 @@ class OwnMachine:
         if not self._renewing.running:
             self._renewing.start(min(RENEWAL_SECONDS, self._hang_seconds / 4))
 
-    def end(self) -> None:
+    def end(self, goes_on: Deferred[bool]) -> None:
         """
         Called when it does not lead any more.
+
+        :param goes_on: of no use to it.
         """
         if self._renewing.running:
             self._renewing.stop()

@@ -91,6 +91,9 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "leader.failed": "What the application does when it begins or ends to lead has failed.",
         "leader.lease-away": "Redis cannot be asked who leads on all machines: a leader goes on"
         " until its lease has run out, and nobody begins.",
+        "leader.lease-stays": "The leader of all machines has died and its machine has no other"
+        " worker that could lead, but Redis cannot be told so: others begin when the lease has run"
+        " out.",
         "leader.died": "The leader is dead; another one begins at once, if there is one.",
         "worker.told-to-end": "Somebody has sent a worker SIGTERM; a successor takes over.",
         "worker.ended-early": "A worker that was relieved is ended before it has finished, as its"

@@ -274,11 +274,15 @@ class PrimaryLink(ControlProtocol):
         """
         self.callRemote(LeaseHeld, term=term, until=until)
 
-    def lead_ended(self, term: int) -> None:
+    def lead_ended(self, term: int) -> Deferred[bool]:
         """
         Tell that we do not lead any more.
+
+        :return: fires with whether another worker of this machine goes on; false if the primary
+            does not answer.
         """
-        self.callRemote(LeadEnded, term=term)
+        told: Deferred[dict[str, bool]] = self.callRemote(LeadEnded, term=term)
+        return told.addCallbacks(lambda answer: answer["goes_on"], lambda _: False)
 
     def send_sessions(self, slot: int, chunk: bytes) -> Deferred[None]:
         """

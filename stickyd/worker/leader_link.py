@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from stickyd.leadership.desk import leadership
 from stickyd.leadership.own_machine import OwnMachine
@@ -37,9 +37,11 @@ class Reach(Protocol):
             when by :func:`time.monotonic`; 0 if none had.
         """
 
-    def end(self) -> None:
+    def end(self, goes_on: Deferred[bool]) -> None:
         """
         Called when it does not lead any more, or is not to.
+
+        :param goes_on: fires with whether another worker of this machine goes on; never fails.
         """
 
     async def finish(self) -> None:
@@ -72,6 +74,9 @@ class LeaderLink:
         """
         self._term = term
         self._reach.begin(term, fleet, held)
+        if not self._leadership.stands:
+            # It was named before the primary heard that it does not want to any more.
+            self.ended(0)
 
     def finish(self, seconds: float) -> Deferred[None]:
         """
@@ -112,11 +117,10 @@ class LeaderLink:
             self.ended(0)
 
     def ended(self, term: int) -> None:
-        self._reach.end()
         # Another one than that for all machines.
         told, self._term = self._term, 0
-        if told and self._link.is_open:
-            self._link.lead_ended(told)
+        goes_on = self._link.lead_ended(told) if told and self._link.is_open else succeed(False)
+        self._reach.end(goes_on)
 
 
 def leader_reach(reactor: Any, settings: Settings, link: PrimaryLink) -> Reach:

@@ -171,6 +171,76 @@ def test_upgrade(dies: bool) -> None:
         assert after.told == [(1, term + 6)]
 
 
+class Returns:
+    """
+    What is given back of the lease of all machines.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self.terms: list[int] = []
+        self.prepared = 0
+        self._name = rig.election.name
+        rig.election.give_back_by(self)
+
+    def prepare(self) -> None:
+        self.prepared += 1
+
+    def give_back(self, fleet: str, term: int) -> None:
+        assert fleet == self._name
+        self.terms.append(term)
+
+
+def test_lease_of_the_dead() -> None:
+    """
+    The next leader goes on with it.  If there is none, it is given back, once, and nobody is told
+    of it any more.
+    """
+    rig = Rig()
+    returns = Returns(rig)
+    rig.stand(0, 1)
+    assert rig.workers[0].hold(77, 5.0)
+    assert returns.prepared == 1
+    rig.workers[0].die()
+    assert (returns.terms, rig.election.held, rig.election.is_led) == ([], (77, 5.0), True)
+    rig.workers[1].die()
+    assert (returns.terms, rig.election.held, rig.election.is_led) == ([77], (0, 0.0), False)
+    rig.stand(2)
+    rig.workers[2].die()
+    assert returns.terms == [77]
+
+
+def test_lease_of_who_has_ended() -> None:
+    """
+    A worker that lives gives it back itself.
+    """
+    rig = Rig()
+    returns = Returns(rig)
+    rig.stand(0)
+    assert rig.workers[0].hold(77, 5.0)
+    rig.workers[0].leave()
+    assert rig.workers[0].end(1_000_001)
+    assert (returns.terms, rig.election.held, rig.election.is_led) == ([], (0, 0.0), False)
+
+
+@pytest.mark.parametrize("next_one", [False, True])
+def test_lease_of_who_dies_while_the_primary_replaces_its_code(next_one: bool) -> None:
+    """
+    It is not given back before all candidates are known.
+    """
+    rig = Rig(settled=False)
+    rig.election.restore_state({"term": 7, "name": "fleet", "held": [77, 5.0]})
+    returns = Returns(rig)
+    rig.workers[0].restore_state({"asks": True, "serves": True, "term": 7})
+    rig.workers[0].die()
+    if next_one:
+        rig.stand(1)
+    assert returns.terms == []
+    rig.election.open()
+    assert returns.terms == ([] if next_one else [77])
+    assert rig.election.held == ((77, 5.0) if next_one else (0, 0.0))
+    assert returns.prepared == next_one
+
+
 @given(st.lists(st.tuples(st.sampled_from(["ask", "serve", "leave", "end", "die", "drop"]),
                           st.integers(0, 3)), max_size=60))  # fmt: skip
 def test_never_two(steps: Sequence[tuple[str, int]]) -> None:

@@ -246,7 +246,7 @@ class WorkerControl(ControlProtocol):
     def lead_ended(self, term: int) -> dict[str, object]:
         if not self.candidate.end(term):
             self.stop_listening("the end of a term for which it does not lead")
-        return {}
+        return {"goes_on": self._fleet.election.is_led}
 
     @Claim.responder
     def claim(self, identifiers: list[bytes]) -> dict[str, object]:

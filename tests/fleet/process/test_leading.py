@@ -46,12 +46,18 @@ def is_led(rig: Rig) -> bool:
     return election_of(rig).leader is not None
 
 
-def say(rig: Rig, command: type[Stand | LeaseHeld | LeadEnded], **arguments: Any) -> None:
+def say(rig: Rig, command: type[Stand | LeaseHeld | LeadEnded], **arguments: Any) -> Any:
     """
     Have the worker say something.
+
+    :return: what it is answered; None if it is not.
     """
-    rig.reactor.control.callRemote(command, **arguments)
+    answers: list[Any] = []
+    said = rig.reactor.control.callRemote(command, **arguments)
+    if said is not None:
+        said.addCallbacks(answers.append, lambda _: None)
     rig.flush()
+    return answers[0] if answers else None
 
 
 def test_from_the_beginning_to_the_end(rig: Rig) -> None:
@@ -63,7 +69,7 @@ def test_from_the_beginning_to_the_end(rig: Rig) -> None:
     assert rig.reactor.control.leads == [(election.term, election.name, 0, 0.0)]
     rig.worker.stop(10.0)
     assert is_led(rig)
-    say(rig, LeadEnded, term=election.term)
+    assert say(rig, LeadEnded, term=election.term) == {"goes_on": False}
     assert not is_led(rig)
     assert rig.reactor.process.signals == []
 
@@ -74,7 +80,8 @@ def test_lease_of_all_machines(rig: Rig) -> None:
     """
     election = election_of(rig)
     say(rig, LeaseHeld, term=77, until=123.5)
-    say(rig, LeadEnded, term=election.term)
+    # It is the next one itself.
+    assert say(rig, LeadEnded, term=election.term) == {"goes_on": True}
     assert rig.reactor.control.leads[1:] == [(election.term, election.name, 77, 123.5)]
 
 
