@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import ssl
 import warnings
@@ -32,15 +33,19 @@ SIZE = 12 << 20
 CONTENT = bytes(range(256)) * (SIZE // 256)
 
 
-def static_files(folder: Path) -> Any:
+def static_files(folder: Path, stock: bool = False) -> Any:
     """
     Serve a folder.
+
+    :param stock: by twisted.web's own resource.
     """
     with warnings.catch_warnings():
         # twisted.web.static uses what twisted.web has deprecated, when it is imported.
         warnings.simplefilter("ignore", DeprecationWarning)
+        from twisted.web.static import File
+
         from stickyd.serve.static.files import StaticFiles
-    return StaticFiles(str(folder))
+    return File(str(folder)) if stock else StaticFiles(str(folder))
 
 
 class Scene:
@@ -48,11 +53,11 @@ class Scene:
     A host that serves a folder.
     """
 
-    def __init__(self, reactor: Any, folder: Path, tls: str, limits: dict[str, Any]) -> None:
+    def __init__(self, reactor: Any, root: Any, tls: str, limits: dict[str, Any]) -> None:
         self._visitors = Visitors()
         self.loop = reactor._asyncioEventloop
         self.host = ResourceHost(
-            static_files(folder),
+            root,
             readiness_of(reactor),
             HTTPContext(reactor, HTTPLimits(**limits)),
             tls=ServerTls(reactor, [tls]) if tls else None,
@@ -79,12 +84,14 @@ class Scene:
 
 
 @contextmanager
-def serving(folder: Path, kind: str = "uvloop", tls: str = "", **limits: float) -> Iterator[Scene]:
+def serving(
+    folder: Path, kind: str = "uvloop", tls: str = "", stock: bool = False, **limits: float
+) -> Iterator[Scene]:
     """
     Serve a folder.
     """
     with a_reactor(kind) as reactor:
-        scene = Scene(reactor, folder, tls, limits)
+        scene = Scene(reactor, static_files(folder, stock), tls, limits)
         try:
             yield scene
         finally:
@@ -333,3 +340,78 @@ def test_transports_that_take_no_files(folder: Path, copied: list[int]) -> None:
     wire.clock.pump([0] * 1000)
     assert wire.output().endswith(CONTENT)
     assert not copied
+
+
+def test_files_of_twisted_are_copied_too(folder: Path, copied: list[int]) -> None:
+    """
+    ``twisted.web.static.File`` below ``--resource``: whole files, and single ranges of them.
+    """
+    with serving(folder, stock=True) as scene:
+
+        async def go() -> None:
+            client = scene.visit()
+            assert (await client.ask("/large")).body == CONTENT
+            assert sum(copied) == SIZE
+            copied.clear()
+            part = await client.ask("/large", "Range: bytes=100001-5000000")
+            assert (part.status, part.body == CONTENT[100001:5000001]) == (206, True)
+            assert sum(copied) == 4900000
+            copied.clear()
+            several = await client.ask("/large", "Range: bytes=0-99999, 200000-299999")
+            assert CONTENT[200000:300000] in several.body
+            assert not copied
+            assert (await client.ask("/small")).body == b"small"
+            assert (await client.ask("/empty")).body == b""
+            assert not opened(folder / "large")
+            assert not opened(folder / "small")
+
+        scene.run(go)
+
+
+def test_a_file_of_twisted_that_becomes_shorter_ends_the_connection(folder: Path) -> None:
+    """
+    The client sees that it is not all.
+    """
+    with serving(folder, stock=True) as scene:
+
+        async def go() -> None:
+            client = scene.visit()
+            await client.request("/large")
+            await client.head()
+            os.truncate(folder / "large", SIZE - 1000)
+            assert await client.rest() == CONTENT[: SIZE - 1000]
+            assert not opened(folder / "large")
+
+        scene.run(go)
+
+
+def test_files_of_twisted_over_transports_that_take_none(folder: Path, copied: list[int]) -> None:
+    """
+    They are read and written, in ranges too.
+    """
+    for field, body in (("", CONTENT), ("Range: bytes=5-100004\r\n", CONTENT[5:100005])):
+        wire = Wire(static_files(folder, stock=True))
+        wire.feed(f"GET /large HTTP/1.1\r\nHost: a\r\n{field}\r\n".encode())
+        wire.clock.pump([0] * 1000)
+        assert wire.output().endswith(b"\r\n\r\n" + body)
+    assert not copied
+    assert not opened(folder / "large")
+
+
+def test_what_is_no_file_of_twisted_is_left_alone(folder: Path) -> None:
+    """
+    Producers of others, and files that are none of the system's, are registered as they come.
+    """
+    from twisted.web.static import NoRangeStaticProducer
+
+    from stickyd.serve.static.stock_files import file_body
+
+    class Own(NoRangeStaticProducer):
+        pass
+
+    with (folder / "small").open("rb") as file:
+        assert file_body(None, object()) is None
+        assert file_body(None, Own(None, file)) is None
+        assert file_body(None, NoRangeStaticProducer(None, io.BytesIO(b"a"))) is None
+    with open(os.devnull, "rb") as device:
+        assert file_body(None, NoRangeStaticProducer(None, device)) is None

@@ -198,7 +198,7 @@ FOR_OTHER_SETTINGS = (
     "stickyd.fleet",
     "stickyd.listen",
     "stickyd.serve.http2",
-    "stickyd.serve.static",
+    "stickyd.serve.static.files",
     "stickyd.serve.tls.server",
     "stickyd.serve.wsgi",
     "stickyd.service",

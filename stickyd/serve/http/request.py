@@ -22,6 +22,7 @@ from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.http.head import RequestError
 from stickyd.serve.http.lazy import Lazy
 from stickyd.serve.http.lazy_request import LazyRequest
+from stickyd.serve.static.stock_files import file_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -238,6 +239,12 @@ class Request(LazyRequest, server.Request):
         channel.write_file(FileChunk(os.dup(file.fileno()), offset, count))
         self.sentLength += count
         return True
+
+    @override
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if not streaming:
+            producer = file_body(self, producer) or producer
+        super().registerProducer(producer, streaming)
 
     @override
     def processingFailed(self, reason: Failure) -> Failure:

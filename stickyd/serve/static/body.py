@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from io import FileIO
+    from io import BufferedReader, FileIO
 
 #: How much of a file is read at once.
 PIECE_BYTES = 65536
@@ -30,7 +30,12 @@ class FileBody:
     file for a whole one.
     """
 
-    def __init__(self, request: Any, file: FileIO, parts: Sequence[tuple[bytes, int, int]]) -> None:
+    def __init__(
+        self,
+        request: Any,
+        file: FileIO | BufferedReader,
+        parts: Sequence[tuple[bytes, int, int]],
+    ) -> None:
         """
         :param file: the caller's until :meth:`start`.
         :param parts: what stands before each, where it begins in the file, and its size.
