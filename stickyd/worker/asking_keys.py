@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from stickyd.affinity.key_counts import Counted
     from stickyd.interfaces import IHost
 
-#: Seconds between two looks, each of which takes time for each open connection.
-LOOK_SECONDS: Final = 10.0
+#: Heartbeats from one look to the next, which takes time for each open connection.
+LOOK_BEATS: Final = 10
 
 #: How many keys are told.
 _TOLD = 3
@@ -32,15 +32,19 @@ class AskingKeys:
     Shares out the requests of a while among the keys of the connections that are open at its end.
     """
 
-    def __init__(self, now: Callable[[], float], host: IHost, page: memoryview) -> None:
+    def __init__(
+        self, now: Callable[[], float], host: IHost, page: memoryview, heartbeat: float
+    ) -> None:
         """
         :param now: gives the time, in seconds.
         :param page: where the worker counts its requests.
+        :param heartbeat: seconds from one heartbeat to the next.
         """
+        self._interval = LOOK_BEATS * heartbeat
         self._now = now
         self._host = host
         self._page = page
-        self._next = now() + LOOK_SECONDS
+        self._next = now() + self._interval
         self._begun = page[BEGUN]
 
     def take(self) -> tuple[int, Counted]:
@@ -52,7 +56,7 @@ class AskingKeys:
         """
         if self._now() < self._next:
             return 0, ()
-        self._next = self._now() + LOOK_SECONDS
+        self._next = self._now() + self._interval
         begun = self._page[BEGUN]
         requests, self._begun = begun - self._begun, begun
         if not requests:

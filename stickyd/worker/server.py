@@ -107,7 +107,7 @@ class Serving:
         )
         self._page = ends.counts.page
         self._finishes = False
-        self._asking = AskingKeys(reactor.seconds, self.host, ends.counts.page)
+        self._asking = AskingKeys(reactor.seconds, self.host, ends.counts.page, settings.heartbeat)
         self.app_metrics = AppMetrics(reactor, bool(settings.admin))
         self._lag = LoopLag(reactor)
         self._farewell = Farewell(

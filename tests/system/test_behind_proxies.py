@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.system.client import Client
 from tests.system.interleaved import Crowd, connections_to
 from tests.system.placing import rendezvous
 from tests.system.proxies import haproxy, nginx
@@ -140,6 +141,26 @@ def test_requests_behind_proxy_headers(options: str, start: Start, tmp_path: Pat
         crowd.ask(SHORT)
         crowd.check_everybody_stayed(WORKERS)
     check_addresses(crowd)
+
+
+def test_a_proxy_that_is_not_trusted_is_noticed(start: Start, tmp_path: Path) -> None:
+    """
+    nginx, which keeps its connections, makes few: so it is seen by its requests that it stands for
+    all clients, and the log says once what to write.
+    """
+    server = start("--resource", "tests.system.apps:site", "--heartbeat", "0.1", workers=2)
+    server.allow("have the affinity key of", "nobody is trusted")
+    line = r"\d+% of the requests have the affinity key of 127\.0\.0\.1, so one .* by --trust"
+    with nginx(tmp_path, server.target, KEPT) as proxy:
+        for _ in range(100):
+            told = bool(server.log.found(line))
+            with Client(proxy.target) as client:
+                for _ in range(300):
+                    client.ask("/mirror")
+            if told:
+                break  # and the same went on, once more
+    assert len(server.log.found("have the affinity key of")) == 1
+    assert len(server.log.found("nobody is trusted to write that: if they come from your")) == 1
 
 
 def test_requests_behind_haproxy(start: Start, tmp_path: Path) -> None:
