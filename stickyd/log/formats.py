@@ -27,6 +27,9 @@ _SOURCE_WIDTH = 9
 #: Stands before each further line, so that none can be taken for an event of its own.
 _INDENT = "    "
 
+#: What our own lines on standard error begin with.
+_OURS = "stickyd: "
+
 #: All controls but newline and tab.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -79,6 +82,9 @@ class Said:
             source, trace = namespace.partition(".")[0].strip("-") or "python", ""
             source = "twisted" if source == "log_legacy" else source
             text = formatEvent(event)
+            if source == "stderr" and text.startswith(_OURS):
+                # Why it does not start, which is said while twistd has the log already.
+                source, text = "stickyd", text.removeprefix(_OURS)
         failure = event.get("log_failure")
         if failure is not None:
             trace = str(failure.getTraceback()).rstrip("\n")

@@ -328,7 +328,8 @@ class Table:
         " says it.")
     agent_check: str = text("", "ENDPOINT", group=OPERATING, help=
         "Answer HAProxy's agent-check at this endpoint, written as --admin: up ready 75%, drain,"
-        " or down.")
+        " or down. The percentage is of the weight in HAProxy: write weight 100 there, as of 1 it"
+        " would be 0.")
     lame_duck: float = seconds(0.0, group=OPERATING, help=
         "How long to go on serving at a stop while /readyz and --agent-check say already that"
         " clients should go elsewhere.")

@@ -56,6 +56,10 @@ def test_text_has_time_source_and_message() -> None:
     assert write(event("Worker 42 online")) == "1800000000 stickyd   Worker 42 online\n"
     assert write(event("full", LogLevel.warn)) == "1800000000 stickyd   warning: full\n"
     assert write(of_worker("hello")) == "1800000000 worker 2  hello\n"
+    refused = event("stickyd: cannot listen", LogLevel.error, log_namespace="stderr")
+    assert write(refused) == "1800000000 stickyd   error: cannot listen\n"
+    other = event("what a library writes", LogLevel.error, log_namespace="stderr")
+    assert write(other) == "1800000000 stderr    error: what a library writes\n"
     old = {"log_format": "{log_text}", "log_text": "old", "log_system": "-", "log_time": 1.0}
     assert write(old) == "1 python    old\n"
 
