@@ -124,4 +124,4 @@ def _last_line(output: IO[bytes]) -> str:
     size = output.seek(0, os.SEEK_END)
     output.seek(max(0, size - OUTPUT_BYTES))
     lines = output.read().decode("utf-8", "backslashreplace").strip().splitlines()
-    return lines[-1] if lines else ""
+    return lines[-1].removeprefix("stickyd: ") if lines else ""
