@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stickyd import leader as leader
     from stickyd import worker as worker
-    from stickyd.claim_desk import Claimed
+    from stickyd.confirmation import Confirmation
 
 
 def __getattr__(name: str) -> object:
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> object:
     return import_module(f"stickyd.{name}")
 
 
-def claim(value: bytes | str) -> Claimed:
+def claim(value: bytes | str) -> Confirmation:
     """
     Have the clients that send an id come to this worker.
 

@@ -21,10 +21,10 @@ from stickyd.messaging.message import Message as Message
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stickyd.confirmation import Confirmation
     from stickyd.messaging.iteration import Iteration
     from stickyd.messaging.listening import Listening
     from stickyd.messaging.subscription import BusSubscription
-    from stickyd.messaging.synced import Synced
 
 
 def publish(channel: str, data: bytes | bytearray | memoryview) -> None:
@@ -98,7 +98,7 @@ def iterate(
     return _desk.iterate(channel, timeout_seconds, most_messages)
 
 
-def sync() -> Synced:
+def sync() -> Confirmation:
     """
     Ask to be told when all workers can hear what was said here so far: what was published is
     with the primary, and what others publish from then on reaches what was subscribed.

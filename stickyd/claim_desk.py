@@ -4,67 +4,21 @@ Ids that the application mints: ``stickyd.claim()``.
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
 from twisted.python.threadable import isInIOThread
 
+from stickyd.confirmation import Confirmation
 from stickyd.errors import ApplicationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
 
     #: Claims a value; fires when the primary knows.
     Claiming = Callable[[bytes], Deferred[None] | None]
-
-
-class Claimed:
-    """
-    A claim on its way.  Await it in a coroutine of asyncio's or Twisted's, call
-    :meth:`wait` in a thread, or add callbacks to :meth:`deferred` in the reactor's thread;
-    then the client's next connection with the id reaches this worker.
-    """
-
-    def __init__(self) -> None:
-        self._future: Future[None] = Future()
-
-    def wait(self, seconds: float | None = 5.0) -> None:
-        """
-        Wait in a thread that is not the reactor's, such as a WSGI application's.
-
-        :raises TimeoutError: if the primary has not answered by then (before Python 3.11
-            :exc:`concurrent.futures.TimeoutError`).
-        :raises RuntimeError: in the reactor's thread, where the answer could not come in.
-        """
-        if not self._future.done() and isInIOThread():
-            raise RuntimeError("wait() would stop the worker: await the claim instead")
-        self._future.result(seconds)
-
-    def deferred(self) -> Deferred[None]:
-        """
-        Give a Deferred that fires when the primary knows.
-        """
-        waiting: Deferred[None] = Deferred()
-        self._future.add_done_callback(lambda _: waiting.callback(None))
-        return waiting
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
-        if task is None:
-            return self.deferred().__await__()
-        return asyncio.wrap_future(self._future).__await__()
-
-    def settle(self, result: object = None) -> None:
-        """
-        Called when the primary has answered.
-        """
-        self._future.set_result(None)
 
 
 class ClaimDesk:
@@ -97,7 +51,7 @@ class ClaimDesk:
         """
         return self._is_wanted
 
-    def claim(self, value: bytes | str) -> Claimed:
+    def claim(self, value: bytes | str) -> Confirmation:
         """
         Claim a value; see :func:`stickyd.claim`.
         """
@@ -106,7 +60,7 @@ class ClaimDesk:
                 "stickyd.claim() was called where no stickyd worker runs: it means something"
                 " only in an application that stickyd serves"
             )
-        claimed = Claimed()
+        claimed = Confirmation()
         waiting = claims_of_response.get()
         if waiting is not None:
             waiting.append(claimed)
@@ -118,17 +72,18 @@ class ClaimDesk:
         return claimed
 
     @staticmethod
-    def _claim(claiming: Claiming, value: bytes, claimed: Claimed) -> None:
+    def _claim(claiming: Claiming, value: bytes, claimed: Confirmation) -> None:
         told = claiming(value)
         if told is None:
             claimed.settle()
         else:
-            told.addBoth(claimed.settle)
+            # Failed is settled, too: the primary is gone, and so are we soon.
+            told.addBoth(lambda _: claimed.settle())
 
 
 #: The claims that are made while a request is handled, which its response waits for; of an
 #: ASGI application, whose code runs in a context of its own for each request.
-claims_of_response: ContextVar[list[Claimed] | None] = ContextVar(
+claims_of_response: ContextVar[list[Confirmation] | None] = ContextVar(
     "claims_of_response", default=None
 )
 

@@ -15,7 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.python import threadable
 
 import stickyd
-from stickyd.claim_desk import ClaimDesk, Claimed, claims_of_response
+from stickyd.claim_desk import ClaimDesk, claims_of_response
+from stickyd.confirmation import Confirmation
 from stickyd.errors import ApplicationError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def test_thread_claims_by_way_of_the_reactor(rig: Rig) -> None:
     """
     In a thread the claim is made in the reactor's, and may be waited for.
     """
-    outcome: list[Claimed] = []
+    outcome: list[Confirmation] = []
 
     def work() -> None:
         claimed = rig.desk.claim("id")

@@ -47,7 +47,7 @@ PURE = (
     "sessions.interfaces",
     "sessions.record",
 )
-FOUNDATION = (*PURE, "interfaces", "fleet.interfaces", "errors", "settings.options")
+FOUNDATION = (*PURE, "interfaces", "fleet.interfaces", "errors", "confirmation", "settings.options")
 CHANNELS = ("handoff", "control", "messaging")
 PRIMARY = ("listen", "fleet", "system", "upgrade")
 WORKER = ("worker", "serve", "sessions")
@@ -285,7 +285,7 @@ def may_know(who: str, whom: str) -> bool:
     if whom == "stickyd":  # __version__, which imports nothing
         return True
     if who == "stickyd":  # claim() and its like, which import when they are called
-        return whom in ours((*DESKS, "identity.desk", "worker", "leader"))
+        return whom in ours((*DESKS, "confirmation", "identity.desk", "worker", "leader"))
     allowed = next((known for layer, known in LAYERS if below(who, ours(layer))), ())
     if whom in ours(ROOTS):
         return whom in ours(allowed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
+from stickyd.confirmation import Confirmation
 from stickyd.errors import BusClosed, BusLimitError
 from stickyd.messaging.frame import channel_name, payload_of
 from stickyd.messaging.inbox import INBOX_MESSAGES, Inbox
@@ -21,7 +22,6 @@ from stickyd.messaging.message import Message
 from stickyd.messaging.own_line import OwnLine
 from stickyd.messaging.peer import MOST_CHANNELS
 from stickyd.messaging.subscription import BusSubscription
-from stickyd.messaging.synced import Synced
 from stickyd.messaging.where import called_here
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ class BusDesk:
         inbox = Inbox(most_messages)
         return Iteration(inbox, self._subscribe(channel, inbox.put, inbox), timeout_seconds)
 
-    def sync(self) -> Synced:
+    def sync(self) -> Confirmation:
         if self._abandoned:
             self._forget_abandoned()
         if self._closed:
-            synced = Synced()
+            synced = Confirmation()
             synced.settle(BusClosed(self._closed))
             return synced
         return self._line.sync()

@@ -11,7 +11,7 @@ from zope.interface import Interface
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stickyd.messaging.synced import Synced
+    from stickyd.confirmation import Confirmation
 
     #: Hands a message to whoever has subscribed in this process: the channel's name, and data.
     Deliver = Callable[[bytes, bytes], object]
@@ -40,7 +40,7 @@ class IBusLine(Interface):
         Called when the last one is over.
         """
 
-    def sync() -> Synced:
+    def sync() -> Confirmation:
         """
         Ask to be told when all others can hear what was said so far.
         """

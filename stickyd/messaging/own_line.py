@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
+from stickyd.confirmation import Confirmation
 from stickyd.messaging.interfaces import IBusLine
-from stickyd.messaging.synced import Synced
 
 if TYPE_CHECKING:
     from stickyd.messaging.interfaces import Deliver
@@ -60,7 +60,7 @@ class OwnLine:
         Nobody has to be told.
         """
 
-    def sync(self) -> Synced:
-        synced = Synced()
+    def sync(self) -> Confirmation:
+        synced = Confirmation()
         synced.settle()
         return synced

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 from twisted.logger import Logger
 
+from stickyd.confirmation import Confirmation
 from stickyd.errors import FrameError
 from stickyd.messaging.frame import payload_in
 from stickyd.messaging.parcel import NAME_BYTES, Numbers, pack, unpack
 from stickyd.messaging.queue import QUEUE_BYTES, QUEUE_MESSAGES
-from stickyd.messaging.synced import Synced
 from stickyd.net.throttle import Throttle
 from stickyd.redis.connecting import connect, end_connection
 
@@ -111,7 +111,7 @@ class RedisWay:
         self._away: dict[str, float] = {}  # the connections that are broken, and since when
         self._lost_so_far = 0
         self._throttle = Throttle(loop.time, _SILENCE_SECONDS)
-        self._ready = Synced()
+        self._ready = Confirmation()
         self._is_ready = False
         # Of every thread, with the lock.
         self._lock = threading.Lock()
@@ -121,7 +121,7 @@ class RedisWay:
         self._lost = 0  # and not told yet
         self._sending = False
         self._refusing = False
-        self._syncs: list[Synced] = []
+        self._syncs: list[Confirmation] = []
         self._wake = asyncio.Event()
 
     def start(self, fleet: bytes) -> None:
@@ -134,7 +134,7 @@ class RedisWay:
         for name, work in (("publish", self._publish), ("hear", self._hear)):
             self._tasks.append(self._loop.create_task(self._keep_at(name, work)))
 
-    def ready(self) -> Synced:
+    def ready(self) -> Confirmation:
         """
         Wait until we hear other machines, or know that we cannot for now.
         """
@@ -173,11 +173,11 @@ class RedisWay:
             if len(queue) == 1:
                 self._loop.call_soon_threadsafe(self._wake.set)
 
-    def sync(self) -> Synced:
+    def sync(self) -> Confirmation:
         """
         Ask to be told when Redis has all that was published, or it is lost.
         """
-        synced = Synced()
+        synced = Confirmation()
         with self._lock:
             idle = not self._queue and not self._sending
             if not idle:
@@ -250,7 +250,7 @@ class RedisWay:
                 size_bytes += len(frame)
             self._queue_bytes -= size_bytes
             self._sending = bool(frames)
-            syncs: list[Synced] = []
+            syncs: list[Confirmation] = []
             if not frames:
                 syncs, self._syncs = self._syncs, []
         for synced in syncs:

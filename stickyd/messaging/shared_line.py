@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from zope.interface import implementer
 
+from stickyd.confirmation import Confirmation
 from stickyd.messaging.frame import Kind, encode
 from stickyd.messaging.interfaces import IBusLine
-from stickyd.messaging.synced import Synced
 
 if TYPE_CHECKING:
     from stickyd.messaging.redis_way import RedisWay
@@ -38,8 +38,8 @@ class SharedLine:
     def unsubscribe(self, name: bytes) -> None:
         self._line.unsubscribe(name)
 
-    def sync(self) -> Synced:
-        together = Synced()
+    def sync(self) -> Confirmation:
+        together = Confirmation()
         # The last of them: other machines are heard, or cannot be for now.
         parts = self._line.sync(), self._way.sync(), self._way.ready()
         lock = threading.Lock()

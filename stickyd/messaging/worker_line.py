@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from stickyd.confirmation import Confirmation
 from stickyd.errors import BusClosed, BusFull, FrameError
 from stickyd.messaging.frame import (
     FrameBuffer,
@@ -27,7 +28,6 @@ from stickyd.messaging.frame import (
 )
 from stickyd.messaging.interfaces import IBusLine
 from stickyd.messaging.queue import QUEUE_BYTES, QUEUE_MESSAGES, SendQueue
-from stickyd.messaging.synced import Synced
 
 if TYPE_CHECKING:
     import socket
@@ -86,7 +86,7 @@ class WorkerLine:
         self._scheduled = False
         self._reason = ""
         self._number = 0
-        self._syncs: deque[tuple[int, Synced]] = deque()
+        self._syncs: deque[tuple[int, Confirmation]] = deque()
         readiness.add_reader(sock.fileno(), self._readable)
 
     # from every thread
@@ -120,8 +120,8 @@ class WorkerLine:
         with self._lock:
             self._say(encode_number(Kind.LOST, count), b"", None)
 
-    def sync(self) -> Synced:
-        synced = Synced()
+    def sync(self) -> Confirmation:
+        synced = Confirmation()
         with self._lock:
             reason = self._reason
             if not reason:

@@ -13,7 +13,7 @@ from stickyd.claim_desk import claims_of_response
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stickyd.claim_desk import Claimed
+    from stickyd.confirmation import Confirmation
     from stickyd.serve.asgi.lifespan import AsgiApplication
     from stickyd.serve.stickiness import Exchange, Stickiness
 
@@ -31,7 +31,7 @@ def sticky(application: AsgiApplication, stickiness: Stickiness) -> AsgiApplicat
 
     async def receive_first(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] in ("http", "websocket"):
-            claims: list[Claimed] = []
+            claims: list[Confirmation] = []
             claims_of_response.set(claims)
             send = _responding(_begin(scope, stickiness), claims, send)
         await application(scope, receive, send)
@@ -60,7 +60,7 @@ def _begin(scope: Any, stickiness: Stickiness) -> Exchange:
     return exchange
 
 
-def _responding(exchange: Exchange, claims: list[Claimed], send: Send) -> Send:
+def _responding(exchange: Exchange, claims: list[Confirmation], send: Send) -> Send:
     async def respond(message: dict[str, Any]) -> None:
         if message["type"] in _HEADS:
             message = {**message, "headers": exchange.respond(message.get("headers", ()))}

@@ -1,5 +1,5 @@
 """
-Waiting, in whatever way the application waits, until the bus has got somewhere.
+Waiting, in whatever way the application waits, until the primary has acted on what was said here.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 
-class Synced:
+class Confirmation:
     """
     Await it in a coroutine of asyncio's or Twisted's, call :meth:`wait` in a thread, or add
-    callbacks to :meth:`deferred` in the reactor's thread.  It fails with
-    :exc:`stickyd.errors.BusClosed` if the bus is closed before.
+    callbacks to :meth:`deferred` in the reactor's thread.
+
+    That of a claim means that the client's next connection with the id reaches this worker; it
+    never fails.  That of the bus fails with :exc:`stickyd.errors.BusClosed` if the bus is closed
+    before.
     """
 
     def __init__(self) -> None:
