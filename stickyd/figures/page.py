@@ -27,6 +27,10 @@ TOKENS_REFUSED: Final = 6
 """Tokens that were not signed by us."""
 STORE_CALLS: Final = 7
 """Calls of a store of sessions outside of the process."""
+OPENED: Final = 8
+"""Connections that the worker has had open, those that are open among them."""
+CLOSED: Final = 9
+"""Connections that it has open no more."""
 
 ANSWERS: Final = 16
 """Where the answers begin: one row for each class of status."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stickyd.errors import ControlError
-from stickyd.figures.page import MOST_AT_ONCE, NUMBERS
+from stickyd.figures.page import CLOSED, MOST_AT_ONCE, NUMBERS, OPENED
 from stickyd.figures.request_counts import in_flight
 
 if TYPE_CHECKING:
@@ -58,6 +58,14 @@ class WorkerFigures:
         The worker has become ready.
         """
         self.ready_at = now
+
+    @property
+    def connections(self) -> int | None:
+        """
+        How many connections are open; None of a worker that does not count them.
+        """
+        opened = self.numbers[OPENED]
+        return max(0, opened - self.numbers[CLOSED]) if opened else None
 
     @property
     def in_flight(self) -> int:

@@ -229,7 +229,7 @@ def _worker_report(worker: IWorker, member: Member, now: float) -> WorkerReport:
         pid=worker.pid,
         part=part,
         age_seconds=now - figures.ready_at if figures.ready_at else None,
-        connections=worker.load,
+        connections=_connections(worker),
         requests=answered(figures.numbers),
         in_flight=figures.in_flight,
         memory_bytes=int(told.get("memory", 0)),
@@ -241,6 +241,14 @@ def _worker_report(worker: IWorker, member: Member, now: float) -> WorkerReport:
         generation=worker.generation,
         generation_name=worker.generation_name,
     )
+
+
+def _connections(worker: IWorker) -> int:
+    """
+    How many it has, those on their way to it among them.
+    """
+    counted = worker.figures.connections
+    return worker.load if counted is None else counted + len(worker.in_flight)
 
 
 def _kept_report(keepers: Keepers) -> KeptReport:
@@ -268,7 +276,7 @@ def _load(slots: Sequence[SlotFigures], members: Sequence[Member], now: float) -
         for cause, count in each.restarts.items():
             restarts[cause] = restarts.get(cause, 0) + count
     return Load(
-        connections=sum(worker.load for worker in workers),
+        connections=sum(map(_connections, workers)),
         in_flight=sum(worker.figures.in_flight for worker in workers),
         requests_per_second=answered(grown) * per_second,
         connections_per_second=(grown[HANDOFF] + grown[KERNEL]) * per_second,

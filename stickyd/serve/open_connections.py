@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
+from stickyd.figures.page import CLOSED, OPENED, new_page
 from stickyd.net.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -39,11 +40,17 @@ class OpenConnections:
     :ivar descriptors: how many descriptors they take.
     """
 
-    def __init__(self, call_later: Callable[[float, Callable[[], object]], object]) -> None:
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], object]], object],
+        page: memoryview | None = None,
+    ) -> None:
         """
         :param call_later: calls a function in so many seconds.
+        :param page: where they are counted for the primary; nowhere by default.
         """
         self._call_later = call_later
+        self._page = new_page() if page is None else page
         self._open: set[Any] = set()
         self._emptied = Waiters()
         self._quiet: list[tuple[set[Any], Deferred[None]]] = []
@@ -67,6 +74,7 @@ class OpenConnections:
 
         One that takes the place of another is added before that ends.
         """
+        self._page[OPENED] += 1
         self._open.add(connection)
         self.descriptors += connection.descriptors
         return connection
@@ -78,6 +86,7 @@ class OpenConnections:
         if connection not in self._open:
             return
         self._open.remove(connection)
+        self._page[CLOSED] += 1
         self.descriptors -= connection.descriptors
         if self._quiet:
             for busy, _ in self._quiet:

@@ -165,16 +165,18 @@ class ProtocolHost:
         readiness: IReadiness,
         clock: IReactorTime,
         tls: ServerTls | None = None,
+        page: memoryview | None = None,
     ) -> None:
         """
         :param clock: times the handshakes of protocols that start TLS.
         :param tls: what connections are encrypted with, or :obj:`None` for plain ones.
+        :param page: where connections are counted for the primary; nowhere by default.
         """
         self._factory = factory
         self._tls = tls
         self._readiness = readiness
         self._clock = clock
-        self._open = OpenConnections(readiness.call_later)
+        self._open = OpenConnections(readiness.call_later, page)
         self.requests = 0
 
     @property

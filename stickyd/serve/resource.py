@@ -84,7 +84,7 @@ class ResourceHost:
             sessions.call_before_export(self._hold_sessions)
         self._readiness = readiness
         self._tls = tls
-        self._open = OpenConnections(readiness.call_later)
+        self._open = OpenConnections(readiness.call_later, context.counts.page)
 
     @property
     def connections(self) -> int:

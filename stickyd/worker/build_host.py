@@ -102,7 +102,8 @@ def build_host(
     if kind == "protocol":
         from stickyd.serve.protocol import ProtocolHost
 
-        return ProtocolHost(load_protocol(name), readiness, reactor, tls)
+        page = None if counts is None else counts.page
+        return ProtocolHost(load_protocol(name), readiness, reactor, tls, page)
     from stickyd.serve.http.context import HTTPContext
 
     context = HTTPContext(

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 
 from stickyd.figures.fleet_figures import REFUSED
-from stickyd.figures.page import CPU_NS, HANDOFF, NUMBERS, REHOMED
+from stickyd.figures.page import CLOSED, CPU_NS, HANDOFF, NUMBERS, OPENED, REHOMED
 from stickyd.figures.request_counts import RequestCounts
 from stickyd.fleet.report import report_on
 from tests.fleet.test_fleet import Rig
@@ -65,6 +65,22 @@ def test_fleet_at_a_glance() -> None:
     assert report.skew == pytest.approx(2.0)
     assert report.refused == {"the server stops": 2}
     json.dumps(asdict(report))
+
+
+def test_connections_are_those_that_are_open_now() -> None:
+    """
+    A worker counts them where the primary looks; what is on its way to it is among them.
+    """
+    rig = Rig(1)
+    rig.ready(0)
+    worker = rig.worker(0)
+    worker.connections = 900
+    numbers = [0] * NUMBERS
+    numbers[OPENED], numbers[CLOSED] = 1000, 993
+    worker.figures.see(numbers)
+    rig.deliver(0)
+    report = report_on(rig.fleet)
+    assert report.slots[0].workers[0].connections == report.total.connections == 8
 
 
 def test_no_skew_of_few_requests() -> None:

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from stickyd.figures.page import CLOSED, OPENED, new_page
 from stickyd.handoff.frame import Handoff
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.asgi.served_websocket import ServedWebSocket
@@ -68,12 +69,15 @@ def test_every_kind_is_one(kind: str) -> None:
     """
     connection = kinds()[kind]()
     assert verifyObject(IServedConnection, connection)
-    opened = OpenConnections(Clock().callLater)
+    page = new_page()
+    opened = OpenConnections(Clock().callLater, page)
     assert opened.add(connection) is connection
     assert opened.descriptors == connection.descriptors
+    assert (page[OPENED], page[CLOSED]) == (1, 0)
     for _ in range(2):
         opened.remove(connection)
         assert (len(opened), opened.descriptors) == (0, 0)
+        assert (page[OPENED], page[CLOSED]) == (1, 1)
 
 
 def test_transport_of_a_protocol_is_one() -> None:

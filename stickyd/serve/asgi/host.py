@@ -87,7 +87,7 @@ class AsgiHost:
             application = sticky(application, stickiness)
         self._config = configure(application, options)
         self._tls = tls
-        self._open = OpenConnections(loop.call_later)
+        self._open = OpenConnections(loop.call_later, options.counts.page)
         self._state = ServerState()
         self._state.connections = UvicornConnections(self._open)
         self._context = AsgiContext(
