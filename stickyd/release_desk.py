@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.python.threadable import isInIOThread
 
-from stickyd.affinity.client_identity import CLIENT
+from stickyd.affinity.client_identity import client_in
 from stickyd.errors import ApplicationError
 
 if TYPE_CHECKING:
@@ -30,12 +30,11 @@ def client_of(request: Any) -> bytes | None:
     :raises ApplicationError: if it is no request.
     """
     if isinstance(request, Mapping):
-        client: bytes | None = request.get(CLIENT)
-        return client
+        return client_in(request)
     for name in _INSIDE:
         inside = getattr(request, name, None)
         if isinstance(inside, Mapping):
-            return inside.get(CLIENT)
+            return client_in(inside)
     if hasattr(request, "channel"):  # twisted.web's; it has none any more when it is over
         handoff = getattr(request.channel, "handoff", None)
         return None if handoff is None else handoff.client

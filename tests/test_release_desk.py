@@ -10,25 +10,35 @@ from typing import Any
 import pytest
 
 import stickyd
-from stickyd.affinity.client_identity import CLIENT
+from stickyd.affinity.client_identity import CLIENT, note_client
 from stickyd.errors import ApplicationError
 from stickyd.handoff.frame import Handoff
 from stickyd.release_desk import ReleaseDesk, client_of
 
 
-def _twisted(client: bytes | None) -> Any:
+def _handoff(client: bytes | None) -> Handoff:
     handoff = Handoff(0, "192.0.2.1", 1, b"")
     handoff.client = client
-    return SimpleNamespace(channel=SimpleNamespace(handoff=handoff))
+    return handoff
+
+
+def _told(client: bytes | None) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    note_client(told, _handoff(client))
+    return told
+
+
+def _twisted(client: bytes | None) -> Any:
+    return SimpleNamespace(channel=SimpleNamespace(handoff=_handoff(client)))
 
 
 @pytest.mark.parametrize(
     "request_of",
     [
-        lambda client: {CLIENT: client},
-        lambda client: SimpleNamespace(scope={CLIENT: client}),
-        lambda client: SimpleNamespace(environ={CLIENT: client}),
-        lambda client: SimpleNamespace(META={CLIENT: client}),
+        _told,
+        lambda client: SimpleNamespace(scope=_told(client)),
+        lambda client: SimpleNamespace(environ=_told(client)),
+        lambda client: SimpleNamespace(META=_told(client)),
         _twisted,
     ],
     ids=["scope", "Starlette", "Flask", "Django", "twisted.web"],
@@ -41,6 +51,23 @@ def test_it_takes_the_request_of_any_framework(request_of: Any) -> None:
     assert client_of(request_of(None)) is None
 
 
+def test_a_newcomer_has_a_name_when_its_response_begins() -> None:
+    """
+    Of a newcomer the token that its first response gives tells who it is, to copies of the scope
+    too; another request on the connection does not change that.
+    """
+    handoff = _handoff(None)
+    handoff.newcomer = ""
+    told: dict[str, Any] = {}
+    note_client(told, handoff)
+    copied = dict(told)
+    assert client_of(copied) is None
+    told[CLIENT].meet(b"t1")
+    assert client_of(copied) == handoff.client == b"t1"
+    handoff.client = b"t2"
+    assert client_of(copied) == b"t1"
+
+
 def test_it_goes_to_the_reactor() -> None:
     """
     The release is made in the reactor's thread; one of nobody does nothing.
@@ -50,7 +77,7 @@ def test_it_goes_to_the_reactor() -> None:
     called: list[Any] = []
     desk.open(lambda call, *given: called.append((call, given)), released.append)
     desk.release({})
-    desk.release({CLIENT: b"tc"})
+    desk.release(_told(b"tc"))
     made = [*released, *(given[0] for _, given in called)]
     assert made == [b"tc"]
 

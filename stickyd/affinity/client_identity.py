@@ -9,10 +9,10 @@ fall back on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, MutableMapping
 
 #: Where an ASGI scope and a WSGI environ have the identity of their client.
 IDENTITY = "stickyd.identity"
@@ -23,8 +23,7 @@ HANDOFF = "stickyd.handoff"
 #: Where they say whether a token of the client's, which was verified, names this worker.
 KNOWN = "stickyd.known"
 
-#: Where they have what tells their client from all others of this worker, where workers keep the
-#: clients that they know.
+#: Where they have a :class:`RequestClient`, where workers keep the clients that they know.
 CLIENT = "stickyd.client"
 
 #: The slot of a connection that is placed by its key, or by load if it has none.  Any other slot
@@ -68,3 +67,67 @@ def home_of(
     if digits.isdigit() and available(int(digits)):
         return int(digits)
     return slot_of(key or identity)
+
+
+class IMarked(Protocol):
+    """
+    What brought a connection: :class:`stickyd.handoff.frame.Handoff`.
+    """
+
+    client: bytes | None
+    newcomer: str | None
+
+    def meet(self, mark: bytes) -> None:
+        """
+        Know the client of the last request by this from now on.
+        """
+
+
+class RequestClient:
+    """
+    Whose a request is.  An application may copy the scope or the environ that this stands in.
+    """
+
+    __slots__ = ("_brought", "_mark")
+
+    def __init__(self, brought: IMarked) -> None:
+        """
+        :param brought: what brought the connection of the request that has come.
+        """
+        self._brought = brought
+        self._mark = brought.client
+
+    @property
+    def mark(self) -> bytes | None:
+        """
+        What tells the client from all others of its worker; :obj:`None` for a newcomer that has
+        been told of no token yet.
+        """
+        return self._brought.client if self._mark is None else self._mark
+
+    def meet(self, mark: bytes) -> None:
+        """
+        Note what a token tells the client by, that its response has.
+        """
+        self._mark = mark
+        self._brought.meet(mark)
+
+
+def note_client(told: MutableMapping[str, Any], brought: IMarked) -> None:
+    """
+    Tell whose a request is, where workers keep the clients that they know.
+
+    :param told: the scope or the environ.
+    """
+    if brought.client is not None or brought.newcomer is not None:
+        told[CLIENT] = RequestClient(brought)
+
+
+def client_in(told: Mapping[str, Any]) -> bytes | None:
+    """
+    What tells the client of a request from all others of its worker, if anything does.
+
+    :param told: the scope or the environ.
+    """
+    client: RequestClient | None = told.get(CLIENT)
+    return None if client is None else client.mark

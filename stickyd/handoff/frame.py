@@ -238,6 +238,12 @@ class Handoff:
         handoff.local = state["local"] and tuple(state["local"])
         return handoff
 
+    def meet(self, mark: bytes) -> None:
+        """
+        Know the client of the last request by this from now on: it was given a token.
+        """
+        self.client = mark
+
     def at_this_request(self) -> Handoff:
         """
         What it says of the client of the last request, for as long as that takes: others may come

@@ -85,13 +85,14 @@ class GenerationMarks:
     What tokens and responses say of the worker's generation.
 
     :ivar generation: gives the one that tokens name beside the slot, 0 for none.
-    :ivar met: told of each client that is given a token: what the token tells it by.
+    :ivar met: told of each client that is given a token: what the token tells it by; gives what it
+        is known by, where workers keep the clients that they know.
     :ivar header: the field of each response that says it; empty for none.
     :ivar shown: gives what it says.
     """
 
     generation: Callable[[], int] = lambda: 0
-    met: Callable[[bytes], object] = lambda client: None
+    met: Callable[[bytes], bytes | None] = lambda client: None
     header: bytes = b""
     shown: Callable[[], bytes] = lambda: b""
 
@@ -222,6 +223,7 @@ class Exchange:
     :ivar secure: whether the client speaks TLS, with us or with a trusted proxy.
     :ivar names_our_slot: whether a token of the client's, which was verified, names this worker's
         slot, and its generation where tokens do that.
+    :ivar met: what the client is known by from its response on, if that gives it a token.
     :ivar claiming: fires when the response may leave; :obj:`None` if it may at once.
     """
 
@@ -232,6 +234,7 @@ class Exchange:
         "_wants_cookie",
         "claiming",
         "client",
+        "met",
         "names_our_slot",
         "pairs",
         "secure",
@@ -243,6 +246,7 @@ class Exchange:
         self.client: str | None = None
         self.secure = secure
         self.claiming: Deferred[None] | None = None
+        self.met: bytes | None = None
         self.names_our_slot = False
         self._trusted = host in stickiness.trust
         if self._trusted:
@@ -307,7 +311,7 @@ class Exchange:
         for name, value in pairs:
             known = name.lower()
             if known in stickiness.stamped and stickiness.signer is not None:
-                stickiness.marks.met(value)
+                self.met = stickiness.marks.met(value)
                 value = stickiness.signer.stamp(
                     value, stickiness.own_slot(), stickiness.marks.generation()
                 )
@@ -347,6 +351,6 @@ class Exchange:
             return
         generation = stickiness.marks.generation()
         token = stickiness.signer.mint(slot, self._strangers, generation).encode("ascii")
-        stickiness.marks.met(token.split(b".", 2)[1])
+        self.met = stickiness.marks.met(token.split(b".", 2)[1])
         line = b"%b=%b%b" % (stickiness.cookie_name, token, stickiness.cookie_tails[self.secure])
         fields.append((b"Set-Cookie", line))

@@ -92,12 +92,17 @@ class ClientHomes:
         self.places.occupy_as(generation if self._keeps else 0)
         self._generation = generation
 
-    def _met(self, kind: bytes, client: bytes) -> None:
+    def _met(self, kind: bytes, client: bytes) -> bytes | None:
         """
         Know a client that has just been told what it is known by.
+
+        :return: its mark, if clients are known.
         """
-        if self.known is not None:
-            self.known.add(kind + client)
+        if self.known is None:
+            return None
+        mark = kind + client
+        self.known.add(mark)
+        return mark
 
     def occupy(self, slot: int, generation: int) -> None:
         """

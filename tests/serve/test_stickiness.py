@@ -385,7 +385,12 @@ def test_tokens_name_the_generation_where_workers_keep_their_clients() -> None:
     """
     signer = Signer([b"0123456789abcdef"])
     met: list[bytes] = []
-    marks = GenerationMarks(lambda: 7, met.append, b"X-Generation", lambda: b"1.4.2")
+
+    def meet(client: bytes) -> bytes:
+        met.append(client)
+        return b"t" + client
+
+    marks = GenerationMarks(lambda: 7, meet, b"X-Generation", lambda: b"1.4.2")
     stickiness = Stickiness(
         *(parse_affinity(["cookie:stickyd", "stamp:X-Id"]), signer, lambda: 1, lambda ids: None),
         Networks(),
@@ -396,6 +401,7 @@ def test_tokens_name_the_generation_where_workers_keep_their_clients() -> None:
         exchange = stickiness.begin("127.0.0.1", False, [(b"cookie", cookie)])
         assert exchange.names_our_slot is is_named
         fields = exchange.respond([(b"X-Id", b"minted")])
+        assert exchange.met == b"t" + met[-1]
         assert (b"X-Generation", b"1.4.2") in fields
         stamped = signer.named_by_stamp(dict(fields)[b"X-Id"])
         assert stamped == (1, 7, b"minted")

@@ -90,7 +90,8 @@ session_site = Visited()
 
 async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """
-    The ASGI application; a WebSocket says after each message how many there were.
+    The ASGI application; a WebSocket says after each message who has it, and its client is released
+    at its end.
     """
     if scope["type"] == "lifespan":
         raise RuntimeError("there is none")
@@ -101,6 +102,7 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
         while (await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": f"{os.getpid()}"})
+        stickyd.release_client(dict(scope))
         return
     if scope["path"] == "/release":
         stickyd.release_client(scope)

@@ -18,6 +18,7 @@ from tests.system.keeping import Player, Players
 from tests.system.proxies import nginx
 from tests.system.test_http2 import H2Client
 from tests.system.test_reload_by_client import BY_CLIENT, KINDS
+from tests.system.websocket import WebSocket
 from tests.tls_harness import write_certificate
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ def test_every_change_leaves_clients_where_they_are(kind: str, affinity: str, st
     """
     Slots come and go, one is drained, the workers and the primary's code are replaced: all who
     are known stay, newcomers are placed anew each time, and in the end the old workers leave.
+    Of ASGI, a client that has nothing but a WebSocket is released with that.
     """
     server = start(*KINDS[kind], "--affinity", affinity, *BY_CLIENT, workers=2)
-    with Players() as players:
+    with Players() as players, ExitStack() as open_to_the_end:
+        if kind == "asgi":
+            websocket = open_to_the_end.enter_context(WebSocket(server.target))
+            first = int(websocket.say("here"))
         players.begin(server.target, affinity, 8)
         old = {server.worker(0), server.worker(1)}
         server.resize_to(3)
@@ -55,6 +60,9 @@ def test_every_change_leaves_clients_where_they_are(kind: str, affinity: str, st
         }
         assert server.worker(0) not in old
         players.release()
+        if kind == "asgi":
+            assert int(websocket.say("there")) == first
+            open_to_the_end.close()
         for pid in old:
             server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0")
 

@@ -8,20 +8,24 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
+from functools import partial
 from http.client import HTTPConnection
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from tests.system.keeping import Players
 from tests.system.log import PATIENCE
+from tests.system.server import LONG
 from tests.system.test_reload_by_client import BY_CLIENT, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.system.conftest import Start
+    from tests.system.server import Server
 
 SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 
@@ -69,6 +73,21 @@ class Listener:
         self._connection.close()
 
 
+def changes_of(server: Server) -> list[Callable[[], object]]:
+    """
+    What is done to a server of four slots, one after the other.
+    """
+    to_six, to_three = partial(server.resize_to, 6), partial(server.resize_to, 3)
+    return [server.reload, to_six, server.reload, server.reload, to_three, server.reload]
+
+
+def occupants_of(server: Server) -> set[int]:
+    """
+    The workers that have the slots.
+    """
+    return {server.worker(slot) for slot in range(server.workers)}
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("kind", "affinity"),
@@ -88,24 +107,16 @@ def test_deploys_go_unnoticed(kind: str, affinity: str, start: Start) -> None:
     have the old workers.
     """
     server = start(*APPLICATIONS[kind], "--affinity", affinity, *BY_CLIENT, workers=4)
-
-    def resize_to(slots: int) -> Callable[[], object]:
-        return lambda: server.resize_to(slots)
-
-    def occupants() -> set[int]:
-        return {server.worker(slot) for slot in range(server.workers)}
-
-    changes = [server.reload, resize_to(6), server.reload, server.reload, resize_to(3)]
-    changes.append(server.reload)
+    changes = changes_of(server)
     relieved: set[int] = set()
     with ExitStack() as stack:
         players = stack.enter_context(Players())
         begun = len(players.begin(server.target, affinity, 16))
         listeners = [Listener(server.target) for _ in range(2 * (kind == "fastapi"))]
         for change in changes:
-            before = occupants()
+            before = occupants_of(server)
             change()
-            relieved |= before - occupants()
+            relieved |= before - occupants_of(server)
             fresh = players.begin(server.target, affinity, 4)
             begun += len(fresh)
             assert relieved.isdisjoint(player.pids[0] for player in fresh)
@@ -126,3 +137,51 @@ def test_deploys_go_unnoticed(kind: str, affinity: str, start: Start) -> None:
         f"{kind} {affinity}: {begun} clients, {asked} requests, {len(relieved)} workers relieved,"
         " none lost"
     )
+
+
+@pytest.mark.soak
+def test_a_room_of_channels_stays_together(start: Start) -> None:
+    """
+    Members of one room, at workers of all generations, hear whatever one of them says, once; each
+    stays at its worker, newcomers are at those that were not relieved, and when all have left, so
+    have the relieved workers.
+    """
+    server = start(
+        *("--asgi", "tests.system.frameworks.channels_room:app", "--affinity", "cookie:stickyd"),
+        *BY_CLIENT,
+        workers=4,
+    )
+    changes = changes_of(server)
+    relieved: set[int] = set()
+    members: list[ClientConnection] = []
+    address = f"ws://127.0.0.1:{server.port}/ws"
+    homes: list[str] = []
+    said = 0
+
+    def say_something() -> None:
+        nonlocal said
+        for number, member in enumerate(members):
+            said += 1
+            member.send(str(said))
+            (heard,) = {each.recv(PATIENCE) for each in members}
+            home, _, text = str(heard).partition(" ")
+            assert text == str(said)
+            assert number >= len(homes) or home == homes[number]
+            homes[number:number] = [home] * (number >= len(homes))
+
+    with ExitStack() as stack:
+        for change in (lambda: None, *changes):
+            before = occupants_of(server)
+            change()
+            relieved |= before - occupants_of(server)
+            members += [stack.enter_context(connect(address, ping_interval=None)) for _ in range(4)]
+            ends = time.monotonic() + SOAK_SECONDS / len(changes)
+            say_something()
+            assert relieved.isdisjoint(map(int, homes[-4:]))
+            while time.monotonic() < ends:
+                say_something()
+        for member in members:
+            member.close()
+    for pid in relieved:
+        server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0", timeout=LONG)
+    print(f"{len(members)} members, {said} messages, {len(relieved)} workers relieved")  # noqa: T201

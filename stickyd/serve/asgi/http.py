@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from zope.interface import implementer
 
-from stickyd.affinity.client_identity import CLIENT, HANDOFF, IDENTITY
+from stickyd.affinity.client_identity import HANDOFF, IDENTITY, note_client
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.asgi.context import logger, party_of
@@ -287,8 +287,7 @@ class HttpProtocol(asyncio.Protocol):
         first = self.cycle is None
         scope = context.scope_of(self._party, reader.line, target, pairs)
         scope[IDENTITY] = self.handoff.identity
-        if self.handoff.client is not None:
-            scope[CLIENT] = self.handoff.client
+        note_client(scope, self.handoff)
         if context.is_logged:
             scope[HANDOFF] = self.handoff
         if self._takes_files:

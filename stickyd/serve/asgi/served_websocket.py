@@ -10,7 +10,7 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from stickyd.affinity.client_identity import CLIENT
+from stickyd.affinity.client_identity import client_in
 from stickyd.serve.served_connection import IServedConnection
 from stickyd.serve.under_way import WEBSOCKET, UnderWay
 
@@ -52,8 +52,7 @@ class ServedWebSocket:
         What tells its client from the others of this worker, if anything does.
         """
         scope = getattr(self._protocol, "scope", None)
-        client: bytes | None = None if scope is None else scope.get(CLIENT)
-        return client
+        return None if scope is None else client_in(scope)
 
     def give_away(self, goes: object, take: object) -> None:
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.client_identity import KNOWN
+from stickyd.affinity.client_identity import CLIENT, KNOWN
 from stickyd.claim_desk import claims_of_response
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def sticky(application: AsgiApplication, stickiness: Stickiness) -> AsgiApplicat
         if scope["type"] in ("http", "websocket"):
             claims: list[Confirmation] = []
             claims_of_response.set(claims)
-            send = _responding(_begin(scope, stickiness), claims, send)
+            send = _responding(_begin(scope, stickiness), scope, claims, send)
         await application(scope, receive, send)
 
     return receive_first
@@ -60,10 +60,12 @@ def _begin(scope: Any, stickiness: Stickiness) -> Exchange:
     return exchange
 
 
-def _responding(exchange: Exchange, claims: list[Confirmation], send: Send) -> Send:
+def _responding(exchange: Exchange, scope: Any, claims: list[Confirmation], send: Send) -> Send:
     async def respond(message: dict[str, Any]) -> None:
         if message["type"] in _HEADS:
             message = {**message, "headers": exchange.respond(message.get("headers", ()))}
+            if exchange.met is not None and CLIENT in scope:
+                scope[CLIENT].meet(exchange.met)
             if exchange.claiming is not None:
                 await exchange.claiming.asFuture(asyncio.get_running_loop())
             for claimed in claims:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.client_identity import CLIENT, HANDOFF, IDENTITY
+from stickyd.affinity.client_identity import HANDOFF, IDENTITY, note_client
 from stickyd.serve.asgi.handshake_count import CountedHandshake
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def start_websocket(
         scope[IDENTITY] = handoff.identity
         if context.is_logged:
             scope[HANDOFF] = handoff
-        if handoff.client is not None:
-            scope[CLIENT] = handoff.client
+        note_client(scope, handoff)
     if rest and not transport.is_closing():
         websocket.data_received(rest)

@@ -184,7 +184,10 @@ class Pipeline:
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return list(fields), None
-        return exchange.respond(fields), exchange.claiming
+        pairs = exchange.respond(fields)
+        if exchange.met is not None and self._link.handoff is not None:
+            self._link.handoff.meet(exchange.met)
+        return pairs, exchange.claiming
 
     def settle(self) -> None:
         """

@@ -252,11 +252,24 @@ class HTTP2Stream:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             fields = exchange.respond(fields)
+            if exchange.met is not None:
+                self._meet(exchange.met)
             if exchange.claiming is not None:
                 # The client must not learn an id before the primary knows whose it is.
                 self._held = []
                 exchange.claiming.addBoth(self._let_go)
         self._in_turn(lambda: self._output.put_head(self.number, [(b":status", code), *fields]))
+
+    def _meet(self, mark: bytes) -> None:
+        """
+        Know whom the response gives a token; the connection is the client's, unless another one's
+        request has come since.
+        """
+        brought, own = self._connection.handoff, self.handoff
+        if brought is not None and own is not None:
+            if brought.client == own.client:
+                brought.meet(mark)
+            own.meet(mark)
 
     def write(self, data: bytes) -> None:
         self._in_turn(lambda: self._put(data))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from stickyd.affinity.client_identity import CLIENT, IDENTITY, KNOWN
+from stickyd.affinity.client_identity import IDENTITY, KNOWN, note_client
 from stickyd.net.file_chunk import FileChunk
 from stickyd.net.temporary_folder import temporary_folder
 from stickyd.serve.http.event_stream import is_event_stream
@@ -300,8 +300,7 @@ class WsgiRequest:
         handoff = channel.handoff
         if handoff is not None:
             environ[IDENTITY] = handoff.identity
-            if handoff.client is not None:
-                environ[CLIENT] = handoff.client
+            note_client(environ, handoff)
             environ[KNOWN] = getattr(channel, "names_our_slot", False)
         return environ
 

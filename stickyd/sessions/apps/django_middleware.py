@@ -13,7 +13,7 @@ from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddl
 from django.http import HttpResponse
 from typing_extensions import override
 
-from stickyd.affinity.client_identity import CLIENT, IDENTITY, KNOWN
+from stickyd.affinity.client_identity import IDENTITY, KNOWN, client_in
 from stickyd.errors import SessionError, StoreAway
 from stickyd.sessions.apps.refusal import refusal_of
 
@@ -41,7 +41,7 @@ class SessionMiddleware(DjangosMiddleware):
         told = request.META if scope is None else scope
         request.session.identity = told.get(IDENTITY, b"")
         request.session.known = told.get(KNOWN, False)
-        request.session.client = told.get(CLIENT)
+        request.session.client = client_in(told)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> Any:
         """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import defer
 from twisted.internet.defer import Deferred, succeed
 
-from stickyd.affinity.client_identity import CLIENT, IDENTITY, KNOWN
+from stickyd.affinity.client_identity import IDENTITY, KNOWN, client_in
 from stickyd.errors import NoSuchSession, SessionConflict, SessionMoved
 from stickyd.sessions.apps.tracked import TrackedData
 from stickyd.sessions.record import EndReason
@@ -84,7 +84,7 @@ class UnitOfWork:
         :param told: where the host says who the client is: the scope or the environ.
         """
         identity, known = told.get(IDENTITY, b""), told.get(KNOWN, False)
-        return cls(registry, uids, identity, secure, known, told.get(CLIENT))
+        return cls(registry, uids, identity, secure, known, client_in(told))
 
     def load(self) -> Deferred[bytes]:
         """

@@ -6,12 +6,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.token import Signer
+from stickyd.affinity.trust import Networks
+from stickyd.release_desk import client_of
 from stickyd.serve.asgi.config import AsgiOptions
 from stickyd.serve.asgi.host import AsgiHost
+from stickyd.serve.stickiness import GenerationMarks, Stickiness
 from tests.hosting import Visitors, a_loop, run, some_turns, until
 
 if TYPE_CHECKING:
@@ -290,5 +296,40 @@ def test_frames_that_come_early(
         echo.gate.set()
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         assert await taken(client) == (TEXT, b"early")
+
+    run(loop, go())
+
+
+@pytest.mark.parametrize("path", ["/ws", "/"])
+def test_a_newcomers_connection_is_its_clients(
+    path: str, loop: asyncio.AbstractEventLoop, visitors: Visitors
+) -> None:
+    """
+    Where workers keep the clients that they know, one whose first request has just been answered
+    with a token has an open connection, and the application can say that it is done with it.
+    """
+    marks = GenerationMarks(lambda: 1, lambda client: b"t" + client)
+    stickiness = Stickiness(
+        *(parse_affinity("cookie:stickyd"), Signer([b"x" * 16]), lambda: 0, lambda ids: None),
+        Networks(),
+        marks=marks,
+    )
+
+    def route(head: Any, handoff: Any) -> None:
+        handoff.newcomer = ""
+
+    echo = Echo()
+    host = AsgiHost(
+        *(echo, loop, "app", AsgiOptions(lifespan="off")), route=route, stickiness=stickiness
+    )
+
+    async def go() -> None:
+        client = visitors.visit(host)
+        await client.request(path, *(HANDSHAKE if path == "/ws" else ()))
+        head = await client.head()
+        (token,) = re.findall(rb"(?i)set-cookie: stickyd=[^.]*\.([^.]*)\.", head)
+        assert host.clients() == [b"t" + token]
+        copied = dict(echo.scopes[0])
+        assert client_of(copied) == b"t" + token
 
     run(loop, go())

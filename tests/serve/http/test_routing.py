@@ -4,9 +4,15 @@ Connections whose next request belongs to another worker.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from twisted.internet.testing import StringTransport
 
+from stickyd.affinity.spec import parse_affinity
+from stickyd.affinity.token import Signer
+from stickyd.affinity.trust import Networks
+from stickyd.serve.stickiness import GenerationMarks, Stickiness
 from tests.http_wire import GET, Wire, bodies
 from tests.serve.http.applications import AWAY, Later, Router
 
@@ -86,3 +92,22 @@ def test_route_needs_a_transport_that_detaches() -> None:
     wire.feed(AWAY + b"abc")
     assert bodies(transport.value()) == [(200, b"POST /away abc")]
     assert router.heads == []
+
+
+def test_a_newcomers_connection_is_its_clients() -> None:
+    """
+    Where workers keep the clients that they know, a newcomer is known by the token that its first
+    response gives, and has an open connection.
+    """
+    marks = GenerationMarks(lambda: 1, lambda client: b"t" + client)
+    stickiness = Stickiness(
+        *(parse_affinity("cookie:stickyd"), Signer([b"x" * 16]), lambda: 3, lambda ids: None),
+        Networks(),
+        marks=marks,
+    )
+    wire = Wire(stickiness=stickiness)
+    wire.feed(GET)
+    (token,) = re.findall(rb"stickyd=[^.]*\.([^.]*)\.", wire.output())
+    handoff = wire.channel.handoff
+    assert handoff is not None
+    assert handoff.client == b"t" + token

@@ -26,7 +26,7 @@ from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.release_desk import client_of
-from stickyd.serve.stickiness import Stickiness
+from stickyd.serve.stickiness import GenerationMarks, Stickiness
 from tests.serve.http2.wire import GET, begun, frames, later
 
 
@@ -219,3 +219,35 @@ def test_requests_under_way_stay_their_clients() -> None:
     seen = [(request.channel.handoff.client, client_of(request)) for request in wire.requests]
     assert seen == [(b"/a", b"/a"), (b"/b", b"/b"), (None, None)]
     assert [request.channel.handoff.identity for request in wire.requests[:2]] == [b"/a", b"/b"]
+
+
+def test_a_newcomers_connection_is_its_clients() -> None:
+    """
+    Where workers keep the clients that they know, a newcomer is known by the token that its first
+    response gives, and has an open connection; but who has made a request there since has it.
+    """
+    marks = GenerationMarks(lambda: 1, lambda client: b"t" + client)
+    stickiness = Stickiness(
+        *(parse_affinity("cookie:stickyd"), Signer([b"x" * 16]), lambda: 3, Claims()),
+        Networks(),
+        marks=marks,
+    )
+
+    def route(head: Any, handoff: Any) -> None:
+        handoff.client = None if head.target == b"/p?q=1" else b"tother"
+
+    wire = begun(later, stickiness=stickiness, route=route)
+    brought = wire.channel.handoff
+    assert brought is not None
+    wire.ask()
+    (first,) = wire.requests
+    first.write(b"")
+    wire.exchange()
+    assert client_of(first) is not None
+    assert brought.client == client_of(first)
+    wire.ask()
+    wire.ask(OTHER)
+    wire.requests[1].write(b"")
+    wire.exchange()
+    assert client_of(wire.requests[1]) not in (None, b"tother")
+    assert brought.client == b"tother"

@@ -8,6 +8,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stickyd.affinity.client_identity import note_client
+from stickyd.handoff.frame import Handoff
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -59,7 +62,9 @@ class Browser:
         if self.identity:
             scope["stickyd.identity"] = self.identity
         if self.client is not None:
-            scope["stickyd.client"] = self.client
+            brought = Handoff(-1, "192.0.2.1", 1, b"")
+            brought.client = self.client
+            note_client(scope, brought)
         return scope
 
     async def get(self, application: Application, path: str = "/", query: str = "") -> Answer:
