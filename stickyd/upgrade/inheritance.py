@@ -79,7 +79,8 @@ class Preflight:
         nobody can hear its answer any more.
         """
         looks = select.poll()
-        looks.register(self.answer, 0)
+        # A copy, since the answer closes the other: a closed one is an event as well.
+        looks.register(os.dup(self.answer), 0)
 
         def wait() -> None:
             looks.poll()
