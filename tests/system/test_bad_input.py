@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: The log lines of a start that goes well, which may come before: where is listened, and the
 #: like.  What an error prints while twistd starts goes through
-#: the same log, marked as standard error.
+#: the same log.
 _START_UP = re.compile(r"^\d\S+ stickyd   (?!warning|error|critical)")
-_WRAPPED = re.compile(r"^\S+ stderr +error: ")
+_LOGGED = re.compile(r"^\d\S+ stickyd   error: ")
 
 APPS = "tests.system.broken"
 
@@ -57,7 +57,7 @@ def run(*arguments: str, before: tuple[str, ...] = (), path: str = "") -> tuple[
     lines = [line for line in done.stdout.splitlines() if not _START_UP.search(line)]
     # What a busy machine takes long for.
     lines = [line for line in lines if not line.startswith("stickyd: importing ")]
-    return done.returncode, [_WRAPPED.sub("", line) for line in lines]
+    return done.returncode, [_LOGGED.sub("stickyd: ", line) for line in lines]
 
 
 def complaint(*arguments: str, before: tuple[str, ...] = (), path: str = "") -> str:
