@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import deferLater
@@ -68,17 +68,22 @@ async def _rows(
     """
     asked = _workers_of(primary, index)
     answers = [_answer_of(primary, slot, worker, what) for slot, _, worker in asked]
-    rows, told = [], []
+    rows: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    stuck = []
     for (slot, part, worker), waiting in zip(asked, answers, strict=True):
         about = {"slot": slot, "pid": worker.pid}
         try:
             found, total = _read(await waiting)
         except (WorkerError, ControlError) as problem:
             told.append({**about, "part": part, "problem": str(problem)})
-            rows += [{**about, **row} for row in await _rows_of_thread(primary, worker.pid, what)]
+            asking = ensureDeferred(_rows_of_thread(primary, worker.pid, what))
+            stuck.append((about, asking))
         else:
             rows += [{**about, **row} for row in found]
             told.append({**about, "part": part, "total": total})
+    for about, asking in stuck:
+        rows += [{**about, **row} for row in await asking]
     return rows, told
 
 
