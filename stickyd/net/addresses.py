@@ -43,6 +43,8 @@ def name_of(address: Any) -> Any:
     """
     Make of a Twisted address what ``getpeername`` or ``getsockname`` would return.
     """
+    if type(address) is IPv4Address:  # as most are
+        return (address.host, address.port)
     if isinstance(address, IPv6Address):
         return (address.host, address.port, address.flowInfo, address.scopeID)
     if isinstance(address, UNIXAddress):

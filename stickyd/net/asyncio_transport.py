@@ -70,9 +70,10 @@ class LoopTransport(Stream, asyncio.Transport):
             raise RuntimeError(_WRITE_AFTER_END)
         if not data or self._mute or self.disconnecting:
             return
-        self._cork_until_next_turn()
-        # A copy of what the caller may change afterwards; bytes are not copied.
-        self._put(bytes(data))
+        if not self.corked:
+            self._cork_until_next_turn()
+        # A copy of what the caller may change afterwards.
+        self._put(data if type(data) is bytes else bytes(data))
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -183,6 +184,14 @@ class LoopTransport(Stream, asyncio.Transport):
         elif isinstance(error, ConnectionLost) and isinstance(error.__cause__, OSError):
             error = error.__cause__  # asyncio's protocols know nothing of Twisted's errors
         self.protocol.connection_lost(error)
+
+    def ends(self) -> tuple[Any, Any]:
+        """
+        What :meth:`get_extra_info` knows as ``sockname`` and ``peername``, in one call.
+        """
+        host = self._host
+        ours = self.socket.getsockname() if host is None else name_of(host)
+        return ours, name_of(self._peer)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "socket":

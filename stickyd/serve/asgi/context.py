@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from uvicorn.protocols.http.flow_control import service_unavailable
 
 from stickyd.figures.request_counts import RequestCounts
+from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.http.head import HTTP_1_1, FieldBlocks
 
 if TYPE_CHECKING:
@@ -48,8 +49,13 @@ def party_of(transport: Any) -> Party:
     """
     Tell the two ends of a connection, as uvicorn does, but without a view of its socket.
     """
-    server: Any = transport.get_extra_info("sockname")
-    client: Any = transport.get_extra_info("peername")
+    server: Any
+    client: Any
+    if isinstance(transport, LoopTransport):
+        server, client = transport.ends()
+    else:
+        server = transport.get_extra_info("sockname")
+        client = transport.get_extra_info("peername")
     if isinstance(server, tuple):
         server = server[:2]
     elif isinstance(server, str):
@@ -74,6 +80,7 @@ class AsgiContext:
     :ivar route: see :class:`stickyd.serve.http.context.HTTPContext`.
     :ivar counts: where each request is counted, at its beginning and at its end.
     :ivar is_logged: whether there is an access log.
+    :ivar stock_fields: what stands in the head of every response, as text.
     :ivar blocks: how field blocks were parsed.
     :ivar constants: of all scopes: the root path, the same as bytes, the version of ASGI.
     :ivar variables: the context variables that requests begin with; nothing that another
@@ -88,6 +95,7 @@ class AsgiContext:
     route: Route | None = None
     counts: RequestCounts = field(default_factory=RequestCounts)
     is_logged: bool = False
+    stock_fields: bytes = b""
     blocks: FieldBlocks = field(init=False)
     constants: tuple[str, bytes, str] = field(init=False)
     variables: Context = field(default_factory=copy_context)

@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from stickyd.net.file_chunk import FileChunk
 from stickyd.serve.asgi.response_start import ResponseStart, read_bytes
@@ -20,6 +20,8 @@ from stickyd.serve.http.event_stream import is_event_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stickyd.serve.asgi.flow import Flow
 
 #: What the status line of a response begins with.
 BEGIN = b"HTTP/1.1 "
@@ -50,17 +52,55 @@ class Cycle(RequestResponseCycle):
     """
     A request and its response.
 
+    What it begins with stands in the class, so that nothing is done for what nobody changes.
+
     :ivar task: the application's call.
     :ivar status: of the response, once that has begun; 0 before.
     :ivar begun_ns: when the request was counted; 0 once its end was.
+    :ivar heard: whether there is something that the application has not received.
+    :ivar body: what has come of the request's and was not received by the application.
     """
 
     task: asyncio.Task[None] | None = None
     status = 0
     begun_ns = 0
+    heard = False
+    logger = logging.getLogger("uvicorn.error")
+    disconnected = False
+    body = b""  # type: ignore[assignment]  # so a piece that comes alone is not copied
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding = False
+    expected_content_length = 0
     _fields: Any = ()  # of the response
+    _receiving: asyncio.Event | None = None  # set when there is; made when somebody waits for it
     _silent = False  # the response has no body, whatever the application sends
     _ends_with_connection = False  # the body of a response to HTTP/1.0 without a length
+
+    def __init__(
+        self,
+        scope: Any,
+        transport: Any,
+        flow: Flow,
+        stock_fields: bytes,
+        expects: bool,
+        keep_alive: bool,
+        on_response: Callable[[], None],
+    ) -> None:
+        """
+        :param stock_fields: what stands in every head, as text.
+        :param expects: the client waits for ``100 Continue`` before it sends its body.
+        :param on_response: called when the response is complete.
+        """
+        # Not uvicorn's, which sets twice as much, and what the class has.
+        self.scope = scope
+        self.transport = transport
+        self.flow = flow
+        self.on_response = on_response
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expects
+        self._stock_fields = stock_fields
 
     @override
     async def run_asgi(self, app: Any) -> None:
@@ -102,6 +142,37 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
 
     @override
+    async def receive(self) -> Any:
+        """
+        Receive a part of the request, or that it is over; see the ASGI specification.
+        """
+        # As uvicorn's, whose event each request would have, though most have no body to wait for.
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            if not self.heard:
+                event = self._receiving
+                if event is None:
+                    event = self._receiving = asyncio.Event()
+                await event.wait()
+                event.clear()
+            self.heard = False
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, b""
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def wake(self) -> None:
+        """
+        Have the application receive what there is.
+        """
+        self.heard = True
+        if self._receiving is not None:
+            self._receiving.set()
+
+    @override
     async def send(self, message: Any) -> None:
         """
         Send a part of the response; see the ASGI specification.
@@ -139,15 +210,12 @@ class Cycle(RequestResponseCycle):
         self.waiting_for_100_continue = False
         self._fields = start.pairs
         self.status = start.status
-        lines = [start.line]
-        for name, value in self.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        for name, value in start.pairs:
-            lines += (name, b": ", value, b"\r\n")
-        self._silent = start.bodiless or self.scope["method"] == "HEAD"
-        self.chunked_encoding = False
-        self.expected_content_length = start.length or 0
-        if start.length is None and not self._silent:
+        lines = [STATUS_LINE.get(start.status) or start.line, self._stock_fields]
+        lines += [b"%b: %b\r\n" % pair for pair in start.pairs]
+        self._silent = start.status in (204, 304) or self.scope["method"] == "HEAD"
+        if start.length is not None:
+            self.expected_content_length = start.length
+        elif not self._silent:
             if self.scope["http_version"] == "1.0":
                 # It knows no transfer codings (RFC 9112, 6.1).
                 self._ends_with_connection = True
@@ -195,7 +263,7 @@ class Cycle(RequestResponseCycle):
                 raise RuntimeError("Response content shorter than Content-Length")
         if not more:
             self.response_complete = True
-            self.message_event.set()
+            self.wake()
             if not self.keep_alive:
                 self.transport.close()
             self.on_response()
@@ -254,7 +322,7 @@ class Cycle(RequestResponseCycle):
         if self.disconnected or self.response_complete:
             return
         self.disconnected = True
-        self.message_event.set()
+        self.wake()
         if self.flow.write_paused:
             # The end would have to wait for what a client does not take.
             self.transport.abort()

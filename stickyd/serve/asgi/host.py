@@ -263,5 +263,6 @@ class AsgiHost:
     def _renew_date(self) -> None:
         now = time.time()
         date = (b"date", formatdate(now, usegmt=True).encode())
-        self._state.default_headers = [date, *self._config.encoded_headers]
+        fields = self._state.default_headers = [date, *self._config.encoded_headers]
+        self._context.stock_fields = b"".join(b"%b: %b\r\n" % pair for pair in fields)
         self._clock = self._loop.call_later(1.0 - now % 1.0, self._renew_date)

@@ -15,12 +15,11 @@ no           under way           the application answers; what comes waits in th
 yes          complete            answered early: the rest of the body is dropped
 ===========  ==================  ======================================================
 
-What of uvicorn's internals this package stands on: ``RequestResponseCycle``'s parameters and
-its attributes ``response_started``, ``response_complete``, ``keep_alive``, ``body``,
-``more_body``, ``disconnected``, ``message_event``, ``expected_content_length`` and
-``on_response``, and its ``receive()``; ``FlowControl``; ``STATUS_LINE``;
-that every protocol adds itself to ``ServerState.connections`` and takes itself out by
-``discard`` or ``remove``; ``ServerState.tasks``, ``total_requests`` and
+What of uvicorn's internals this package stands on: ``RequestResponseCycle``'s attributes
+``response_started``, ``response_complete``, ``keep_alive``, ``body``, ``more_body``,
+``disconnected``, ``expected_content_length`` and ``on_response``; ``FlowControl``;
+``STATUS_LINE``; that every protocol adds itself to ``ServerState.connections`` and takes itself
+out by ``discard`` or ``remove``; ``ServerState.tasks``, ``total_requests`` and
 ``default_headers``; and of its WebSocket protocols the parameters, ``shutdown()``, and what
 :mod:`stickyd.serve.asgi.websocket` uses.  A test holds them.
 """
@@ -33,10 +32,10 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from zope.interface import implementer
 
-from stickyd.affinity.client_identity import HANDOFF, IDENTITY, note_client
+from stickyd.affinity.client_identity import BY_KEY, HANDOFF, IDENTITY, note_client
 from stickyd.interfaces import IDetachable
 from stickyd.net.asyncio_transport import LoopTransport
-from stickyd.serve.asgi.context import logger, party_of
+from stickyd.serve.asgi.context import party_of
 from stickyd.serve.asgi.cycle import PATHSEND, Cycle
 from stickyd.serve.asgi.deadline import Deadline
 from stickyd.serve.asgi.departure import Departure, is_quiet
@@ -187,7 +186,7 @@ class HttpProtocol(asyncio.Protocol):
             if cycle.begun_ns:
                 cycle.begun_ns = 0
                 self._context.counts.drop(cycle.status)
-            cycle.message_event.set()
+            cycle.wake()
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()
@@ -286,31 +285,28 @@ class HttpProtocol(asyncio.Protocol):
         modern = reader.line[2] is HTTP_1_1
         first = self.cycle is None
         scope = context.scope_of(self._party, reader.line, target, pairs)
-        scope[IDENTITY] = self.handoff.identity
-        note_client(scope, self.handoff)
+        handoff = self.handoff
+        scope[IDENTITY] = handoff.key if handoff.slot == BY_KEY else handoff.identity
+        note_client(scope, handoff)
         if context.is_logged:
-            scope[HANDOFF] = self.handoff
+            scope[HANDOFF] = handoff
         if self._takes_files:
             scope["extensions"] = {PATHSEND: {}}
         self.cycle = cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=logger,
-            access_logger=logger,
-            access_log=False,
-            default_headers=context.state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=expects and modern,
-            keep_alive=modern and persistent and not self._finishing,
-            on_response=self._answered,
+            scope,
+            self.transport,
+            self.flow,
+            context.stock_fields,
+            expects and modern,
+            modern and persistent and not self._finishing,
+            self._answered,
         )
         cycle.begun_ns = context.counts.begin()
         if reader.in_body:
             self._client_is_sending(True)
         else:
             cycle.more_body = False
-            cycle.message_event.set()
+            cycle.heard = True
         context.run(cycle)
         if first:
             # So a request that is answered at once, on a connection of its own, costs no call
@@ -337,7 +333,7 @@ class HttpProtocol(asyncio.Protocol):
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
         if piece or not cycle.more_body:
-            cycle.message_event.set()
+            cycle.wake()
 
     def _client_is_sending(self, sending: bool) -> None:
         """
@@ -442,7 +438,7 @@ class HttpProtocol(asyncio.Protocol):
         if cycle is not None and (self._answering or self._reader.in_body):
             # Its body is broken off.  The application is told that the client is gone.
             cycle.disconnected = True
-            cycle.message_event.set()
+            cycle.wake()
         if cycle is None or not cycle.more_body or not cycle.response_started:
             self.transport.write(self._context.refusal(error.status))
             self._count_refusal(error.status)

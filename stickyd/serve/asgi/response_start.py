@@ -49,13 +49,17 @@ class ResponseStart:
         :raises TypeError: if something is not of the type that it should be.
         """
         status = message.get("status")
-        if type(status) is bool or not isinstance(status, int) or not 200 <= status <= 999:
+        if type(status) is not int:
+            if type(status) is bool or not isinstance(status, int):
+                raise ValueError(f"the status must be a number from 200, not {status!r}")
+            status = int(status)
+        if not 200 <= status <= 999:
             raise ValueError(f"the status must be a number from 200, not {status!r}")
-        self.status = int(status)
+        self.status = status
         self.length: int | None = None
         self.closes = False
-        self.pairs: Pairs = read_pairs(message.get("headers", ()))
-        framing = [pair for pair in self.pairs if pair[0] in _FRAMING]
+        framing: Pairs = []
+        self.pairs: Pairs = read_pairs(message.get("headers", ()), framing)
         if not framing:
             return
         name, value = framing[0]
@@ -89,13 +93,6 @@ class ResponseStart:
             self.pairs = [pair for pair in self.pairs if pair[0] != b"content-length"]
 
     @property
-    def bodiless(self) -> bool:
-        """
-        Whether a response of this status has no body (RFC 9110, 6.4.1).
-        """
-        return self.status in (204, 304)
-
-    @property
     def line(self) -> bytes:
         """
         The status line.
@@ -118,10 +115,11 @@ class ResponseStart:
         return first
 
 
-def read_pairs(headers: Iterable[Any]) -> Pairs:
+def read_pairs(headers: Iterable[Any], framing: Pairs | None = None) -> Pairs:
     """
     Check the fields of a response.
 
+    :param framing: gets those of them that say how the body is framed.
     :return: them, with names in lower case.
     :raises ValueError: if a name or a value cannot stand in a head.
     :raises TypeError: if they are no pairs of bytes.
@@ -141,7 +139,10 @@ def read_pairs(headers: Iterable[Any]) -> Pairs:
         if bad:
             raise ValueError(f"the header {lower.decode()} cannot be {value!r}: it has a control"
                              " character in it")  # fmt: skip
-        pairs.append((lower, value if type(value) is bytes else bytes(value)))
+        pair = lower, value if type(value) is bytes else bytes(value)
+        pairs.append(pair)
+        if framing is not None and lower in _FRAMING:
+            framing.append(pair)
     return pairs
 
 

@@ -83,6 +83,21 @@ class Scene:
         self.events.append("polls")
         self.events.append((await receive())["type"])
 
+    async def listens_twice(self, receive: Any, send: Any) -> None:
+        await receive()
+        self.events.append("listens")
+        self.events += [each["type"] for each in await asyncio.gather(receive(), receive())]
+
+    async def reads_late(self, receive: Any, send: Any) -> None:
+        self.events.append("reads late")
+        await self.gate.wait()
+        message = await receive()
+        assert type(message["body"]) is bytes
+        self.events.append(message["body"].decode())
+        rest = await receive()
+        self.events += [rest["body"].decode(), str(rest["more_body"])]
+        await self.nothing(receive, send)
+
     async def flood(self, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while not self.gate.is_set():
@@ -344,3 +359,43 @@ def test_fault_44_other_responses_have_their_time() -> None:
 
     with serving() as go:
         go(test)
+
+
+def test_who_receives_twice_hears_it_twice() -> None:
+    """
+    Two calls of ``receive`` that wait at once both hear that the client has left.
+    """
+    with serving() as go:
+
+        @go
+        async def _(scene: Scene) -> None:
+            client = visit(scene)
+            await client.request("/listens_twice")
+            await until(lambda: scene.events)
+            client.close()
+            await until(lambda: len(scene.events) == 3)
+            assert scene.events == ["listens", "http.disconnect", "http.disconnect"]
+
+
+def test_a_body_in_pieces_that_is_read_late_comes_together() -> None:
+    """
+    What has come by the time that the application receives comes in one piece, and the rest when
+    it is there.
+    """
+    with serving() as go:
+
+        @go
+        async def _(scene: Scene) -> None:
+            client = visit(scene)
+            await client.send("POST /reads_late HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+            await until(lambda: scene.events)
+            (protocol,) = scene.host.served()
+            await client.send("abc")
+            await until(lambda: len(protocol.cycle.body) == 3)
+            await client.send("def")
+            await until(lambda: len(protocol.cycle.body) == 6)
+            scene.gate.set()
+            await until(lambda: len(scene.events) == 2)
+            await client.send("ghi")
+            assert b"204" in await client.head()
+            assert scene.events == ["reads late", "abcdef", "ghi", "False"]
