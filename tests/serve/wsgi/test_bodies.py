@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import resource
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from tests.hosting import LOOPS, logged, until
 from tests.serve.wsgi.scene import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Environ = dict[str, Any]
 
@@ -205,6 +206,46 @@ def test_slow_bodies_take_no_more_threads_than_may_wait_for_them() -> None:
             for client in clients:
                 assert (await client.response()).body == expected
             await until(lambda: backend.spills.count == 0)
+
+        scene.run(go)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[int]:
+    """
+    As many clients as this process may have, of a thousand.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield min(1000, (min(hard, 65536) - 200) // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_clients_that_send_byte_by_byte(many_descriptors: int) -> None:
+    """
+    They take no more threads than there are, and nothing of the disk; a page is served after
+    each byte of theirs, and each gets its answer in the end.
+    """
+    with serving(Digest(), threads=4) as scene:
+
+        async def go() -> None:
+            backend = scene.host._backend
+            body = b"abcd"
+            clients = [scene.visit() for _ in range(many_descriptors)]
+            for client in clients:
+                await client.send(head(len(body)))
+            for number in range(len(body) - 1):
+                for client in clients:
+                    await client.send(body[number : number + 1])
+                assert (await scene.visit().ask("/")).status == 200
+                assert backend.threads.count <= 4
+                assert backend.spills.count == 0
+            for client in clients:
+                await client.send(body[-1:])
+            expected = hashlib.sha256(body).hexdigest().encode()
+            for client in clients:
+                assert (await client.response()).body == expected
+            assert backend.threads.count <= 4
 
         scene.run(go)
 
