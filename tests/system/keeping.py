@@ -4,6 +4,7 @@ Clients of an application that keeps their state in a dict: what each has seen.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPSConnection
 from json import loads
 from typing import TYPE_CHECKING
@@ -110,6 +111,10 @@ class Player:
         self.close()
 
 
+def _go_on(player: Player) -> None:
+    assert player.ask() == player.ask() == player.pids[0]
+
+
 class Players:
     """
     All clients of a test, half of them on kept connections.  Use it in a ``with``.
@@ -150,12 +155,14 @@ class Players:
         """
         return sum(player.count for player in self._all)
 
-    def go_on(self) -> None:
+    def go_on(self, at_once: int = 1) -> None:
         """
         Have each ask on, and check that it is answered by the worker that it began with.
+
+        :param at_once: how many at a time.
         """
-        for player in self._all:
-            assert player.ask() == player.ask() == player.pids[0]
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(_go_on, self._all))
 
     def release(self) -> None:
         """

@@ -18,11 +18,13 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.system.keeping import Players
 from tests.system.log import PATIENCE
+from tests.system.proxies import nginx
 from tests.system.server import LONG
 from tests.system.test_reload_by_client import BY_CLIENT, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.system.conftest import Start
     from tests.system.server import Server
@@ -36,6 +38,14 @@ APPLICATIONS = {
     "fastapi": ("--asgi", f"{_DICTS}:fastapi_app"),
     "flask": ("--wsgi", f"{_DICTS}:flask_app"),
 }
+
+
+#: What is tried where each connection carries the clients of all generations in turns.
+BEHIND_NGINX = [
+    ("asgi", "cookie:stickyd"),
+    ("resource", "header:X-Name"),
+    ("wsgi", "learn:header:X-Session"),
+]
 
 
 class Listener:
@@ -98,36 +108,47 @@ def occupants_of(server: Server) -> set[int]:
         ("flask", "stamp:X-Session"),
         ("asgi", "header:X-Name"),
         ("resource", "ip"),
+        *((f"{kind} behind nginx", affinity) for kind, affinity in BEHIND_NGINX),
     ],
 )
-def test_deploys_go_unnoticed(kind: str, affinity: str, start: Start) -> None:
+def test_deploys_go_unnoticed(kind: str, affinity: str, start: Start, tmp_path: Path) -> None:
     """
     Reloads, and resizes from 4 to 6 to 3, ten seconds apart at 60 s: whoever has begun goes on at
     its worker, newcomers begin with workers that were not relieved, and when all have left, so
-    have the old workers.
+    have the old workers.  Behind nginx all clients share a few connections.
     """
-    server = start(*APPLICATIONS[kind], "--affinity", affinity, *BY_CLIENT, workers=4)
+    application, _, proxied = kind.partition(" behind ")
+    trust = ("--trust", "127.0.0.1") if proxied else ()
+    server = start(
+        *(*APPLICATIONS[application], "--affinity", affinity, *trust, *BY_CLIENT), workers=4
+    )
     changes = changes_of(server)
     relieved: set[int] = set()
     with ExitStack() as stack:
+        target = server.target
+        if proxied:
+            target = stack.enter_context(nginx(tmp_path, target, 3)).target
+        at_once = 4 if proxied else 1
         players = stack.enter_context(Players())
-        begun = len(players.begin(server.target, affinity, 16))
+        begun = len(players.begin(target, affinity, 16))
         listeners = [Listener(server.target) for _ in range(2 * (kind == "fastapi"))]
         for change in changes:
             before = occupants_of(server)
             change()
             relieved |= before - occupants_of(server)
-            fresh = players.begin(server.target, affinity, 4)
+            fresh = players.begin(target, affinity, 4)
             begun += len(fresh)
             assert relieved.isdisjoint(player.pids[0] for player in fresh)
             ends = time.monotonic() + SOAK_SECONDS / len(changes)
             while time.monotonic() < ends:
-                players.go_on()
+                players.go_on(at_once)
         for listener in listeners:
             assert listener.is_listening
             assert listener.heard == list(range(len(listener.heard)))
             assert listener.heard
         players.release()
+        for pid in () if listeners else relieved:
+            server.log.wait_for(rf"Worker {pid} \(slot \d\) exited with code 0", timeout=LONG)
         server.allow("cut off", "stream")
         asked = players.asked
     server.stop()
