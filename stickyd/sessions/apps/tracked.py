@@ -289,6 +289,13 @@ class TrackedData(dict[str, Any]):
         """
         return self._load is None and not super().__len__()
 
+    @property
+    def cleared(self) -> bool:
+        """
+        Whether all of it was taken out at once, and not its last value by itself.
+        """
+        return self._cleared
+
     def changes(self) -> set[str]:
         """
         The keys whose values were written, or have changed inside, and are not saved.

@@ -154,7 +154,7 @@ class UnitOfWork:
         """
         End the session for good.  What is committed from now on makes a new one.
         """
-        return Deferred.fromCoroutine(self._end())
+        return Deferred.fromCoroutine(self._end(True))
 
     @property
     def named(self) -> bool:
@@ -292,7 +292,8 @@ class UnitOfWork:
         self, data: TrackedData, flushed: bool, new_id: bool, idle_seconds: float | None
     ) -> bytes | None:
         if flushed or (data.void and data.unsaved):
-            await self._end()
+            # The last value may be a message that was shown; that is no logout.
+            await self._end(flushed or data.cleared)
             if data.void:
                 return EMPTY
             # What stands there now is new: it cannot conflict with what is gone.
@@ -310,13 +311,18 @@ class UnitOfWork:
         await self.let_go()
         return text
 
-    async def _end(self) -> None:
+    async def _end(self, is_done: bool) -> None:
+        """
+        :param is_done: whether the application is done with the client too.
+        """
         live = self._live
         if self.uid is not None and (live is None or live.ended is not None):
             # What others have written since is ended too.
             live = await self.registry.load(self.uid)
         if live is not None:
-            if self._client is not None:
+            if not is_done:
+                live.client = None
+            elif self._client is not None:
                 live.note_client(self._client)
             await live.delete()
         await self.let_go()

@@ -112,14 +112,24 @@ def test_it_is_told_whose_session_ends(loop: asyncio.AbstractEventLoop) -> None:
         session.flush()
         session["n"] = 1
 
+    async def use_up(session: AsgiSession) -> None:
+        del session["n"]
+
+    async def clear(session: AsgiSession) -> None:
+        session.clear()
+
     async def story() -> None:
         browser = Browser(client=b"c")
         await browser.get(serving(place, count))
         assert told == [(b"c", True)]
         await browser.get(serving(place, renew))
         assert [there for _, there in told[1:]][-2:] == [False, True]
-        await browser.get(serving(place, flush))
-        assert told[-1] == (b"c", False)
+        await browser.get(serving(place, use_up))
+        assert told[-1] == (b"c", True)
+        for leave in (flush, clear):
+            await browser.get(serving(place, count))
+            await browser.get(serving(place, leave))
+            assert told[-1] == (b"c", False)
         await Browser().get(serving(place, count))
         assert told[-1] == (b"c", False)
 
