@@ -51,6 +51,11 @@ class Kind(IntEnum):
     LOST = 6
 
 
+#: The kind of nearly all frames, as a plain number, which compares in a fifth of the time.
+PUBLISH = int(Kind.PUBLISH)
+
+_HEADER_BYTES = HEADER.size
+_unpack = HEADER.unpack_from
 _KINDS = frozenset(int(kind) for kind in Kind)
 _NUMBERED = (int(Kind.SYNC), int(Kind.LOST))
 
@@ -165,7 +170,17 @@ class FrameBuffer:
         :raises FrameError: if it is no frame, or larger than one may be.  What came before it
             is lost with it.
         """
-        if self._parts:
+        if not self._parts and len(data) >= _HEADER_BYTES:
+            # A message that comes alone and whole, as most do: half the work.
+            size, kind, length = _unpack(data)
+            after = _HEADER_BYTES + length
+            if (
+                kind == PUBLISH
+                and size + _HEADER_BYTES == len(data)
+                and length <= size <= PAYLOAD_BYTES
+            ):
+                return [(kind, data[_HEADER_BYTES:after], data)]
+        elif self._parts:
             self._parts.append(data)
             self._missing_bytes -= len(data)
             if self._missing_bytes > 0:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from stickyd.errors import FrameError
-from stickyd.messaging.frame import Kind, encode, number_in
+from stickyd.messaging.frame import PUBLISH, Kind, encode, number_in
 from stickyd.messaging.peer import MOST_CHANNELS, BusPeer
 from stickyd.net.throttle import Throttle
 
@@ -153,16 +153,15 @@ class BusHub:
 
         :raises FrameError: if it makes no sense.  What was said before counts.
         """
-        channels = self._channels
-        publish = Kind.PUBLISH
-        if len(frames) == 1 and frames[0][0] == publish:
+        if len(frames) == 1 and frames[0][0] == PUBLISH:
             self._pass_on(peer, frames[0])
             return
+        channels = self._channels
         touched = set()
         try:
             for frame in frames:
                 kind, channel, whole = frame
-                if kind != publish:
+                if kind != PUBLISH:
                     self._order(peer, frame)
                     continue
                 self._published += 1

@@ -47,6 +47,7 @@ class BusPeer:
         "_name",
         "_open",
         "_readiness",
+        "_send",
         "_socket",
         "_synced",
         "_writing",
@@ -76,6 +77,7 @@ class BusPeer:
         state = state or {}
         self._readiness = readiness
         self._socket = sock
+        self._send = sock.send
         self._name = name
         self._act = act
         self._gone = gone
@@ -146,10 +148,14 @@ class BusPeer:
             self.flush()
             return True
         try:
-            if not queue.send_alone(frame):
-                self._await_room(False)
+            sent = self._send(frame)
+        except BlockingIOError:
+            sent = 0
         except OSError:
-            pass  # it is gone, see below
+            return True  # it is gone, see below
+        if sent < len(frame):
+            queue.keep_rest(frame, sent)
+            self._await_room(False)
         return True
 
     def _write(self) -> None:

@@ -55,22 +55,12 @@ class SendQueue:
         self.size_bytes = size_bytes
         return True
 
-    def send_alone(self, frame: bytes) -> bool:
+    def keep_rest(self, frame: bytes, sent_bytes: int) -> None:
         """
-        Offer a frame to the kernel at once, as nothing waits; what it does not take waits.
-
-        :return: whether it has taken all.
-        :raises OSError: if the other end is gone.
+        Have the rest of a frame sent of which the kernel has taken a part, when nothing waited.
         """
-        try:
-            sent = self._socket.send(frame)
-        except BlockingIOError:
-            sent = 0
-        if sent == len(frame):
-            return True
-        self._block, self._block_count = memoryview(frame)[sent:], 1
-        self.count, self.size_bytes = 1, len(frame) - sent
-        return False
+        self._block, self._block_count = memoryview(frame)[sent_bytes:], 1
+        self.count, self.size_bytes = 1, len(frame) - sent_bytes
 
     def push(self, frame: bytes) -> None:
         """

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from stickyd.confirmation import Confirmation
 from stickyd.errors import BusClosed, BusFull, FrameError
 from stickyd.messaging.frame import (
+    PUBLISH,
     FrameBuffer,
     Kind,
     encode,
@@ -202,7 +203,7 @@ class WorkerLine:
 
     def _act(self, frame: Frame) -> None:
         kind = frame[0]
-        if kind == Kind.PUBLISH:
+        if kind == PUBLISH:
             self._deliver(frame[1], payload_in(frame))
         elif kind == Kind.SYNC:
             self._settle(number_in(frame))
