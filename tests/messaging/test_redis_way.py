@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ from stickyd.messaging.frame import Kind, encode
 from stickyd.messaging.redis_check import check_redis
 from stickyd.messaging.redis_way import RedisWay
 from stickyd.redis.url import read_redis_url
-from tests.sessions.redis_servers import RedisServer, free_port
+from tests.sessions.redis_servers import Cluster, RedisServer, Sentinels, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -64,6 +65,12 @@ class Machine:
         """
         for data in messages:
             self.way.publish(encode(Kind.PUBLISH, b"news", data))
+
+    def has_lost(self, count: int) -> bool:
+        """
+        Whether the primary was told of so many.
+        """
+        return self.lost >= count
 
     async def until(self, happened: Callable[[], object]) -> None:
         """
@@ -144,6 +151,93 @@ def test_goes_on_after_redis_was_away_and_counts_what_was_lost(server: RedisServ
     told = [event.get("event") for event in logged]
     assert told.count("bus.redis-away") == told.count("bus.redis-back") == 2
     assert "s3cret" not in repr([(event["log_format"], str(event)) for event in logged])
+
+
+class Exchange:
+    """
+    Two machines that each publish the same numbers.
+    """
+
+    def __init__(self, one: Machine, other: Machine) -> None:
+        self._machines = (one, other)
+        self._sent = 0
+
+    async def _publish(self) -> None:
+        for machine in self._machines:
+            machine.publish(b"%d" % self._sent)
+        self._sent += 1
+        await asyncio.sleep(0.01)
+
+    async def _publish_until_heard(self) -> None:
+        first = self._sent
+        while not all(each.heard and int(each.heard[-1]) >= first for each in self._machines):
+            await self._publish()
+
+    async def go_on_after(self, break_it: Callable[[], object]) -> None:
+        """
+        What breaks the connections loses messages at most: each of both hears the other again, in
+        order and once, and all that has not come is counted.
+        """
+        await asyncio.wait_for(self._publish_until_heard(), 30)
+        breaking = asyncio.ensure_future(asyncio.to_thread(break_it))
+        while not breaking.done():
+            await self._publish()
+        await breaking
+        await asyncio.wait_for(self._publish_until_heard(), 60)
+        for machine in self._machines:
+            numbers = [int(data) for data in machine.heard]
+            assert numbers == sorted(set(numbers))
+            missing = numbers[-1] + 1 - len(numbers)
+            await machine.until(partial(machine.has_lost, missing))
+
+
+@pytest.mark.soak
+def test_sentinels(tmp_path: Path) -> None:
+    """
+    It goes on with whom they name: when the primary is dead, and when another one was chosen.
+    """
+
+    def kill() -> None:
+        former = sentinels.primary()
+        former.kill()
+        sentinels.wait_for_failover(former)
+        assert former.start()
+        sentinels.wait_for_replicas()
+
+    def choose() -> None:
+        former = sentinels.primary()
+        sentinels.sentinels[0].ask("SENTINEL", "FAILOVER", sentinels.service)
+        sentinels.wait_for_failover(former)
+
+    async def run() -> None:
+        async with machines(sentinels.url, "a", "b") as (one, other):
+            exchange = Exchange(one, other)
+            for break_it in (kill, choose):
+                await exchange.go_on_after(break_it)
+
+    with Sentinels(tmp_path) as sentinels:
+        asyncio.run(run())
+
+
+@pytest.mark.soak
+def test_cluster(tmp_path: Path) -> None:
+    """
+    Any node will do, whichever each of them is connected to, and when some of them die.
+    """
+
+    def kill(number: int) -> None:
+        cluster.servers[number].kill()
+        cluster.wait_for_takeover(number)
+        assert cluster.servers[number].start()
+
+    async def run() -> None:
+        async with machines(cluster.url, "a", "b") as (one, other):
+            exchange = Exchange(one, other)
+            for number in range(3):
+                await exchange.go_on_after(partial(kill, number))
+
+    with Cluster(tmp_path, replicas=True) as cluster:
+        asyncio.run(run())
 
 
 def test_garbage_in_the_channel_is_passed_over(server: RedisServer) -> None:

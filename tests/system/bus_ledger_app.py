@@ -43,7 +43,7 @@ class Ledger:
     What this worker has published and heard.
 
     :ivar next: the number that is due, by publisher.
-    :ivar missing: how many did not come.
+    :ivar missing: how many did not come, by publisher.
     :ivar twice: how many came again, or too late.
     """
 
@@ -51,7 +51,8 @@ class Ledger:
         self.since_ns = 0
         self.published = 0
         self.next: dict[int, int] = {}
-        self.heard = self.missing = self.twice = 0
+        self.missing: dict[int, int] = {}
+        self.heard = self.twice = 0
         self._publishing = LoopingCall(self._publish)
         self._subscriptions = [
             bus.subscribe("ledger", self._hear),
@@ -87,7 +88,8 @@ class Ledger:
         if number < due:
             self.twice += 1
         else:
-            self.missing += number - due
+            if number > due:
+                self.missing[pid] = self.missing.get(pid, 0) + number - due
             self.next[pid] = number + 1
 
 
