@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +15,13 @@ from redis import Redis
 
 from stickyd.leadership.redis_lease import BROKEN, RedisLease
 from stickyd.redis.url import read_redis_url
-from tests.sessions.redis_servers import Cluster, RedisServer, redis_program, valkey_program
+from tests.sessions.redis_servers import (
+    Cluster,
+    RedisServer,
+    Sentinels,
+    redis_program,
+    valkey_program,
+)
 from tests.system.server import ROOT
 
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 
 #: Shorter than it is by default, and long enough for a slow machine.
 LEASE_SECONDS = 2.0
+
+#: Longer than any test.
+LONG_SECONDS = 600.0
 
 PATIENCE_SECONDS = 60.0
 
@@ -238,3 +247,48 @@ def test_cluster(tmp_path: Path) -> None:
 
     with Cluster(tmp_path) as cluster:
         asyncio.run(asyncio.wait_for(work(cluster), PATIENCE_SECONDS))
+
+
+@pytest.mark.soak
+def test_sentinels(tmp_path: Path) -> None:
+    """
+    After a failover the holder goes on, whoever asks first of the new primary, and nobody else
+    begins.
+    """
+
+    async def work(sentinels: Sentinels) -> None:
+        address = read_redis_url(sentinels.url)
+        short, mine, other = (
+            RedisLease(address, seconds) for seconds in (LEASE_SECONDS, LONG_SECONDS, LONG_SECONDS)
+        )
+        first, _ = await acquired(short, "fleet a")
+        await short.close()
+        assert await mine.renew("fleet a", first)
+        former = sentinels.primary()
+        await asyncio.to_thread(former.kill)
+        await asyncio.to_thread(sentinels.wait_for_failover, former)
+        while True:
+            try:
+                term, _ = await other.acquire("fleet b")
+            except BROKEN:
+                continue
+            break
+        assert term == 0
+        assert await renewed(mine, first)
+        assert (await other.acquire("fleet b"))[0] == 0
+        await mine.release("fleet a", first)
+        assert (await other.acquire("fleet b"))[0] > first
+        await mine.close()
+        await other.close()
+
+    with Sentinels(tmp_path) as sentinels:
+        asyncio.run(asyncio.wait_for(work(sentinels), PATIENCE_SECONDS))
+
+
+async def renewed(lease: RedisLease, term: int) -> float:
+    """
+    Renew it as soon as it can be.
+    """
+    while True:
+        with suppress(*BROKEN):
+            return await lease.renew("fleet a", term)
