@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, succeed
@@ -428,6 +429,7 @@ class Primary(Clock):
         self.children: list[Child] = []
         self.attempts: list[WorkerProcess] = []
         self.fork_fails = False
+        self._pids = count(1001)
         self._began = began
         self._over = over
 
@@ -458,7 +460,7 @@ class Primary(Clock):
         assert isinstance(handoffs, int)
         assert isinstance(bus, int)
         child = Child(
-            1001 + len(self.children),
+            next(self._pids),
             processProtocol,
             handoffs,
             bus,

@@ -103,6 +103,26 @@ def test_successor_has_the_gauges_of_its_slot() -> None:
     assert samples(figures, "load") == {(): 7}
 
 
+def test_ten_thousand_workers_are_one_share() -> None:
+    """
+    However many have told and died, what they have counted is there, and what is kept is of the
+    size that one has.
+    """
+    figures = AppFigures()
+    sizes = []
+    for number in range(10_000):
+        worker = AppSeen(figures)
+        worker.hear(number % 2, counter(1))
+        worker.hear(number % 2, gauge(7, "livesum"))
+        worker.end(number % 2)
+        sizes.append(len(json.dumps(figures.dump_state())))
+    assert samples(figures, "hits") == {(): 10_000}
+    assert samples(figures, "load") == {}
+    assert sizes[-1] <= sizes[0] + len("0000")
+    assert len(figures._tellers) == 2
+    assert not any(figures._gauges["load"].values())
+
+
 def test_sums_outlive_the_code_of_the_primary() -> None:
     """
     And a worker that goes on counts nothing twice.

@@ -10,6 +10,8 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.system.client import Client, ask_once
 from tests.system.processes import eventually, state_of
 from tests.system.server import LONG, ROOT
@@ -30,9 +32,20 @@ sleep 2 &
 exec "$@"
 """
 
-#: What is no command, to the primary.
+#: What is no command, to the primary, and what is told of it.
 MEANINGLESS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
-               signal.SIGRTMIN + 5)  # fmt: skip
+               signal.SIGSTKFLT, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))  # fmt: skip
+
+#: Its commands; what cannot be ignored; what says that a process is broken.
+COMMANDS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2,
+            signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # fmt: skip
+FORCED = (signal.SIGKILL, signal.SIGSTOP)
+BROKEN = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)
+
+#: All others.
+UNTOLD = sorted(
+    set(range(1, signal.SIGRTMAX)) - {*MEANINGLESS, *COMMANDS, *FORCED, *BROKEN, 32, 33}
+)
 
 #: What reaches workers that share a terminal, or is mistaken for a command to one.
 HARMLESS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1,
@@ -52,11 +65,19 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
-def test_process_one_without_a_place_to_write(start: Start) -> None:
+@pytest.mark.parametrize(
+    "end",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.soak),
+        pytest.param(signal.SIGQUIT, marks=pytest.mark.soak),
+    ],
+)
+def test_process_one_without_a_place_to_write(end: signal.Signals, start: Start) -> None:
     """
-    It heeds its signals, which the kernel keeps from a process 1 without a handler, and those
-    that it does not know do no harm, nor to a worker; it reaps orphans; it is reloaded and
-    upgraded with neither a writable folder nor TMPDIR; a request that needs one gets 503.
+    It heeds all its signals, which the kernel keeps from a process 1 without a handler, and those
+    that it does not know do no harm, nor to a worker; it reaps orphans; it is reloaded, resized
+    and upgraded with neither a writable folder nor TMPDIR; a request that needs one gets 503.
     """
     server = start(
         "--resource", "tests.system.apps:site", "--log-format", "twisted",
@@ -70,6 +91,8 @@ def test_process_one_without_a_place_to_write(start: Start) -> None:
     for signum in MEANINGLESS:
         os.kill(primary, signum)
         server.log.wait_for(rf"{re.escape(_name(signum))} means nothing here")
+    for signum in UNTOLD:
+        os.kill(primary, signum)
     for signum in HARMLESS:
         os.kill(worker, signum)
     assert ask_once(server.target, path="/mirror").status == 200
@@ -85,12 +108,20 @@ def test_process_one_without_a_place_to_write(start: Start) -> None:
     os.kill(worker, signal.SIGHUP)
     server.log.wait_for("was told to end")
     server.log.wait_for(r"Worker \d+ online", count=2, timeout=LONG)
+    for signum, told in (
+        (signal.SIGHUP, "Reloaded: every worker is fresh"),
+        (signal.SIGTTIN, "Resized from 1 to 2"),
+        (signal.SIGTTOU, "Resized from 2 to 1"),
+    ):
+        since = server.log.mark()
+        os.kill(primary, signum)
+        server.log.wait_for(told, since, timeout=LONG)
     since = server.log.mark()
     os.kill(primary, signal.SIGUSR2)
     server.log.wait_for("Primary 1 running", since, timeout=LONG)
     server.log.wait_for("Reloaded: every worker is fresh", since, timeout=LONG)
     assert eventually(lambda: "sleep" not in children(primary).values())
-    os.kill(primary, signal.SIGQUIT)
+    os.kill(primary, end)
     assert server.wait_until_gone() == 0
     server.check_nothing_left()
 

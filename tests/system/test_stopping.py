@@ -37,10 +37,11 @@ def send_stop(server: Server, how: str) -> None:
     Tell a server to stop: its primary alone, or the whole group, as a terminal and as
     systemd do.
     """
-    if how == "SIGTERM":
-        server.process.terminate()
+    signum = signal.Signals[how.split()[0]]
+    if how.endswith("to the group"):
+        server.signal_group(signum)
     else:
-        server.signal_group(signal.Signals[how.split()[0]])
+        server.send(signum)
 
 
 WAYS = pytest.mark.parametrize("how", ["SIGTERM", "SIGINT to the group", "SIGTERM to the group"])
@@ -233,7 +234,7 @@ def test_stops_newborn_workers(how: str, start: Start, gate: Gate) -> None:
     server.check_nothing_left()
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGTERM to the group"])
+@pytest.mark.parametrize("how", ["SIGQUIT", "SIGTERM to the group"])
 def test_second_signal(how: str, start: Start, gate: Gate) -> None:
     """
     An impatient second signal does no harm: the request under way is answered whole.
