@@ -7,12 +7,18 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import ExitStack
 
     from tests.system.server import Server
+
+#: Runs a server with so many open files that there is room for 204 event streams.
+FEW = ("sh", "-c", 'ulimit -n 4096; exec "$@"', "sh")
+STREAMS = 204
 
 _ADDRESS = re.compile(r"dashboard at http://127\.0\.0\.1:(\d+)/")
 _TOKEN = re.compile(r"\?token=(\S+)")
@@ -95,6 +101,23 @@ class Asking:
             return told
         finally:
             connection.close()
+
+    def listen(self, stack: ExitStack) -> tuple[socket.socket, bytes]:
+        """
+        Open an event stream.
+
+        :param stack: closes it.
+        :return: the connection, and what has come of it so far: a whole head, and perhaps more.
+        """
+        sock = stack.enter_context(socket.create_connection(("127.0.0.1", self.port), 60))
+        fields = f"Host: localhost\r\nAuthorization: Bearer {self.token}\r\n\r\n"
+        sock.sendall(f"GET /api/events HTTP/1.1\r\n{fields}".encode())
+        got = b""
+        while b"\r\n\r\n" not in got:
+            piece = sock.recv(4096)
+            assert piece, got
+            got += piece
+        return sock, got
 
     def samples(self) -> dict[str, list[tuple[dict[str, str], float]]]:
         """

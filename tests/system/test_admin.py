@@ -131,6 +131,7 @@ def check_rights(asking: Asking) -> None:
         assert asking.ask(path, "POST", body, fields=plain)[0] == 415
     for path in ("/api/status", "/api/events"):
         assert asking.ask(path, known=False)[0] == 401
+    assert asking.ask("/api/events", "HEAD") == (200, "")
     assert asking.ask("/", known=False)[0] == 401
     assert asking.ask("/?token=wrong", known=False)[0] == 403
     for path in ("/metrics", "/livez", "/readyz"):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.system.admin_garbage import FLAWS, flawed, in_pieces, noise
-from tests.system.asking import Asking
+from tests.system.asking import FEW, STREAMS, Asking
 from tests.system.client import ask_once
 from tests.system.counting import Counting
 from tests.system.hostile import attempt_all
@@ -42,9 +42,8 @@ LONGEST_SECONDS = 120.0
 #: What the log says of something that was done.
 DONE = r"Reload|Drain|Undrain|Resiz|draining|takes clients again"
 
-#: So many open files that there is room for 204 event streams, and 102 other connections.
-FEW = ("sh", "-c", 'ulimit -n 4096; exec "$@"', "sh")
-STREAMS, OTHERS = 204, 102
+#: Other connections than event streams of which there is room with few open files.
+OTHERS = 102
 
 
 def say(asking: Asking, messages: list[bytes], random: Random, hangs_up: bool) -> dict[str, int]:
@@ -107,23 +106,6 @@ def test_10000_garbage_messages_change_nothing(start: Start) -> None:
     assert clients.unknown == 0
 
 
-def listen(asking: Asking, stack: ExitStack) -> tuple[socket.socket, bytes]:
-    """
-    Open an event stream.
-
-    :return: the connection, and what has come of it so far: a whole head.
-    """
-    sock = stack.enter_context(socket.create_connection(("127.0.0.1", asking.port), 60))
-    fields = f"Host: localhost\r\nAuthorization: Bearer {asking.token}\r\n\r\n"
-    sock.sendall(f"GET /api/events HTTP/1.1\r\n{fields}".encode())
-    got = b""
-    while b"\r\n\r\n" not in got:
-        piece = sock.recv(4096)
-        assert piece, got
-        got += piece
-    return sock, got
-
-
 def test_streams_and_silent_clients_are_bounded(start: Start) -> None:
     """
     Beyond what a small limit of open files has room for, event streams are refused with one line
@@ -135,7 +117,7 @@ def test_streams_and_silent_clients_are_bounded(start: Start) -> None:
     with ExitStack() as stack:
         for _ in range(2 * OTHERS):
             stack.enter_context(socket.create_connection(("127.0.0.1", asking.port), 60))
-        heads = [listen(asking, stack)[1] for _ in range(STREAMS + 20)]
+        heads = [asking.listen(stack)[1] for _ in range(STREAMS + 20)]
         assert [head.split()[1] for head in heads] == [b"200"] * STREAMS + [b"503"] * 20
         assert b"Retry-After: 10\r\n" in heads[-1]
         status, text = asking.ask("/api/events")
@@ -245,9 +227,9 @@ def test_a_thousand_streams_cost_little(start: Start) -> None:
     try:
         with ExitStack() as stack, Counting(server.target, SOURCES) as clients:
             clients.wait_for(50)
-            stack.enter_context(closing(Reading([listen(asking, stack)[0]])))
+            stack.enter_context(closing(Reading([asking.listen(stack)[0]])))
             alone, memory = spent_in(server, SOAK_SECONDS / 4), resident_kib(server.pid)
-            opened = [listen(asking, stack) for _ in range(most + 9)]
+            opened = [asking.listen(stack) for _ in range(most + 9)]
             statuses = [head.split()[1] for _, head in opened]
             assert statuses == [b"200"] * (most - 1) + [b"503"] * 10
             reading = Reading([sock for sock, _ in opened[deaf : most - 1]])

@@ -5,11 +5,11 @@ The dashboard in Chromium: live, usable by keyboard, from a phone to a wide scre
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.system.asking import Asking
+from tests.system.asking import FEW, Asking
 from tests.system.client import ask_once
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PICTURES = os.environ.get("STICKYD_PICTURES", "")
 
 ROW = "document.querySelectorAll('#slots tbody tr').length"
+LIVE = "document.querySelector('#live').textContent"
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 
 
@@ -29,7 +30,7 @@ def test_dashboard_shows_and_changes_the_server(start: Start, browser: Browser) 
     reloads by keyboard, after being asked; the page fits on a phone, in the light and in the
     dark, and loads nothing from elsewhere.
     """
-    server = start("--admin", "0", workers=2)
+    server = start("--admin", "0", workers=2, before=FEW)
     asking = Asking(server)
     for number in range(1, 31):
         ask_once(server.target, f"127.0.0.{number}")
@@ -41,7 +42,7 @@ def test_dashboard_shows_and_changes_the_server(start: Start, browser: Browser) 
     stranger.until("document.title === 'stickyd' && !document.querySelector('#token').value")
     stranger.close()
     with closing(browser.open(asking.url)) as page:
-        page.until(f"{ROW} === 2 && document.querySelector('#live').textContent === 'live'")
+        page.until(f"{ROW} === 2 && {LIVE} === 'live'")
         assert page.run("location.search") == ""
         assert page.run("document.cookie") == ""
         page.until("document.querySelector('#ready').textContent === 'ready'")
@@ -83,6 +84,11 @@ def test_dashboard_shows_and_changes_the_server(start: Start, browser: Browser) 
         page.run("document.querySelector('#number').value = 3")
         page.run("document.querySelector('#go').click()")
         page.until(f"{ROW} === 3 && !document.querySelector('#ask').open")
+        with ExitStack() as stack:
+            while asking.listen(stack)[1].split()[1] == b"200":
+                pass
+            late = stack.enter_context(closing(browser.open(asking.url)))
+            late.until(f"{LIVE} === 'too many dashboards are open'")
         # The server's refusal of 300 is told by the browser too.
         assert [each for each in page.problems if "409" not in each] == []
     server.allow("Not resized")

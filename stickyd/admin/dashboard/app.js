@@ -297,9 +297,22 @@ source.addEventListener("open", () => { live.textContent = "live"; live.classNam
 source.addEventListener("error", () => {
   live.textContent = "reconnecting";
   live.className = "badge warn";
-  // Closed for good: another run of the server has another token, or there are too many pages.
-  if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
+  if (source.readyState === EventSource.CLOSED) closed();
 });
+
+// Closed for good: another run of the server has another token, or there are too many pages.
+async function closed() {
+  setTimeout(() => location.reload(), 5000);
+  const asking = new AbortController();
+  try {
+    const { status } = await fetch("/api/events", { signal: asking.signal });
+    if (status === 503) live.textContent = "too many dashboards are open";
+    asking.abort();
+  } catch {
+    // The server is away.
+  }
+}
+
 source.addEventListener("status", (event) => showStatus(JSON.parse(event.data)));
 source.addEventListener("spread", (event) => { spread = JSON.parse(event.data); showSpread(); });
 source.addEventListener("log", (event) => showEvent(JSON.parse(event.data)));

@@ -28,9 +28,19 @@ const commands = {
   load: ({page}) => pages[page].reload().then(() => null),
   run: ({page, script}) => pages[page].evaluate(script),
   problems: ({page}) => pages[page].problems,
-  // Not by waitForFunction, which the policy of a careful page forbids.
+  // Not by waitForFunction, which the policy of a careful page forbids.  While one page gives way
+  // to the next there is nothing to evaluate in, and then not yet all of it.
   async until({page, script}) {
-    while (!await pages[page].evaluate(script)) await new Promise((go) => setTimeout(go, 30));
+    const ends = Date.now() + patience;
+    for (;;) {
+      try {
+        if (await pages[page].evaluate(script)) return;
+      } catch (error) {
+        if (Date.now() > ends - 1000) throw error;
+      }
+      if (Date.now() > ends) return;
+      await new Promise((go) => setTimeout(go, 30));
+    }
   },
   press: ({page, key}) => pages[page].keyboard.press(key).then(() => null),
   type: ({page, text}) => pages[page].keyboard.type(text).then(() => null),
