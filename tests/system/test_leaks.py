@@ -18,6 +18,7 @@ import pytest
 from tests.system.asking import Asking
 from tests.system.client import Client, ask_once
 from tests.system.processes import descriptors_of, eventually, resident_kib
+from tests.system.server import LONG, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,7 +195,7 @@ def test_replaced_workers_leave_nothing_behind(start: Start, tmp_path: Path) -> 
     folders = Folders(tmp_path)
     replaced = Replaced(start, folders)
     pid = replaced.server.pid
-    begun = replaced.replace(lambda: replaced.count() >= 40)
+    begun = replaced.replace(lambda: replaced.count() >= 120)
     files, descriptors, memory = folders.files(), open_files_of(pid), resident_kib(pid)
     ends = time.monotonic() + SOAK_SECONDS
     count = replaced.replace(lambda: time.monotonic() > ends)
@@ -203,8 +204,61 @@ def test_replaced_workers_leave_nothing_behind(start: Start, tmp_path: Path) -> 
     assert eventually(lambda: open_files_of(pid) <= descriptors), (descriptors, open_files_of(pid))
     grown = resident_kib(pid) - memory
     assert grown <= SLACK_KIB, f"{grown} KiB by {count - begun} workers"
-    # The figure of docs/reliability.md.
+    # This figure and the next are in docs/reliability.md.
     print(  # noqa: T201
         f"| {count} workers that were replaced or killed | {descriptors.total()} descriptors"
         f" after number {begun} and after the last; no file; {grown:+d} KiB |"
+    )
+
+
+@pytest.mark.soak
+def test_stillborn_workers_leave_nothing_behind(start: Start, tmp_path: Path) -> None:
+    """
+    The same with workers that end as soon as they are started, which are ten times as many.
+    """
+    folders = Folders(tmp_path)
+    ends_them = tmp_path / "stillborn"
+    path = f"{ROOT / 'tests/system/stillborn'}{os.pathsep}{ROOT}"
+    server = start(
+        *("--static", "tests/system/newborn", "--admin", "0"),
+        *("--backoff", "0.01", "--backoff-limit", "0.01"),
+        variables={
+            **folders.variables,
+            "PYTHONPATH": path,
+            "STICKYD_TEST_STILLBORN": str(ends_them),
+        },
+    )
+    server.allow("exited with code 1", "died of signal 9", "failed", "have the affinity key")
+    asking = Asking(server)
+
+    def count() -> int:
+        return int(asking.total("stickyd_worker_restarts_total"))
+
+    def state() -> tuple[set[str], Counter[str], int]:
+        """
+        All that the primary has, when two workers serve.
+        """
+        begun = server.log.mark()
+        ends_them.unlink()
+        server.log.wait_for(r"Worker \d+ online", begun, count=2, timeout=LONG)
+        return folders.files(), open_files_of(server.pid), resident_kib(server.pid)
+
+    def have_many(enough: Callable[[], bool]) -> tuple[set[str], Counter[str], int]:
+        ends_them.touch()
+        for slot in (0, 1):
+            os.kill(server.worker(slot), signal.SIGKILL)
+        while not enough():
+            server.pause(1)
+        return state()
+
+    files, descriptors, memory = have_many(lambda: count() >= 300)
+    begun, ends = count(), time.monotonic() + SOAK_SECONDS
+    files_after, _, memory_after = have_many(lambda: time.monotonic() > ends)
+    assert files_after == files
+    assert eventually(lambda: open_files_of(server.pid) <= descriptors)
+    grown = memory_after - memory
+    assert grown <= SLACK_KIB, f"{grown} KiB by {count() - begun} workers"
+    print(  # noqa: T201
+        f"| {count()} workers that end as soon as they are started | {descriptors.total()}"
+        f" descriptors after number {begun} and after the last; no file; {grown:+d} KiB |"
     )
