@@ -43,7 +43,7 @@ def no_descriptor_free() -> Iterator[None]:
     Let this process receive no descriptor more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
+    lowest = os.open(os.devnull, os.O_RDONLY)
     os.close(lowest)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
     try:

@@ -17,6 +17,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from zope.interface import implementer
 
 from stickyd.handoff.frame import Handoff
+from tests.channels import open_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -41,9 +42,14 @@ def a_loop(kind: str = "uvloop") -> Iterator[asyncio.AbstractEventLoop]:
     loop = LOOPS[kind]()
     asyncio.set_event_loop(loop)
     try:
+        before = open_sockets()
         yield loop
-        # Calls that are due, and what needs a turn of the loop to end.
+        # Calls that are due, and what needs turns of the loop to end, as a close that lingers.
         loop.run_until_complete(asyncio.sleep(0.01))
+        for _ in range(50):
+            if open_sockets() <= before:
+                break
+            loop.run_until_complete(asyncio.sleep(0.01))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
