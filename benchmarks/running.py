@@ -235,18 +235,24 @@ def _send(process: Process, number: signal.Signals) -> None:
             os.kill(process.pid, number)
 
 
-def start_system(system: System, make_setting: Callable[[], Setting], attempts: int = 3) -> Running:
+def start_system(
+    system: System,
+    make_setting: Callable[[], Setting],
+    attempts: int = 3,
+    patience: float = 20.0,
+) -> Running:
     """
     Start a system, on other ports if it fails: a port may have been taken meanwhile.
 
     :param make_setting: called for each attempt.
+    :param patience: seconds that each of its commands has.
     :raises StartError: as the last attempt did.
     """
     while True:
         running = Running(system)
         attempts -= 1
         try:
-            running.start(make_setting())
+            running.start(make_setting(), patience)
         except StartError as error:
             if not attempts:
                 raise

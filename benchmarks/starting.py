@@ -86,7 +86,7 @@ def measure_start(system: System, workers: int, directory: Path, peers_venv: Pat
     # Nobody asks for the floor here.
     setting = Setting(free_port(), free_port, workers, directory, Path(), peers_venv)
     with ExitStack() as stack:
-        running = start_system(system, lambda: setting)
+        running = start_system(system, lambda: setting, patience=MOST_SECONDS)
         stack.callback(running.stop)
         wait_for_rest(running, workers)
         members = running.members()
