@@ -34,7 +34,8 @@ exec "$@"
 
 #: What is no command, to the primary, and what is told of it.
 MEANINGLESS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR,
-               signal.SIGSTKFLT, *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))  # fmt: skip
+               getattr(signal, "SIGSTKFLT", signal.SIGALRM),  # Python 3.11 is the first to have it
+               *range(signal.SIGRTMIN, signal.SIGRTMAX + 1))  # fmt: skip
 
 #: Its commands; what cannot be ignored; what says that a process is broken.
 COMMANDS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2,
