@@ -40,6 +40,7 @@ ELSEWHERE = (
     r"openssl |mkdir |\(umask ",  # test_secret_is_made_as_printed, below
     r"stickyctl ",  # tests/system/test_stickyctl.py
     r"python -m stickyd explain",  # test_explanations_are_those_printed, below
+    r"python -m stickyd selftest",  # tests/system/test_selftest.py
     r"curl ",  # test_counts_are_those_printed, below
 )
 
