@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from stickyd.interfaces import IHost
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
@@ -128,7 +128,7 @@ class Client:
     def __init__(self, sock: socket.socket, handoff: Handoff) -> None:
         self.socket = sock
         self.handoff = handoff
-        self._read = b""
+        self._read = bytearray()  # bytes would be copied with each piece that comes
 
     @property
     def name(self) -> tuple[str, int]:
@@ -172,8 +172,9 @@ class Client:
         Read exactly ``count`` bytes.
         """
         while len(self._read) < count:
-            assert await self.more(), f"ended after {self._read!r}"
-        taken, self._read = self._read[:count], self._read[count:]
+            assert await self.more(), f"ended after {bytes(self._read[:200])!r}"
+        taken = bytes(self._read[:count])
+        del self._read[:count]
         return taken
 
     async def head(self) -> bytes:
@@ -181,7 +182,7 @@ class Client:
         Read to the end of a head, which is included.
         """
         while b"\r\n\r\n" not in self._read:
-            assert await self.more(), f"ended after {self._read!r}"
+            assert await self.more(), f"ended after {bytes(self._read[:200])!r}"
         return await self.taken(self._read.index(b"\r\n\r\n") + 4)
 
     async def response(self) -> Response:
@@ -205,7 +206,8 @@ class Client:
                 pass
         except ConnectionResetError:
             self._read += b"<reset>"
-        rest, self._read = self._read, b""
+        rest = bytes(self._read)
+        self._read.clear()
         return rest
 
     def close(self) -> None:
