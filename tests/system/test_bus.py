@@ -62,6 +62,8 @@ def test_all_workers_hear_all(start: Start) -> None:
         publish(second, "f")
         publish(second, "g")
         assert late.answer().told["heard"] == [*before, "f", "g"]
+        # What a relieved worker gave to it meanwhile waits for its successor.
+        server.wait_for_successor(dying)
     # Over the upgrade and the death; each went to one other worker at least.
     assert asking.total("stickyd_bus_published_total") == 7
     assert asking.total("stickyd_bus_delivered_total") >= 7
