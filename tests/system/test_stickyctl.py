@@ -237,8 +237,10 @@ def _check_stuck(ctl: Ctl, where: str, by: str) -> None:
 
     def told() -> bool:
         answer = ctl.json("stacks", "0")
+        if answer["by"] != by:
+            return False  # not stuck yet
         lines = answer["lines"] if by == "signal" else answer["threads"][0]["stack"]
-        return answer["by"] == by and any(where in line for line in lines)
+        return any(where in line for line in lines)
 
     assert eventually(told, LONG)
 
