@@ -18,9 +18,13 @@ from tests.system.programs import complain_of, missing_programs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A timing is never a test, and these machines are shared.
-settings.register_profile("stickyd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("stickyd")
+# A timing is never a test, and these machines are shared.  What Hypothesis thinks of is the same
+# in each run, so that a run that fails is one that something was changed for; the long ones look
+# for what nobody has thought of.
+settings.register_profile(
+    "stickyd", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.register_profile("soak", settings.get_profile("stickyd"), derandomize=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     Declare the mark of the long tests.
     """
+    settings.load_profile("soak" if config.getoption("--soak") else "stickyd")
     # Nothing is garbage yet: all that is imported and collected stays to the end.
     gc.disable()
     config.addinivalue_line("markers", "soak: takes tens of seconds; runs with --soak only")

@@ -290,6 +290,14 @@ class Slot:
         self.wait_first(unacknowledged)
         self._settle()
 
+    def replay(self, unacknowledged: list[Handoff]) -> None:
+        """
+        Take over what a worker had not acknowledged that was about to have the slot.
+        """
+        self.figures.replays(len(unacknowledged))
+        self.wait_first(unacknowledged)
+        self.room()
+
     def wait_first(self, handoffs: list[Handoff]) -> None:
         """
         Put connections, oldest first, before those that wait.

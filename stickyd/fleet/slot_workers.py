@@ -414,7 +414,8 @@ class SlotWorkers:
         successor, self.successor = self.successor, None
         if successor is not None:
             self.keepers.end(successor)
-            successor.reclaim()
+            # One that had the slot before may have been given what it has not taken.
+            self.slot.replay(successor.reclaim())
         reason = f"the fresh worker {cause}"
         self._log.error(
             "Slot {slot} keeps its worker {pid}: {reason}",
