@@ -312,7 +312,9 @@ def test_a_client_that_its_worker_does_not_know_is_looked_for_elsewhere(rig: Rig
     The primary forgets it for that worker, and places the connection as any other.
     """
     assert rig.returns.learned == []
-    handoff = Handoff(0, "192.0.2.1", 1, b"key", flags=Flag.MOVED_ON | Flag.PLACED)
+    # It is closed with the rig, so it must not be somebody's.
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    handoff = Handoff(descriptor, "192.0.2.1", 1, b"key", flags=Flag.MOVED_ON | Flag.PLACED)
     rig.worker.link.received(handoff)
     home = rig.slot.index, rig.worker.generation
     assert rig.returns.learned == [(home, [b"key"], (), True)]
