@@ -6,7 +6,6 @@ uvicorn: CPU of all of a server's processes.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import shutil
 import socket
@@ -15,17 +14,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.files import cpu_seconds
-from benchmarks.running import ROOT, free_port
+from benchmarks.files import PATIENCE_SECONDS, cpu_seconds, running
+from benchmarks.running import free_port
 from benchmarks.tables import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    pass
 
 _APPLICATION = "benchmarks.systems.echo:app"
 _STICKYD = "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers 1"
@@ -45,7 +44,6 @@ SYSTEMS = {
 #: What the others are compared with.
 AGAINST = "uvicorn"
 
-PATIENCE_SECONDS = 20.0
 _REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 _UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -67,33 +65,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if not 0 <= options.bytes <= 125:
         parser.error(f"--bytes {options.bytes}: write a number from 0 to 125")
     return options
-
-
-@contextmanager
-def running(command: list[str], ask: Callable[[], object]) -> Iterator[int]:
-    """
-    Start a server, wait until it answers, and end it.
-
-    :return: its pid.
-    """
-    environment = dict(os.environ, PYTHONPATH=str(ROOT))
-    with subprocess.Popen(
-        command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
-    ) as popen:
-        try:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while True:
-                try:
-                    ask()
-                except OSError:
-                    if time.monotonic() > deadline or popen.poll() is not None:
-                        raise
-                    time.sleep(0.05)
-                else:
-                    break
-            yield popen.pid
-        finally:
-            popen.terminate()
 
 
 def echo(port: int, websockets: int, messages: int, size: int) -> None:
@@ -187,9 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
                     key=key,
                 )
                 ask = (
-                    (lambda port=port: echo(port, 1, 1, 1))
+                    partial(echo, port, 1, 1, 1)
                     if started is plain
-                    else (lambda port=port: ask_by_tls(port, 1))
+                    else partial(ask_by_tls, port, 1)
                 )
                 started[name] = stack.enter_context(running(shlex.split(words), ask)), port
         for number in range(options.rounds):

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from benchmarks.running import ROOT, free_port
 from benchmarks.tables import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _STICKYD = "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers 1"
 SYSTEMS = {
@@ -71,13 +72,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 @contextmanager
-def running(command: list[str], port: int, folder: Path) -> Iterator[int]:
+def running(command: list[str], ask: Callable[[], object], **variables: str) -> Iterator[int]:
     """
-    Start a server, and end it.
+    Start a server, wait until it answers, and end it.
 
+    :param ask: raises :exc:`OSError` as long as it does not.
+    :param variables: of its environment.
     :return: its pid.
     """
-    environment = dict(os.environ, PYTHONPATH=str(ROOT), FOLDER=str(folder))
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), **variables)
     with subprocess.Popen(
         command, env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
     ) as popen:
@@ -85,7 +88,7 @@ def running(command: list[str], port: int, folder: Path) -> Iterator[int]:
             deadline = time.monotonic() + PATIENCE_SECONDS
             while True:
                 try:
-                    fetch(port, SIZES["1 MiB"], 1)
+                    ask()
                 except OSError:
                     if time.monotonic() > deadline or popen.poll() is not None:
                         raise
@@ -169,7 +172,12 @@ def main() -> int:
         for size in SIZES.values():
             (folder / str(size)).write_bytes(os.urandom(1 << 12) * (size >> 12))
         systems = {
-            name: (stack.enter_context(running(command, port, folder)), port)
+            name: (
+                stack.enter_context(
+                    running(command, partial(fetch, port, SIZES["1 MiB"], 1), FOLDER=str(folder))
+                ),
+                port,
+            )
             for name, (command, port) in commands(options, folder).items()
         }
         for _ in range(options.rounds):

@@ -286,13 +286,11 @@ class Slot:
         The worker is gone: keep what it had not acknowledged for its successor.
         """
         self.worker = self.successor = self.begun = None
-        self.figures.replays(len(unacknowledged))
-        self.wait_first(unacknowledged)
-        self._settle()
+        self.replay(unacknowledged)
 
     def replay(self, unacknowledged: list[Handoff]) -> None:
         """
-        Take over what a worker had not acknowledged that was about to have the slot.
+        Take over what a worker had not acknowledged that had the slot, or was about to have it.
         """
         self.figures.replays(len(unacknowledged))
         self.wait_first(unacknowledged)

@@ -25,7 +25,7 @@ from tests.sessions.redis_servers import (
 from tests.system.server import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
 #: Shorter than it is by default, and long enough for a slow machine.
@@ -35,15 +35,6 @@ LEASE_SECONDS = 2.0
 LONG_SECONDS = 600.0
 
 PATIENCE_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """
-    A server.
-    """
-    with RedisServer(tmp_path_factory.mktemp("redis")) as made:
-        yield made
 
 
 class Holders:

@@ -20,21 +20,12 @@ from tests.leadership.test_leadership import Primary
 from tests.sessions.redis_servers import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 #: Longer than any test: what is had before has been given back.
 LEASE_SECONDS = 600.0
 
 PATIENCE_SECONDS = 60.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """
-    A server.
-    """
-    with RedisServer(tmp_path_factory.mktemp("redis")) as made:
-        yield made
 
 
 class Machine:

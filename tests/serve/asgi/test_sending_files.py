@@ -117,23 +117,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def copied(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """
-    Note what the kernel has copied.
-    """
-    sizes: list[int] = []
-    copy = os.sendfile
-
-    def note(out: int, file: int, offset: int, count: int) -> int:
-        size = copy(out, file, offset, count)
-        sizes.append(size)
-        return size
-
-    monkeypatch.setattr(os, "sendfile", note)
-    return sizes
-
-
 def opened(path: Path) -> int:
     """
     How often we have a file open.
