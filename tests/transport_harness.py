@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from stickyd.interfaces import IReadiness
+from stickyd.net.brief_watches import BriefWatches
 from stickyd.net.readiness import ReactorReadiness
 
 if TYPE_CHECKING:
@@ -111,6 +112,21 @@ class LoopDrive(Drive):
         self.loop.close()
 
 
+class BriefDrive(LoopDrive):
+    """
+    A loop behind the watches that connections begin with.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.watches = BriefWatches(cast("IReadiness", loop))
+        self.readiness = CountedReadiness(self.watches)
+
+    def close(self) -> None:
+        self.watches.close()
+        super().close()
+
+
 class ReactorDrive(Drive):
     def __init__(self) -> None:
         self.reactor = cast("Any", EPollReactor())  # Twisted's
@@ -133,10 +149,12 @@ def make_drive(kind: str) -> Drive:
         return ReactorDrive()
     if kind == "uvloop":
         return LoopDrive(uvloop.new_event_loop())
+    if kind == "brief":
+        return BriefDrive(uvloop.new_event_loop())
     return LoopDrive(asyncio.new_event_loop())
 
 
-DRIVES = ("asyncio", "uvloop", "epoll")
+DRIVES = ("asyncio", "uvloop", "brief", "epoll")
 
 
 class CountingSocket(socket.socket):

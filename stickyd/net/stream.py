@@ -5,7 +5,7 @@ Theory of operation.  Three ideas save most of what a connection costs elsewhere
 
 - *Read first.*  An adopted connection nearly always has its request waiting, so it is
   read at once and registered with the loop only after that, if it is still open.  A
-  client that sends one request per connection never touches epoll.
+  connection that is closed behind its only answer never touches epoll.
 - *Corks.*  What a protocol writes while it is being called is collected and leaves in one
   system call when it returns; at other times a write goes to the kernel at once.  Nothing
   ends inside a call of the protocol either, but when the call returns

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from stickyd.errors import ApplicationError, SettingError
 from stickyd.figures.request_counts import RequestCounts
 from stickyd.identity.desk import this_worker
+from stickyd.net.brief_watches import watching_briefly
 from stickyd.net.readiness import readiness_of
 from stickyd.serve.access_file import AccessFile
 from stickyd.serve.http.limits import HTTPLimits
@@ -93,7 +94,7 @@ def build_host(
     :raises SettingError: if a certificate cannot.
     """
     kind, name = settings.application or ("", "")
-    readiness = readiness_of(reactor)
+    readiness = watching_briefly(readiness_of(reactor))
     tls = server_tls(settings, reactor)
     if kind in ("asgi", "asgi-factory"):
         counts = RequestCounts() if counts is None else counts

@@ -21,6 +21,7 @@ from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.asyncio_transport import LoopTransport
+from stickyd.net.brief_watches import watching_briefly
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.asgi.access import LoggedApplication
 from stickyd.serve.asgi.config import AsgiOptions, configure
@@ -78,6 +79,8 @@ class AsgiHost:
         """
         options = AsgiOptions() if options is None else options
         self._loop = loop
+        # An asyncio loop has all the methods of a readiness.
+        self._readiness = watching_briefly(cast("IReadiness", loop))
         self._lifespan = Lifespan(application, loop, name, options.lifespan)
         self._access_log = access_log
         if access_log is not None:
@@ -138,8 +141,6 @@ class AsgiHost:
         """
         Serve a connection; see :class:`IHost`.
         """
-        # An asyncio loop has all the methods of a readiness.
-        readiness = cast("IReadiness", self._loop)
         if self._tls is not None and not handoff.flags & Flag.SECURE:
             # Not asked for what it imports unless there is TLS.
             from stickyd.serve.tls.loop_transport import TlsLoopProtocol
@@ -151,7 +152,7 @@ class AsgiHost:
                 lambda _: handshake, None if self._context.route is None else self._open_tunnel
             )
             SocketTransport(
-                readiness,
+                self._readiness,
                 sock,
                 peer,
                 handoff.unread,
@@ -160,7 +161,7 @@ class AsgiHost:
             return
         protocol = self._make_protocol(handoff)
         transport = LoopTransport(
-            readiness,
+            self._readiness,
             sock,
             peer,
             handoff.unread,
@@ -180,7 +181,7 @@ class AsgiHost:
     def _open_tunnel(self, tls: TlsTransport) -> socket:
         from stickyd.serve.tls.tunnel import Tunnel
 
-        return self._open.add(Tunnel(cast("IReadiness", self._loop), tls, self._open.remove)).open()
+        return self._open.add(Tunnel(self._readiness, tls, self._open.remove)).open()
 
     def clients(self) -> list[bytes]:
         """

@@ -13,6 +13,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.interfaces import IHost
+from stickyd.net.readiness import readiness_of
 from stickyd.serve.resource import ResourceHost
 from stickyd.serve.wsgi.backend import Backend
 from stickyd.serve.wsgi.options import WsgiOptions
@@ -74,7 +75,7 @@ class WsgiHost(ResourceHost):
         :param rest: goes to :class:`ResourceHost`.
         """
         # The loop's own, where it has one: Twisted's makes a turn of it.
-        soon = getattr(readiness, "call_soon_threadsafe", reactor.callFromThread)
+        soon = getattr(readiness_of(reactor), "call_soon_threadsafe", reactor.callFromThread)
 
         def call_from_thread(call: Callable[[], object]) -> None:
             # A thread that nobody waited for may outlive the loop.
