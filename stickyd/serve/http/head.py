@@ -32,7 +32,8 @@ HTTP_1_1 = b"HTTP/1.1"
 CHUNKED = -1
 """The length of a body that says itself where it ends."""
 
-#: How many field blocks are remembered, and how large each may be: about 1 MB at most.
+#: How many field blocks are remembered, and how many heads, and how large each may be: about
+#: 2 MB at most.
 REMEMBERED_BLOCKS = 256
 REMEMBERED_BYTES = 1024
 
@@ -202,10 +203,13 @@ class FieldBlocks:
     request sends the same bytes as before.
 
     :ivar limits: the bounds of requests.
+    :ivar first_heads: the whole heads that connections have begun with, and what they say: request
+        line and fields.
     """
 
     def __init__(self, limits: HTTPLimits) -> None:
         self.limits = limits
+        self.first_heads: dict[bytes, tuple[tuple[bytes, bytes, bytes], FieldBlock]] = {}
         self._blocks: dict[bytes, FieldBlock] = {}
         self._notice: Callable[[], object] | None = None
 
@@ -232,6 +236,18 @@ class FieldBlocks:
                     blocks.clear()
                 blocks[raw] = block
         return block
+
+    def remember_first(
+        self, head: bytes, line: tuple[bytes, bytes, bytes], block: FieldBlock
+    ) -> None:
+        """
+        Note that a connection has begun with a head, and what that says.
+
+        :param head: no more than :data:`REMEMBERED_BYTES` long.
+        """
+        if len(self.first_heads) >= REMEMBERED_BLOCKS:
+            self.first_heads.clear()
+        self.first_heads[head] = (line, block)
 
     def _look(self, block: FieldBlock) -> None:
         names = {name for name, _ in block.pairs}

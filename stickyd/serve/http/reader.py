@@ -40,6 +40,8 @@ from stickyd.serve.http.objections import first_objection
 if TYPE_CHECKING:
     from stickyd.serve.http.head import FieldBlock, FieldBlocks
 
+_NO_LINE: tuple[bytes, bytes, bytes] = (b"", b"", HTTP_1_1)
+
 
 class Reader:
     """
@@ -54,7 +56,7 @@ class Reader:
     :ivar dry: whether everything that was fed has been taken.
     """
 
-    line: tuple[bytes, bytes, bytes] = (b"", b"", HTTP_1_1)
+    line = _NO_LINE
     fields: FieldBlock | None = None
     in_body = False
     dry = True
@@ -112,8 +114,13 @@ class Reader:
         end = data.find(b"\r\n\r\n", start + self._scanned) + 4
         head = data[start:end]
         fields = self.fields
-        # The same again?  Polls, and most clients that ask for one thing, send that.
-        if fields is None or not head or head != self._head:
+        # The same again, or as on another connection?  Polls, and most clients that ask for one
+        # thing, send that.
+        if fields is None and (known := self._blocks.first_heads.get(head)) is not None:
+            self.line, self.fields = known
+            self._head = head
+            fields = known[1]
+        elif fields is None or not head or head != self._head:
             line_end = data.find(b"\r\n", start)
             if line_end == start:
                 # RFC 9112 section 2.2: a leading empty line is ignored; one is enough.
@@ -155,8 +162,14 @@ class Reader:
                 self.fields = fields = self._blocks.parse(raw, line[2])
         except RequestError as error:
             raise first_objection(head, limits) or error from None
+        first = self.line is _NO_LINE
         self.line = line
-        self._head = head if len(head) <= REMEMBERED_BYTES else b""
+        if len(head) > REMEMBERED_BYTES:
+            self._head = b""
+        else:
+            self._head = head
+            if first:
+                self._blocks.remember_first(head, line, fields)
         return fields
 
     def _begin_body(self, length: int) -> None:

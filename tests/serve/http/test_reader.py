@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stickyd.serve.http.head import FieldBlocks, RequestError
+from stickyd.serve.http.head import (
+    REMEMBERED_BLOCKS,
+    REMEMBERED_BYTES,
+    FieldBlocks,
+    RequestError,
+)
 from stickyd.serve.http.limits import HTTPLimits
 from stickyd.serve.http.reader import Reader
 from tests.serve.http.test_strict import ACCEPTED, REFUSED
@@ -206,3 +211,53 @@ def test_fault_13_of_several_mistakes_the_first_counts(stream: bytes, status: in
                 reading.feed(stream[start : start + size])
                 read(reading, found)
         assert raised.value.status == status, size
+
+
+@pytest.mark.parametrize("cut", [None, 5, 30, -1])
+def test_head_that_another_connection_began_with(cut: int | None) -> None:
+    """
+    It is not parsed again, and means the same: also what follows it, however it is cut.
+    """
+    blocks = FieldBlocks(LIMITS)
+    head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"
+    stream = head + b"xyzGET /b HTTP/1.1\r\nHost: a\r\n\r\n"
+    for _ in range(3):
+        reading = Reader(blocks)
+        found: list[tuple[bytes, bytes]] = []
+        for piece in [stream] if cut is None else [stream[:cut], stream[cut:]]:
+            reading.feed(piece)
+            read(reading, found)
+        assert found == [(b"/a", b"xyz"), (b"/b", b"")]
+        assert reading.dry
+    reading = Reader(blocks)
+    reading.feed(head)
+    assert reading.read_head()
+    assert reading.fields is blocks.first_heads[head][1]
+    assert reading.line == (b"POST", b"/a", b"HTTP/1.1")
+    assert list(blocks.first_heads) == [head]
+
+
+def test_memory_of_first_heads_is_bounded() -> None:
+    """
+    Neither many nor large ones pile up, and what is refused is refused again.
+    """
+    blocks = FieldBlocks(LIMITS)
+
+    def begin(head: bytes) -> None:
+        reading = Reader(blocks)
+        reading.feed(head)
+        reading.read_head()
+
+    for number in range(3 * REMEMBERED_BLOCKS):
+        begin(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+        assert 0 < len(blocks.first_heads) <= REMEMBERED_BLOCKS
+    blocks.first_heads.clear()
+    for _ in range(2):
+        with pytest.raises(RequestError):
+            begin(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+    assert not blocks.first_heads
+    roomy = FieldBlocks(HTTPLimits())
+    reading = Reader(roomy)
+    reading.feed(b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * REMEMBERED_BYTES))
+    assert reading.read_head()
+    assert not roomy.first_heads
