@@ -5,11 +5,11 @@ How many connections this worker has room for.
 from __future__ import annotations
 
 import os
-import resource
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from stickyd.net.descriptors import share_of
 from stickyd.net.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Capacity:
         self._host = host
         self._most = window
         self._own = 0
+        self._limit = 0  # what connections may fill of it, as it was last looked at
         self._watchers: list[Callable[[], None]] = []
         self._starved = self._closed = False
         self._waiting = False
@@ -75,8 +76,17 @@ class Capacity:
         """
         if self._closed:
             return 0
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = int(limit * HEADROOM) - self._own - self._host.descriptors
+        taken = self._own + self._host.descriptors
+        if taken + self._most <= self._limit and not self._starved:
+            return self._most
+        return self._window_towards_limit(taken)
+
+    def _window_towards_limit(self, taken: int) -> int:
+        """
+        Ask the kernel for the limit, which is not done for every connection.
+        """
+        self._limit = share_of(HEADROOM)
+        room = self._limit - taken
         if room > 0 and not self._starved:
             return min(self._most, room)
         self._look_later()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -43,7 +43,7 @@ def adopt(host: IHost, handoff: Handoff) -> None:
     elif ":" in handoff.host:
         family, peer = socket.AF_INET6, tcp_address(presented(handoff.host), handoff.port)
     else:
-        family, peer = socket.AF_INET, IPv4Address("TCP", handoff.host, handoff.port)
+        family, peer = socket.AF_INET, tcp_address(handoff.host, handoff.port)
     if handoff.flags & _NOT_ITS_PEERS:
         # The host may be that of a client behind a proxy or a tunnel, and so says nothing of
         # the family.

@@ -134,6 +134,22 @@ def test_starved_worker_takes_nobody_for_a_moment(rig: Rig) -> None:
     assert rig.announced == [64]
 
 
+def test_limit_that_is_changed_is_noticed(rig: Rig, few_descriptors: None) -> None:
+    """
+    More descriptors are noticed where they are needed, fewer as soon as one is dropped.
+    """
+    rig.fill(1)
+    assert rig.capacity.window() == 1
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT + 200, hard))
+    assert rig.capacity.window() == 64
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, hard))
+    rig.capacity.starve()
+    assert rig.capacity.window() == 0
+    rig.clock.advance(FULL_SECONDS)
+    assert rig.announced == [1]
+
+
 def test_closing_worker_takes_nobody(rig: Rig) -> None:
     """
     A worker that drains has no window, says so, and does not look for one.
