@@ -105,7 +105,6 @@ class Stream(ABC):
     # instance's own from the start, since CPython finds that several times faster.
     protocol: Any = None
     connected = True
-    disconnecting = False
     disconnected = False
     lingering = False
     _stall_timer: StallTimer | None = None  # while output waits
@@ -144,6 +143,7 @@ class Stream(ABC):
         self._unread = initial
         self._output = SendBuffer(sock, delaying=type(peer) is not UNIXAddress)
         self._chunks = self._output.chunks
+        self.disconnecting = False
         self._mute = False  # drop what is written: our side is shut, or it is over
         self.corked = False
         self._attention = False  # call _emptied() when all is written
@@ -267,7 +267,7 @@ class Stream(ABC):
             return
         if self.disconnecting:
             return  # A client that is still sending reads nothing before it has done.
-        self._output.heard()
+        self._output.spoken = False
         self._dry = len(data) < READ_BYTES
         self.corked = True
         try:

@@ -83,9 +83,10 @@ class OpenConnections:
         """
         Count a connection no longer; calling it again does nothing.
         """
-        if connection not in self._open:
+        try:
+            self._open.remove(connection)
+        except KeyError:
             return
-        self._open.remove(connection)
         self._page[CLOSED] += 1
         self.descriptors -= connection.descriptors
         if self._quiet:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 
 _NOT_ITS_PEERS = Flag.CLAIMED | Flag.SECURE
+# Found faster than in their classes.
+_SERVED = Flag.SERVED
+_LISTENER = Purpose.LISTENER
 
 
 def adopt(host: IHost, handoff: Handoff) -> None:
@@ -97,10 +100,10 @@ class Handoffs:
         if self._divert(handoff):
             return
         self.adopted += 1
-        if handoff.purpose == Purpose.LISTENER:
+        if handoff.purpose == _LISTENER:
             self._listen(handoff)
         else:
-            self._page[REHOMED if handoff.flags & Flag.SERVED else HANDOFF] += 1
+            self._page[REHOMED if handoff.flags & _SERVED else HANDOFF] += 1
             adopt(self._host, handoff)
 
     def returned(self, handoff: Handoff) -> None:

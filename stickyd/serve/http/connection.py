@@ -85,9 +85,6 @@ class HTTPChannel:
 
     _input_over = False  # the client has shut its side
     _answered = False  # the response under way is whole, and held
-    _half_closed: HalfClosed | None = None
-    _departure: Departure | None = None  # None as long as it cannot leave
-    _upgrade: Upgrade | None = None
 
     def __init__(
         self,
@@ -105,6 +102,9 @@ class HTTPChannel:
         self.context = context
         self.handoff = handoff
         self._ended = ended
+        self._half_closed: HalfClosed | None = None
+        self._upgrade: Upgrade | None = None
+        self._departure: Departure | None = None  # None as long as it cannot leave
         if site is not None:
             self.site = self.factory = site
             self.requestFactory = site.requestFactory

@@ -28,13 +28,13 @@ class Link:
     """
 
     transport: Any = None
-    reading = True
 
     _watched = False
     _waiting = False  # leave_or_wait() is at work
 
     def __init__(self, handoff: Handoff | None = None) -> None:
         self.handoff = handoff
+        self.reading = True
 
     def call(self, write: Callable[[], object]) -> None:
         """

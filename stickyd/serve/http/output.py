@@ -47,28 +47,30 @@ class Output:
 
     _log = Logger()
 
+    # What every request asks for is the instance's own from the start; see
+    # :class:`stickyd.net.stream.Stream`.
     transport: Any = None
     corked = False
-    held = False
     prompt = False
-    serving = False
-    full = False
     producer: Any = None
-    pulls = False
 
     _pending: list[bytes] | None = None
     _wrote = False
-    _begun_bytes = 0  # of the next write, which are written already
     _pending_bytes = 0
     _unsent_bytes: float = inf  # at the last look
     _room_below = False  # it is full as it is held, not as the transport is
-    _next_pull: IDelayedCall | None = None
 
     def __init__(self, clock: IReactorTime) -> None:
         """
         :param clock: for the next turn of the loop.
         """
         self._clock = clock
+        self.held = False
+        self.serving = False
+        self.full = False
+        self.pulls = False
+        self._next_pull: IDelayedCall | None = None
+        self._begun_bytes = 0  # of the next write, which are written already
 
     # Writing.
 

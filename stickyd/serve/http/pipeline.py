@@ -49,17 +49,14 @@ class Pipeline:
     :ivar begun_ns: when the request under way was counted; 0 once its end was.
     """
 
-    state = HEAD
+    # What every request asks for is the instance's own from the start; see
+    # :class:`stickyd.net.stream.Stream`.
     request: Any = None
     message: tuple[bytes, bytes, bytes] = (b"", b"", b"")
-    exchange: Exchange | None = None
-    exchanges = NO_EXCHANGES
     persistent = True
-    draining = False
     body_held = False
     head_begun = False
     resting = False
-    backlog = False
     begun_ns = 0
     _switched_ns = 0
 
@@ -76,6 +73,11 @@ class Pipeline:
         self._reader = reader
         self._output = output
         self._deadline = deadline
+        self.state = HEAD
+        self.backlog = False
+        self.draining = False
+        self.exchange: Exchange | None = None
+        self.exchanges = NO_EXCHANGES
 
     @property
     def between(self) -> bool:

@@ -58,14 +58,10 @@ class Reader:
 
     line = _NO_LINE
     fields: FieldBlock | None = None
-    in_body = False
-    dry = True
 
     _data = b""
     _head = b""  # the last one, unless it was long
-    _position = 0  # what is before it was taken
     _head_start = 0
-    _scanned = 0  # how far behind the position the end of the head was looked for
     _skipped = False  # an empty line before the request line
     _left = 0  # of the body's length
     _decoder: ChunkedDecoder | None = None
@@ -75,6 +71,10 @@ class Reader:
         :param blocks: parses fields; its limits are those of requests.
         """
         self._blocks = blocks
+        self.in_body = False
+        self.dry = True
+        self._position = 0  # what is before it was taken
+        self._scanned = 0  # how far behind the position the end of the head was looked for
 
     def feed(self, data: bytes) -> None:
         """
