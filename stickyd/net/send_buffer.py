@@ -29,11 +29,9 @@ class SendBuffer:
 
     :ivar chunks: what waits, in order; empty if nothing does.
     :ivar size_bytes: how much that is.
-    :ivar spoken: whether something was sent since the client was last heard: what it sends
-        acknowledges all before it.  Who reads turns it off.
     """
 
-    __slots__ = ("_delaying", "_files", "_socket", "chunks", "size_bytes", "spoken")
+    __slots__ = ("_delaying", "_files", "_socket", "_spoken", "chunks", "size_bytes")
 
     def __init__(self, sock: socket.socket, delaying: bool) -> None:
         """
@@ -42,7 +40,7 @@ class SendBuffer:
         """
         self._socket = sock
         self._delaying = delaying
-        self.spoken = False
+        self._spoken = False  # something was sent since the last read
         self._files = 0  # among the chunks
         self.chunks: deque[bytes | memoryview | FileChunk] = deque()
         self.size_bytes = 0
@@ -74,6 +72,12 @@ class SendBuffer:
         self.chunks.clear()
         self.size_bytes = 0
 
+    def heard(self) -> None:
+        """
+        Note that the client has sent something, and so has acknowledged all before it.
+        """
+        self._spoken = False
+
     def send(self) -> bool:
         """
         Offer what waits to the kernel, once.  Something must wait.
@@ -81,12 +85,12 @@ class SendBuffer:
         :return: whether the kernel has taken all.
         :raise OSError: if the connection is broken.
         """
-        if self.spoken and self._delaying:
+        if self._spoken and self._delaying:
             # Nagle's algorithm never holds back the first send after a read, since
             # the client has acknowledged all before it with its request.  A client
             # that gets one send per request so never costs us this system call.
             self.set_no_delay(True)
-        self.spoken = True
+        self._spoken = True
         if self._files:
             return self._send_with_files()
         chunks: deque[Any] = self.chunks

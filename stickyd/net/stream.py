@@ -267,7 +267,7 @@ class Stream(ABC):
             return
         if self.disconnecting:
             return  # A client that is still sending reads nothing before it has done.
-        self._output.spoken = False
+        self._output.heard()
         self._dry = len(data) < READ_BYTES
         self.corked = True
         try:

@@ -118,8 +118,8 @@ class HTTPChannel:
     # IProtocol, and whatever else the transport calls.
 
     def makeConnection(self, transport: Any) -> None:
-        self._link.transport = self._output.transport = transport
-        self._output.prompt = hasattr(transport, "corked")
+        self._link.transport = transport
+        self._output.connect(transport)
         self.connected = 1
         self.connectionMade()
 
@@ -313,9 +313,7 @@ class HTTPChannel:
         Go on with what was read, until it is used up or a request is not answered at once.
         """
         output, pipeline = self._output, self._pipeline
-        output.serving = True
-        # What our own stream collects need not be collected here too.
-        output.corked = output.held or not getattr(output.transport, "corked", False)
+        output.serve()
         try:
             if not pipeline.serve(self, self._departure):
                 self._close(lingering=not self._reader.dry)

@@ -60,6 +60,8 @@ class Output:
     _unsent_bytes: float = inf  # at the last look
     _room_below = False  # it is full as it is held, not as the transport is
 
+    _collects = False  # the transport does, while it calls us
+
     def __init__(self, clock: IReactorTime) -> None:
         """
         :param clock: for the next turn of the loop.
@@ -72,7 +74,22 @@ class Output:
         self._next_pull: IDelayedCall | None = None
         self._begun_bytes = 0  # of the next write, which are written already
 
+    def connect(self, transport: Any) -> None:
+        """
+        Write to a transport from now on.
+        """
+        self.transport = transport
+        self.prompt = self._collects = hasattr(transport, "corked")
+
     # Writing.
+
+    def serve(self) -> None:
+        """
+        Begin to take requests from the reader; end it with ``serving`` and :meth:`uncork`.
+        """
+        self.serving = True
+        # What our own stream collects need not be collected here too.
+        self.corked = self.held or not (self._collects and self.transport.corked)
 
     def write(self, data: bytes) -> None:
         """
