@@ -47,6 +47,7 @@ _MEMO = 8192  # a client sends the same token with every request, and verifying 
 # any number of spellings of one signature.
 _TAIL = r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,8})-([0-9a-f]{8}))?%s\.[A-Za-z0-9_-]{43}"
 _COOKIE = re.compile((_TAIL % r"\.([A-Za-z0-9_-]{1,64})").encode())
+_CLIENT = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _STAMP = re.compile((r"(.*)\.(~?)" + _TAIL % "").encode(), re.DOTALL)
 _VISIBLE = re.compile(rb"[\x21-\x7e]*")
 
@@ -130,7 +131,19 @@ class Signer:
         """
         self.replace(merged(self.secrets, secrets))
 
-    def mint(self, slot: int, strangers: Iterable[bytes] = (), generation: int = 0) -> str:
+    def new_id(self) -> bytes:
+        """
+        Make what a cookie tells its client by, for :meth:`mint`.
+        """
+        return self._make_id().encode("ascii")
+
+    def mint(
+        self,
+        slot: int,
+        strangers: Iterable[bytes] = (),
+        generation: int = 0,
+        client: bytes = b"",
+    ) -> str:
         """
         Make the value of a sticky cookie: ``slot.random.signature``, or
         ``slot-generation-run.random.signature``.
@@ -138,8 +151,11 @@ class Signer:
         All of it is safe in a cookie and in a URL (RFC 3986, section 2.3).
 
         :param strangers: what :meth:`strangers_in` gave of the cookie that it replaces.
+        :param client: what it tells the client by, as :meth:`new_id` makes it; a new one by
+            default, and instead of what cannot stand in a cookie.
         """
-        token = self._cookies.sign(f"{self._home(slot, generation)}.{self._make_id()}")
+        made = client.decode("ascii") if _CLIENT.fullmatch(client) else self._make_id()
+        token = self._cookies.sign(f"{self._home(slot, generation)}.{made}")
         return _SEPARATOR.join((token, *strangers)).decode("ascii")
 
     def strangers_in(self, values: Iterable[bytes]) -> list[bytes]:

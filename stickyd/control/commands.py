@@ -130,7 +130,8 @@ class Keep(amp.Command):
     """
     Primary to worker: keep the clients that you know, and say which those are.
 
-    Answered when the worker has said so by :class:`Known`.
+    Answered when the worker has said so by :class:`Known`, and has given away the sessions of
+    others that belong elsewhere.
 
     ``slots``: how many there are from now on; 0 if a successor gets the newcomers, and so
     all clients are to be named.  ``standing``: those of them that are available: clients are to

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from stickyd.affinity.resolve import Resolver
-    from stickyd.fleet.keepers import Keeper
+    from stickyd.fleet.keeper import Keeper
     from stickyd.fleet.slot_services import ISteering
     from stickyd.fleet.slot_table import SlotTable
     from stickyd.fleet.slot_workers import SlotWorkers
@@ -295,6 +295,7 @@ class Fleet:
         if available:
             self.placement = self._place(table.placed, available)
             self._slot_of = self.placement.slot_of
+            table.keepers.note_move()
         else:
             self.placement = self._slot_of = None
             self._log.critical(

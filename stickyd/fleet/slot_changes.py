@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stickyd.fleet.fleet import Fleet
     from stickyd.fleet.interfaces import IWorker
-    from stickyd.fleet.keepers import Keeper
+    from stickyd.fleet.keeper import Keeper
     from stickyd.fleet.member import Member
     from stickyd.fleet.slot import Slot
     from stickyd.fleet.worker_limits import WorkerLimits
@@ -164,17 +164,20 @@ class SlotChanges:
             return  # it has died, or has its clients again
         if not keeper.is_relieved and table.is_available(index):
             return  # so it has all newcomers
-        table.keepers.end(worker)
         heir = table.members[index].slot if index < len(table.members) else None
-        current = None if heir is None else heir.worker
-        # Its sessions go where its clients' next connections go, and must be there before them.
-        if heir is not None and current is not None:
-            heir.hold(current)
         stays = heir is not None and heir.available
+        # Its sessions go where its clients' next connections go, and must be there before them.
+        alone = heir is not None and stays and not keeper.has_moved
+        heirs = [m.slot for m in table.members if m.slot is heir or not alone]
+        held = [(slot, slot.worker) for slot in heirs if slot.worker is not None]
+        for slot, current in held:
+            slot.hold(current)
+        table.keepers.end(worker)
         release = worker.release(None if stays else (table.placed, table.available_slots()))
         await self._within_reason(release)
-        if heir is not None and current is not None and heir.successor is current:
-            heir.occupy(current)
+        for slot, current in held:
+            if slot.successor is current:
+                slot.occupy(current)
         if keeper.is_relieved:
             worker.stop(self._limits.stop_seconds)
 

@@ -124,14 +124,17 @@ class Counter(Resource):
     def _find(self, client: str, request: Any) -> _Hits:
         uid = _uid_of(client)
         live = self._sessions.find(uid)
+        made = live is None
+        handoff = request.channel.handoff
         if live is None:
-            handoff = request.channel.handoff
             live = self._sessions.create(b"" if handoff is None else handoff.identity, uid=uid)
-            # So that it is there when sessions are carried.
-            live.save()
-            if self._sessions.forwards:
-                # The others have left already: it follows them before its client hears of it.
-                request.hold_sessions()
+        if handoff is not None and handoff.client is not None:
+            live.note_client(handoff.client)
+        # So that it is there when sessions are carried.
+        live.save()
+        if made and self._sessions.forwards:
+            # The others have left already: it follows them before its client hears of it.
+            request.hold_sessions()
         hits = self._hits[client] = _Hits(live)
         live.call_before_leaving(hits.store)
 

@@ -298,11 +298,13 @@ class Exchange:
             pairs.append((name, value if found is None else found.client))
         self.pairs = pairs
 
-    def respond(self, pairs: Iterable[tuple[bytes, bytes]]) -> Pairs:
+    def respond(self, pairs: Iterable[tuple[bytes, bytes]], known_by: bytes | None = None) -> Pairs:
         """
         Give the fields that the response shall have.  To be called once, with its head.
 
         :param pairs: the application's, names in any case.
+        :param known_by: what the client is known by, or would be; a cookie that it is given says
+            the same, so that its sessions are told to be its own wherever they go.
         """
         stickiness = self._stickiness
         fields = []
@@ -337,20 +339,22 @@ class Exchange:
         if self._wants_cookie and private:
             # Else a cache could give one client's cookie to all; there will be another
             # response to set it on.
-            self._add_cookie(fields)
+            self._add_cookie(fields, known_by)
         if stickiness.marks.header:
             fields.append((stickiness.marks.header, stickiness.marks.shown()))
         if minted:
             self.claiming = stickiness.claim(minted)
         return fields
 
-    def _add_cookie(self, fields: Pairs) -> None:
+    def _add_cookie(self, fields: Pairs, known_by: bytes | None) -> None:
         stickiness = self._stickiness
         slot = stickiness.own_slot()
         if stickiness.signer is None or slot < 0:
             return
         generation = stickiness.marks.generation()
-        token = stickiness.signer.mint(slot, self._strangers, generation).encode("ascii")
+        # Behind the letter that says what kind of mark it is.
+        client = b"" if known_by is None else known_by[1:]
+        token = stickiness.signer.mint(slot, self._strangers, generation, client).encode("ascii")
         self.met = stickiness.marks.met(token.split(b".", 2)[1])
         line = b"%b=%b%b" % (stickiness.cookie_name, token, stickiness.cookie_tails[self.secure])
         fields.append((b"Set-Cookie", line))

@@ -51,7 +51,7 @@ class LiveSession:
     :ivar name: what it is known by to the registry, for that.
     :ivar confirmed: which loads have found it to be what is stored, and when; for the registry.
     :ivar client: what tells the client that used it last from all others of this worker, where
-        workers keep the clients that they know.
+        workers keep the clients that they know; empty if nothing does.
     """
 
     _log = Logger()
@@ -84,7 +84,7 @@ class LiveSession:
         self.data = SessionData(record.data, context.max_data, self._check_here)
         self.touched = self._told_touch = record.touched
         self.confirmed = (-1, 0.0)
-        self.client: bytes | None = None
+        self.client = record.client
         self.name = record.uid
         self._context = context
         self._holders = 0
@@ -157,9 +157,13 @@ class LiveSession:
 
     def note_client(self, client: bytes) -> None:
         """
-        Take note of the client that uses it, for :attr:`client`.
+        Take note of the client that uses it, for :attr:`client`.  In a worker's memory that is
+        saved with it, as whoever has the session next must know.
         """
-        self.client = client
+        if client != self.client:
+            self.client = client
+            if self._context.store.immediate and self.ended is None:
+                self._amend(client=client)
         self._context.of_client(client, True)
 
     @property
@@ -243,7 +247,7 @@ class LiveSession:
         # If somebody else has written it since, whoever uses that here hears of the end.
         self._context.gone(self, EndReason.DELETED)
         self.ended = EndReason.DELETED
-        if self.client is not None:
+        if self.client:
             self._context.of_client(self.client, False)
         return self._context.store.delete(self.uid).addCallback(_nothing)
 

@@ -17,6 +17,13 @@ may be, and short enough for a chunk of a transfer.
 """
 
 
+UNKNOWN_CLIENT = b"?"
+"""
+The client of a session that has come from another worker, which did not say whose it is: nobody
+is known by that.
+"""
+
+
 def new_uid() -> bytes:
     """
     Make an id: 128 random bits, in hexadecimal digits.
@@ -137,6 +144,12 @@ class SessionRecord:
     this record is not over; nothing if this is a session itself.
     """
 
+    client: bytes = b""
+    """
+    What its client was known by that used it last, where workers keep the clients that they know;
+    only in the memory of a worker, and carried from one to the next.
+    """
+
     def due(self) -> float:
         """
         Tell when it is over if it is not used again, in seconds since 1970.
@@ -160,4 +173,5 @@ class SessionRecord:
             self.key,
             self.secure,
             self.alias,
+            self.client,
         )

@@ -5,6 +5,7 @@ The sessions of a process: those in its store, and those in use.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -25,6 +26,7 @@ from stickyd.sessions.loads import SessionLoads
 from stickyd.sessions.record import (
     HIDDEN,
     KEY_LIMIT,
+    UNKNOWN_CLIENT,
     EndReason,
     HiddenId,
     SessionExpiry,
@@ -109,6 +111,7 @@ class SessionRegistry:
             lambda client, is_there: self._of_client(client, is_there),
         )
         self._of_client: Callable[[bytes, bool], object] = lambda client, is_there: None
+        self._knows_clients = False
         self._expiry = expiry
         # By what is told of ids: who keeps them outside of the process does not know these.
         self._name: Callable[[bytes], bytes] = bytes if store.immediate else hidden_id
@@ -260,6 +263,7 @@ class SessionRegistry:
         the client uses a session (and true), and when its session is deleted (and false).
         """
         self._of_client = of_client
+        self._knows_clients = True
 
     def call_before_export(self, callback: Callable[[], object]) -> None:
         """
@@ -328,7 +332,7 @@ class SessionRegistry:
         worker sees.
 
         :param select: leaves those here for which it is false.
-        :param max_bytes: the most bytes of a chunk, 32,768 or more.
+        :param max_bytes: the most bytes of a chunk, 49,152 or more.
         :param uids: the ids of those that shall leave; all by default.  ``select`` is not
             asked about them.
         :return: chunks.  Each session leaves when the chunk that has it, or the
@@ -449,6 +453,11 @@ class SessionRegistry:
             )
             return succeed([])
         self._arm()
+        if self._knows_clients and self.store.immediate:
+            records = [
+                record if record.client else replace(record, client=UNKNOWN_CLIENT)
+                for record in records
+            ]
         adopted = [
             carried.adopt(record).addCallbacks(self._adopted, self._refused, (record,))
             for record in records

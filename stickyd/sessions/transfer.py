@@ -7,7 +7,8 @@ session: a JSON array of the record's fields, and the data as
 *part* and *parts*.  A session whose data is too large for a chunk comes alone in
 several, with the same fields in each and a part of the data: the parts in
 order give the data.  Every other session is part 0 of 1.  The array of an alias goes on with
-the id that it finds.  An id of which only the hash is known is written as that.
+the id that it finds.  An id of which only the hash is known is written as that.  Behind that, or
+behind an empty text, stands what the client is known by, in base64, where one is known.
 
 Another kind of chunk tells which sessions will follow, as they are still in use: its first
 line is ``stickyd-sessions-follow 1``, then come an id and the affinity key, in base64, in each.
@@ -32,10 +33,10 @@ CHUNK = 59_999
 The most bytes of a chunk: AMP's values end at 65,535, and leave room beside it.
 """
 
-CHUNK_LEAST = 32_768
+CHUNK_LEAST = 49_152
 """
-The least that a chunk may be limited to: the longest array fits (its affinity key has
-up to 16,384 bytes before base64) and leaves room for some data.
+The least that a chunk may be limited to: the longest array fits (its affinity key, and what its
+client is known by, have up to 16,385 bytes each before base64) and leaves room for some data.
 """
 
 _HEAD = b"stickyd-sessions 1\n"
@@ -97,8 +98,10 @@ def line_pair(record: SessionRecord, part: int = 0, parts: int = 1) -> bytes:
         part,
         parts,
     ]
-    if record.alias:
+    if record.alias or record.client:
         fields.append(record.alias.decode("ascii"))
+    if record.client:
+        fields.append(b64encode(record.client).decode("ascii"))
     return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n" + record.data + b"\n"
 
 
@@ -181,6 +184,7 @@ class ChunkReader:
                 key=b64decode(key, validate=True),
                 secure=bool(secure),
                 alias=_id_of(fields[10]) if fields[10:] else b"",
+                client=b64decode(fields[11], validate=True) if fields[11:] else b"",
             )
             if parts > 1:
                 whole = self._gather(record, part, parts)

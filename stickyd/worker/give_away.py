@@ -4,13 +4,17 @@ Giving away what is not this worker's any more: connections and sessions.
 A worker does so when a successor relieves it (everything goes), and when the number of
 slots changes (what another slot owns from now on goes).  Connections go as handoffs, by
 the way that they came; sessions go in chunks on the control channel.
+
+One that keeps the clients that it knows keeps their connections and sessions, and gives away the
+sessions of all others: they are those of clients that were elsewhere, that have been silent for too
+long, or that the application has released.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 
 from stickyd.handoff.frame import BY_KEY, Flag
@@ -60,6 +64,9 @@ class Retirement:
         self._moves = SessionMoves(sessions, send_sessions, self._destination)
         self.target_of: Callable[[bytes], int] = lambda identity: self.slot
         self._everything = self._leaving = False
+        # Whether the client of a session is kept here; if not None, the sessions of others go.
+        self._keeps: Callable[[bytes, float], bool] | None = None
+        self._has_heir = False
 
     @property
     def slot(self) -> int:
@@ -79,7 +86,8 @@ class Retirement:
             that take longer than :data:`REQUEST_SECONDS` are finished here, and what they
             hold follows.
         """
-        self._everything = slots == 0
+        self._everything = self._has_heir = slots == 0
+        self._keeps = None
         self._changes = self._places.changes
         self._moves.begin(self._everything)
         self._releases = number = self._releases + 1
@@ -102,6 +110,42 @@ class Retirement:
         if slots:
             waiting.addCallback(lambda _: self._moves.claim_leftovers(slots))
         return waiting.addCallback(lambda _: self._moves.carry_all())
+
+    def keep(
+        self, slots: int, available: Sequence[int], keeps: Callable[[bytes, float], bool]
+    ) -> Deferred[None]:
+        """
+        Give away the sessions that the new placement gives to others, but for those of clients
+        that are kept here.  Whoever is kept no longer later: see :meth:`carry_strangers`.
+
+        :param slots: as for :meth:`release`.
+        :param available: as for :meth:`release`.
+        :param keeps: tells whether a client is kept, by what it is known by and by how many
+            seconds ago the session was used last.
+        :return: fires when the sessions are where they belong.
+        """
+        self._has_heir = slots == 0
+        self._keeps = keeps
+        self._releases += 1
+        if slots:
+            self._places.update(slots, available)
+            self.target_of = self._places.home_of
+        self._changes = self._places.changes
+        self._moves.begin(False, in_turns=True)
+        return self.carry_strangers()
+
+    def carry_strangers(self) -> Deferred[None]:
+        """
+        Give away the sessions of clients that are kept here no longer; connections that move on
+        meanwhile follow them.
+
+        :return: fires when the sessions are where they belong; never fails.
+        """
+        if self._keeps is None:
+            return succeed(None)
+        carried = self._moves.carry_all()
+        self._outbox.hold_movers(carried)
+        return carried
 
     def take_in(self, chunk: bytes) -> Deferred[None]:
         """
@@ -131,15 +175,19 @@ class Retirement:
         """
         Give nothing away any more: there is no successor after all.
         """
-        self._everything = False
+        self._everything = self._has_heir = False
+        self._keeps = None
         self._moves.end()
         self.target_of = lambda identity: self.slot
 
     def _goes(self, identity: bytes) -> bool:
         return self._everything or self.target_of(identity) != self.slot
 
-    def _destination(self, identity: bytes) -> int | None:
-        if not self._everything:
+    def _destination(self, identity: bytes, client: bytes, touched: float) -> int | None:
+        keeps = self._keeps
+        if keeps is not None and keeps(client, self._clock.seconds() - touched):
+            return None
+        if not self._has_heir:
             target = self.target_of(identity)
             return None if target == self.slot else target
         if self._changes == self._places.changes or not identity:

@@ -85,7 +85,14 @@ class ClientHomes:
             outbox,
             settings.networks,
             self.known,
+            self._new_mark if stickiness.sets_cookie and self._keeps else lambda: None,
         )
+
+    def _new_mark(self) -> bytes | None:
+        # The application may have a cookie of that name.
+        signer, stickiness = self._signer, self.stickiness
+        sets_cookie = stickiness is not None and stickiness.sets_cookie
+        return TOKEN + signer.new_id() if signer is not None and sets_cookie else None
 
     def _occupy(self, generation: int) -> None:
         # Tokens name the generation only where that leads anywhere.

@@ -88,16 +88,24 @@ class KnownClients:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         # Those whose sessions were deleted since their last request.
         self._done: set[bytes] = set()
+        # Those that are known no longer, which the primary is not told of yet.
+        self._dropped: list[bytes] = []
+        self._next_carry_seconds = 0.0
         self._present: Callable[[], Iterable[bytes]] = tuple
+        self._carry: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._looking: LoopingCall | None = None
 
-    def begin(self, present: Callable[[], Iterable[bytes]]) -> None:
+    def begin(
+        self, present: Callable[[], Iterable[bytes]], carry: Callable[[], Deferred[None]]
+    ) -> None:
         """
         Look now and then who is silent, until :meth:`stop`.
 
         :param present: gives the marks of clients with open connections.
+        :param carry: has the sessions leave of those who are not kept; fires when they have,
+            and never fails.
         """
-        self._present = present
+        self._present, self._carry = present, carry
         self._looking = LoopingCall(self.look)
         self._looking.clock = self._clock
         self._looking.start(self._idle_seconds / _LOOKS, now=False)
@@ -130,7 +138,8 @@ class KnownClients:
         seen.move_to_end(mark)
         if len(seen) > self._most:
             self.cut += 1
-            self._drop([next(iter(seen))])
+            # With the others at the next look: there may be one for each newcomer.
+            self._forget([next(iter(seen))])
 
     def admits(self, mark: bytes) -> bool:
         """
@@ -163,7 +172,7 @@ class KnownClients:
         Know a client no longer: its next request may go to newer code.
         """
         if mark in self._seen:
-            self._drop([mark])
+            self._drop(mark)
 
     def note_session(self, mark: bytes, is_there: bool) -> None:
         """
@@ -175,6 +184,18 @@ class KnownClients:
         else:
             self._done.discard(mark)
 
+    def keeps(self, mark: bytes, unused_seconds: float) -> bool:
+        """
+        Whether the client of a session is kept here.
+
+        :param mark: what it is known by; empty if it has begun the session here and was not known
+            by anything: who has just been given a token is not, until it sends that.
+        :param unused_seconds: how long ago the session was used last.
+        """
+        if mark:
+            return mark in self._seen
+        return unused_seconds < self._idle_seconds
+
     def look(self) -> None:
         """
         Forget who is silent, or done and not here.
@@ -183,23 +204,42 @@ class KnownClients:
         for mark in present:
             if mark in self._seen:
                 self.add(mark)
-        silent = [mark for mark in self._done if mark not in present]
-        self._done.difference_update(silent)
-        self._drop(silent)
+        self._forget([mark for mark in self._done if mark not in present])
+        now = self._clock.seconds()
         silent = []
-        oldest = self._clock.seconds() - self._idle_seconds
         for mark, seen in self._seen.items():
-            if seen > oldest:
+            if seen > now - self._idle_seconds:
                 break
             silent.append(mark)
-        self._drop(silent)
+        self._forget(silent)
+        if not self._tells:
+            return
+        if self._dropped or now >= self._next_carry_seconds:
+            # Those too that nobody is known by, now and then.
+            self._next_carry_seconds = now + self._idle_seconds / _LOOKS
+            self._part()
+        else:
+            self._report([], True)
 
-    def _drop(self, marks: list[bytes]) -> None:
+    def _forget(self, marks: list[bytes]) -> None:
         for mark in marks:
             del self._seen[mark]
             self._done.discard(mark)
         if self._tells:
-            self._report(marks, True)
+            self._dropped += marks
+
+    def _drop(self, mark: bytes) -> None:
+        self._forget([mark])
+        if self._tells:
+            self._part()
+
+    def _part(self) -> None:
+        """
+        Have the sessions leave of those who are known no longer; then tell the primary of them, as
+        their next connections come to where it thinks that they belong.
+        """
+        marks, self._dropped = self._dropped, []
+        self._carry().addCallback(lambda _: self._report(marks, True))
 
     # when the primary must know
 
@@ -233,6 +273,7 @@ class KnownClients:
         self._tells = False
         self._seen.clear()
         self._done.clear()
+        self._dropped.clear()
 
     def stay(self) -> None:
         """

@@ -35,6 +35,8 @@ class Outbox:
         # Those that will be sent as soon as something else is done.
         self._expected = 0
         self._emptied = Waiters()
+        # While sessions are on their way that those who move on may want.
+        self._carrying: Deferred[None] | None = None
 
     def open(self, channel: IHandoffSender) -> None:
         """
@@ -103,6 +105,23 @@ class Outbox:
             self.send(handoff)
 
         waiting.addCallback(due)
+
+    def hold_movers(self, carried: Deferred[None]) -> None:
+        """
+        Hold connections back that move on, until ``carried`` has fired, which must not fail.
+        """
+        self._carrying = carried
+
+    def move_on(self, handoff: Handoff) -> None:
+        """
+        Pass a connection on whose client is not kept here any more, behind its sessions.
+        """
+        carrying = self._carrying
+        if carrying is None or carrying.called:
+            self._carrying = None
+            self.send(handoff)
+        else:
+            self.send_after(carrying, handoff)
 
     def returned(self, handoff: Handoff) -> None:
         """

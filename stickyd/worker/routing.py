@@ -53,13 +53,17 @@ class Rehoming:
         outbox: Outbox,
         trust: Networks,
         known: KnownClients | None = None,
+        new_mark: Callable[[], bytes | None] = lambda: None,
     ) -> None:
         """
         :param resolver: one that does not know the claims.
         :param trust: the proxies, whose connections carry many clients.
         :param known: the clients that are kept if this worker is relieved; :obj:`None` if
             none are.
+        :param new_mark: makes what a client would be known by that has no cookie yet; gives
+            :obj:`None` where none is set.
         """
+        self._new_mark = new_mark
         self._resolver = resolver
         self._places = places
         self._own_ids = own_ids
@@ -178,7 +182,7 @@ class Rehoming:
             return partial(self._move_on, handoff, slot, key)
         if placed and slot == BY_KEY and not places.knows_keys:
             self._own_keys.add(key)
-        handoff.slot, handoff.key, handoff.client = slot, key, mark or None
+        handoff.slot, handoff.key, handoff.client = slot, key, mark or self._new_mark()
         if ours and self._fields_say_all:
             handoff.seen = head.headers, places.changes
         return None
@@ -225,7 +229,7 @@ class Rehoming:
             client = origin_of(handoff.host, head.headers, self._trust).client or ""
             if not placed and (not client or client != handoff.newcomer):
                 return partial(self._ask, handoff)
-        handoff.newcomer, handoff.seen, handoff.client = client, None, None
+        handoff.newcomer, handoff.seen, handoff.client = client, None, self._new_mark()
         handoff.slot, handoff.key = self._places.slot, b""
         return None
 
@@ -253,7 +257,7 @@ class Rehoming:
         flags = Flag.PLACED | Flag.MOVED_ON
         packed = self._outbox.pack(sock, unread, handoff, slot, key, flags)
         if packed is not None:
-            self._outbox.send(packed)
+            self._outbox.move_on(packed)
 
     def _ask(self, handoff: Handoff, sock: socket, unread: bytes) -> None:
         packed = self._outbox.pack(

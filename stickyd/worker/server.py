@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import gatherResults, succeed
 from twisted.logger import Logger
 
 from stickyd.affinity.key_counts import Report
@@ -156,7 +156,7 @@ class Serving:
 
     def _move_on(self, handoff: Handoff) -> bool:
         handoff.flags |= Flag.MOVED_ON
-        self._outbox.send(handoff)
+        self._outbox.move_on(handoff)
         return True
 
     def start_sessions(self) -> Deferred[None]:
@@ -199,7 +199,7 @@ class Serving:
         self._lag.start()
         self._channel.open()
         if self.homes.known is not None:
-            self.homes.known.begin(self.host.clients)
+            self.homes.known.begin(self.host.clients, self.retirement.carry_strangers)
 
     def verify_also(self, secrets: Sequence[bytes]) -> None:
         """
@@ -218,11 +218,17 @@ class Serving:
 
     def keep(self, slots: int, available: Sequence[int]) -> Deferred[None]:
         """
-        Keep the clients that we know; see :meth:`ClientHomes.keep`.
+        Keep the clients that we know, and give away the sessions of others; see
+        :meth:`ClientHomes.keep` and :meth:`Retirement.keep`.
         """
+        known = self.homes.known
+        if known is None:
+            return succeed(None)
         self.listening.released(slots, available)
         self.sessions.distrust()
-        return self.homes.keep(slots, available)
+        told = self.homes.keep(slots, available)
+        carried = self.retirement.keep(slots, available, known.keeps)
+        return gatherResults([told, carried]).addCallback(lambda _: None)
 
     def stay(self) -> None:
         """

@@ -24,10 +24,12 @@ from twisted.internet.defer import (
     succeed,
 )
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from stickyd.errors import StoreAway
+from stickyd.sessions.record import UNKNOWN_CLIENT
 from stickyd.sessions.transfer import CHUNK, fits, join, line_pair, notices, split
 
 if TYPE_CHECKING:
@@ -68,12 +70,12 @@ class SessionMoves:
         self,
         sessions: SessionRegistry,
         send: Callable[[int, bytes], Deferred[None]],
-        destination: Callable[[bytes], int | None],
+        destination: Callable[[bytes, bytes, float], int | None],
     ) -> None:
         """
         :param send: sends a chunk to the worker of a slot; fires when it has it.
-        :param destination: tells the slot that the session of an identity goes to, or
-            :obj:`None` if it stays.
+        :param destination: tells the slot that a session goes to, or :obj:`None` if it stays, by
+            the identity of its client, by what that is known by, and by when it was used last.
         """
         self._sessions = sessions
         self._send = send
@@ -92,18 +94,20 @@ class SessionMoves:
         # Those that could not be sent, and are tried again later, by id; and how often they were.
         self._put_off: dict[bytes, LiveSession] = {}
         self._tries: dict[bytes, int] = {}
-        self._ends = self._has_begun = False
+        self._ends = self._has_begun = self._in_turns = False
         # A request holds them, and they are to follow.
         self._late: set[LiveSession] = set()
         self._next_notice: IDelayedCall | None = None
 
-    def begin(self, everything: bool) -> None:
+    def begin(self, everything: bool, in_turns: bool = False) -> None:
         """
         Have sessions follow as soon as requests let go of them.
 
         :param everything: whether all of them go.
+        :param in_turns: whether clients are served between the parts of a walk, as few go.
         """
         self._ends = False
+        self._in_turns = in_turns
         self._has_begun = True
         self._sessions.forward(self.follow, everything)
 
@@ -176,7 +180,7 @@ class SessionMoves:
         waiting: Deferred[None] = Deferred()
         if uid in self._under_way:
             self._under_way[uid].append(waiting)
-        elif live.held or live.ended is not None or self._destination(live.key) is None:
+        elif live.held or live.ended is not None or self._target_of(live) is None:
             return None
         else:
             self._under_way[uid] = [waiting]
@@ -214,32 +218,37 @@ class SessionMoves:
             return
         if self._sessions.relieved and await self._sessions.hand_over(self._forward):
             return
-        if not store.immediate:
-            await self._carry_late(store)
+        if self._in_turns or not store.immediate:
+            await self._carry_in_turns(store)
             return
         targets = {
             target
             for batch in store.enumerate(_BATCH)
             for record in await batch
-            if (target := self._destination(record.key)) is not None
+            if (target := self._target_of(record)) is not None
         }
         for target in targets:
             chunks = self._sessions.export_batches(
-                lambda record, target=target: self._destination(record.key) == target  # type: ignore[misc]  # a default binds it
+                lambda record, target=target: self._target_of(record) == target  # type: ignore[misc]  # a default binds it
             )
             await self._send_all(target, chunks, self._sending)
 
-    async def _carry_late(self, store: ICarriedStore) -> None:
+    def _target_of(self, session: SessionRecord | LiveSession) -> int | None:
+        return self._destination(session.key, session.client, session.touched)
+
+    async def _carry_in_turns(self, store: ICarriedStore) -> None:
         if not self._has_begun:
             return  # nobody has told us of others: a look at every record is saved
         for batch in store.enumerate(_BATCH):
             by_target: dict[int, list[bytes]] = {}
             for record in await batch:
-                target = self._destination(record.key)
+                target = self._target_of(record)
                 if target is not None:
                     by_target.setdefault(target, []).append(record.uid)
             for target, uids in by_target.items():
                 await self._carry_to(target, uids, self._sending)
+            if self._in_turns:
+                await deferLater(self._sessions.clock, 0)
 
     async def _carry_to(self, target: int, uids: list[bytes], lock: DeferredLock) -> None:
         """
@@ -258,7 +267,7 @@ class SessionMoves:
         """
         Have the worker of a session store a change of it, once the store was handed over.
         """
-        target = self._destination(record.key)
+        target = self._target_of(record)
         if target is None:
             return fail(StoreAway("this worker has handed its sessions over"))
         return Deferred.fromCoroutine(self._send_record(target, record)).addErrback(_away)
@@ -272,7 +281,7 @@ class SessionMoves:
     async def _take_in(self, chunk: bytes) -> None:
         further: dict[int, list[bytes]] = {}
         for record in await self._sessions.take_in(chunk):
-            target = self._destination(record.key)
+            target = self._target_of(record)
             if target is not None:
                 further.setdefault(target, []).append(record.uid)
         if not further:
@@ -300,7 +309,7 @@ class SessionMoves:
             followers, self._followers = self._followers, []
             by_target: dict[int, list[bytes]] = {}
             for uid, live in followers:
-                target = self._destination(live.key)
+                target = self._target_of(live)
                 if target is not None:
                     by_target.setdefault(target, []).append(uid)
             failed: set[bytes] = set()
@@ -359,7 +368,7 @@ class SessionMoves:
         """
         Have the sessions that are still held follow, each when it is let go of.
         """
-        for live in self._sessions.busy(lambda live: self._destination(live.key) is not None):
+        for live in self._sessions.busy(lambda live: self._target_of(live) is not None):
             if live not in self._late:
                 self._late.add(live)
                 live.when_released().addCallback(self._released, live)
@@ -386,14 +395,16 @@ class SessionMoves:
         self._give_notice()
 
     async def _send_notices(self) -> None:
-        keys = {live.uid: live.key for live in self._late if live.ended is None}
+        # Those that another worker has announced to us, and will send past us.
+        going = {
+            uid: (key, self._destination(key, UNKNOWN_CLIENT, 0.0))
+            for uid, key in self._sessions.awaited.keys.items()
+        }
         # Also those that could not be sent yet: who gets them now may be another than before.
-        keys |= {uid: live.key for uid, live in self._put_off.items()}
-        # And those that another worker has announced to us, and will send past us.
-        keys |= self._sessions.awaited.keys
+        ours = {live.uid: live for live in self._late if live.ended is None} | self._put_off
+        going |= {uid: (live.key, self._target_of(live)) for uid, live in ours.items()}
         by_target: dict[int, dict[bytes, bytes]] = {}
-        for uid, key in keys.items():
-            target = self._destination(key)
+        for uid, (key, target) in going.items():
             if target is not None:
                 by_target.setdefault(target, {})[uid] = key
         # All of them now: a notice that came behind its session would have clients wait for one

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from stickyd.fleet.keepers import Keeper, Keepers
+from stickyd.fleet.keeper import Keeper
+from stickyd.fleet.keepers import Keepers
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.handoff.frame import BY_KEY, Handoff
 from stickyd.testing import FakeRefusal, FakeSpawner

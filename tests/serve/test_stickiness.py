@@ -413,3 +413,15 @@ def test_tokens_name_the_generation_where_workers_keep_their_clients() -> None:
             assert met.pop() == named.client
         assert met.pop() == b"minted"
     assert not met
+
+
+def test_cookie_says_what_the_client_is_known_by() -> None:
+    """
+    A client that is given a new cookie is told by the same in it, if that can stand in one.
+    """
+    rig = Rig("cookie:stickyd")
+    for mark, kept in ((b"tabc_-9", True), (b"ta.b", False), (b"t", False), (None, False)):
+        (cookie,) = set_by(rig.begin().respond([], mark))
+        named = SIGNER.named_by(cookie.partition(b"=")[2].partition(b";")[0])
+        assert named is not None
+        assert (named.client == (mark or b"")[1:]) == kept

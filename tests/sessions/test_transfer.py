@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 from stickyd.errors import SessionMoved, TransferError
 from stickyd.sessions.answers import result_of
 from stickyd.sessions.plain import encode
-from stickyd.sessions.record import KEY_LIMIT, EndReason, SessionRecord
+from stickyd.sessions.record import KEY_LIMIT, UNKNOWN_CLIENT, EndReason, SessionRecord
 from stickyd.sessions.registry import SessionRegistry
 from stickyd.sessions.stores.memory import MemorySessionStore
 from stickyd.sessions.transfer import (
@@ -48,6 +48,8 @@ RECORDS = st.builds(
     data=st.dictionaries(st.text(max_size=5), st.text() | st.binary(max_size=50)).map(encode),
     key=st.binary(max_size=50),
     secure=st.booleans(),
+    alias=st.just(b"") | st.just(b"0123"),
+    client=st.binary(max_size=50),
 )
 
 
@@ -117,7 +119,7 @@ def test_split_there_and_back(size: int, key: int, limit: int) -> None:
     """
     A record that is split comes back whole with the last part, and no part is too large.
     """
-    record = record_of(size, b"\xff" * key)
+    record = record_of(size, b"\xff" * key, client=b"k" + b"\xff" * key)
     chunks = list(split(record, limit))
     assert max(len(chunk) for chunk in chunks) <= limit
     reader = ChunkReader()
@@ -520,3 +522,27 @@ def test_shared_store_carries_nothing(clock: Clock) -> None:
     result_of(saving)
     assert list(registry.export_batches()) == []
     assert store.run() == 0
+
+
+def test_whose_a_session_is_goes_along(clock: Clock) -> None:
+    """
+    What the client is known by is carried, where workers keep their clients; of a session whose
+    sender did not say, nobody is the client.
+    """
+    old, new = Worker(clock), Worker(clock)
+    for worker in (old, new):
+        worker.registry.watch_clients(lambda client, is_there: None)
+    named, unnamed = old.registry.create(b"1"), old.registry.create(b"2")
+    named.note_client(b"tone")
+    for live in (named, unnamed):
+        result_of(live.save())
+    assert new.take_in(*old.registry.export_batches()) == 2
+    clients = {uid: record.client for uid, record in new.records().items()}
+    assert clients == {named.uid: b"tone", unnamed.uid: UNKNOWN_CLIENT}
+    found = new.registry.find(named.uid)
+    assert found is not None
+    assert found.client == b"tone"
+    found.note_client(b"ttwo")
+    assert found.unsaved
+    result_of(found.save())
+    assert new.records()[named.uid].client == b"ttwo"

@@ -69,14 +69,17 @@ site = Counted()
 
 class Visited(Resource):
     """
-    Counts in a session of ours: ``/logout`` ends it, ``/renew`` begins another one.
+    Counts in a session of ours: ``/logout`` ends it, ``/renew`` begins another one, ``/release``
+    says that the application is done with the client, whose session goes on.
     """
 
     isLeaf = True
 
     @override
     def render(self, request: Request) -> bytes:
-        if request.path != b"/count":
+        if request.path == b"/release":
+            stickyd.release_client(request)
+        elif request.path != b"/count":
             request.getSession().expire()
         if request.path == b"/logout":
             return json.dumps({"pid": os.getpid()}).encode()

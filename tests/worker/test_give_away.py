@@ -42,7 +42,8 @@ class Rig:
         self.host = FakeHost()
         self.sessions = SessionRegistry(MemorySessionStore(self.clock), self.clock)
         self.sent: list[int] = []
-        outbox = Outbox()
+        self.slow: Deferred[None] | None = None
+        self.outbox = outbox = Outbox()
         slot = Slot(0, self.clock, QueueLimits(1, 1.0), FakeRefusal())
         self.primary = FakeSpawner().spawn(slot, lambda: None, lambda _: None)
         outbox.open(self.primary)
@@ -55,7 +56,7 @@ class Rig:
         Note to which slot sessions went.
         """
         self.sent.append(slot)
-        return succeed(None)
+        return self.slow or succeed(None)
 
     def store(self, key: bytes) -> None:
         """
@@ -188,3 +189,73 @@ def test_worker_that_stays_can_be_relieved_again() -> None:
     rig.retirement.stay()
     rig.retirement.release(0, [])
     assert rig.retirement.divert(Handoff(7, "192.0.2.1", 1, b"key"))
+
+
+def test_who_is_kept_keeps_its_session() -> None:
+    """
+    A worker that keeps clients gives away the sessions of all others: to its successor, or to where
+    a placement has them; and those of clients that it keeps no longer when it is told to.
+    """
+    rig = Rig()
+    known = {b"ka", b"kb"}
+    for name in (b"ka", b"kb", b"kc"):
+        live = rig.sessions.create(key_of(0, 2))
+        live.note_client(name)
+        live.save()
+    done: list[None] = []
+    rig.retirement.keep(0, [], lambda client, _: client in known).addCallback(done.append)
+    rig.clock.advance(0)
+    assert (done, rig.sent, rig.sessions.count) == ([None], [0], 2)
+    known.remove(b"ka")
+    rig.retirement.carry_strangers().addCallback(done.append)
+    rig.clock.advance(0)
+    assert (done, rig.sent, rig.sessions.count) == ([None] * 2, [0, 0], 1)
+    rig.retirement.keep(2, [0, 1], lambda client, _: False)
+    rig.clock.advance(0)
+    assert rig.sent == [0, 0]  # it belongs here
+    rig.retirement.keep(2, [1], lambda client, _: False)
+    rig.clock.advance(0)
+    assert (rig.sent, rig.sessions.count) == ([0, 0, 1], 0)
+    rig.sessions.stop()
+
+
+def test_what_a_request_of_a_released_client_holds_follows() -> None:
+    """
+    It goes when the request is about to be answered.
+    """
+    rig = Rig()
+    known = {b"ka"}
+    live = rig.sessions.create(key_of(0, 2))
+    live.note_client(b"ka")
+    live.save()
+    rig.retirement.keep(0, [], lambda client, _: client in known)
+    rig.clock.advance(0)
+    live.hold()
+    known.clear()
+    rig.retirement.carry_strangers()
+    rig.clock.advance(0)
+    assert rig.sessions.count == 1
+    rig.sessions.let_go(live)
+    assert rig.sessions.count == 0
+    rig.sessions.stop()
+
+
+def test_who_moves_on_goes_behind_its_session() -> None:
+    """
+    A connection of a client that is kept no longer waits until the sessions are where it goes.
+    """
+    rig = Rig()
+    live = rig.sessions.create(key_of(0, 2))
+    live.note_client(b"ka")
+    live.save()
+    rig.slow = Deferred()
+    rig.retirement.keep(0, [], lambda client, _: False)
+    mover = Handoff(7, "192.0.2.1", 1, key_of(0, 2))
+    rig.outbox.move_on(mover)
+    assert rig.primary.sent == []
+    rig.slow.callback(None)
+    rig.clock.advance(0)
+    assert rig.primary.sent == [mover]
+    rig.outbox.move_on(mover)
+    assert rig.primary.sent == [mover, mover]
+    rig.sessions.stop()

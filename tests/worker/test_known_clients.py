@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 
 from stickyd.affinity.spec import parse_affinity
 from stickyd.handoff.frame import Handoff
+from stickyd.sessions.record import UNKNOWN_CLIENT
 from stickyd.worker.known_clients import ID, KEY, TOKEN, KnownClients
 
 if TYPE_CHECKING:
@@ -33,10 +34,18 @@ class Rig:
         self.clock = Clock()
         self.told: list[Told] = []
         self.present: Iterable[bytes] = ()
+        self.is_slow = False
+        self.carried: list[Deferred[None]] = []
         self.known = KnownClients(
             self.clock, parse_affinity(entries), IDLE_SECONDS, most, self._tell
         )
-        self.known.begin(lambda: self.present)
+        self.known.begin(lambda: self.present, self._carry)
+
+    def _carry(self) -> Deferred[None]:
+        if not self.is_slow:
+            return succeed(None)
+        self.carried.append(Deferred())
+        return self.carried[-1]
 
     def _tell(
         self, keys: list[bytes], ids: list[bytes], gone: bool, finished: bool
@@ -244,3 +253,59 @@ def test_who_was_given_away_is_unknown(relieved: bool) -> None:
     assert len(rig.known) == 0
     rig.clock.pump([10] * 12)
     assert [each for each in rig.told if each[0] or each[1]] == []
+
+
+def test_the_primary_hears_of_who_is_dropped_when_their_sessions_have_left() -> None:
+    """
+    Who is silent, or released, is unknown at once; their connections come here, though, until the
+    sessions are where newcomers go.
+    """
+    rig = Rig()
+    for name in (b"a", b"b", b"c"):
+        rig.known.add(KEY + name)
+    rig.keep()
+    rig.is_slow = True
+    del rig.told[:]
+    rig.known.release(KEY + b"a")
+    assert KEY + b"a" not in rig.known
+    assert rig.told == []
+    rig.carried.pop().callback(None)
+    assert rig.told == [([b"a"], [], True, False)]
+    rig.present = [KEY + b"c"]
+    rig.clock.pump([2] * 51)
+    assert KEY + b"b" not in rig.known
+    assert not any(told[0] for told in rig.told[1:])
+    for carried in rig.carried:
+        carried.callback(None)
+    assert ([b"b"], [], True, False) in rig.told
+
+
+def test_who_is_cut_leaves_with_the_next_look() -> None:
+    """
+    Where there is no room for more, not every newcomer has all sessions looked at.
+    """
+    rig = Rig(most=2)
+    rig.keep(is_relieved=False)
+    rig.is_slow = True
+    for number in range(9):
+        rig.known.add(KEY + b"%d" % number)
+    assert rig.carried == []
+    rig.clock.pump([10])
+    (carried,) = rig.carried
+    del rig.told[:]
+    carried.callback(None)
+    assert rig.told == [([b"%d" % number for number in range(7)], [], True, False)]
+
+
+def test_whose_sessions_are_kept() -> None:
+    """
+    Of clients that are known; and those that nobody was known by when they were begun, until they
+    have not been used for as long as a client may be silent.
+    """
+    rig = Rig()
+    rig.known.add(TOKEN + b"a")
+    assert rig.known.keeps(TOKEN + b"a", 1e9)
+    assert not rig.known.keeps(TOKEN + b"b", 0.0)
+    assert not rig.known.keeps(UNKNOWN_CLIENT, 0.0)
+    assert rig.known.keeps(b"", IDLE_SECONDS - 1)
+    assert not rig.known.keeps(b"", IDLE_SECONDS)

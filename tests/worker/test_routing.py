@@ -24,7 +24,7 @@ from stickyd.handoff.frame import BY_KEY, Flag, Handoff, Purpose
 from stickyd.placement.rendezvous import Rendezvous
 from stickyd.testing import FakeRefusal, FakeSpawner
 from stickyd.worker.claims import OwnIds, OwnKeys
-from stickyd.worker.known_clients import KnownClients
+from stickyd.worker.known_clients import TOKEN, KnownClients
 from stickyd.worker.outbox import Outbox
 from stickyd.worker.routing import Rehoming
 from stickyd.worker.slot_map import SlotMap
@@ -73,6 +73,7 @@ class Rig:
         self.rehoming = Rehoming(
             *(resolver, self.places, self.ids, OwnKeys(clock), self.outbox, trust),
             self.known if generation else None,
+            lambda: TOKEN + b"made",
         )
 
     def handoff(self, host: str = CLIENT, flags: int = 0, slot: int = BY_KEY) -> Handoff:
@@ -447,3 +448,16 @@ def test_learned_ids_of_a_relieved_worker() -> None:
     sent_on = rig.ask(rig.handoff(flags=Flag.PLACED), x_id=b"two")
     assert sent_on is not None
     assert sent_on.flags == Flag.PLACED | Flag.MOVED_ON
+
+
+@pytest.mark.parametrize("entries", ["cookie:stickyd", "cookie:stickyd,ip"])
+def test_newcomer_has_what_its_cookie_will_say(entries: str) -> None:
+    """
+    A client that is about to get a cookie is told by what that will say, for the sessions that it
+    begins; it is known when it has got it.
+    """
+    rig = Rig(entries, generation=3)
+    handoff = rig.handoff(flags=Flag.PLACED)
+    assert rig.ask(handoff) is None
+    assert handoff.client == TOKEN + b"made"
+    assert handoff.client not in rig.known

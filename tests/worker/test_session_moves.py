@@ -36,7 +36,7 @@ class Rig:
         self.under_way = 0
         self.answers: list[Deferred[None]] = []
         self.moves = SessionMoves(
-            self.sessions, self.send, lambda key: None if key == b"stays" else 1
+            self.sessions, self.send, lambda key, client, touched: None if key == b"stays" else 1
         )
 
     def send(self, slot: int, chunk: bytes) -> Deferred[None]:
@@ -284,7 +284,7 @@ def test_fault_10_notices_never_come_behind_their_sessions() -> None:
         answers.append(Deferred())
         return answers[-1]
 
-    moves = SessionMoves(sessions, send, int)
+    moves = SessionMoves(sessions, send, lambda key, client, touched: int(key))
     moves.begin(True)
     first, second = sessions.create(b"1"), sessions.create(b"2")
     for live in (first, second):
@@ -329,7 +329,7 @@ def test_fault_10_two_workers_do_not_wait_for_each_other() -> None:
         return send
 
     for number, rig in enumerate(rigs):
-        rig.moves = SessionMoves(rig.sessions, sender(number), lambda _: 1)
+        rig.moves = SessionMoves(rig.sessions, sender(number), lambda key, client, touched: 1)
         rig.moves.begin(True)
         rig.session()
         rig.moves.carry_all()

@@ -50,7 +50,7 @@ class Worker:
         self.site = SessionSite(Counted(), reactor=clock, sessions=self.registry)
         self.requests: list[Request] = []
         self.registry.call_before_export(self._hold)
-        self.moves = SessionMoves(self.registry, send, lambda key: 0)
+        self.moves = SessionMoves(self.registry, send, lambda key, client, touched: 0)
 
     def _hold(self) -> None:
         for request in self.requests:

@@ -388,6 +388,8 @@ class WorkerControl(ControlProtocol):
         :return: fires when it has said whom; fails if it dies first.
         """
         self._keeps = True
+        # The sessions of clients that it does not know.
+        self._may_give(slots)
         answer: Deferred[object] = self.callRemote(Keep, slots=slots, standing=list(available))
         return answer
 
@@ -418,9 +420,12 @@ class WorkerControl(ControlProtocol):
 
         :return: fires when it has; fails if it dies first.
         """
-        self.gives = max(self.gives, Gives.ANY_SLOT if slots else Gives.OWN_SLOT)
+        self._may_give(slots)
         answer: Deferred[object] = self.callRemote(Release, slots=slots, standing=list(available))
         return answer
+
+    def _may_give(self, slots: int) -> None:
+        self.gives = max(self.gives, Gives.ANY_SLOT if slots else Gives.OWN_SLOT)
 
     def stay(self) -> None:
         """

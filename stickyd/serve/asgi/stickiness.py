@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from stickyd.affinity.client_identity import CLIENT, KNOWN
+from stickyd.affinity.client_identity import CLIENT, KNOWN, client_in
 from stickyd.claim_desk import claims_of_response
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def _begin(scope: Any, stickiness: Stickiness) -> Exchange:
 def _responding(exchange: Exchange, scope: Any, claims: list[Confirmation], send: Send) -> Send:
     async def respond(message: dict[str, Any]) -> None:
         if message["type"] in _HEADS:
-            message = {**message, "headers": exchange.respond(message.get("headers", ()))}
+            fields = exchange.respond(message.get("headers", ()), client_in(scope))
+            message = {**message, "headers": fields}
             if exchange.met is not None and CLIENT in scope:
                 scope[CLIENT].meet(exchange.met)
             if exchange.claiming is not None:

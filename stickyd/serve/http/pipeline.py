@@ -186,9 +186,10 @@ class Pipeline:
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return list(fields), None
-        pairs = exchange.respond(fields)
-        if exchange.met is not None and self._link.handoff is not None:
-            self._link.handoff.meet(exchange.met)
+        handoff = self._link.handoff
+        pairs = exchange.respond(fields, None if handoff is None else handoff.client)
+        if exchange.met is not None and handoff is not None:
+            handoff.meet(exchange.met)
         return pairs, exchange.claiming
 
     def settle(self) -> None:

@@ -251,7 +251,8 @@ class HTTP2Stream:
         )
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            fields = exchange.respond(fields)
+            own = self.handoff
+            fields = exchange.respond(fields, None if own is None else own.client)
             if exchange.met is not None:
                 self._meet(exchange.met)
             if exchange.claiming is not None:

@@ -321,7 +321,7 @@ class UnitOfWork:
             live = await self.registry.load(self.uid)
         if live is not None:
             if not is_done:
-                live.client = None
+                live.client = b""
             elif self._client is not None:
                 live.note_client(self._client)
             await live.delete()
