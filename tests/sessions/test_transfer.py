@@ -507,7 +507,7 @@ def test_chunk_too_small(clock: Clock) -> None:
     """
     A chunk into which not every session's fields fit is not begun.
     """
-    with pytest.raises(ValueError, match="a chunk must have room for 32768 bytes, not 32767"):
+    with pytest.raises(ValueError, match="a chunk must have room for 49152 bytes, not 49151"):
         Worker(clock).registry.export_batches(max_bytes=CHUNK_LEAST - 1)
 
 
