@@ -362,9 +362,11 @@ class Server:
         left = processes_marked(self._mark)
         assert not left, f"left behind: {left}\n{self.log.text}"
         self.log.wait_for_end()
+        lines = self.log.lines
         complaints = [
-            line
-            for line in self.log.lines
+            # A traceback says most in its last lines.
+            "\n".join(lines[number : number + 40])
+            for number, line in enumerate(lines)
             if COMPLAINTS.search(line) and not any(re.search(p, line) for p in self._allowed)
         ]
         assert not complaints, "unexpected in the log:\n" + "\n".join(complaints)
