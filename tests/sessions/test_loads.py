@@ -239,5 +239,5 @@ def test_grace() -> None:
     assert result_of(loading) is not None
     world.clock.advance(30)
     world.store.fates = [Fate.REFUSED]
-    with pytest.raises(StoreAway), capturedLogs():
+    with capturedLogs(), pytest.raises(StoreAway):
         world.load(uid, trusted=False)
