@@ -71,7 +71,7 @@ class LoopTransport(Stream, asyncio.Transport):
         if not data or self._mute or self.disconnecting:
             return
         if not self.corked:
-            self._cork_until_next_turn()
+            self.cork_until_next_turn()
         # A copy of what the caller may change afterwards.
         self._put(data if type(data) is bytes else bytes(data))
 
@@ -85,7 +85,7 @@ class LoopTransport(Stream, asyncio.Transport):
         if self.disconnecting:
             chunk.close()
             return
-        self._cork_until_next_turn()
+        self.cork_until_next_turn()
         super().send_file(chunk)
 
     def can_write_eof(self) -> bool:

@@ -476,9 +476,9 @@ class Stream(ABC):
         if not self._watching and not self._paused:
             self._watch()
 
-    def _cork_until_next_turn(self) -> None:
+    def cork_until_next_turn(self) -> None:
         """
-        Collect what is written from now on, unless it waits anyway.
+        Collect what is written from now on, in this turn of the loop, unless it waits anyway.
         """
         if not self.corked and not self._writing:
             self.corked = True

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from stickyd.serve.http2.arrival import HTTP2Arrival
     from stickyd.serve.http2.begun import Begun
     from stickyd.serve.http2.connection import HTTP2Connection
-    from stickyd.serve.tls.server import ServerTls, TlsTransport
+    from stickyd.serve.tls.server import ServerTls
+    from stickyd.serve.tls.transport import TlsTransport
     from stickyd.sessions.registry import SessionRegistry
 
     C = TypeVar("C", bound=Any)

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from stickyd.serve.asgi.lifespan import AsgiApplication
     from stickyd.serve.http.context import Route
     from stickyd.serve.stickiness import Stickiness
-    from stickyd.serve.tls.server import ServerTls, TlsTransport
+    from stickyd.serve.tls.server import ServerTls
+    from stickyd.serve.tls.transport import TlsTransport
 
 #: What uvicorn asks a transport for, to see whether the client speaks TLS.
 _SECURE = {"sslcontext": True}

@@ -193,7 +193,7 @@ class TlsLoopTransport(asyncio.Transport):
     def divert(self) -> socket:
         """
         Give the plain text of the connection away; see
-        :meth:`stickyd.serve.tls.server.TlsTransport.divert`.
+        :meth:`stickyd.serve.tls.transport.TlsTransport.divert`.
         """
         self.closing = True
         self._tls.unregisterProducer()

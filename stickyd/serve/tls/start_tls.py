@@ -14,8 +14,9 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import alsoProvides
 
+from stickyd.net.readiness import readiness_of
 from stickyd.net.twisted_transport import SocketTransport
-from stickyd.serve.tls.server import TlsTransport
+from stickyd.serve.tls.transport import TlsTransport
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime, ITransport
@@ -71,7 +72,7 @@ def start_tls(
         transport.unregisterProducer()
     protocol = transport.protocol
     factory = TLSMemoryBIOFactory(context_factory, not normal, Factory(), clock)
-    tls = TlsTransport(factory, lambda _: protocol, clock, connected=True)
+    tls = TlsTransport(factory, lambda _: protocol, readiness_of(clock), connected=True)
     # First, as an application's context factory may fail.
     tls.makeConnection(cast("ITransport", _Beneath(transport)))
     transport.protocol = tls

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stickyd.handoff.frame import Handoff
     from stickyd.interfaces import IReadiness
-    from stickyd.serve.tls.server import TlsTransport
+    from stickyd.serve.tls.transport import TlsTransport
 
 
 @implementer(IHalfCloseableProtocol)

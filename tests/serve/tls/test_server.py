@@ -18,7 +18,8 @@ from twisted.internet.task import Clock
 from stickyd.errors import SettingError
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.tls.certificate import NoCommonProtocol
-from stickyd.serve.tls.server import HANDSHAKE_SECONDS, HTTP_1, HTTP_2, ServerTls, TlsTransport
+from stickyd.serve.tls.server import HTTP_1, HTTP_2, ServerTls
+from stickyd.serve.tls.transport import HANDSHAKE_SECONDS, TlsTransport
 from tests.tls_harness import TlsClient, client_context, write_certificate
 from tests.transport_harness import (
     EVERYTHING,
@@ -123,6 +124,26 @@ def test_close_does_not_wait_for_the_client(server: Server, tmp_path: Path) -> N
     protocol.transport.loseConnection()  # type: ignore[union-attr]
     server.drive.until(lambda: protocol.lost)
     assert server.sockets[0].calls[-1] == "close"
+    assert protocol.reason is ConnectionDone
+    client.close()
+
+
+def test_answer_and_end_leave_together(server: Server, tmp_path: Path) -> None:
+    """
+    What is written in a turn, and the close_notify behind it, are one system call, also when no
+    input has called for them.
+    """
+    protocol, client = talking(server, tmp_path)
+    transport: Any = protocol.transport
+    calls = server.sockets[0].calls
+    before = len(calls)
+    transport.write(b"head ")
+    transport.writeSequence([b"bo", b"dy"])
+    transport.loseConnection()
+    transport.write(b"too late")
+    assert client.read(EVERYTHING) == b"head body"
+    server.drive.until(lambda: protocol.lost)
+    assert [call for call in calls[before:] if call.startswith("send")] == ["sendmsg"]
     assert protocol.reason is ConnectionDone
     client.close()
 
