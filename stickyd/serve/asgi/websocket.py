@@ -4,15 +4,19 @@ WebSockets for ASGI applications: uvicorn's, begun with a head that was read alr
 
 from __future__ import annotations
 
+from struct import pack
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidState
 from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from stickyd.serve.asgi.inbox import Inbox
 from stickyd.serve.asgi.response_start import ResponseStart, read_bytes, read_pairs
 
 if TYPE_CHECKING:
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 _ANY_HEAD = b"GET / HTTP/1.1\r\n\r\n"
 
 _VERSION = "Sec-WebSocket-Version"
+
+_CLOSE = Opcode.CLOSE
+_MESSAGES = (Opcode.TEXT, Opcode.BINARY)
 
 #: How much is read of what comes before the handshake is answered.
 MOST_EARLY_BYTES = 65536
@@ -42,6 +49,8 @@ class _Connection(ServerProtocol):
     The library's, which lets a close frame stand between the fragments of a message (RFC
     6455, 5.4 and 5.5.1: a control frame, answered with its own code), and names the version
     that it speaks to those who speak another.
+
+    Messages that no extension changes leave without being copied together first.
     """
 
     @override
@@ -56,11 +65,28 @@ class _Connection(ServerProtocol):
 
     @override
     def recv_frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.CLOSE:
+        if frame.opcode is _CLOSE:
             for size in ("current_size", "cur_size"):  # the latter before websockets 15
                 if hasattr(self, size):
                     setattr(self, size, None)
         super().recv_frame(frame)
+
+    @override
+    def send_frame(self, frame: Frame) -> None:
+        if self.extensions or self.debug or frame.opcode not in _MESSAGES:
+            super().send_frame(frame)
+            return
+        # RFC 6455, 5.2; a server's are not masked.
+        data: Any = frame.data
+        size = len(data)
+        first = frame.opcode | 0x80 if frame.fin else frame.opcode
+        if size < 126:
+            head = bytes((first, size))
+        elif size < 65536:
+            head = pack("!BBH", first, 126, size)
+        else:
+            head = pack("!BBQ", first, 127, size)
+        self.writes += (head, data)
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
@@ -81,6 +107,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             max_size=self.config.ws_max_size,
             logger=self.conn.logger,
         )
+        self.queue: Inbox = Inbox(self.loop)  # type: ignore[assignment]  # what is asked of one
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -93,6 +120,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
                 self.transport.pause_reading()
 
     def _take_early(self) -> None:
+        if not self.handshake_complete:
+            return
         early, self._early = self._early, b""
         if early and not self.transport.is_closing():
             if len(early) > MOST_EARLY_BYTES:
@@ -101,10 +130,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     @override
     async def receive(self) -> Any:
-        if self.disconnected and self.queue.empty():
+        queue = self.queue
+        if self.disconnected and queue.empty():
             # Whoever asks once more would wait for ever.
             return {"type": "websocket.disconnect", "code": 1006}
-        return await super().receive()
+        message = await queue.get()
+        if self.read_paused and queue.empty():
+            self.read_paused = False
+            self.transport.resume_reading()
+        return message
 
     @override
     async def send(self, message: Any) -> None:
@@ -114,18 +148,43 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         :raises ValueError: if something in the response to the handshake cannot be sent.
         :raises TypeError: the same.
         """
-        if not self.handshake_complete:
-            message = _checked(message)
-            if message["type"] == "websocket.http.response.start":
-                self._bodiless = message["status"] in (204, 304)
-            elif message["type"] == "websocket.http.response.body" and self._bodiless:
-                message = {**message, "body": b""}
-        elif message["type"] == "websocket.send" and message.get("bytes") is not None:
-            # A memoryview has a length of its own.
-            message = {**message, "bytes": read_bytes(message["bytes"])}
+        if self.handshake_complete:
+            if message["type"] == "websocket.send":
+                if (
+                    self.writable.is_set()
+                    and self.initial_response is None
+                    and not (self.disconnected or self.close_sent)
+                ):
+                    # As uvicorn's own, which would be a call, and a wait for nothing, more.
+                    self._write(message.get("bytes"), message.get("text"))
+                    return
+                if message.get("bytes") is not None:
+                    message = {**message, "bytes": read_bytes(message["bytes"])}
+            await super().send(message)
+            return
+        message = _checked(message)
+        if message["type"] == "websocket.http.response.start":
+            self._bodiless = message["status"] in (204, 304)
+        elif message["type"] == "websocket.http.response.body" and self._bodiless:
+            message = {**message, "body": b""}
         await super().send(message)
-        if self._early and self.handshake_complete:
+        if self._early:
             self._take_early()
+
+    def _write(self, data: Any, text: str | None) -> None:
+        """
+        Write a message, in frames of the library's.
+        """
+        connection = self.conn
+        try:
+            if data is not None:
+                # A memoryview has a length of its own.
+                connection.send_binary(read_bytes(data))
+            elif text is not None:
+                connection.send_text(text.encode())
+        except InvalidState:
+            raise ClientDisconnected from None
+        self.transport.write(b"".join(connection.data_to_send()))
 
     @override
     def send_500_response(self) -> None:

@@ -333,3 +333,35 @@ def test_a_newcomers_connection_is_its_clients(
         assert client_of(copied) == b"t" + token
 
     run(loop, go())
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 70000])
+@pytest.mark.parametrize("kind", ["text", "bytes"])
+def test_lengths(loop: asyncio.AbstractEventLoop, visitors: Visitors, kind: str, size: int) -> None:
+    """
+    Messages of every length leave in one frame each (RFC 6455, 5.2), in order.
+    """
+    content = "x" * size if kind == "text" else memoryview(bytearray(b"y" * size))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", kind: content})
+        await send({"type": "websocket.send", "text": "behind"})
+        await receive()
+
+    async def scene() -> None:
+        host = AsgiHost(app, loop, options=AsgiOptions(lifespan="off"))
+        client = await opened(host, visitors)
+        first, second = await client.taken(2)
+        assert first == 0x80 | (TEXT if kind == "text" else 2)
+        wide = {126: 2, 127: 8}.get(second, 0)
+        assert wide == (0 if size < 126 else 2 if size < 65536 else 8)
+        length = int.from_bytes(await client.taken(wide), "big") if wide else second
+        assert length == size
+        assert await client.taken(length) == (b"x" if kind == "text" else b"y") * size
+        assert await taken(client) == (TEXT, b"behind")
+        await client.send(close(1000))
+        assert await taken(client) == (CLOSE, (1000).to_bytes(2, "big"))
+
+    run(loop, scene())
