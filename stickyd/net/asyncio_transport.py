@@ -185,14 +185,6 @@ class LoopTransport(Stream, asyncio.Transport):
             error = error.__cause__  # asyncio's protocols know nothing of Twisted's errors
         self.protocol.connection_lost(error)
 
-    def ends(self) -> tuple[Any, Any]:
-        """
-        What :meth:`get_extra_info` knows as ``sockname`` and ``peername``, in one call.
-        """
-        host = self._host
-        ours = self.socket.getsockname() if host is None else name_of(host)
-        return ours, name_of(self._peer)
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "socket":
             return SocketView(self.socket, self)

@@ -34,7 +34,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from stickyd.net.addresses import address_of
+from stickyd.net.addresses import address_of, name_of
 from stickyd.net.lingering_close import LingeringClose, hang_up, reset
 from stickyd.net.send_buffer import SendBuffer
 from stickyd.net.stall_timer import StallTimer
@@ -581,6 +581,13 @@ class Stream(ABC):
             os.close(self.socket.detach())  # its close() looks for files made of it
 
     # What can be asked.
+
+    def ends(self) -> tuple[Any, Any]:
+        """
+        Our address and the client's, as sockets name them.
+        """
+        ours = self.socket.getsockname() if self._host is None else name_of(self._host)
+        return ours, name_of(self._peer)
 
     def _address(self) -> Any:
         """

@@ -13,7 +13,6 @@ from urllib.parse import unquote
 from uvicorn.protocols.http.flow_control import service_unavailable
 
 from stickyd.figures.request_counts import RequestCounts
-from stickyd.net.asyncio_transport import LoopTransport
 from stickyd.serve.http.head import HTTP_1_1, FieldBlocks
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def party_of(transport: Any) -> Party:
     """
     server: Any
     client: Any
-    if isinstance(transport, LoopTransport):
+    if hasattr(transport, "ends"):
         server, client = transport.ends()
     else:
         server = transport.get_extra_info("sockname")

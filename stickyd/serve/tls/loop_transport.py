@@ -99,10 +99,11 @@ class TlsLoopProtocol(Protocol):
             self._ended(self)
         else:
             error: Any = reason.value
-            self._loop_transport.closing = True
-            self._loop_transport.protocol.connection_lost(
-                None if isinstance(error, ConnectionDone) else error
-            )
+            transport, self._loop_transport = self._loop_transport, None
+            transport.closing = True
+            transport.protocol.connection_lost(None if isinstance(error, ConnectionDone) else error)
+            # They refer to each other; only the garbage collector would free them.
+            transport.protocol = None
 
     def pauseProducing(self) -> None:
         if self._loop_transport is not None:
@@ -157,6 +158,8 @@ class TlsLoopTransport(asyncio.Transport):
     :ivar protocol: what is served; may be replaced at any time.
     :ivar closing: no more input is delivered.
     """
+
+    protocol: Any
 
     def __init__(self, tls: Any, protocol: asyncio.Protocol) -> None:
         super().__init__()
@@ -239,10 +242,17 @@ class TlsLoopTransport(asyncio.Transport):
         return size
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol  # type: ignore[assignment]  # asyncio's signature is that wide
+        self.protocol = protocol
 
-    def get_protocol(self) -> asyncio.Protocol:
+    def get_protocol(self) -> Any:
         return self.protocol
+
+    def ends(self) -> tuple[Any, Any]:
+        """
+        Our address and the client's; see :meth:`stickyd.net.stream.Stream.ends`.
+        """
+        ends: tuple[Any, Any] = self._tls.transport.ends()
+        return ends
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """

@@ -147,6 +147,7 @@ class TlsTransport(TLSMemoryBIOProtocol):
         self.transport = transport
         self.connected = 1
         self.wrappedProtocol = self._build(self)
+        del self._build  # most refer to the protocol, which refers to us
         self._await_handshake(HANDSHAKE_SECONDS)
         self._tlsConnection = self.factory._creatorCallable(self)
         self._appSendBuffer: list[bytes] = []

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,6 +124,36 @@ def test_uvicorn_over_tls(server: LoopServer) -> None:
     assert answers.endswith(b"https 127.0.0.1 127.0.0.1")
     server.drive.until(lambda: not state.connections)
     client.close()
+
+
+def test_nothing_waits_for_the_garbage_collector(server: LoopServer) -> None:
+    """
+    What a connection was made of is freed when it is over.
+    """
+    made: list[weakref.ref[Any]] = []
+    lost: list[bool] = []
+
+    class Ending(Recorder):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(True)
+
+    def make_protocol() -> asyncio.Protocol:
+        protocol = Ending()
+        made.append(weakref.ref(protocol))
+        return protocol
+
+    client = server.connect(make_protocol)
+    client.send(b"x")
+    assert client.read(1) == b"x"
+    gc.disable()
+    try:
+        made += [weakref.ref(made[0]().transport), weakref.ref(made[0]().transport._tls)]  # type: ignore[union-attr]
+        client.close()
+        server.drive.until(lambda: lost)
+        server.drive.turns()
+        assert [reference() for reference in made] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def test_protocol_meets_a_finished_handshake(server: LoopServer) -> None:
