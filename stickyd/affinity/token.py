@@ -47,7 +47,8 @@ _MEMO = 8192  # a client sends the same token with every request, and verifying 
 # any number of spellings of one signature.
 _TAIL = r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,8})-([0-9a-f]{8}))?%s\.[A-Za-z0-9_-]{43}"
 _COOKIE = re.compile((_TAIL % r"\.([A-Za-z0-9_-]{1,64})").encode())
-_CLIENT = re.compile(rb"[A-Za-z0-9_-]{1,64}")
+# What an application names its clients by is not put into a cookie.
+_CLIENT = re.compile(rb"[A-Za-z0-9_-]{16}")
 _STAMP = re.compile((r"(.*)\.(~?)" + _TAIL % "").encode(), re.DOTALL)
 _VISIBLE = re.compile(rb"[\x21-\x7e]*")
 
@@ -152,7 +153,7 @@ class Signer:
 
         :param strangers: what :meth:`strangers_in` gave of the cookie that it replaces.
         :param client: what it tells the client by, as :meth:`new_id` makes it; a new one by
-            default, and instead of what cannot stand in a cookie.
+            default, and instead of anything else.
         """
         made = client.decode("ascii") if _CLIENT.fullmatch(client) else self._make_id()
         token = self._cookies.sign(f"{self._home(slot, generation)}.{made}")
