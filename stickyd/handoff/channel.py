@@ -30,11 +30,11 @@ from stickyd.handoff.frame import (
     MAX_FRAME_BYTES,
     Handoff,
     Kind,
-    decode,
     decode_handoff,
     encode_ack,
     encode_handoff,
     encode_nack,
+    read_header,
 )
 from stickyd.interfaces import IHandoffSender
 from stickyd.net.allowance import Allowance
@@ -361,15 +361,17 @@ class HandoffChannel:
             self._readiness.add_reader(self._socket.fileno(), self._readable)
 
     def _message(self, size: int, flags: int, descriptors: list[int]) -> None:
-        kind, sequence, window = decode(self._buffer, size)
+        header = read_header(self._buffer, size)
+        _, kind, _, _, _, _, _, sequence, window = header
         if kind == _HANDOFF:
             if sequence != self._taken + 1 or sequence > self._last_allowed:
                 raise self._out_of_order(sequence)
             if len(descriptors) != 1 or flags & _NOT_WHOLE:
                 self._not_whole(sequence, flags, descriptors)
                 return
-            handoff = decode_handoff(self._buffer, size, descriptors[0])
-            self._admit(handoff)
+            handoff = decode_handoff(self._buffer, size, descriptors[0], header)
+            admit = self._admit
+            admit(handoff)
             self._untold.append(handoff)
             self._taken = sequence
         elif descriptors:

@@ -28,7 +28,7 @@ another one.
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from stickyd.affinity.client_identity import BY_KEY as BY_KEY
 from stickyd.affinity.client_identity import identity_of
@@ -38,6 +38,7 @@ VERSION = 1
 
 #: version, kind, purpose, flags, slot, length of address, length of key, sequence, window
 _HEADER = Struct("!BBBBHHHQH")
+Header: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
 
 #: The header alone, in bytes: what an ACK or NACK is.
 HEADER_BYTES = _HEADER.size
@@ -332,16 +333,27 @@ def encode_nack(sequence: int) -> bytes:
 
 def decode(frame: bytes | bytearray | memoryview, size: int) -> tuple[int, int, int]:
     """
+    Read what every frame says.
+
+    :return: kind, sequence, window.
+    :raises FrameError: as :func:`read_header` does.
+    """
+    header = read_header(frame, size)
+    return header[1], header[7], header[8]
+
+
+def read_header(frame: bytes | bytearray | memoryview, size: int) -> Header:
+    """
     Read the fixed part of a frame.
 
     :param frame: a buffer that begins with the frame.
     :param size: how many bytes of it the frame has.
-    :return: kind, sequence, window.
     :raises FrameError: if it is not a frame of this version.
     """
     if size < HEADER_BYTES:
         raise FrameError(f"a frame of {size} bytes, shorter than its header of {HEADER_BYTES}")
-    version, kind, _, _, _, address, key, sequence, window = _HEADER.unpack_from(frame)
+    header: Header = _HEADER.unpack_from(frame)
+    version, kind, _, _, _, address, key, _, _ = header
     if version != VERSION:
         raise FrameError(f"a frame of version {version}, where {VERSION} is spoken")
     if kind == _HANDOFF:
@@ -351,18 +363,26 @@ def decode(frame: bytes | bytearray | memoryview, size: int) -> tuple[int, int, 
         raise FrameError(f"a frame of unknown kind {kind}")
     elif size != HEADER_BYTES:
         raise FrameError(f"{size - HEADER_BYTES} bytes too many behind a {KIND_NAMES[kind]}")
-    return kind, sequence, window
+    return header
 
 
-def decode_handoff(frame: bytes | bytearray | memoryview, size: int, descriptor: int) -> Handoff:
+def decode_handoff(
+    frame: bytes | bytearray | memoryview,
+    size: int,
+    descriptor: int,
+    header: Header | None = None,
+) -> Handoff:
     """
-    Read a HANDOFF frame that :func:`decode` has accepted.
+    Read a HANDOFF frame that :func:`read_header` has accepted.
 
     :param descriptor: the descriptor that came with it, which the handoff now holds.
+    :param header: what that gave, if it is at hand.
     :raises FrameError: if the address is malformed, or the handoff is larger than one may
         be; the descriptor is then still the caller's.
     """
-    _, _, purpose, flags, slot, address_bytes, key_bytes, sequence, _ = _HEADER.unpack_from(frame)
+    if header is None:
+        header = read_header(frame, size)
+    _, _, purpose, flags, slot, address_bytes, key_bytes, sequence, _ = header
     unread_at = address_bytes + key_bytes
     unread_bytes = size - HEADER_BYTES - unread_at
     if unread_bytes > MAX_UNREAD_BYTES:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import asyncio
     from socket import socket
 
+_new = object.__new__
+
 
 def address_of(sock: socket) -> IPv4Address | IPv6Address | UNIXAddress:
     """
@@ -33,7 +35,7 @@ def tcp_address(host: str, port: int) -> IPv4Address | IPv6Address:
         return IPv6Address("TCP", host, port)
     # Without its constructor, whose check of our own "TCP" takes half a microsecond for every
     # connection.
-    address = IPv4Address.__new__(IPv4Address)
+    address = _new(IPv4Address)
     address.type = "TCP"
     address.host = host
     address.port = port

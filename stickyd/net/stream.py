@@ -560,7 +560,7 @@ class Stream(ABC):
             self._discard_output()
         self._retire()
         remains = False
-        if isinstance(reason.value, ConnectionAborted):
+        if reason is not connectionDone and isinstance(reason.value, ConnectionAborted):
             reset(self.socket)
         else:
             remains = hang_up(self.socket, self._dry, self.lingering)

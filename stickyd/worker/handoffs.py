@@ -97,7 +97,8 @@ class Handoffs:
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
-        if self._divert(handoff):
+        divert = self._divert
+        if divert(handoff):
             return
         self.adopted += 1
         if handoff.purpose == _LISTENER:

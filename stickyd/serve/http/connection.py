@@ -80,7 +80,6 @@ class HTTPChannel:
     site: Any = None
     factory: Any = None
     requestFactory: Callable[..., Any] = Request
-    descriptors = 1
     connected = 0
 
     _input_over = False  # the client has shut its side
@@ -102,6 +101,7 @@ class HTTPChannel:
         self.context = context
         self.handoff = handoff
         self._ended = ended
+        self.descriptors = 1
         self._half_closed: HalfClosed | None = None
         self._upgrade: Upgrade | None = None
         self._departure: Departure | None = None  # None as long as it cannot leave
@@ -126,10 +126,11 @@ class HTTPChannel:
     def connectionMade(self) -> None:
         context = self.context
         context.deadlines.add(self._deadline, context.limits.idle)
-        if self.handoff is not None and self.handoff.flags & Flag.LAST:
+        handoff = self.handoff
+        if handoff is not None and handoff.flags & Flag.LAST:
             self._pipeline.draining = True
         if context.route is not None and (self._link.can_detach or self._link.can_divert):
-            self._departure = Departure(self.handoff, context.route)
+            self._departure = Departure(handoff, context.route)
         self._link.watch(self, True)
 
     def dataReceived(self, data: bytes) -> None:

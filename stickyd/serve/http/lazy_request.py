@@ -270,6 +270,14 @@ class LazyRequest(Request):
     # Called by the application
 
     @override
+    def getClientAddress(self) -> Any:
+        # As ``client``, but most ask once only, and in this way.
+        known = self.__dict__
+        if "client" not in known:
+            known["client"] = self._connection().getPeer()
+        return known["client"]
+
+    @override
     def getHeader(self, key: AnyStr) -> AnyStr | None:
         if self._block is None or "requestHeaders" in self.__dict__:
             return super().getHeader(key)
