@@ -38,11 +38,17 @@ class LoopTransport(Stream, asyncio.Transport):
     Writes outside ``data_received`` leave in the next turn, together: uvicorn writes
     head and body of a response one after the other, and one send less is worth several
     times what the turn costs.
+
+    :ivar answers_whole: what is written is not in pieces, as a message of a WebSocket is not:
+        the first after something was read leaves at once.  What comes behind it may be one of
+        many, and waits for the others of its turn.
     """
 
     _low_bytes = HIGH_WATER_BYTES // 4  # as asyncio's
     _congesting = False  # the protocol was told to pause
     _half_closing = False
+    answers_whole = False
+    _unanswered = False  # nothing was written since something was read
 
     def __init__(
         self,
@@ -71,7 +77,10 @@ class LoopTransport(Stream, asyncio.Transport):
         if not data or self._mute or self.disconnecting:
             return
         if not self.corked:
-            self.cork_until_next_turn()
+            if self._unanswered and self.answers_whole:
+                self._unanswered = False
+            else:
+                self.cork_until_next_turn()
         # A copy of what the caller may change afterwards.
         self._put(data if type(data) is bytes else bytes(data))
 
@@ -171,6 +180,7 @@ class LoopTransport(Stream, asyncio.Transport):
         self.protocol.connection_made(self)
 
     def _feed(self, data: bytes) -> None:
+        self._unanswered = True
         self.protocol.data_received(data)
 
     def _input_ended(self) -> None:

@@ -357,3 +357,38 @@ def test_replaced_protocol(drive: Drive) -> None:
     drive.until(lambda: second.lost)
     assert second.data == b"x"
     assert first.events == ["made"]
+
+
+def test_whole_answers_leave_at_once(drive: Drive) -> None:
+    """
+    Of what is written whole the first after a read is sent at once; what comes behind it in its
+    turn, and what nothing was read before, is sent together.
+    """
+    server, client, peer = socket_pair()
+    protocol = LoopRecorder()
+    transport = LoopTransport(drive.readiness, server, peer)
+    transport.answers_whole = True
+    transport.start(protocol)
+
+    def calls() -> list[str]:
+        return [call for call in server.calls if call.startswith("send")]
+
+    def write() -> list[list[str]]:
+        seen = []
+        for piece in (b"one", b"two", b"six"):
+            transport.write(piece)
+            seen.append(calls())
+        return seen
+
+    assert write() == [[], [], []]
+    assert receive(drive, client, 9) == b"onetwosix"
+    assert calls() == ["sendmsg"]
+    del server.calls[:]
+    client.sendall(b"request")
+    drive.until(lambda: protocol.data)
+    assert write() == [["send"]] * 3
+    assert receive(drive, client, 9) == b"onetwosix"
+    assert calls() == ["send", "sendmsg"]
+    transport.abort()
+    drive.until(lambda: protocol.lost)
+    client.close()

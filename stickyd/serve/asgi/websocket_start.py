@@ -34,6 +34,7 @@ def start_websocket(
     make: Any = context.config.ws_protocol_class
     websocket = make(config=context.config, server_state=context.state, app_state=context.app_state)
     transport.set_protocol(websocket)
+    transport.answers_whole = True
     begin = getattr(websocket, "begin", None)
     counted: Any = CountedHandshake(
         transport, context.counts, lambda transport: setattr(websocket, "transport", transport)
