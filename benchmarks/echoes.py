@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--messages", type=int, default=500, help="on each, in a slice (500)")
     parser.add_argument("--bytes", type=int, default=100, help="of a message, at most 125 (100)")
     parser.add_argument("--handshakes", type=int, default=400, help="in a slice (400)")
+    parser.add_argument("--clients", type=int, default=1, help="that shake hands at once (1)")
     options = parser.parse_args(arguments)
     if not 0 <= options.bytes <= 125:
         parser.error(f"--bytes {options.bytes}: write a number from 0 to 125")
@@ -112,6 +114,18 @@ def ask_by_tls(port: int, times: int) -> None:
                     answer += data
         if not answer.endswith(b"\r\n\r\nhere\n"):
             raise OSError(f"no answer, but {answer!r}")
+
+
+def ask_at_once(port: int, times: int, clients: int) -> None:
+    """
+    Have several clients make connections of TLS at once.
+
+    :param times: in all.
+    """
+    with ThreadPoolExecutor(clients) as pool:
+        shares = [times // clients + (each < times % clients) for each in range(clients)]
+        for _ in pool.map(partial(ask_by_tls, port), shares):
+            pass
 
 
 def _some(client: socket.socket) -> bytes:
@@ -172,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
                 _note(figures, ("WebSocket, a message", name), cpu_seconds(pid) - before, count)
                 pid, port = secure[name]
                 before = cpu_seconds(pid)
-                ask_by_tls(port, options.handshakes)
+                ask_at_once(port, options.handshakes, options.clients)
                 count = options.handshakes
                 _note(figures, ("TLS, a connection", name), cpu_seconds(pid) - before, count)
     rows = []
