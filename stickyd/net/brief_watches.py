@@ -38,6 +38,14 @@ def watching_briefly(readiness: IReadiness) -> IReadiness:
     return BriefWatches(readiness) if hasattr(select, "epoll") else readiness
 
 
+def end_brief_watches(readiness: IReadiness) -> None:
+    """
+    End what :func:`watching_briefly` has begun; who is watched is so by the loop from now on.
+    """
+    if isinstance(readiness, BriefWatches):
+        readiness.close()
+
+
 @implementer(IReadiness)
 class BriefWatches:
     """
@@ -52,33 +60,48 @@ class BriefWatches:
         """
         self._loop = readiness
         self._readers: dict[int, Callable[[], object]] = {}
-        self._epoll = select.epoll()
-        readiness.add_reader(self._epoll.fileno(), self._ready)
+        # Made with the first reader: who serves no connection leaves no descriptor.
+        self._epoll: select.epoll | None = None
+        self._is_closed = False
         self.add_writer = readiness.add_writer
         self.remove_writer = readiness.remove_writer
         self.call_soon = readiness.call_soon
         self.call_later = readiness.call_later
 
     def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
+        epoll = self._epoll
+        if epoll is None:
+            if self._is_closed:
+                self._loop.add_reader(descriptor, callback)
+                return
+            epoll = self._epoll = select.epoll()
+            self._loop.add_reader(epoll.fileno(), self._ready)
         if descriptor not in self._readers:
-            self._epoll.register(descriptor, _EPOLLIN)
+            epoll.register(descriptor, _EPOLLIN)
         self._readers[descriptor] = callback
 
     def remove_reader(self, descriptor: int) -> object:
         if self._readers.pop(descriptor, None) is None:
             return self._loop.remove_reader(descriptor)
+        assert self._epoll is not None
         self._epoll.unregister(descriptor)
         return True
 
     def close(self) -> None:
         """
-        Watch nothing any more.
+        Have the loop watch whatever is watched from now on.  May be repeated.
         """
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
+        self._is_closed = True
+        for descriptor, callback in list(self._readers.items()):
+            self._keep(descriptor, callback)
+        if self._epoll is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
 
     def _ready(self) -> None:
         readers = self._readers
+        assert self._epoll is not None
         for descriptor, _ in self._epoll.poll(0, _CALLS_PER_TURN):
             callback = readers.get(descriptor)
             if callback is None:

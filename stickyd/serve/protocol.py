@@ -14,6 +14,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.interfaces import IDetachable, IHost
+from stickyd.net.brief_watches import end_brief_watches
 from stickyd.net.lingering_close import hang_up
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.open_connections import OpenConnections, uncounted
@@ -275,4 +276,5 @@ class ProtocolHost:
         Stop the factory.
         """
         self._factory.doStop()
+        end_brief_watches(self._readiness)
         return succeed(None)

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
+from stickyd.net.brief_watches import end_brief_watches
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.http.site import HTTPSite
@@ -253,4 +254,5 @@ class ResourceHost:
         Flush the access log, and stop the timers.
         """
         self.site.stopFactory()
+        end_brief_watches(self._readiness)
         return succeed(None)

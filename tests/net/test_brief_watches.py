@@ -6,6 +6,7 @@ promises of readers is in :mod:`tests.net.test_readiness`, for this one too.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -14,7 +15,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IReadiness
-from stickyd.net.brief_watches import BriefWatches, watching_briefly
+from stickyd.net.brief_watches import BriefWatches, end_brief_watches, watching_briefly
 from tests.transport_harness import CountedReadiness, LoopDrive, logged_failures
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ class Rig(LoopDrive):
         super().__init__(asyncio.new_event_loop())
         self.counted = CountedReadiness(cast("IReadiness", self.loop))
         self.watches = BriefWatches(self.counted)
-        self.counted.changes = 0
         self.sockets: list[socket.socket] = []
+        # With the first one, it begins to be watched itself.
+        ours, _ = self.pair()
+        self.watches.add_reader(ours.fileno(), lambda: None)
+        self.watches.remove_reader(ours.fileno())
+        self.counted.changes = 0
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
         """
@@ -175,6 +180,29 @@ def test_loop_is_used_where_there_is_no_epoll(rig: Rig, monkeypatch: pytest.Monk
     """
     watches = watching_briefly(rig.counted)
     assert isinstance(watches, BriefWatches)
-    watches.close()
     monkeypatch.delattr("select.epoll")
     assert watching_briefly(rig.counted) is rig.counted
+
+
+def test_no_descriptor_is_left(rig: Rig) -> None:
+    """
+    There is one from the first reader on, until the end; who is watched then is so by the loop.
+    """
+    before = os.listdir("/dev/fd")
+    watches = watching_briefly(rig.counted)
+    assert os.listdir("/dev/fd") == before
+    (one, first), (two, second) = rig.pair(), rig.pair()
+    before = os.listdir("/dev/fd")
+    calls: list[str] = []
+    watches.add_reader(one.fileno(), rig.reading(one, calls, "one"))
+    assert len(os.listdir("/dev/fd")) == len(before) + 1
+    for _ in range(2):
+        end_brief_watches(watches)
+        end_brief_watches(rig.counted)
+    assert os.listdir("/dev/fd") == before
+    watches.add_reader(two.fileno(), rig.reading(two, calls, "two"))
+    for theirs in (first, second):
+        theirs.send(b"x")
+    rig.until(lambda: len(calls) == 2)
+    for ours in (one, two):
+        assert watches.remove_reader(ours.fileno())

@@ -21,7 +21,7 @@ from stickyd.handoff.frame import Flag
 from stickyd.interfaces import IHost
 from stickyd.net.addresses import local_address
 from stickyd.net.asyncio_transport import LoopTransport
-from stickyd.net.brief_watches import watching_briefly
+from stickyd.net.brief_watches import end_brief_watches, watching_briefly
 from stickyd.net.twisted_transport import SocketTransport
 from stickyd.serve.asgi.access import LoggedApplication
 from stickyd.serve.asgi.config import AsgiOptions, configure
@@ -257,6 +257,7 @@ class AsgiHost:
             self._clock = None
         if self._access_log is not None:
             self._access_log.close()
+        end_brief_watches(self._readiness)
         return self._deferred(self._lifespan.shutdown())
 
     def _deferred(self, coroutine: Any) -> Deferred[None]:
