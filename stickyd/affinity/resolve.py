@@ -233,18 +233,20 @@ class Resolver:
 
         The parameters are those of :meth:`resolve`.
         """
-        slot, key, _ = self.home(host, head, hello)
+        slot, key, _, _ = self.home(host, head, hello)
         return slot, key
 
     def home(
         self, host: str, head: Head | None = None, hello: Hello | None = None
-    ) -> tuple[int, bytes, int]:
+    ) -> tuple[int, bytes, int, bytes]:
         """
-        The same, and the generation of the worker that knows the client, or 0.
+        The same, and the generation of the worker that knows the client, or 0; and the learned id
+        that the client was found by, if it was by one.
         """
         verdict = self.resolve(host, head, hello)
         slot = BY_KEY if verdict.slot is None else verdict.slot
-        return slot, self.handoff_key(verdict, host, head), verdict.generation
+        learned = verdict.client if isinstance(verdict.entry, LearnKey) else b""
+        return slot, self.handoff_key(verdict, host, head), verdict.generation, learned
 
     def handoff_key(self, verdict: Verdict, host: str, head: Head | None = None) -> bytes:
         """

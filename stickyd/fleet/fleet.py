@@ -188,9 +188,11 @@ class Fleet:
         Remember who owns ids; see :meth:`stickyd.fleet.interfaces.IFleet.claim`.
         """
         keeper = self._kept.get((index, generation))
-        if keeper is not None and keeper.is_relieved:
+        if keeper is not None and (keeper.is_relieved or keeper.stays):
+            # Also between its word whom it keeps and the switch-over.
             self._keepers.learn(keeper.home, (), identifiers)
-            return
+            if keeper.is_relieved:
+                return
         for identifier in identifiers:
             self.table.newcomers.remember(identifier, index)
 

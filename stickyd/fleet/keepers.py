@@ -119,6 +119,9 @@ class Keepers:
         """
         if handoff.slot == BY_KEY:
             return self._keys.get(handoff.key)
+        if handoff.learned and (keeper := self._ids.get(handoff.learned)) is not None:
+            # It may have been placed before its keeper had said that it is one.
+            return keeper
         return self.homes.get((handoff.slot, handoff.generation))
 
     @property

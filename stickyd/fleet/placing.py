@@ -39,7 +39,9 @@ def place_by_request(handoff: Handoff, resolver: Resolver) -> None:
     read from it, which ``handoff.unread`` begins with.
     """
     head = _head_of(handoff)
-    handoff.slot, handoff.key, handoff.generation = resolver.home(handoff.host, head)
+    handoff.slot, handoff.key, handoff.generation, handoff.learned = resolver.home(
+        handoff.host, head
+    )
     handoff.purpose = Purpose.CONNECTION
     handoff.flags |= Flag.PLACED
 

@@ -153,6 +153,8 @@ class Handoff:
     :ivar slot: the slot that must get it, or :data:`BY_KEY`.
     :ivar generation: of the worker of that slot that knows the client, which may be another than
         the one that has the slot now; 0 for that one.  It is sent with the purpose *kept* alone.
+    :ivar learned: the id by which the client was found, if it was one that a worker has claimed;
+        else empty.  It is never sent.
     :ivar purpose: what the descriptor is.
     :ivar flags: of :class:`Flag`.
     :ivar local: host and port that the client connected to, where the descriptor itself
@@ -177,6 +179,7 @@ class Handoff:
         "generation",
         "host",
         "key",
+        "learned",
         "local",
         "newcomer",
         "port",
@@ -208,6 +211,7 @@ class Handoff:
         self.purpose = purpose
         self.flags = flags
         self.generation = 0
+        self.learned = b""
         self.client: bytes | None = None
         self.local: tuple[str, int] | None = None
         self.newcomer: str | None = None
@@ -227,6 +231,7 @@ class Handoff:
         state["deadline"] = self.deadline and max(_ALMOST_DUE_SECONDS, self.deadline - now)
         state["key"] = self.key.hex()
         state["unread"] = self.unread.hex()
+        state["learned"] = self.learned.hex()
         return state
 
     @classmethod
@@ -242,6 +247,7 @@ class Handoff:
                 setattr(handoff, name, state[name])
         handoff.key = bytes.fromhex(state["key"])
         handoff.unread = bytes.fromhex(state["unread"])
+        handoff.learned = bytes.fromhex(state.get("learned", ""))
         handoff.deadline = handoff.deadline and handoff.deadline + now
         handoff.local = state["local"] and tuple(state["local"])
         return handoff

@@ -172,9 +172,9 @@ class Peeker:
         head = whole_head(bytes(self._buffer[:size]))
         if head is None:
             return False
-        slot, key, generation = self._resolver.home(host, head)
+        slot, key, generation, learned = self._resolver.home(host, head)
         handoff = Handoff(descriptor, host, port, key, slot=slot, flags=Flag.PLACED)
-        handoff.generation = generation
+        handoff.generation, handoff.learned = generation, learned
         self._destination.deliver(handoff)
         return True
 
@@ -259,8 +259,9 @@ class Peeker:
 
     def _deliver(self, conn: Connection, found: Seen) -> None:
         head, hello = found
-        slot, key, generation = self._resolver.home(conn.host, head, hello)
-        self._pass_on(conn, key, slot, 0 if head is None else Flag.PLACED, generation)
+        slot, key, generation, learned = self._resolver.home(conn.host, head, hello)
+        flags = 0 if head is None else Flag.PLACED
+        self._pass_on(conn, key, slot, flags, generation, learned)
 
     def _wait(self, conn: Connection, seen: int, more: int) -> None:
         if not self._room.wait(conn, seen, more):
@@ -297,7 +298,13 @@ class Peeker:
         conn.sock.close()
 
     def _pass_on(
-        self, conn: Connection, key: bytes, slot: int, flags: int, generation: int = 0
+        self,
+        conn: Connection,
+        key: bytes,
+        slot: int,
+        flags: int,
+        generation: int = 0,
+        learned: bytes = b"",
     ) -> None:
         if conn.deadline:
             self._room.forget(conn)
@@ -307,7 +314,7 @@ class Peeker:
         if conn.secure:
             flags |= Flag.TLS_BEFORE
         handoff = Handoff(conn.sock.detach(), conn.host, conn.port, key, slot=slot, flags=flags)
-        handoff.generation = generation
+        handoff.generation, handoff.learned = generation, learned
         self._destination.deliver(handoff)
 
     def stop(self) -> None:

@@ -123,12 +123,15 @@ def test_what_waits_is_divided_at_the_switch_over() -> None:
     rig.keepers.begin(slot, worker)
     slot.hold(None)
     mine, token, other = by_key(b"a"), by_token(0, 1), by_key(b"b")
-    for handoff in (mine, token, other):
+    # Found by ids that the worker had claimed, before it has said whom it keeps.
+    learned, another = by_token(0, 0), by_token(0, 0)
+    learned.learned, another.learned = b"i" * 16, b"j" * 16
+    for handoff in (mine, token, learned, other, another):
         slot.deliver(handoff)
-    rig.keepers.learn((0, 1), (b"a",), ())
+    rig.keepers.learn((0, 1), (b"a",), (b"i" * 16,))
     rig.keepers.relieve(worker, 60.0)
-    assert worker.sent == [mine, token]
-    assert list(slot.queue) == [other]
+    assert worker.sent == [mine, token, learned]
+    assert list(slot.queue) == [other, another]
     assert rig.changes == 1
 
 
