@@ -9,6 +9,7 @@ what happens to them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import struct
@@ -120,6 +121,12 @@ class BriefDrive(LoopDrive):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.watches = BriefWatches(cast("IReadiness", loop))
+        # With the first reader they have a descriptor of their own.
+        ours, theirs = socket.socketpair()
+        self.watches.add_reader(ours.fileno(), lambda: None)
+        self.watches.remove_reader(ours.fileno())
+        ours.close()
+        theirs.close()
         self.readiness = CountedReadiness(self.watches)
 
     def close(self) -> None:
@@ -364,6 +371,14 @@ def open_descriptors() -> int:
     Count this process's descriptors.
     """
     return len(os.listdir("/proc/self/fd"))
+
+
+def settled_descriptors() -> int:
+    """
+    The same, once nothing is left that other tests have dropped.
+    """
+    gc.collect()
+    return open_descriptors()
 
 
 @contextmanager

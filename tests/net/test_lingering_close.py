@@ -23,6 +23,7 @@ from tests.transport_harness import (
     open_descriptors,
     receive,
     reset,
+    settled_descriptors,
     socket_pair,
 )
 
@@ -66,7 +67,7 @@ def test_unread_input_does_not_destroy_the_answer(drive: Drive, known: bool) -> 
     The transport sees the input itself where it waits in the socket already, and
     believes a protocol that knows of more.
     """
-    before = open_descriptors()
+    before = settled_descriptors()
     server, client, peer = socket_pair()
     protocol = Recorder()
     transport = SocketTransport(drive.readiness, server, peer)
@@ -112,7 +113,7 @@ def test_no_descriptor_leaks(drive: Drive) -> None:
         client.close()
 
     act(0)
-    before = open_descriptors()
+    before = settled_descriptors()
     for number in range(50):
         act(number)
     assert open_descriptors() == before

@@ -24,6 +24,7 @@ from tests.transport_harness import (
     logged_failures,
     open_descriptors,
     receive,
+    settled_descriptors,
     socket_pair,
 )
 
@@ -298,7 +299,7 @@ def test_protocol_that_fails_to_start_or_to_end(drive: Drive) -> None:
         def connectionLost(self, reason: Any = None) -> None:
             raise LookupError
 
-    before = open_descriptors()
+    before = settled_descriptors()
     server, client, peer = socket_pair()
     with logged_failures() as failures:
         SocketTransport(drive.readiness, server, peer, b"x").start(Broken())

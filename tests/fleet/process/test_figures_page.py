@@ -4,6 +4,7 @@ The page that a worker counts on, from both ends.
 
 from __future__ import annotations
 
+import gc
 import json
 import mmap
 import os
@@ -145,6 +146,7 @@ def test_workers_without_end_leave_nothing() -> None:
     """
     figures = FleetFigures()
     slot = figures.slot(0)
+    gc.collect()
     before = len(os.listdir("/dev/fd"))
     sizes = []
     for number in range(10_000):

@@ -32,6 +32,7 @@ from tests.transport_harness import (
     echo,
     make_drive,
     open_descriptors,
+    settled_descriptors,
     socket_pair,
 )
 
@@ -474,7 +475,7 @@ def test_handshake_deadline(tmp_path: Path) -> None:
     """
     clock = Clock()
     server = Server(ReactorDrive(), clock)
-    before = open_descriptors()
+    before = settled_descriptors()
     tls = ServerTls(clock, [write_certificate(tmp_path, "a", "a.test")])
     silent, talking = Recorder(), Recorder()
     sleeper = server.connect(tls, silent, client_context())
