@@ -67,5 +67,5 @@ def run_node(program: str, plan: dict[str, Any], timeout: float) -> Any:
         text=True,
         timeout=timeout,
     )
-    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.returncode == 0, (outcome.returncode, outcome.stderr)
     return json.loads(outcome.stdout)
