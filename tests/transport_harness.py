@@ -121,12 +121,6 @@ class BriefDrive(LoopDrive):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.watches = BriefWatches(cast("IReadiness", loop))
-        # With the first reader they have a descriptor of their own.
-        ours, theirs = socket.socketpair()
-        self.watches.add_reader(ours.fileno(), lambda: None)
-        self.watches.remove_reader(ours.fileno())
-        ours.close()
-        theirs.close()
         self.readiness = CountedReadiness(self.watches)
 
     def close(self) -> None:

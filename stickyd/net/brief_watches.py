@@ -60,30 +60,29 @@ class BriefWatches:
         """
         self._loop = readiness
         self._readers: dict[int, Callable[[], object]] = {}
-        # Made with the first reader: who serves no connection leaves no descriptor.
-        self._epoll: select.epoll | None = None
-        self._is_closed = False
+        # At once, as there may be no descriptor left later.  The loop watches it, and so keeps it,
+        # from the first reader on.
+        self._epoll = select.epoll()
+        self._is_watched = self._is_closed = False
         self.add_writer = readiness.add_writer
         self.remove_writer = readiness.remove_writer
         self.call_soon = readiness.call_soon
         self.call_later = readiness.call_later
 
     def add_reader(self, descriptor: int, callback: Callable[[], object]) -> None:
-        epoll = self._epoll
-        if epoll is None:
+        if not self._is_watched:
             if self._is_closed:
                 self._loop.add_reader(descriptor, callback)
                 return
-            epoll = self._epoll = select.epoll()
-            self._loop.add_reader(epoll.fileno(), self._ready)
+            self._is_watched = True
+            self._loop.add_reader(self._epoll.fileno(), self._ready)
         if descriptor not in self._readers:
-            epoll.register(descriptor, _EPOLLIN)
+            self._epoll.register(descriptor, _EPOLLIN)
         self._readers[descriptor] = callback
 
     def remove_reader(self, descriptor: int) -> object:
         if self._readers.pop(descriptor, None) is None:
             return self._loop.remove_reader(descriptor)
-        assert self._epoll is not None
         self._epoll.unregister(descriptor)
         return True
 
@@ -94,14 +93,13 @@ class BriefWatches:
         self._is_closed = True
         for descriptor, callback in list(self._readers.items()):
             self._keep(descriptor, callback)
-        if self._epoll is not None:
+        if self._is_watched:
+            self._is_watched = False
             self._loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None
+        self._epoll.close()
 
     def _ready(self) -> None:
         readers = self._readers
-        assert self._epoll is not None
         for descriptor, _ in self._epoll.poll(0, _CALLS_PER_TURN):
             callback = readers.get(descriptor)
             if callback is None:
