@@ -6,18 +6,41 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 from stickyd.ctl.main import main
 from tests.system.server import LONG, ROOT, environment
 
+if TYPE_CHECKING:
+    from types import TracebackType
+
 PROGRAM = str(Path(sys.executable).with_name("stickyctl"))
+
+
+class Running(subprocess.Popen[str]):
+    """
+    A program that runs until the end of the ``with`` block at most, if that fails: the test would
+    wait for it for ever.
+    """
+
+    @override
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, value, traceback)
 
 
 class Ctl:
@@ -32,13 +55,15 @@ class Ctl:
         """
         Start it, with its output in pipes.
         """
-        return subprocess.Popen(
+        return Running(
             [PROGRAM, *arguments],
             cwd=ROOT,
             env=environment(**self.variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Where the tests run in the background of a shell it is ignored, and stays so.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
