@@ -18,14 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.files import PATIENCE_SECONDS, cpu_seconds, running
 from benchmarks.running import free_port
 from benchmarks.tables import markdown
-
-if TYPE_CHECKING:
-    pass
 
 _APPLICATION = "benchmarks.systems.echo:app"
 _STICKYD = "{twistd} -n --pidfile= stickyd --listen tcp:{port}:interface=127.0.0.1 --workers 1"

@@ -47,7 +47,8 @@ _MEMO = 8192  # a client sends the same token with every request, and verifying 
 # any number of spellings of one signature.
 _TAIL = r"(0|[1-9][0-9]{0,4})(?:-([1-9][0-9]{0,8})-([0-9a-f]{8}))?%s\.[A-Za-z0-9_-]{43}"
 _COOKIE = re.compile((_TAIL % r"\.([A-Za-z0-9_-]{1,64})").encode())
-# What an application names its clients by is not put into a cookie.
+# As random_id() makes it.  What an application names its clients by, which is rarely of that
+# shape, is not put into a cookie.
 _CLIENT = re.compile(rb"[A-Za-z0-9_-]{16}")
 _STAMP = re.compile((r"(.*)\.(~?)" + _TAIL % "").encode(), re.DOTALL)
 _VISIBLE = re.compile(rb"[\x21-\x7e]*")

@@ -167,7 +167,7 @@ class SlotChanges:
         heir = table.members[index].slot if index < len(table.members) else None
         stays = heir is not None and heir.available
         # Its sessions go where its clients' next connections go, and must be there before them.
-        alone = heir is not None and stays and not keeper.has_moved
+        alone = stays and not keeper.has_moved
         heirs = [m.slot for m in table.members if m.slot is heir or not alone]
         held = [(slot, slot.worker) for slot in heirs if slot.worker is not None]
         for slot, current in held:

@@ -370,8 +370,7 @@ class HandoffChannel:
                 self._not_whole(sequence, flags, descriptors)
                 return
             handoff = decode_handoff(self._buffer, size, descriptors[0], header)
-            admit = self._admit
-            admit(handoff)
+            self._admit(handoff)
             self._untold.append(handoff)
             self._taken = sequence
         elif descriptors:

@@ -17,10 +17,10 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.interfaces import IReadiness
+from stickyd.net.readiness import call_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +51,6 @@ class BriefWatches:
     """
     Watches readers until their first event, and has a loop do everything else.
     """
-
-    _log = Logger()
 
     def __init__(self, readiness: IReadiness) -> None:
         """
@@ -104,14 +102,7 @@ class BriefWatches:
             callback = readers.get(descriptor)
             if callback is None:
                 continue  # the one before has removed it
-            try:
-                callback()
-            except Exception:  # noqa: BLE001 - as asyncio does: log it, keep the descriptor
-                self._log.failure(
-                    "A callback of descriptor {fd} failed.",
-                    event="internal.callback-failed",
-                    fd=descriptor,
-                )
+            call_back(callback, descriptor)
             if readers.get(descriptor) is callback:
                 self._keep(descriptor, callback)
 

@@ -24,6 +24,24 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
 
+_log = Logger()
+
+
+def call_back(callback: Callable[[], object], descriptor: int) -> None:
+    """
+    Call what watches a descriptor.  As asyncio does, an error of it is logged, and the descriptor
+    is kept.
+    """
+    try:
+        callback()
+    except Exception:  # noqa: BLE001 - whatever it is
+        _log.failure(
+            "A callback of descriptor {fd} failed.",
+            event="internal.callback-failed",
+            fd=descriptor,
+        )
+
+
 class IFDSetReactor(IReactorFDSet, IReactorTime):
     """
     What :class:`ReactorReadiness` needs of a reactor.
@@ -72,14 +90,7 @@ class WatchedDescriptor:
         # None: the callback of the other direction removed this one in the same turn.
         if callback is None:
             return
-        try:
-            callback()
-        except Exception:  # noqa: BLE001 - as asyncio does: log it, keep the descriptor
-            self._log.failure(
-                "A callback of descriptor {fd} failed.",
-                event="internal.callback-failed",
-                fd=self.descriptor,
-            )
+        call_back(callback, self.descriptor)
 
 
 @implementer(IReadiness)

@@ -63,7 +63,6 @@ class Counter(Resource):
         super().__init__()
         self._sessions = sessions
         self._immediate = sessions.store.immediate
-        self._seconds = sessions.clock.seconds
         self._hits: dict[object, _Hits] = {}
         self._line = b"Worker %d session hits: %%d\n" % os.getpid()
 
@@ -75,7 +74,7 @@ class Counter(Resource):
             Deferred.fromCoroutine(self._answer(client, request))
             return NOT_DONE_YET
         hits = self._hits.get(client) or self._find(client, request)
-        if self._seconds() - hits.live.touched > _TOUCH_SECONDS:
+        if hits.live.last_touch_seconds() > _TOUCH_SECONDS:
             hits.live.touch()
         hits.count += 1
         return self._line % hits.count

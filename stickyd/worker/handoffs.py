@@ -97,8 +97,7 @@ class Handoffs:
     # IHandoffReceiver
 
     def received(self, handoff: Handoff) -> None:
-        divert = self._divert
-        if divert(handoff):
+        if self._divert(handoff):
             return
         self.adopted += 1
         if handoff.purpose == _LISTENER:

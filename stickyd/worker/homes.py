@@ -85,14 +85,15 @@ class ClientHomes:
             outbox,
             settings.networks,
             self.known,
-            self._new_mark if stickiness.sets_cookie and self._keeps else lambda: None,
+            self._new_mark,
         )
 
     def _new_mark(self) -> bytes | None:
-        # The application may have a cookie of that name.
         signer, stickiness = self._signer, self.stickiness
-        sets_cookie = stickiness is not None and stickiness.sets_cookie
-        return TOKEN + signer.new_id() if signer is not None and sets_cookie else None
+        if self.known is None or signer is None or stickiness is None:
+            return None
+        # None is set any more where the application has a cookie of that name.
+        return TOKEN + signer.new_id() if stickiness.sets_cookie else None
 
     def _occupy(self, generation: int) -> None:
         # Tokens name the generation only where that leads anywhere.

@@ -172,7 +172,9 @@ class KnownClients:
         Know a client no longer: its next request may go to newer code.
         """
         if mark in self._seen:
-            self._drop(mark)
+            self._forget([mark])
+            if self._tells:
+                self._part()
 
     def note_session(self, mark: bytes, is_there: bool) -> None:
         """
@@ -227,11 +229,6 @@ class KnownClients:
             self._done.discard(mark)
         if self._tells:
             self._dropped += marks
-
-    def _drop(self, mark: bytes) -> None:
-        self._forget([mark])
-        if self._tells:
-            self._part()
 
     def _part(self) -> None:
         """

@@ -67,11 +67,19 @@ class Browser:
         :return: what is in the session.
         """
         with Client(self._server.target, self.source) as client:
-            client.send(path, True, *([self.cookies] if self.jar else []))
-            with client.response() as response:
-                body = response.read()
-                for name, value in set_cookies(response).items():
-                    self.jar[name] = value.partition(";")[0]
+            return self.get_by(client, path, True)
+
+    def get_by(self, client: Client, path: str, close: bool = False) -> Any:
+        """
+        Make it on this one.
+
+        :param close: whether it is the last.
+        """
+        client.send(path, close, *([self.cookies] if self.jar else []))
+        with client.response() as response:
+            body = response.read()
+            for name, value in set_cookies(response).items():
+                self.jar[name] = value.partition(";")[0]
         assert response.status == 200, (response.status, body)
         return json.loads(body)
 

@@ -8,51 +8,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system import test_app_sessions
 from tests.system.asking import Asking
 from tests.system.client import Client
 from tests.system.placing import sources_of
 from tests.system.processes import eventually
-from tests.system.rehoming import set_cookies
+from tests.system.test_app_sessions import Browser
 
 if TYPE_CHECKING:
     from tests.system.conftest import Start
-    from tests.system.server import Server
 
-BY_CLIENT = ("--reload-mode", "client", "--admin", "tcp:0:interface=127.0.0.1")
+BY_CLIENT = (
+    *("--resource", "tests.system.keeping_apps:session_site", "--reload-mode", "client"),
+    *("--admin", "tcp:0:interface=127.0.0.1"),
+)
 
 
-class Browser:
+def visit(browser: Browser, client: Client | None = None) -> tuple[int, int]:
     """
-    A client that keeps its cookies, and counts its visits in its session.
+    Count a visit in the browser's session.
+
+    :param client: the connection that it comes by; one of its own by default.
+    :return: the worker's pid and the number of visits.
     """
-
-    def __init__(self, server: Server, source: str) -> None:
-        self._server = server
-        self._source = source
-        self._jar: dict[str, str] = {}
-
-    def visit(self) -> tuple[int, int]:
-        """
-        Come by a connection of its own.
-
-        :return: the worker's pid and the number of visits.
-        """
-        with Client(self._server.target, self._source) as client:
-            return self.visit_by(client)
-
-    def visit_by(self, client: Client) -> tuple[int, int]:
-        """
-        Come by this one.
-        """
-        cookies = "; ".join(f"{name}={value}" for name, value in self._jar.items())
-        client.send("/", False, *([f"Cookie: {cookies}"] if cookies else []))
-        with client.response() as response:
-            body = response.read()
-            for name, value in set_cookies(response).items():
-                self._jar[name] = value.partition(";")[0]
-        words = body.split()
-        return int(words[1]), int(words[-1])
+    told = browser.get("/count") if client is None else browser.get_by(client, "/count")
+    return told["pid"], told["n"]
 
 
 def has_sessions(asking: Asking, pid: int, count: int) -> bool:
@@ -73,20 +52,20 @@ def test_of_who_was_silent(affinity: str, start: Start) -> None:
     asking = Asking(server)
     silent, once, present = (Browser(server, f"127.0.0.{n}") for n in (2, 3, 4))
     old = server.worker(0)
-    assert [silent.visit(), silent.visit(), once.visit()] == [(old, 1), (old, 2), (old, 1)]
+    assert [visit(silent), visit(silent), visit(once)] == [(old, 1), (old, 2), (old, 1)]
     with Client(server.target, "127.0.0.4") as kept:
-        assert present.visit_by(kept) == (old, 1)
+        assert visit(present, kept) == (old, 1)
         server.reload()
         fresh = server.worker(0)
         assert eventually(lambda: has_sessions(asking, fresh, 2)), (
             asking.status(),
             server.log.text,
         )
-        assert silent.visit() == (fresh, 3)
-        assert once.visit() == (fresh, 2)
-        assert present.visit_by(kept) == (old, 2)
+        assert visit(silent) == (fresh, 3)
+        assert visit(once) == (fresh, 2)
+        assert visit(present, kept) == (old, 2)
     server.log.wait_for(rf"Worker {old} \(slot 0\) exited with code 0")
-    assert present.visit() == (fresh, 3)
+    assert visit(present) == (fresh, 3)
 
 
 def test_of_who_has_not_come_since(start: Start) -> None:
@@ -97,20 +76,19 @@ def test_of_who_has_not_come_since(start: Start) -> None:
     server = start(*BY_CLIENT, "--drain-timeout", "0.5", workers=2)
     browser = Browser(server, *sources_of(1, 2, 1))
     old = server.worker(1)
-    assert browser.visit() == (old, 1)
+    assert visit(browser) == (old, 1)
     server.resize_to(1)
     server.log.wait_for(rf"Worker {old} \(slot 1\) exited with code 0")
     server.reload()
-    assert browser.visit() == (server.worker(0), 2)
+    assert visit(browser) == (server.worker(0), 2)
 
 
 def test_of_who_was_released(start: Start) -> None:
     """
     Whom the application releases takes its session along to newer code with the next request.
     """
-    arguments = ("--resource", "tests.system.keeping_apps:session_site", *BY_CLIENT)
-    server = start(*arguments, "--affinity", "cookie:stickyd", workers=1)
-    one, two = (test_app_sessions.Browser(server, "127.0.0.1") for _ in range(2))
+    server = start(*BY_CLIENT, "--affinity", "cookie:stickyd", workers=1)
+    one, two = (Browser(server, "127.0.0.1") for _ in range(2))
     old = server.worker(0)
     assert [one.get("/count"), two.get("/count")] == [{"pid": old, "n": 1}] * 2
     server.reload()

@@ -5,24 +5,10 @@ What waits for the application of a WebSocket.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import Any
 
 from stickyd.serve.asgi.inbox import Inbox
-from tests.hosting import a_loop, run, some_turns
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """
-    A loop of the test's own.
-    """
-    with a_loop() as loop:
-        yield loop
+from tests.hosting import run, some_turns
 
 
 def test_in_order(loop: asyncio.AbstractEventLoop) -> None:
