@@ -35,6 +35,7 @@ from stickyd.worker.ends import Ends
 from stickyd.worker.first_order import await_first_order
 from stickyd.worker.loading import import_ahead
 from stickyd.worker.log import begin_logging, write_lines_at_once
+from stickyd.worker.main_task import run_with_main_task
 from stickyd.worker.orphan import OrphanWatch
 from stickyd.worker.side_effects import forget_undeclared, free_forks
 from stickyd.worker.signal_stack import enlarge_signal_stack
@@ -129,7 +130,7 @@ def serve(reactor_name: str) -> int:
             control.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.link)
         )
     worker.link.begin_with(read, reactor.callLater)
-    reactor.run()
+    run_with_main_task(reactor)
     return worker.exit_code
 
 

@@ -259,3 +259,13 @@ def test_static_files(start: Start, tmp_path: Path) -> None:
         assert ask_once(server.target, source).body == b"<p>home"
         assert ask_once(server.target, source, "/data.json").told == {"pid": 0}
         assert ask_once(server.target, source, "/nothing").status == 404
+
+
+def test_thread_is_kept(start: Start) -> None:
+    """
+    The thread that has run a function of the application runs the next one too, with what was
+    kept for it, and does not hold up the end of its worker.
+    """
+    server = start(*FRAMEWORKS["fastapi"], workers=1)
+    assert [ask_once(server.target).told["calls"] for _ in range(3)] == [1, 2, 3]
+    server.stop()
