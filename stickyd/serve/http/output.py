@@ -199,12 +199,13 @@ class Output:
 
     def discard(self) -> None:
         """
-        Drop what was collected, and ask no producer any more: the connection is over.
+        Drop what was collected, and the producer, which refers to the connection: that is
+        over.
         """
         self._pending = None
         self.held = False
-        if self._next_pull is not None:
-            self._cancel_pull()
+        if self.producer is not None:
+            self.unregister()
 
     # Closing the transport.
 

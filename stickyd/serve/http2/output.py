@@ -108,7 +108,9 @@ class HTTP2Output:
         """
         Send no more of a stream.
         """
-        if self._queues.pop(number, None) is not None:
+        queue = self._queues.pop(number, None)
+        if queue is not None:
+            queue.discard()
             self._schedule.remove(number)
 
     def put_head(self, number: int, fields: Pairs, end: bool = False) -> None:

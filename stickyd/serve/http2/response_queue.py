@@ -48,6 +48,15 @@ class ResponseQueue:
             self._pieces.append(data)
             self.size += len(data)
 
+    def discard(self) -> None:
+        """
+        Send nothing of what waits: a large piece must not outlive its stream, of which
+        Python's garbage collector may be long in freeing what is left.
+        """
+        self._pieces.clear()
+        self.size = 0
+        self.ended = False
+
     def take(self, most: int) -> bytes:
         """
         Take so many bytes, or all there are.

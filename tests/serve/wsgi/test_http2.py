@@ -5,6 +5,7 @@ WSGI applications over HTTP/2.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import socket
 import threading
@@ -187,6 +188,40 @@ def test_fault_33_who_stops_reading_stops_the_application(window: int) -> None:
             await until(closed.is_set)
 
         scene.run(go)
+
+
+def test_fault_33_what_a_client_did_not_read_is_freed_when_it_leaves() -> None:
+    """
+    Fault 33: large pieces do not wait for Python's garbage collector.
+    """
+    made: list[int] = []
+    freed: list[int] = []
+
+    class Piece(bytes):
+        def __del__(self) -> None:
+            freed.append(1)
+
+    def application(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        while True:
+            made.append(1)
+            yield Piece(1_000_000)
+
+    with serving(application) as scene:
+
+        async def go() -> None:
+            browser = Browser(scene, 1 << 30)
+            await browser.ask("/")
+            await until(lambda: len(made) > 1)
+            browser.socket.close()
+            await until(lambda: len(freed) == len(made))
+
+        gc.collect()
+        gc.disable()
+        try:
+            scene.run(go)
+        finally:
+            gc.enable()
 
 
 def test_fault_33_streams_that_were_reset_are_not_run() -> None:

@@ -4,8 +4,10 @@ Responses, in all the ways that PEP 3333 knows, right and wrong.
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -390,6 +392,35 @@ def test_writing_after_the_client_has_left_raises() -> None:
 
         scene.run(go)
     assert not [event for event in events if "log_failure" in event]
+
+
+def test_a_connection_that_is_lost_within_a_response_is_freed() -> None:
+    """
+    It does not wait for Python's garbage collector.
+    """
+    requests: list[weakref.ref[Any]] = []
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        requests.append(weakref.ref(environ["wsgi.early_hints"].__self__))
+        start_response("200 OK", [])
+        while True:
+            yield b"x" * 65536
+
+    with serving(application) as scene:
+
+        async def go() -> None:
+            client = scene.visit()
+            await client.request()
+            await client.head()
+            client.close()
+            await until(lambda: requests[0]() is None)
+
+        gc.collect()
+        gc.disable()
+        try:
+            scene.run(go)
+        finally:
+            gc.enable()
 
 
 async def answers(client: Client, count: int) -> list[bytes]:
