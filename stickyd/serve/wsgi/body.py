@@ -17,6 +17,8 @@ import os
 import resource
 import tempfile
 import threading
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO
 
 from typing_extensions import Buffer, override
@@ -79,6 +81,8 @@ class Body:
     One body.
 
     :ivar size: how many bytes have come.
+    :ivar read_at: when somebody last got some of it while it was coming, by the monotonic
+        clock; :data:`math.inf` if somebody waits for more just now.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class Body:
         self._whole = False
         self._lost = False
         self.size = 0
+        self.read_at = 0.0
 
     # In the loop.
 
@@ -225,13 +230,16 @@ class Body:
                 if count or whole:
                     break
                 if self._lost:
+                    self.read_at = monotonic()
                     raise BodyLost(
                         "the client has left, or was answered, before it had sent the whole body"
                     )
                 if self._awaited:
                     self._awaited = False
                     self._want()
+                self.read_at = inf
                 changed.wait()
+            self.read_at = monotonic()
             resume = self._held and self._unread <= MEMORY_BYTES // 2
             if resume:
                 self._held = False

@@ -51,9 +51,10 @@ class Receiver(Protocol):
         """
 
     @property
-    def uploading(self) -> bool:
+    def read_at(self) -> float:
         """
-        Whether the body of the request is still coming.
+        When the application last got some of a body that was coming, by the monotonic clock;
+        :data:`math.inf` if it waits for more just now.
         """
 
     def put(self, head: ResponseHead | None, piece: bytes, kind: int) -> None:
@@ -172,11 +173,11 @@ class ApplicationCall:
         return f"{self.environ['REQUEST_METHOD']} {path}".encode("ascii", "replace").decode()
 
     @property
-    def unanswered(self) -> bool:
+    def read_at(self) -> float:
         """
-        Whether the application has said nothing yet, though it has all that it needs.
+        When the application last got some of its input, as :class:`Receiver` says.
         """
-        return not self.answered and not self._receiver.uploading
+        return self._receiver.read_at
 
     # What the application calls.
 

@@ -335,11 +335,12 @@ class WsgiRequest:
         channel.want_body()
 
     @property
-    def uploading(self) -> bool:
+    def read_at(self) -> float:
         """
-        Whether the body is still coming.
+        When the application last got some of the body; see :class:`Body`.
         """
-        return not (self._received or self.gone)
+        body = self._body
+        return 0.0 if body is None else body.read_at
 
     # Called in the application's thread.
 

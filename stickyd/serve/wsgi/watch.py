@@ -108,11 +108,15 @@ class ThreadWatch:
         stuck = {}
         for seat in busy:
             job = cast("ApplicationCall | None", seat.job)
-            if job is None or now - seat.since < self._timeout_seconds or not job.unanswered:
+            if job is None or job.answered:
+                continue
+            # Who gets a slow client's body is not stuck, be it late; who does not take it is.
+            seconds = now - max(seat.since, job.read_at)
+            if seconds < self._timeout_seconds:
                 continue
             stuck[seat] = job
             if self._stuck.get(seat) is not job:
-                self._tell_stuck(seat, job, now)
+                self._tell_stuck(seat, job, seconds)
         self._stuck = stuck
         if len(stuck) * 2 > self._threads.most and not self._replacing:
             self._replacing = True
@@ -125,14 +129,14 @@ class ThreadWatch:
             )
             self._replace()
 
-    def _tell_stuck(self, seat: Seat, job: ApplicationCall, now: float) -> None:
+    def _tell_stuck(self, seat: Seat, job: ApplicationCall, seconds: float) -> None:
         frame = sys._current_frames().get(seat.thread.ident or 0)
         self._log.error(
             "The application has not begun to answer {request} for {seconds:.0f} s"
             " (--request-timeout); its thread is here:\n{stack}",
             event="wsgi.slow-request",
             request=job.request_line,
-            seconds=now - seat.since,
+            seconds=seconds,
             stack="".join(traceback.format_stack(frame)).rstrip(),
         )
 

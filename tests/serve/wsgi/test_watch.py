@@ -5,8 +5,10 @@ What the log says of threads that are too few, or stuck.
 from __future__ import annotations
 
 import threading
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
@@ -23,9 +25,12 @@ class Call:
     A job.
     """
 
-    def __init__(self, line: str = "GET /slow", unanswered: bool = True) -> None:
+    def __init__(
+        self, line: str = "GET /slow", answered: bool = False, read_at: float = 0.0
+    ) -> None:
         self.request_line = line
-        self.unanswered = unanswered
+        self.answered = answered
+        self.read_at = read_at
 
 
 class Place:
@@ -118,7 +123,7 @@ def test_a_stuck_thread_is_shown_once() -> None:
     scene = Scene(most=9, timeout_seconds=30.0)
     scene.seats = [
         Place(Call(), 0),
-        Place(Call("GET /stream", unanswered=False), 0),
+        Place(Call("GET /stream", answered=True), 0),
         Place(Call("GET /socket"), 0, apart=True),
     ]
     assert not scene.wait(29)
@@ -147,12 +152,35 @@ def test_too_many_stuck_threads_have_the_worker_replaced() -> None:
     assert scene.replaced == 1
 
 
-def test_of_real_threads() -> None:
+def test_who_waits_for_a_slow_body_is_not_stuck() -> None:
+    """
+    Nor as soon as the rest has come; but once it does nothing with what it has got.
+    """
+    scene = Scene(most=9, timeout_seconds=30.0)
+    call = Call(read_at=inf)
+    scene.seats = [Place(call, 0)]
+    assert not scene.wait(100)
+    call.read_at = 100.0
+    assert not scene.wait(29)
+    (line,) = scene.wait(2)
+    assert "not begun to answer GET /slow for 30 s" in line
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "\r\n",
+        "Content-Length: 10\r\n\r\n",
+        "Content-Length: 10\r\n\r\nx",
+        "Content-Length: 9999999\r\n\r\n" + "x" * 99_999,
+    ],
+    ids=["none", "to come", "begun", "held"],
+)
+def test_of_real_threads(body: str) -> None:
     """
     The log names the very line that a thread is stuck in.
     """
     gate = threading.Event()
-    replaced: list[bool] = []
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
         gate.wait()  # here it is stuck
@@ -160,19 +188,20 @@ def test_of_real_threads() -> None:
         return [b""]
 
     options: dict[str, Any] = {
-        "threads": 1,
+        "threads": 2,
         "timeout_seconds": 0.5,
-        "replace": lambda: replaced.append(True),
     }
     with serving(application, **options) as scene, logged() as events:
 
         async def go() -> None:
-            await scene.visit().request("/a%20b?secret=1")
-            await until(lambda: replaced)
+            client = scene.visit()
+            # Of a body that nobody reads, the client is held back, and the rest never comes.
+            await client.send(f"POST /a%20b?secret=1 HTTP/1.1\r\nHost: a\r\n{body}")
+            await until(lambda: any("(--request-timeout)" in formatEvent(e) for e in events))
             gate.set()
 
         scene.run(go)
     text = "\n".join(formatEvent(event) for event in events)
-    assert "GET /a%20b for" in text
+    assert "POST /a%20b for" in text
     assert "gate.wait()  # here it is stuck" in text
     assert "secret" not in text
