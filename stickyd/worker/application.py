@@ -4,14 +4,23 @@ Finding the application that the settings name.
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 
 from stickyd.errors import ApplicationError
-from stickyd.worker.callables import asgi_objection, makes, other_option, wsgi_objection
+from stickyd.worker.callables import (
+    asgi_objection,
+    factory_objection,
+    makes,
+    other_option,
+    wsgi_objection,
+)
 from stickyd.worker.loading import called, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def load_resource(name: str) -> Any:
@@ -70,6 +79,32 @@ def _refuse_others(option: str, name: str, found: Any, objection: str) -> None:
         )
 
 
+def _made(option: str, name: str, make: Any, kind: str, objection_to: Callable[[Any], str]) -> Any:
+    """
+    Call what makes an application.
+
+    :param kind: what it should be.
+    :param objection_to: says why something is none.
+    :raises ApplicationError: if that cannot be called, fails, or makes something else.
+    """
+    objection = factory_objection(make, name)
+    if objection:
+        raise ApplicationError(f"{option} {name}: {objection}")
+    made = called(option, name, make)
+    objection = objection_to(made)
+    if not objection:
+        return made
+    if callable(made):
+        # Of applications themselves it says which option they have: here those of factories.
+        objection = re.sub(r"(--(?:asgi|wsgi))(?=[: ])", r"\1-factory", objection)
+        raise ApplicationError(f"{option} {name}: what it returns {objection}")
+    what = "None (is a return missing?)" if made is None else f"{type(made).__name__}"
+    raise ApplicationError(
+        f"{option} {name}: it returns {what}, which cannot be called, so it is no {kind}"
+        " application"
+    )
+
+
 def load_asgi(option: str, name: str) -> Any:
     """
     Get an ASGI 3 application.
@@ -79,12 +114,7 @@ def load_asgi(option: str, name: str) -> Any:
     """
     found = load(option, name)
     if option == "--asgi-factory":
-        if not callable(found) or inspect.iscoroutinefunction(found):
-            raise ApplicationError(
-                f"{option} {name}: expected a plain function or class that returns the"
-                f" application, not {type(found).__name__}"
-            )
-        found = called(option, name, found)
+        return _made(option, name, found, "ASGI", asgi_objection)
     objection = asgi_objection(found)
     if objection:
         if not callable(found):
@@ -102,22 +132,8 @@ def load_wsgi(option: str, name: str) -> Any:
     :raises ApplicationError: if it is neither, or the function fails.
     """
     found = load(option, name)
-    if option == "--wsgi-factory":
-        if not callable(found) or inspect.iscoroutinefunction(found):
-            raise ApplicationError(
-                f"{option} {name}: expected a plain function or class that returns the"
-                f" application, not {type(found).__name__}"
-            )
-        found = called(option, name, found)
-    elif makes(found):
-        made = called(option, name, found)
-        objection = wsgi_objection(made)
-        if objection:
-            raise ApplicationError(
-                f"{option} {name}: {name.partition(':')[2]}() makes no WSGI application: it"
-                f" {objection}, or keep what it makes in a variable and name that"
-            )
-        return made
+    if option == "--wsgi-factory" or makes(found):
+        return _made(option, name, found, "WSGI", wsgi_objection)
     objection = wsgi_objection(found)
     if objection:
         if not callable(found):

@@ -55,7 +55,34 @@ def wsgi_objection(found: Any) -> str:
         return "is asynchronous, as ASGI applications are: write --asgi instead"
     if _takes(found, 2) or (_takes_itself(found, 2) and not makes(found)):
         return ""
+    if inspect.isclass(found) and _takes(found, 0):
+        return "is a class: give an instance of it, or make one by --wsgi-factory"
     return "does not take (environ, start_response), so it is no WSGI application"
+
+
+def factory_objection(found: Any, name: str) -> str:
+    """
+    Say why something cannot make an application, and what to write instead.
+
+    :param name: ``module:attribute``.
+    :return: the rest of a sentence; ``""`` if there is no objection.
+    """
+    other = other_option(found, name)
+    if other:
+        return f"is an application itself: write {other} instead"
+    if not callable(found):
+        return (
+            "expected a plain function or class that returns the application, not"
+            f" {type(found).__name__}"
+        )
+    if not inspect.isclass(found) and _is_asynchronous(found):
+        return (
+            "is asynchronous, and nobody waits for it: it must be a plain function or class"
+            " that returns the application"
+        )
+    if not _takes(found, 0):
+        return "needs arguments, and gets none: write a function without any that calls it"
+    return ""
 
 
 def makes(found: Any) -> bool:

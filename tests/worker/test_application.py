@@ -112,6 +112,27 @@ def make_nothing() -> None:
     """
 
 
+def make_number() -> int:
+    """
+    Make something else.
+    """
+    return 5
+
+
+def make_factory_of_wsgi() -> Any:
+    """
+    Make what would make an application.
+    """
+    return make_wsgi
+
+
+def needs(name: str) -> Any:
+    """
+    Make one by a name that nobody gives.
+    """
+    return wsgi
+
+
 def make_wsgi() -> Any:
     """
     Make a WSGI application.
@@ -249,20 +270,32 @@ def test_serves_the_demonstration_otherwise(build: Callable[..., IHost]) -> None
         ("asgi", "handler", "does not take (scope, receive, send)"),
         ("asgi", "number", "int cannot be called"),
         ("asgi", "nothing", "has no attribute 'nothing'"),
-        ("asgi_factory", "make_asgi_later", "not function"),
-        ("asgi_factory", "make_nothing", "NoneType cannot be called"),
+        ("asgi_factory", "make_asgi_later", "is asynchronous, and nobody waits for it"),
+        ("asgi_factory", "make_nothing", "it returns None (is a return missing?), which cannot"),
         ("asgi_factory", "fail", "calling it failed: ValueError: not today"),
         ("asgi_factory", "number", "not int"),
         ("wsgi", "asgi", "as ASGI applications are: write --asgi instead"),
         ("wsgi", "asgi_object", "write --asgi instead"),
-        ("wsgi", "make_asgi", "keep what it makes in a variable"),
-        ("wsgi", "make_asgi", "make_asgi() makes no WSGI application: it is asynchronous"),
-        ("wsgi", "make_nothing", "makes no WSGI application: it NoneType cannot be called"),
+        ("wsgi", "make_asgi", "what it returns is asynchronous, as ASGI applications are"),
+        ("wsgi", "make_asgi", "write --asgi-factory instead"),
+        ("wsgi", "make_nothing", "it returns None (is a return missing?), which cannot"),
+        ("wsgi", "make_number", "it returns int, which cannot be called"),
         ("wsgi", "fail", "calling it failed: ValueError: not today"),
+        ("wsgi", "WsgiClass", "give an instance of it, or make one by --wsgi-factory"),
         ("wsgi_factory", "fail", "calling it failed: ValueError: not today"),
         ("wsgi_factory", "number", "not int"),
-        ("wsgi_factory", "make_nothing", "NoneType cannot be called"),
-        ("wsgi_factory", "make_asgi_later", "not function"),
+        ("wsgi_factory", "make_nothing", "it returns None (is a return missing?), which cannot"),
+        ("wsgi_factory", "make_asgi", "write --asgi-factory instead"),
+        ("wsgi_factory", "make_factory_of_wsgi", "what it returns does not take (environ,"),
+        ("wsgi_factory", "flask", "is an application itself: write --wsgi {} instead"),
+        ("wsgi_factory", "asgi", "is an application itself: write --asgi {} instead"),
+        ("wsgi_factory", "root", "is an application itself: write --resource {} instead"),
+        ("wsgi_factory", "needs", "needs arguments, and gets none"),
+        ("asgi_factory", "asgi", "is an application itself: write --asgi {} instead"),
+        ("asgi_factory", "wsgi", "is an application itself: write --wsgi {} instead"),
+        ("asgi_factory", "make_wsgi", "write --wsgi-factory instead"),
+        ("asgi_factory", "needs", "needs arguments, and gets none"),
+        ("wsgi_factory", "make_asgi_later", "is asynchronous, and nobody waits for it"),
         ("wsgi", "quits", "calling it failed: the application ended its process (7)"),
         ("resource", "quits", "calling it failed: the application ended its process (7)"),
         ("resource", "klein", "Klein is no twisted.web IResource; write --resource {}.resource"),
