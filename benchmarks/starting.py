@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 HEADINGS = (
-    "system", "workers", "CPU s a worker", "min-max", "worker MiB", "fleet MiB", "ratio", "others",
+    "system", "workers", "CPU s a worker", "min-max", "CPU s beside", "worker MiB", "fleet MiB",
+    "ratio", "others",
 )  # fmt: skip
+
+#: What the command line of a process has that workers are forked from.
+FORK_SERVER = b"--fork-server"
 
 #: A fleet is started when its processes use less than this of a CPU for so long.
 QUIET_CPUS = 0.05
@@ -42,6 +46,7 @@ class Start:
     One start of a fleet.
 
     :ivar worker_cpu_seconds: of each worker, until it had nothing to do any more.
+    :ivar helper_cpu_seconds: the same of all that is neither a worker nor the front, together.
     :ivar worker_kib: memory of each, in proportional parts.
     :ivar fleet_kib: the same of all processes, whatever they are for.
     :ivar other_cpus: how many CPUs programs kept busy meanwhile that are no part of it.
@@ -50,6 +55,7 @@ class Start:
     system: str
     workers: int
     worker_cpu_seconds: list[float]
+    helper_cpu_seconds: float
     worker_kib: list[int]
     fleet_kib: int
     other_cpus: float
@@ -93,20 +99,26 @@ def measure_start(system: System, workers: int, directory: Path, peers_venv: Pat
         used = {pid: cpu_seconds(pid) for pid in members}
         memory = {pid: proportional_kib(pid) for pid in members}
         others = machine_busy_seconds() - busy - sum(used.values())
-        # uvicorn and granian have helpers of multiprocessing beside their workers.
-        by_size = sorted(
-            (pid for pid, member in members.items() if not member.front),
-            key=lambda pid: -memory[pid],
-        )
+        behind = [pid for pid, member in members.items() if not member.front]
+        # uvicorn and granian have helpers of multiprocessing beside their workers, small ones.
+        by_size = sorted(behind, key=lambda pid: (is_fork_server(pid), -memory[pid]))
         found = by_size[:workers]
         return Start(
             system.name,
             workers,
             [used[pid] for pid in found],
+            sum(used[pid] for pid in by_size[workers:]),
             [memory[pid] for pid in found],
             sum(memory.values()),
             others / (time.monotonic() - began),
         )
+
+
+def is_fork_server(pid: int) -> bool:
+    """
+    Whether a process serves nobody, and workers are forked from it.
+    """
+    return FORK_SERVER in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 def wait_for_rest(running: Running, workers: int) -> None:
@@ -167,6 +179,7 @@ def table(starts: list[Start], against: str) -> str:
                 str(workers),
                 f"{median(seconds):.2f}",
                 f"{min(seconds):.2f}-{max(seconds):.2f}",
+                f"{median(start.helper_cpu_seconds for start in group):.2f}",
                 f"{median(kib) / 1024:.1f}",
                 f"{fleet_kib(group) / 1024:.0f}",
                 f"{fleet_kib(group) / fleet_kib(other):.2f}" if other else "",

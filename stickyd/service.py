@@ -28,6 +28,8 @@ from stickyd.fleet.health import Health, health_of
 from stickyd.fleet.operations import Operations
 from stickyd.fleet.placing import ClaimLimits
 from stickyd.fleet.process.keeper_bounds import KeeperBounds
+from stickyd.fleet.process.launcher import Launcher
+from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner, spec_of
@@ -229,7 +231,7 @@ class StickyService(Service):
         return Spawner(
             self._reactor,
             readiness,
-            spec,
+            Launcher(self._reactor, readiness, spec, OutputShare()),
             self.fleet,
             self._backoff,
             recycling,

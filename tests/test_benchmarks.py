@@ -369,13 +369,13 @@ def test_starts_are_set_beside_one_another() -> None:
     The table has each fleet's memory as a multiple of the one that is compared with, of as many
     workers.
     """
-    ours = Start("stickyd", 2, [0.2, 0.4], [20480, 10240], 61440, 0.0)
-    theirs = Start("uvicorn", 2, [0.1, 0.1], [10240, 10240], 40960, 0.5)
-    others = Start("stickyd", 8, [0.2], [20480], 90000, 0.0)
+    ours = Start("stickyd", 2, [0.2, 0.4], 0.3, [20480, 10240], 61440, 0.0)
+    theirs = Start("uvicorn", 2, [0.1, 0.1], 0.0, [10240, 10240], 40960, 0.5)
+    others = Start("stickyd", 8, [0.2], 0.0, [20480], 90000, 0.0)
     lines = table([ours, theirs, others], "uvicorn").splitlines()[2:]
-    assert lines[0] == "| stickyd | 2 | 0.30 | 0.20-0.40 | 15.0 | 60 | 1.50 | 0.00 |"
-    assert lines[1] == "| uvicorn | 2 | 0.10 | 0.10-0.10 | 10.0 | 40 | 1.00 | 0.50 |"
-    assert lines[2] == "| stickyd | 8 | 0.20 | 0.20-0.20 | 20.0 | 88 |  | 0.00 |"
+    assert lines[0] == "| stickyd | 2 | 0.30 | 0.20-0.40 | 0.30 | 15.0 | 60 | 1.50 | 0.00 |"
+    assert lines[1] == "| uvicorn | 2 | 0.10 | 0.10-0.10 | 0.00 | 10.0 | 40 | 1.00 | 0.50 |"
+    assert lines[2] == "| stickyd | 8 | 0.20 | 0.20-0.20 | 0.00 | 20.0 | 88 |  | 0.00 |"
 
 
 def test_a_process_is_looked_at_in_parts() -> None:

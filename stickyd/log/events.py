@@ -74,6 +74,14 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         " who may: a proxy's clients are taken for one. Any client may write such a field.",
         "clients.skewed": "One client, or a proxy that is not trusted, has most of the"
         " connections, or of the requests, so that one worker serves most.",
+        # where workers come from
+        "forks.ready": "Workers are forked from this process from now on.",
+        "forks.refused": "Workers are started anew, one by one; the line says why they cannot"
+        " be forked.",
+        "forks.lost": "The process that workers are forked from has ended by itself; the next"
+        " worker that is wanted has another one made.",
+        "forks.given-up": "The process that workers are forked from does not do as it should;"
+        " the line says what.",
         # workers, as the primary sees them
         "worker.started": "A worker's process exists, and imports the application.",
         "worker.online": "A worker takes connections.",

@@ -24,6 +24,7 @@ from typing import Any
 from twisted.internet.protocol import Factory
 
 from stickyd.control.commands import CONTROL_DESCRIPTOR
+from stickyd.control.forking import FORK_SERVER
 from stickyd.errors import OperatorError
 from stickyd.identity.desk import fleet_keys, this_worker
 from stickyd.leadership.desk import leadership
@@ -40,7 +41,7 @@ from stickyd.worker.orphan import OrphanWatch
 from stickyd.worker.side_effects import forget_undeclared, free_forks
 from stickyd.worker.signal_stack import enlarge_signal_stack
 from stickyd.worker.stacks import StacksDoor
-from stickyd.worker.worker import Worker, ignore_signals
+from stickyd.worker.worker import Worker, ignore, ignore_signals
 
 
 def install_reactor(name: str) -> Any:
@@ -70,21 +71,26 @@ def install_reactor(name: str) -> Any:
     return reactor
 
 
-def prepare() -> None:
+def prepare(is_forked: bool = False) -> None:
     """
     Undo what our own imports have changed in this process: an application expects a plain one.
+
+    :param is_forked: whether all of ours was imported, and that was undone, before this process
+        was forked.
     """
-    forget_undeclared()
+    if not is_forked:
+        forget_undeclared()
     free_forks()
     # What is there by now stays: no collection looks at it again, nor does the one at the exit.
     gc.freeze()
     gc.enable()
 
 
-def serve(reactor_name: str) -> int:
+def serve(reactor_name: str, is_forked: bool = False) -> int:
     """
     Serve until told to stop, or until the primary is gone.
 
+    :param is_forked: whether this process was forked by :func:`serve_forks`.
     :return: the exit code.
     """
     bus = inherited_bus()
@@ -121,7 +127,9 @@ def serve(reactor_name: str) -> int:
         worker_bus = None
         try:
             worker_bus = WorkerBus(reactor, bus, settings)
-            _import(settings, reactor)
+            import_ours(settings)
+            prepare(is_forked)
+            import_ahead(settings, reactor)
         except OperatorError as raised:
             problem = raised
         worker = Worker(reactor, ends, orphan, worker_bus, problem)
@@ -134,15 +142,44 @@ def serve(reactor_name: str) -> int:
     return worker.exit_code
 
 
-def _import(settings: Settings, reactor: Any) -> None:
-    # All of ours first: what it does to the application's world is then put right.
+def import_ours(settings: Settings) -> None:
+    """
+    Import all of ours that serves, before anything of the application's: what it does to the
+    application's world is put right then.
+    """
     from stickyd.worker.build_host import import_host
 
     import_host(settings)
     import stickyd.worker.server  # noqa: F401
 
-    prepare()
-    import_ahead(settings, reactor)
+
+def serve_forks(reactor_name: str) -> int:
+    """
+    Fork workers, and serve in each of them.
+
+    :return: the exit code, of a worker or of the server.
+    """
+    from stickyd.worker.fork_server import ForkServer, show_as
+    from stickyd.worker.preload import preload
+
+    def import_all(text: str, path: list[str]) -> None:
+        sys.path.extend(entry for entry in path if entry not in sys.path)
+        preload(Settings.from_json(text), reactor_name)
+        forget_undeclared()
+        # Nothing that is garbage by now, nor the marks of a collection, is copied into workers.
+        gc.collect()
+        gc.freeze()
+
+    # Sent to the whole group it means the primary, which ends us.
+    signal.signal(signal.SIGTERM, ignore)
+    with socket.socket(fileno=CONTROL_DESCRIPTOR) as channel:
+        place = ForkServer(channel).run(import_all)
+    if place is None:
+        return 0
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    show_as(FORK_SERVER, ["--slot", place])
+    keep_from_children()
+    return serve(reactor_name, is_forked=True)
 
 
 def check(descriptor: int) -> int:
@@ -172,6 +209,7 @@ def main() -> int:
     parser.add_argument("--slot", default="spare")
     parser.add_argument("--reactor", default="uvloop")
     parser.add_argument("--check", type=int, metavar="DESCRIPTOR")
+    parser.add_argument(FORK_SERVER, action="store_true")
     arguments = parser.parse_args()
     # What the primary gave us is ours alone: a child of the application that had the handoff
     # channel would keep it open after our death.
@@ -181,6 +219,8 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     if arguments.check is not None:
         return check(arguments.check)
+    if arguments.fork_server:
+        return serve_forks(arguments.reactor)
     return serve(arguments.reactor)
 
 

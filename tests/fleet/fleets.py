@@ -5,11 +5,14 @@ Fleets for tests, with all that a fleet is made of.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stickyd.affinity.resolve import Resolver
 from stickyd.affinity.spec import parse_affinity
 from stickyd.fleet.fleet import Fleet
+from stickyd.fleet.process.launcher import Launcher
+from stickyd.fleet.process.output_share import OutputShare
+from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot import QueueLimits
 from stickyd.fleet.slot_table import SlotTable
 from stickyd.placement.failover import Failover
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.token import Signer
     from stickyd.fleet.slot_services import ISteering
     from stickyd.interfaces import IPlacement, IRefusal
+    from stickyd.settings import Settings
 
 
 def make_fleet(
@@ -55,3 +59,13 @@ def make_fleet(
         ),
         steering or FakeSteering(),
     )
+
+
+def make_launcher(primary: Any, settings: Settings) -> Launcher:
+    """
+    Make what starts workers anew.
+
+    :param primary: a reactor of a test's, with its ``readiness``.
+    """
+    spec = WorkerSpec(["worker"], settings)
+    return Launcher(primary, primary.readiness, spec, OutputShare(), forks=False)

@@ -31,7 +31,6 @@ from twisted.logger import globalLogPublisher
 from stickyd.fleet.backoff import Backoff
 from stickyd.fleet.process.recycle import Recycling
 from stickyd.fleet.process.spawner import Spawner
-from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.restarts import Restarts
 from stickyd.fleet.slot import QueueLimits, Slot
 from stickyd.fleet.slot_changes import SlotChanges
@@ -42,7 +41,7 @@ from stickyd.placement.rendezvous import Rendezvous
 from stickyd.settings import Settings
 from tests.channels import no_descriptor_free, open_sockets
 from tests.fleet.clients import Client, Clients, Failures, Refusal
-from tests.fleet.fleets import make_fleet
+from tests.fleet.fleets import make_fleet, make_launcher
 from tests.fleet_workers import KILLED, WINDOW, Child, Primary, inode
 
 LENGTH = 12
@@ -106,7 +105,7 @@ class FleetModel(RuleBasedStateMachine):
         self.spawner = Spawner(
             self.primary,  # type: ignore[arg-type] # as much of a reactor as it uses
             self.primary.readiness,
-            WorkerSpec(["worker"], read),
+            make_launcher(self.primary, read),
             self.fleet,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(MOST_REQUESTS, 0, lambda: 0.0, lambda slot: self.changes.reload([slot])),

@@ -40,6 +40,20 @@ def is_alive(pid: int) -> bool:
     return state_of(pid) not in ("", "Z", "X")
 
 
+def children_of(pid: int) -> dict[int, str]:
+    """
+    The children of a process, with their command lines; empty for one that waits to be reaped.
+    """
+    found = {}
+    for child in (PROC / str(pid) / "task" / str(pid) / "children").read_text().split():
+        try:
+            line = (PROC / child / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has gone meanwhile
+        found[int(child)] = line.rstrip(b"\0").replace(b"\0", b" ").decode()
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
     """
     The CPU time that a process has used, its own and the kernel's on its behalf.

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.system.client import Client, ask_once
 from tests.system.processes import eventually, state_of
+from tests.system.server import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,6 +212,27 @@ OF_RESOURCES = ("uvicorn", "click", "websockets", "stickyd.serve.asgi")
 OF_ASGI = ("twisted.web", "twisted.spread", "hyperlink", "stickyd.serve.resource")
 
 
+#: What the fork server has imported, given settings.
+PRELOADED = """\
+import json, sys
+from stickyd.worker import __main__, fork_server, postponed
+postponed.import_network()
+from stickyd.settings import Settings
+from stickyd.worker.preload import preload
+preload(Settings.read(json.loads(sys.argv[1])), "uvloop")
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def preloaded(**settings: str) -> list[str]:
+    """
+    Ask a fresh interpreter what is imported ahead for settings.
+    """
+    command = [sys.executable, "-c", PRELOADED, json.dumps(settings)]
+    told: list[str] = json.loads(subprocess.check_output(command, cwd=ROOT))
+    return told
+
+
 @pytest.mark.parametrize(
     ("kind", "others"), [("resource", OF_RESOURCES), ("asgi", OF_ASGI)], ids=["resource", "asgi"]
 )
@@ -234,3 +258,6 @@ def test_a_worker_imports_what_its_settings_need(
     found = json.loads(ask_once(server.target).body)
     assert "stickyd.worker.server" in found
     assert [name for name in found if name in unasked or name.startswith(prefixes)] == []
+    # All of it was there before the worker was forked, so that workers share it.
+    ahead = preloaded(**{kind: f"tried:{kind}"})
+    assert [name for name in found if name.startswith("stickyd.") and name not in ahead] == []

@@ -7,13 +7,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.system.client import Client, ask_once
-from tests.system.processes import eventually, state_of
+from tests.system.processes import children_of, eventually, state_of
 from tests.system.server import LONG, ROOT
 
 if TYPE_CHECKING:
@@ -53,19 +52,6 @@ HARMLESS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU, signa
             signal.SIGALRM, signal.SIGPROF, signal.SIGIO)  # fmt: skip
 
 
-def children(pid: int) -> dict[int, str]:
-    """
-    The children of a process, by pid, with the names of their programs.
-    """
-    found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        try:
-            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
-        except FileNotFoundError:
-            pass  # it has gone meanwhile
-    return found
-
-
 @pytest.mark.parametrize(
     "end",
     [
@@ -87,8 +73,10 @@ def test_process_one_without_a_place_to_write(end: signal.Signals, start: Start)
     )  # fmt: skip
     server.allow("There is no control socket for stickyctl")
     server.log.wait_for("Primary 1 running")
-    (primary,) = children(server.pid)
-    (worker,) = [pid for pid, name in children(primary).items() if name != "sleep"]
+    (primary,) = children_of(server.pid)
+    below = children_of(primary).items()
+    (worker,) = [pid for pid, line in below if line.endswith("--slot 0")]
+    (forks,) = [pid for pid, line in below if line.endswith("--fork-server")]
     for signum in MEANINGLESS:
         os.kill(primary, signum)
         server.log.wait_for(rf"{re.escape(_name(signum))} means nothing here")
@@ -96,6 +84,7 @@ def test_process_one_without_a_place_to_write(end: signal.Signals, start: Start)
         os.kill(primary, signum)
     for signum in HARMLESS:
         os.kill(worker, signum)
+        os.kill(forks, signum)
     assert ask_once(server.target, path="/mirror").status == 200
     os.kill(primary, signal.SIGUSR1)
     server.log.wait_for("The log begins here")
@@ -121,7 +110,7 @@ def test_process_one_without_a_place_to_write(end: signal.Signals, start: Start)
     os.kill(primary, signal.SIGUSR2)
     server.log.wait_for("Primary 1 running", since, timeout=LONG)
     server.log.wait_for("Reloaded: every worker is fresh", since, timeout=LONG)
-    assert eventually(lambda: "sleep" not in children(primary).values())
+    assert eventually(lambda: all("--" in line for line in children_of(primary).values()))
     os.kill(primary, end)
     assert server.wait_until_gone() == 0
     server.check_nothing_left()

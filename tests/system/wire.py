@@ -136,8 +136,9 @@ class _Reading:
         if event == "accepted":
             host, port = rest[0], int(rest[1])
             self.journeys.setdefault((host, port), []).append(Journey(host, port, int(at)))
-        else:
-            self._message(event, int(rest[0]), bytes.fromhex(rest[1]), int(at))
+        elif not (frame := bytes.fromhex(rest[1])).startswith(b"{"):
+            # An order to the fork server, in JSON, goes by a channel of the same kind.
+            self._message(event, int(rest[0]), frame, int(at))
 
     def _message(self, event: str, channel: int, frame: bytes, at: int) -> None:
         # An acknowledgement that the primary never reads counts too.

@@ -19,12 +19,15 @@ class WorkerLabel:
     :ivar short: the source of what it says, in the log for people: ``worker 3``.
     """
 
-    def __init__(self, slot: Slot | None) -> None:
+    def __init__(self, slot: Slot | None, without: str = "spare") -> None:
         """
-        :param slot: the one that it occupies; None for a spare.
+        :param slot: the one that it occupies.
+        :param without: what it is without one.
         """
         self.pid = 0
-        self.move(slot)
+        self.short = self.place = without
+        if slot is not None:
+            self.move(slot)
 
     def begin(self, pid: int) -> None:
         """
@@ -32,12 +35,12 @@ class WorkerLabel:
         """
         self.pid = pid
 
-    def move(self, slot: Slot | None) -> None:
+    def move(self, slot: Slot) -> None:
         """
         Called when a spare takes a slot.
         """
-        self.short = "spare" if slot is None else f"worker {slot.index}"
-        self.place = "spare" if slot is None else f"slot {slot.index}"
+        self.short = f"worker {slot.index}"
+        self.place = f"slot {slot.index}"
 
     @property
     def printed(self) -> str:

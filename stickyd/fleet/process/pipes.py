@@ -1,8 +1,8 @@
 """
 The pipes from a worker's standard output and error, whoever has started the worker.
 
-Twisted has a transport for each pipe of a process that it has started; of an inherited one
-(:class:`stickyd.fleet.process.reattach.InheritedProcess`) there are only the descriptors.
+Twisted has a transport for each pipe of a process that it has started; of another one
+(:class:`stickyd.fleet.process.adopted_process.AdoptedProcess`) there are only the descriptors.
 """
 
 from __future__ import annotations

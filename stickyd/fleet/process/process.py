@@ -11,14 +11,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import fail, succeed
+from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
 from stickyd.control.commands import adopt_control
 from stickyd.errors import ControlError, StartFailed, WorkerError
 from stickyd.fleet.interfaces import IWorker
+from stickyd.fleet.process.adopted_process import AdoptedProcess
 from stickyd.fleet.process.control import Gives, WorkerControl
 from stickyd.fleet.process.figures_page import FiguresPage
 from stickyd.fleet.process.handoff_link import HandoffLink
@@ -27,8 +30,7 @@ from stickyd.fleet.process.label import WorkerLabel
 from stickyd.fleet.process.orders import WorkerOrders
 from stickyd.fleet.process.output import OutputRelay
 from stickyd.fleet.process.pipes import pipes_of, set_reading
-from stickyd.fleet.process.reattach import InheritedProcess
-from stickyd.fleet.process.termination import Termination
+from stickyd.fleet.process.termination import Termination, describe_death
 from stickyd.fleet.process.watchdog import DUMP_SIGNAL
 from stickyd.handoff.fd_passing import channel_pair
 
@@ -36,12 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Sized
 
     from twisted.internet.defer import Deferred
-    from twisted.python.failure import Failure
 
     from stickyd.affinity.key_counts import Report
     from stickyd.fleet.interfaces import IFleet
-    from stickyd.fleet.process.output_share import OutputShare
-    from stickyd.fleet.process.spec import IWorkerReactor, WorkerSpec
+    from stickyd.fleet.process.launcher import Launcher
+    from stickyd.fleet.process.spec import IWorkerReactor
     from stickyd.fleet.slot import Slot
     from stickyd.handoff.channel import HandoffChannel
     from stickyd.handoff.frame import Handoff
@@ -101,22 +102,23 @@ class WorkerProcess(ProcessProtocol):
         self,
         reactor: IWorkerReactor,
         readiness: IReadiness,
-        spec: WorkerSpec,
+        launcher: Launcher,
         fleet: IFleet,
         events: WorkerEvents,
         slot: Slot | None,
-        share: OutputShare,
         hub: BusHub,
     ) -> None:
         """
+        :param launcher: starts the process, with what it says by now.
         :param events: told what happens to the worker.
-        :param share: how much of its output is logged at a time.
         :param hub: has it on the bus from its start to its end.
         """
         self._reactor = reactor
-        self._spec = spec
+        self._launcher = launcher
+        self._spec = spec = launcher.spec
         self._fleet = fleet
         self._events = events
+        self._has_begun = False
         self.slot = slot
         self._is_ready = False
         self._can_look = True
@@ -126,7 +128,7 @@ class WorkerProcess(ProcessProtocol):
         self.generation_name = spec.settings.generation_name
         self.heartbeats = Heartbeats()
         self.label = WorkerLabel(slot)
-        self._output = OutputRelay(reactor, share, self.label, self._read_output)
+        self._output = OutputRelay(reactor, launcher.share, self.label, self._read_output)
         self.termination = Termination(reactor, spec.settings.hang_timeout, self.label)
         self._readiness = readiness
         self.link = HandoffLink(
@@ -187,10 +189,16 @@ class WorkerProcess(ProcessProtocol):
 
     def start(self) -> None:
         """
-        Start the process and ask it to serve.
+        Start the process and ask it to serve, as soon as that goes fast.
 
         If the machine cannot start one more process, the worker dies a turn later.
         """
+        self._launcher.call_when_ready(self._begin)
+
+    def _begin(self) -> None:
+        if self._has_begun:
+            return  # it was to stop meanwhile
+        self._has_begun = True
         spec = self._spec
         try:
             self._spawn()
@@ -219,8 +227,9 @@ class WorkerProcess(ProcessProtocol):
             ends.enter_context(handoffs)
             self._connect(ours).open()
             bus, their_bus = (ends.enter_context(end) for end in socket.socketpair())
-            process, control = self._spec.start(
-                self._reactor, self, self.label.place, handoffs, self._page.open(), their_bus
+            place = self.label.place.removeprefix("slot ")
+            process, control = self._launcher.start(
+                self, self._spec, place, handoffs, self._page.open(), their_bus
             )
             ends.enter_context(control)
             self.termination.attend(process)
@@ -275,6 +284,7 @@ class WorkerProcess(ProcessProtocol):
 
         :param plain: what its :meth:`dump_state` gave.
         """
+        self._has_begun = True
         self.label.begin(plain["pid"])
         self._can_look = plain.get("can_look", False)
         sock = socket.socket(fileno=plain["channel"]["descriptor"])
@@ -306,7 +316,7 @@ class WorkerProcess(ProcessProtocol):
         self.termination.go_on(plain.get("seconds_left"))
         pipes = {int(number): pipe for number, pipe in plain["output"].items()}
         self.termination.attend(
-            InheritedProcess(
+            AdoptedProcess(
                 self._reactor,
                 self._readiness,
                 self.pid,
@@ -410,7 +420,19 @@ class WorkerProcess(ProcessProtocol):
             self._control.reopen_log()
 
     def kill(self) -> None:
+        self._forgo_start()
         self.termination.kill(signal.SIGKILL)
+
+    def _forgo_start(self) -> None:
+        """
+        End it before it has begun, if it has not.
+        """
+        if not self._has_begun:
+            self._has_begun = True
+            self.termination.end()
+            # Nothing is wrong with it, so it has ended as one does that was told to.
+            ended = describe_death(Failure(ProcessDone(0)))
+            self._reactor.callLater(0, self._events.died, self, ended)
 
     @property
     def load(self) -> int:
@@ -442,8 +464,9 @@ class WorkerProcess(ProcessProtocol):
         return self._control.give_sessions(chunk)
 
     def stop(self, patience: float) -> None:
+        self._forgo_start()
         if self.termination.process is None:
-            return  # it could not be started, which is about to be told
+            return  # it was not started, or could not be, which is about to be told
         self._control.candidate.leave()
         if self._is_ready:
             self._orders.stop(patience)

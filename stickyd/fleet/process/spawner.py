@@ -14,9 +14,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from stickyd.affinity.token import merged
-from stickyd.fleet.process.output_share import OutputShare
+from stickyd.fleet.process.adopted_process import reap
 from stickyd.fleet.process.process import WorkerProcess
-from stickyd.fleet.process.reattach import reap
 from stickyd.fleet.process.spec import WorkerSpec
 from stickyd.fleet.slot_services import ISpawner
 from stickyd.system.run_as import identity
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from stickyd.affinity.key_counts import Report
     from stickyd.fleet.backoff import Backoff
     from stickyd.fleet.interfaces import IFleet
+    from stickyd.fleet.process.launcher import Launcher
     from stickyd.fleet.process.process import WorkerEvents
     from stickyd.fleet.process.recycle import Recycling
     from stickyd.fleet.process.spec import IWorkerReactor
@@ -76,12 +76,10 @@ class _SlotEvents:
 @implementer(ISpawner)
 class Spawner:
     """
-    Starts workers as ``python -m stickyd.worker``, and keeps spares.
+    Makes workers, and keeps spares.
 
     A spare has started, imported the application and waits; a slot that wants a worker
     gets it at once, and another one is started in its place.
-
-    :ivar spec: what the next workers are started with.
     """
 
     _log = Logger()
@@ -90,7 +88,7 @@ class Spawner:
         self,
         reactor: IWorkerReactor,
         readiness: IReadiness,
-        spec: WorkerSpec,
+        launcher: Launcher,
         fleet: IFleet,
         backoff: Backoff,
         recycling: Recycling,
@@ -98,19 +96,19 @@ class Spawner:
         accepted: Callable[[Report], object] = lambda report: None,
     ) -> None:
         """
+        :param launcher: starts their processes; ended by :meth:`stop`.
         :param hub: has all workers on the bus.
         :param accepted: told what workers say of connections that they have accepted
             by themselves.
         """
         self._reactor = reactor
         self._readiness = readiness
-        self.spec = spec
+        self._launcher = launcher
         self._fleet = fleet
         self._backoff = backoff
         self._recycling = recycling
         self._hub = hub
         self._accepted = accepted
-        self._share = OutputShare()
         self._ready: list[WorkerProcess] = []
         self._starting: list[WorkerProcess] = []
         self._ending: list[WorkerProcess] = []
@@ -119,6 +117,13 @@ class Spawner:
         self._retry: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
 
+    @property
+    def spec(self) -> WorkerSpec:
+        """
+        What the next workers are started with.
+        """
+        return self._launcher.spec
+
     def run_as(self, uid: int | None, gid: int | None) -> None:
         """
         Start the next workers as this user and group.
@@ -126,7 +131,7 @@ class Spawner:
         :param uid: None for our own, as it is by now.
         :param gid: the same.
         """
-        self.spec = replace(self.spec, uid=uid, gid=gid)
+        self._launcher.follow(replace(self.spec, uid=uid, gid=gid))
 
     @property
     def spare(self) -> bool:
@@ -147,7 +152,8 @@ class Spawner:
         """
         The processes without a slot, those that are about to end too.
         """
-        return [worker.pid for worker in (*self.spares, *self._ending) if worker.lives]
+        spares = [worker.pid for worker in (*self.spares, *self._ending) if worker.lives]
+        return [*spares, *self._launcher.pids]
 
     def call_when_spare(self, call: Callable[[], bool]) -> None:
         if self.spec.settings.spares and call not in self._wanting:
@@ -175,11 +181,10 @@ class Spawner:
         return WorkerProcess(
             self._reactor,
             self._readiness,
-            self.spec,
+            self._launcher,
             self._fleet,
             events,
             slot,
-            self._share,
             self._hub,
         )
 
@@ -223,7 +228,7 @@ class Spawner:
         """
         Start workers with ``spec`` from now on, and replace the spares.
         """
-        self.spec = spec
+        self._launcher.renew(spec)
         for worker in self.spares:
             self._dismiss(worker)
         self._ready, self._starting = [], []
@@ -238,7 +243,7 @@ class Spawner:
         """
         known = self.spec.secrets
         if known:
-            self.spec = replace(self.spec, secrets=merged(known, secrets))
+            self._launcher.follow(replace(self.spec, secrets=merged(known, secrets)))
         return [worker.verify_also(secrets) for worker in self.spares]
 
     def _dismiss(self, worker: WorkerProcess) -> None:
@@ -247,11 +252,12 @@ class Spawner:
 
     def stop(self) -> Deferred[None]:
         """
-        End the spares.
+        End the spares, and start no more workers.
 
-        :return: fires when none is left.
+        :return: fires when no process is left but the workers of slots.
         """
         self._stopped = Deferred()
+        launcher_stopped = self._launcher.stop()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -260,7 +266,7 @@ class Spawner:
         self._ready, self._starting = [], []
         stopped = self._stopped
         self._look_whether_stopped()
-        return stopped
+        return stopped.addCallback(lambda _: launcher_stopped).addCallback(lambda _: None)
 
     def _look_whether_stopped(self) -> None:
         if self._stopped is not None and not self._ending and not self._stopped.called:

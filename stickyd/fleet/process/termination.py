@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorTime
     from twisted.python.failure import Failure
 
+    from stickyd.fleet.process.adopted_process import AdoptedProcess
     from stickyd.fleet.process.label import WorkerLabel
-    from stickyd.fleet.process.reattach import InheritedProcess
 
 #: Seconds between a worker's deadline and its SIGKILL.  ``--stop-timeout`` is for requests;
 #: this is for what comes after the last one: the farewell of what was cut off, the shutdown
@@ -50,14 +50,14 @@ class Termination:
         self._clock = clock
         self._label = label
         self.has_ended = False
-        self.process: IProcessTransport | InheritedProcess | None = None
+        self.process: IProcessTransport | AdoptedProcess | None = None
         self.verdict = ""
         self.watchdog = Watchdog(clock, hang_timeout, label, self.kill)
         self._deadline: IDelayedCall | None = None
         self._channelless: IDelayedCall | None = None
         self._breached = False
 
-    def attend(self, process: IProcessTransport | InheritedProcess) -> None:
+    def attend(self, process: IProcessTransport | AdoptedProcess) -> None:
         """
         Called when there is a process.
         """

@@ -35,6 +35,7 @@ from stickyd.control.commands import (
     Stop,
 )
 from stickyd.fleet.backoff import Backoff
+from stickyd.fleet.process.launcher import Launcher
 from stickyd.fleet.process.output_share import OutputShare
 from stickyd.fleet.process.process import WorkerProcess
 from stickyd.fleet.process.recycle import Recycling
@@ -212,14 +213,19 @@ class Rig:
         self.spawner = Spawner(
             cast("Any", self.reactor),
             self.readiness,
-            WorkerSpec(worker_command(self.settings), self.settings, secrets=SECRETS),
+            Launcher(
+                cast("Any", self.reactor),
+                self.readiness,
+                WorkerSpec(worker_command(self.settings), self.settings, secrets=SECRETS),
+                # What is logged takes no time: on a busy machine it would be told later.
+                OutputShare(self.reactor.seconds),
+                forks=False,
+            ),
             self.returns,
             Backoff(1.0, 8.0, lambda: 1.0),
             Recycling(0, 0, lambda: 0.0, lambda _: succeed([])),
             self.hub,
         )
-        # What is logged takes no time: on a busy machine it would be told later.
-        self.spawner._share = OutputShare(self.reactor.seconds)
         self.told: list[str] = []
         self.worker = self.spawn()
 

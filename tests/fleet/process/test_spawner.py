@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.python.failure import Failure
@@ -21,8 +21,12 @@ from stickyd.control.commands import (
 )
 from stickyd.fleet.process.process import LAST_WORDS_SECONDS
 from stickyd.fleet.process.termination import describe_death
+from stickyd.fleet.slot_workers import SOUND_END
 from tests.channels import open_sockets
 from tests.fleet.process.rig import EXITED, KILLED, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_command_shows_the_slot_and_the_reactor(rig: Rig) -> None:
@@ -75,6 +79,34 @@ def test_fork_that_fails_is_a_death_a_turn_later(failing: Rig) -> None:
     assert worker.reclaim() == []
     failing.reactor.advance(100)
     assert len(failing.told) == 1
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_worker_that_is_not_wanted_any_more_is_never_started(
+    failing: Rig, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """
+    While it waits for the process that it is to be forked from, it can be told to end: then that
+    is told a turn later, once, as a good end, and it is not started when it could be.
+    """
+    waiting: list[Callable[[], object]] = []
+    launcher = failing.spawner._launcher
+    monkeypatch.setattr(launcher, "call_when_ready", waiting.append)
+    started = len(failing.reactor.spawned)
+    worker = failing.spawn()
+    if end == "stop":
+        worker.stop(5.0)
+        worker.stop(0.0)
+    worker.kill()
+    assert failing.told == []
+    failing.reactor.advance(0)
+    for start in waiting:
+        start()
+    failing.reactor.advance(100)
+    assert failing.told == [SOUND_END]
+    assert len(failing.reactor.spawned) == started
+    assert not worker.lives
+    assert worker.reclaim() == []
 
 
 @pytest.mark.parametrize("how", [KILLED, EXITED])

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 
-if "--slot" in sys.orig_argv:
+from tests.system.birth import at_birth
+
+
+def hold() -> None:
+    """
+    Arrive at the gate, and wait until it opens.
+    """
     with socket.socket(socket.AF_UNIX) as gate:
         gate.connect(os.environ["STICKYD_TEST_GATE"])
         gate.recv(1)
+
+
+at_birth(hold)

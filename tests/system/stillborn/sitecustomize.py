@@ -7,8 +7,17 @@ Python imports a module of this name when it starts, if it is on the path.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-if "--slot" in sys.orig_argv and Path(os.environ["STICKYD_TEST_STILLBORN"]).exists():
-    os._exit(1)
+from tests.system.birth import at_birth
+
+
+def end() -> None:
+    """
+    End this process at once.
+    """
+    if Path(os.environ["STICKYD_TEST_STILLBORN"]).exists():
+        os._exit(1)
+
+
+at_birth(end)

@@ -1,5 +1,5 @@
 """
-The process of a worker that was started before the primary's own code was replaced.
+The process of a worker that no transport of Twisted's knows.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
 
 
-class InheritedProcess:
+class AdoptedProcess:
     """
-    As much of Twisted's process transport as we need, for a child that was started before this
-    process replaced its code: an ``exec`` keeps children, but no Python object knows them any
-    more.
+    As much of Twisted's process transport as we need, for a child that Twisted has not started:
+    the fork server has, or this process before it replaced its code, as an ``exec`` keeps
+    children, but no Python object knows them any more.
 
     The child may have ended already.  That is told in a later turn of the reactor, when the
     caller of the constructor has this object.
@@ -129,7 +129,7 @@ def reap(clock: IReactorTime, readiness: IReadiness, pids: Iterable[int]) -> Non
     End the workers that had no clients yet when this process replaced its code.
     """
     for pid in pids:
-        process = InheritedProcess(
+        process = AdoptedProcess(
             clock, readiness, pid, {}, lambda number, data: None, lambda reason: None
         )
         with suppress(ProcessExitedAlready):

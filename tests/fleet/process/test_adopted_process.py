@@ -15,7 +15,7 @@ from twisted.internet.process import reapAllProcesses, reapProcessHandlers
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from stickyd.fleet.process.reattach import InheritedProcess, reap
+from stickyd.fleet.process.adopted_process import AdoptedProcess, reap
 from stickyd.testing import FakeReadiness
 
 
@@ -41,7 +41,7 @@ class Inherited:
     def __init__(self, pid: int) -> None:
         self.clock = Clock()
         self.told: list[Failure] = []
-        self.process = InheritedProcess(
+        self.process = AdoptedProcess(
             self.clock,
             FakeReadiness(self.clock),
             pid,
