@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 #: Less is not read at a time, whatever the application asks for: each piece is a hop.
 LEAST_BYTES = 65536
 
-
-#: How many wrappers there may be around a file.
-_WRAPPERS = 3
+#: Files of these types, and not of types made of them, give what lies on the disk.
+_BUFFERED = (io.BufferedReader, io.BufferedRandom)
 
 
 class FileWrapper:
@@ -46,20 +45,16 @@ class FileWrapper:
         :return: a descriptor, which the caller closes, where to begin, and how many bytes
             there are; or :obj:`None`, and nothing was opened.
         """
-        file = self.file
-        for _ in range(_WRAPPERS):
-            if isinstance(file, (io.FileIO, io.BufferedReader, io.BufferedRandom)):
-                break
-            # As tempfile's and Django's wrappers have it; but a decompressor has none.
-            file = getattr(file, "file", None)
-        else:
+        file = _read_by(self.file)
+        if file is None:
             return None
         try:
             if file.writable():
                 file.flush()
             offset = file.tell()
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
+            # The kernel makes files of /proc as they are read, and knows no size.
+            if not stat.S_ISREG(status.st_mode) or not status.st_size:
                 return None
             return os.dup(file.fileno()), offset, max(0, status.st_size - offset)
         except (OSError, ValueError):
@@ -72,3 +67,16 @@ class FileWrapper:
         close = getattr(self.file, "close", None)
         if close is not None:
             close()
+
+
+def _read_by(file: Any) -> Any:
+    """
+    Find the file of the system that a ``read()`` reads: its own, or that of another, as
+    tempfile's and Django's wrappers have it.
+
+    :return: :obj:`None` if something may become of what was read, as by a decompressor.
+    """
+    read = getattr(file, "read", None)
+    owner: Any = getattr(getattr(read, "__wrapped__", read), "__self__", None)
+    raw = owner.raw if type(owner) in _BUFFERED else owner
+    return owner if type(raw) is io.FileIO else None

@@ -9,16 +9,20 @@ import io
 import os
 import tempfile
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.files import File as DjangoFile  # type: ignore[import-untyped]
 
+from stickyd.serve.wsgi.file_wrapper import FileWrapper
 from tests.hosting import until
-from tests.serve.wsgi.answering import Environ, StartResponse
+from tests.serve.wsgi.answering import Environ, StartResponse, answered
 from tests.serve.wsgi.scene import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 
 @pytest.mark.parametrize("size", [0, 10, 1_000_000])
@@ -61,6 +65,87 @@ def test_file_wrapper(size: int, kind: str, offset: int) -> None:
                 await until(lambda: all(file.closed for file in files))
 
         scene.run(go)
+
+
+class Loud(io.FileIO):
+    """
+    A file that is read as something else.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return (super().read(size) or b"").upper()
+
+
+class Louder:
+    """
+    The same, around another file.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def read(self, size: int) -> bytes:
+        content: bytes = self.file.read(size).upper()
+        return content
+
+
+@pytest.mark.parametrize(
+    ("make", "plain"),
+    [
+        (lambda path: path.open("rb"), True),
+        (lambda path: path.open("rb", buffering=0), True),
+        (lambda path: path.open("r+b"), True),
+        (lambda path: DjangoFile(path.open("rb")), True),
+        (lambda path: Loud(path), False),
+        (lambda path: io.BufferedReader(Loud(path)), False),
+        (lambda path: Louder(path.open("rb")), False),
+        (lambda path: path.open("r"), False),
+        (lambda path: io.BytesIO(b"x"), False),
+        (lambda path: open("/proc/self/status", "rb"), False),  # noqa: SIM115
+    ],
+)
+def test_only_files_that_are_read_as_they_lie_there_are_opened_anew(
+    tmp_path: Path, make: Callable[[Path], Any], plain: bool
+) -> None:
+    """
+    Not what becomes another thing as it is read, nor what is made as it is.
+    """
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    file = make(path)
+    with closing(getattr(file, "file", file)):
+        opened = FileWrapper(file).open_plain()
+        assert (opened is not None) == plain
+        if opened is not None:
+            assert os.pread(opened[0], 100, 0) == b"content"
+            os.close(opened[0])
+
+
+def test_files_in_wrappers_of_tempfile_are_plain() -> None:
+    """
+    Though their functions are wrapped too.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b"content")
+        opened = FileWrapper(file).open_plain()
+        assert opened is not None
+        descriptor, offset, count = opened
+        os.close(descriptor)
+        assert (offset, count) == (7, 0)
+
+
+def test_what_the_kernel_makes_as_it_is_read_is_sent() -> None:
+    """
+    A file of /proc has no size.
+    """
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        file = open("/proc/version", "rb")  # noqa: SIM115 - the response closes it
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
+        return wrapped
+
+    assert b"Linux version" in answered(application)
 
 
 def a_file(size: int) -> Any:
