@@ -199,6 +199,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "websocket.not-closed": "The end of a WebSocket met a fault.",
         "wsgi.errors": "What the application wrote to wsgi.errors.",
         "wsgi.queue-full": "All threads are busy and the queue is full; requests get 503.",
+        "wsgi.websockets-full": "There are --wsgi-websockets; the next ones get 503.",
         "wsgi.threads-busy": "All threads have been busy for long; the line says with what.",
         "wsgi.threads-stuck": "More than half of the threads hang; the worker is replaced.",
         "wsgi.slow-request": "A thread has not begun to answer for --request-timeout; the stack"

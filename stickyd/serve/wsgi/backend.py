@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import sys
 from io import BytesIO
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
 import stickyd
+from stickyd.net.throttle import Throttle
 from stickyd.serve.wsgi.aging import Aging
 from stickyd.serve.wsgi.body import Spills
 from stickyd.serve.wsgi.delivery_queue import DeliveryQueue
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from stickyd.serve.wsgi.call import WsgiApplication
     from stickyd.serve.wsgi.options import WsgiOptions
 
-#: Seconds between two lines in the log about requests that found no place in the queue.
+#: Seconds between two lines in the log about requests that were refused.
 QUIET_SECONDS = 10.0
 
 #: How long the watch over a client is put off, as its answer is probably on its way.
@@ -67,6 +69,7 @@ class Backend:
     :ivar watch: looks at the threads.
     :ivar responses: how its responses come back into the loop.
     :ivar uploads: the requests whose application reads a body that is still coming.
+    :ivar errors: ``wsgi.errors``.
     :ivar spills: the bodies that lie in files.
     :ivar unwatched: the requests whose clients are not watched for a moment.
     :ivar incomplete: the requests whose bodies are not whole yet.
@@ -74,7 +77,6 @@ class Backend:
     :ivar websockets: counts the connections that the application has itself.
     :ivar readiness: the loop.
     :ivar call_from_thread: has something called in the loop.
-    :ivar call_later: has something called later, in the loop.
     """
 
     _log = Logger()
@@ -96,7 +98,6 @@ class Backend:
         self.application = application
         self.readiness = readiness
         self.call_from_thread = call_from_thread
-        self.call_later: Callable[..., Any] = readiness.call_later
         self.responses = DeliveryQueue(call_from_thread)
         self.threads = ApplicationThreads(
             readiness, call_from_thread, options.threads, options.queue_limit, self.responses
@@ -112,13 +113,14 @@ class Backend:
         self.incomplete: Aging[Unfinished] = Aging(
             readiness, PATIENCE_SECONDS, lambda request: request.begin_early()
         )
-        self._may_tell = True
+        self.errors = ErrorStream()
+        self._throttle = Throttle(monotonic, QUIET_SECONDS)
         template: dict[str, Any] = {
             "SCRIPT_NAME": options.root_path,
             "SERVER_SOFTWARE": f"stickyd/{stickyd.__version__}",
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
-            "wsgi.errors": ErrorStream(),
+            "wsgi.errors": self.errors,
             "wsgi.multithread": True,
             # Other workers have this application too, each with the state of its own clients.
             "wsgi.multiprocess": True,
@@ -139,10 +141,8 @@ class Backend:
         """
         Say that a request was refused, but not for each of them.
         """
-        if not self._may_tell:
+        if not self._throttle.due("threads"):
             return
-        self._may_tell = False
-        self.call_later(QUIET_SECONDS, self._tell_again)
         self._log.warn(
             "All {count} threads of the WSGI application are busy and {waiting} requests wait;"
             " the next ones get 503. Write a higher --wsgi-threads if the application waits for"
@@ -152,5 +152,14 @@ class Backend:
             waiting=self.threads.waiting,
         )
 
-    def _tell_again(self) -> None:
-        self._may_tell = True
+    def note_no_websocket(self) -> None:
+        """
+        The same of a WebSocket.
+        """
+        if self._throttle.due("websockets"):
+            self._log.warn(
+                "The WSGI application has {count} WebSockets, and the next ones get 503. Write a"
+                " higher --wsgi-websockets, or more --workers",
+                event="wsgi.websockets-full",
+                count=self.websockets.count,
+            )

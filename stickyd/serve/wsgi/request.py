@@ -242,6 +242,7 @@ class WsgiRequest:
         call = ApplicationCall(backend.application, environ, self)
         if "HTTP_UPGRADE" in environ and self._block is not None and asks_for_websocket(environ):
             if not backend.websockets.enter():
+                backend.note_no_websocket()
                 self._answer(503, Retry_After="1")
                 return
             self._websocket = WebSocketRequest(
@@ -412,6 +413,9 @@ class WsgiRequest:
         """
         Learn that the application has returned, and was closed.
         """
+        errors = self._backend.errors
+        if errors.begun:
+            errors.flush()
         body, self._body = self._body, None  # which refers to us
         if body is not None:
             body.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from simple_websocket import ConnectionClosed
 from simple_websocket import Server as WebSocket
+from twisted.logger import formatEvent
 
 from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
@@ -247,11 +248,14 @@ def test_they_are_bounded() -> None:
     One too many gets 503, and finds room when another has ended.
     """
     echo = Echo()
-    with serving(echo, websockets=2) as scene:
+    with serving(echo, websockets=2) as scene, logged() as events:
 
         async def go() -> None:
             first = await open_one(scene)
             await open_one(scene)
+            late = scene.visit()
+            await late.send(HANDSHAKE)
+            assert (await late.response()).status == 503
             late = scene.visit()
             await late.send(HANDSHAKE)
             assert (await late.response()).status == 503
@@ -260,6 +264,8 @@ def test_they_are_bounded() -> None:
             await open_one(scene)
 
         scene.run(go)
+    (line,) = [formatEvent(event) for event in events]
+    assert line.startswith("The WSGI application has 2 WebSockets, and the next ones get 503.")
 
 
 def test_one_that_raises_is_in_the_log() -> None:
