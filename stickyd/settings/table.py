@@ -113,7 +113,7 @@ class Table:
         " get 503. 0 is no limit.")
     ws_max_size: int = whole(16 * 1024 * 1024, least=1, group=APPLICATION, help=
         "The longest WebSocket message that an ASGI application gets, in bytes.")
-    wsgi_threads: int = whole(64, least=1, most=1000, group=APPLICATION, help=
+    wsgi_threads: int = whole(200, least=1, most=1000, group=APPLICATION, help=
         "How many requests a worker's WSGI application handles at a time, each in a thread;"
         " there are only as many as are needed.")
     wsgi_queue: int = whole(1024, group=APPLICATION, help=

@@ -32,7 +32,7 @@ class WsgiOptions:
     :ivar root_path: the prefix that a proxy in front takes off the path.
     """
 
-    threads: int = 64
+    threads: int = 200
     queue_limit: int = 1024
     root_path: str = ""
     timeout_seconds: float = 300.0

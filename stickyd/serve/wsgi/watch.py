@@ -28,6 +28,9 @@ CHECK_SECONDS = 1.0
 BUSY_SECONDS = 5.0
 QUIET_SECONDS = 60.0
 
+#: The highest --wsgi-threads.
+MOST_THREADS = 1000
+
 #: How many different requests such a line names.
 _MOST_NAMED = 3
 
@@ -93,16 +96,23 @@ class ThreadWatch:
             self._told_at = now
             self._log.warn(
                 "All {count} threads of the WSGI application have been busy for {seconds:.0f} s,"
-                " {waiting} more requests wait. They serve {served}. Write --wsgi-threads"
-                " {more} if these wait for something (long polling, a database), more --workers"
-                " if they compute",
+                " {waiting} more requests wait. They serve {served}. Write {advice}",
                 event="wsgi.threads-busy",
                 count=self._threads.most,
                 seconds=now - self._full_since,
                 waiting=self._threads.waiting,
                 served=_describe(busy, now),
-                more=self._threads.most * 2,
+                advice=self._advice(),
             )
+
+    def _advice(self) -> str:
+        more = min(self._threads.most * 2, MOST_THREADS)
+        if more <= self._threads.most:
+            return "more --workers"
+        return (
+            f"--wsgi-threads {more} if these wait for something (long polling, a database), more"
+            " --workers if they compute"
+        )
 
     def _check_stuck(self, now: float, busy: list[Seat]) -> None:
         stuck = {}

@@ -18,6 +18,7 @@ from stickyd.serve.http.context import HTTPContext
 from stickyd.serve.wsgi.host import WsgiHost
 from stickyd.serve.wsgi.options import WsgiOptions
 from tests.hosting import LOOPS, Client, Visitors, a_reactor, fired, logged, run, until
+from tests.serve.wsgi.scene import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -222,6 +223,35 @@ def test_threads_are_as_many_as_allowed(scene: Scene) -> None:
             assert (await client.response()).status == 200
 
     run(scene.loop, go())
+
+
+def test_a_hundred_polls_leave_room_for_others() -> None:
+    """
+    With default options: they may all come from behind one address, and be one worker's.
+    """
+    gate = threading.Event()
+    polling: list[int] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/poll":
+            polling.append(1)
+            gate.wait()
+        start_response("200 OK", [])
+        return [b"here"]
+
+    with serving(application) as scene:
+
+        async def go() -> None:
+            clients = [scene.visit() for _ in range(100)]
+            for client in clients:
+                await client.request("/poll")
+            await until(lambda: len(polling) == len(clients))
+            assert (await scene.visit().ask()).body == b"here"
+            gate.set()
+            for client in clients:
+                assert (await client.response()).body == b"here"
+
+        scene.run(go)
 
 
 def test_stop_waits_for_threads(scene: Scene) -> None:

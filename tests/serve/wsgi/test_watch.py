@@ -95,6 +95,20 @@ def test_all_busy_is_told_after_five_seconds_and_once_a_minute() -> None:
     assert len(scene.wait(12)) == 1
 
 
+@pytest.mark.parametrize(
+    ("most", "advice"),
+    [(1, "--wsgi-threads 2 if"), (600, "--wsgi-threads 1000 if"), (1000, "Write more --workers")],
+)
+def test_the_advice_can_be_followed(most: int, advice: str) -> None:
+    """
+    There is a highest --wsgi-threads.
+    """
+    scene = Scene(most)
+    scene.seats = [Place(Call(), 0)] * most
+    (line,) = scene.wait(10)
+    assert advice in line
+
+
 def test_a_thread_that_rests_meanwhile_is_enough() -> None:
     """
     Busy is who has been busy all the time.
