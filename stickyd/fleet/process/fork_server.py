@@ -110,18 +110,22 @@ class ForkServer(ProcessProtocol):
         :raises OSError: if the machine cannot start one more process.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        settings = self._spec.settings
+        path = [entry for entry in sys.path if entry]
         try:
             with theirs:
                 descriptors = {CONTROL_DESCRIPTOR: theirs.fileno()}
                 process = spawn(self._reactor, self, self._spec, [FORK_SERVER], descriptors)
+            self._process = process
+            self._label.begin(process.pid or 0)
             ours.setblocking(False)
-            settings = self._spec.settings
-            ours.send(write_preload(settings.to_json(), [entry for entry in sys.path if entry]))
+            ours.send(write_preload(settings.to_json(), path))
         except OSError:
+            # One that was started ends, as nobody speaks to it.
+            self._is_wanted = False
             ours.close()
             raise
-        self._process, self._channel = process, ours
-        self._label.begin(process.pid or 0)
+        self._channel = ours
         self._readiness.add_reader(ours.fileno(), self._read)
         self._overdue = self._reactor.callLater(settings.start_timeout, self._be_late)
 
