@@ -17,10 +17,7 @@ from stickyd.admin.admin_token import new_token, token_in
 from stickyd.admin.agent import AgentFactory
 from stickyd.admin.broadcast import Broadcast
 from stickyd.admin.guard import Guard
-from stickyd.admin.leaf import as_text
 from stickyd.admin.listening import close_at, listen_at, shown
-from stickyd.admin.resources import Pages, make_root
-from stickyd.admin.site import AdminSite
 from stickyd.errors import ListenError, OperatorError
 from stickyd.settings.admin_place import parse_admin_place
 
@@ -30,6 +27,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.internet.interfaces import IListeningPort
 
+    from stickyd.admin.site import AdminSite
     from stickyd.admin.view import AdminView
     from stickyd.log.journal import Journal
     from stickyd.settings import Settings
@@ -133,6 +131,10 @@ class Admin(Service):
         self._open[name] = text, sock, port
 
     def _serve(self, place: AdminPlace, sock: socket.socket) -> AdminSite:
+        # Not above: twisted.web is 8 MiB of a primary, and only this needs it.
+        from stickyd.admin.resources import Pages, make_root
+        from stickyd.admin.site import AdminSite
+
         number = 0 if place.path else sock.getsockname()[1]
         guard = Guard(place, self._settings.admin_host, self.token, number)
         self._broadcast = Broadcast(self._view, self._journal)
@@ -155,7 +157,7 @@ class Admin(Service):
                 event="admin.no-metrics",
             )
             return _no_metrics
-        # Not above: it takes a while to import, and only this needs it.
+        # The same.
         from stickyd.admin.bus_exposition import BusCollector
         from stickyd.admin.exposition import AppCollector, FleetCollector, VersionCollector, expose
         from stickyd.admin.scrape import Scrapes
@@ -215,5 +217,7 @@ class Admin(Service):
 
 
 def _no_metrics(request: Any) -> bytes:
+    from stickyd.admin.leaf import as_text
+
     request.setResponseCode(501)
     return as_text(request, "there are no metrics without: pip install 'stickyd[metrics]'\n")
