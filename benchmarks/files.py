@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,7 +133,19 @@ def cpu_seconds(pid: int) -> float:
     """
     Add up what a server's processes have used.
     """
-    return sum(process.cpu_seconds for _, process in families([pid]).values())
+    used = 0.0
+    for each in families([pid]):
+        with suppress(OSError):  # it may have ended meanwhile
+            used += time.clock_gettime(cpu_clock_of(each))
+    return used
+
+
+def cpu_clock_of(pid: int) -> int:
+    """
+    The clock of a process, which is exact, where ``/proc`` counts hundredths of a second: what
+    clock_getcpuclockid(3) gives on Linux.
+    """
+    return ~pid << 3 | 2
 
 
 def commands(options: argparse.Namespace, folder: Path) -> dict[str, tuple[list[str], int]]:

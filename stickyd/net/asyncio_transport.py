@@ -76,13 +76,22 @@ class LoopTransport(Stream, asyncio.Transport):
             raise RuntimeError(_WRITE_AFTER_END)
         if not data or self._mute or self.disconnecting:
             return
+        if type(data) is not bytes:
+            data = bytes(data)  # which the caller may change afterwards
         if not self.corked:
             if self._unanswered and self.answers_whole:
                 self._unanswered = False
-            else:
-                self.cork_until_next_turn()
-        # A copy of what the caller may change afterwards.
-        self._put(data if type(data) is bytes else bytes(data))
+                self._put(data)
+                return
+            if not self._writing:
+                self.corked = True
+                self._schedule()
+        # In a few steps, as most of what a worker sends comes this way.
+        output = self._output
+        self._chunks.append(data)
+        output.size_bytes += len(data)
+        if output.size_bytes > self._high_bytes:
+            self._offer()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))

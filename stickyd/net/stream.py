@@ -335,17 +335,9 @@ class Stream(ABC):
         """
         Send some bytes, or keep them.
         """
-        output = self._output
-        output.append(data)
-        if not self.corked and not self._writing:
-            self._flush()
-            if self._attention and not self._chunks:
-                self._schedule()
-        if output.size_bytes > self._high_bytes:
-            if self.corked and not self._writing:
-                self._flush()
-            if output.size_bytes > self._high_bytes:
-                self._congested()
+        self._output.append(data)
+        if not self.corked or self._output.size_bytes > self._high_bytes:
+            self._offer()
 
     def send_file(self, chunk: FileChunk) -> None:
         """
@@ -356,13 +348,19 @@ class Stream(ABC):
         if self._mute or not len(chunk):
             chunk.close()
             return
-        output = self._output
-        output.append_file(chunk)
-        if not self.corked and not self._writing:
+        self._output.append_file(chunk)
+        if not self.corked or self._output.size_bytes > self._high_bytes:
+            self._offer()
+
+    def _offer(self) -> None:
+        """
+        Send what was written, which is much or is not collected, unless the loop does.
+        """
+        if not self._writing:
             self._flush()
-            if self._attention and not self._chunks:
+            if self._attention and not self._chunks and not self.corked:
                 self._schedule()
-        if output.size_bytes > self._high_bytes:
+        if self._output.size_bytes > self._high_bytes:
             self._congested()
 
     def _flush(self) -> None:

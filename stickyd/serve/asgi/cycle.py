@@ -38,6 +38,9 @@ _FAILURE = {
     ],
 }
 
+#: A body that is copied behind its head rather than written by itself.
+_COPIED_BYTES = 16384
+
 #: An ASGI extension: the message that names a file, which is the body.
 PATHSEND = "http.response.pathsend"
 
@@ -74,8 +77,9 @@ class Cycle(RequestResponseCycle):
     chunked_encoding = False
     expected_content_length = 0
     _fields: Any = ()  # of the response
+    _head = b""  # what of it is not written yet
     _receiving: asyncio.Event | None = None  # set when there is; made when somebody waits for it
-    _silent = False  # the response has no body, whatever the application sends
+    _bodiless = False  # the response has no body, whatever the application sends
     _ends_with_connection = False  # the body of a response to HTTP/1.0 without a length
 
     def __init__(
@@ -135,7 +139,9 @@ class Cycle(RequestResponseCycle):
         if not self.response_started:
             self._begin(_FAILURE)
             self._continue({"type": "http.response.body", "body": _FAILURE_TEXT})
-        elif self._ends_with_connection:
+            return
+        self._write_head()
+        if self._ends_with_connection:
             # A mere end would be that of the body.  One of TLS is not mere.
             getattr(self.transport, "reset", self.transport.abort)()
         else:
@@ -199,7 +205,9 @@ class Cycle(RequestResponseCycle):
 
     def _begin(self, message: Any) -> None:
         """
-        Write the head.  One that cannot be written leaves the response unanswered.
+        Write the head, or keep it for the first piece of a body whose length is told, which so
+        leaves with it (the ASGI specification has the head of every response wait).  One that
+        cannot be written leaves the response unanswered.
         """
         if message["type"] != "http.response.start":
             raise RuntimeError(
@@ -212,10 +220,10 @@ class Cycle(RequestResponseCycle):
         self.status = start.status
         lines = [STATUS_LINE.get(start.status) or start.line, self._stock_fields]
         lines += [b"%b: %b\r\n" % pair for pair in start.pairs]
-        self._silent = start.status in (204, 304) or self.scope["method"] == "HEAD"
+        self._bodiless = start.status in (204, 304) or self.scope["method"] == "HEAD"
         if start.length is not None:
             self.expected_content_length = start.length
-        elif not self._silent:
+        elif not self._bodiless:
             if self.scope["http_version"] == "1.0":
                 # It knows no transfer codings (RFC 9112, 6.1).
                 self._ends_with_connection = True
@@ -227,7 +235,15 @@ class Cycle(RequestResponseCycle):
         elif not self.keep_alive:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
-        self.transport.write(b"".join(lines))
+        self._head = b"".join(lines)
+        if start.length is None:
+            # It may be a stream, of which a client wants to know that it has begun.
+            self._write_head()
+
+    def _write_head(self) -> None:
+        head, self._head = self._head, b""
+        if head:
+            self.transport.write(head)
 
     def _continue(self, message: Any) -> None:
         """
@@ -244,8 +260,8 @@ class Cycle(RequestResponseCycle):
         if type(body) is not bytes:
             body = read_bytes(body)
         more = message.get("more_body", False)
-        if self._silent:
-            pass
+        if self._bodiless:
+            self._write_head()
         elif self.chunked_encoding:
             if body:
                 end = b"\r\n" if more else b"\r\n0\r\n\r\n"
@@ -257,6 +273,11 @@ class Cycle(RequestResponseCycle):
                 if len(body) > self.expected_content_length:
                     raise RuntimeError("Response content longer than Content-Length")
                 self.expected_content_length -= len(body)
+            if self._head:
+                if len(body) <= _COPIED_BYTES:
+                    body, self._head = self._head + body, b""
+                else:
+                    self._write_head()
             if body:
                 self.transport.write(body)
             if not more and self.expected_content_length:
@@ -277,13 +298,14 @@ class Cycle(RequestResponseCycle):
         :raises OSError: if it cannot be opened.
         :raises RuntimeError: if it is no regular file, or too short.
         """
-        if not self._silent:
+        if not self._bodiless:
             descriptor = os.open(path, _OPENED)
             try:
                 count = self._file_bytes(descriptor, path)
             except BaseException:
                 os.close(descriptor)
                 raise
+            self._write_head()
             transport: Any = self.transport
             if self.chunked_encoding and count:
                 transport.write(b"%x\r\n" % count)
@@ -307,6 +329,13 @@ class Cycle(RequestResponseCycle):
         return self.expected_content_length
 
     @property
+    def is_silent(self) -> bool:
+        """
+        Whether nothing of the response was written.
+        """
+        return not self.response_started or bool(self._head)
+
+    @property
     def streams_events(self) -> bool:
         """
         Whether the response has begun and is an event stream, which does not end by itself.
@@ -327,6 +356,7 @@ class Cycle(RequestResponseCycle):
             # The end would have to wait for what a client does not take.
             self.transport.abort()
             return
+        self._write_head()
         if self.chunked_encoding:
             self.transport.write(b"0\r\n\r\n")
         self.transport.close()
@@ -343,7 +373,7 @@ class Cycle(RequestResponseCycle):
         """
         Send some of what comes next in any case: a client that has left answers with a reset.
         """
-        if not self.response_started:
+        if self.is_silent:
             transport = self.transport
             transport.write(BEGIN)
 

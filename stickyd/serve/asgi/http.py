@@ -439,7 +439,7 @@ class HttpProtocol(asyncio.Protocol):
             # Its body is broken off.  The application is told that the client is gone.
             cycle.disconnected = True
             cycle.wake()
-        if cycle is None or not cycle.more_body or not cycle.response_started:
+        if cycle is None or not cycle.more_body or cycle.is_silent:
             self.transport.write(self._context.refusal(error.status))
             self._count_refusal(error.status)
         self.transport.close()
@@ -449,7 +449,7 @@ class HttpProtocol(asyncio.Protocol):
         cycle, counts = self.cycle, self._context.counts
         if cycle is None or not cycle.begun_ns:
             counts.refuse(status)
-        elif not cycle.response_started:
+        elif cycle.is_silent:
             counts.end(status, cycle.begun_ns)
             cycle.begun_ns = 0
 

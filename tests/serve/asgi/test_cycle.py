@@ -22,6 +22,8 @@ from tests.hosting import LOOPS, Client, Visitors, a_loop, end_abruptly, fired, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+#: What answers late, or in pieces, and how often it is asked for at once.
+LATE = (("/held", 1), ("/held", 2), ("/begun", 1), ("/told", 1), ("/chunks", 1))
 STREAM = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
 
 
@@ -77,6 +79,13 @@ class Scene:
         self.events.append("begun")
         await self.gate.wait()
         await send({"type": "http.response.body", "body": b"done"})
+
+    async def told(self, receive: Any, send: Any) -> None:
+        fields = [(b"content-length", b"5")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        self.events.append("told")
+        await self.gate.wait()
+        await send({"type": "http.response.body", "body": b"hello"})
 
     async def polls(self, receive: Any, send: Any) -> None:
         await receive()
@@ -190,7 +199,7 @@ def test_fault_37_client_that_asks_no_more_is_answered(version: str, loop: str) 
     """
 
     async def test(scene: Scene) -> None:
-        for path, times in (("/held", 1), ("/held", 2), ("/begun", 1), ("/chunks", 1)):
+        for path, times in LATE:
             outputs = []
             for shuts in (False, True):
                 scene.events.clear()
