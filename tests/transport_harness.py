@@ -161,9 +161,12 @@ DRIVES = ("asyncio", "uvloop", "brief", "epoll")
 class CountingSocket(socket.socket):
     """
     Writes down the system calls that move data or end the connection.
+
+    :ivar more: of each send, whether the kernel was told that more follows.
     """
 
     calls: list[str]
+    more: list[bool]
 
     def recv(self, *arguments: Any) -> bytes:
         self.calls.append("recv")
@@ -171,10 +174,12 @@ class CountingSocket(socket.socket):
 
     def send(self, *arguments: Any) -> int:
         self.calls.append("send")
+        self.more.append(socket.MSG_MORE in arguments[1:])
         return super().send(*arguments)
 
     def sendmsg(self, *arguments: Any) -> int:
         self.calls.append("sendmsg")
+        self.more.append(socket.MSG_MORE in arguments[1:])
         return super().sendmsg(*arguments)
 
     def shutdown(self, how: int) -> None:
@@ -209,7 +214,7 @@ def socket_pair(family: str = "tcp") -> tuple[CountingSocket, socket.socket, IAd
         peer = IPv4Address("TCP", *name)
     client.settimeout(PATIENCE)
     server = CountingSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
-    server.calls = []
+    server.calls, server.more = [], []
     server.setblocking(False)
     return server, client, peer
 

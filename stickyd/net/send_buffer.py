@@ -78,10 +78,12 @@ class SendBuffer:
         """
         self._spoken = False
 
-    def send(self) -> bool:
+    def send(self, last: bool = False) -> bool:
         """
         Offer what waits to the kernel, once.  Something must wait.
 
+        :param last: the caller shuts our side as soon as all is taken: then the FIN leaves in one
+            packet with the end of it (tcp(7), ``TCP_CORK``; ``MSG_MORE`` is that for one call).
         :return: whether the kernel has taken all.
         :raise OSError: if the connection is broken.
         """
@@ -94,11 +96,12 @@ class SendBuffer:
         if self._files:
             return self._send_with_files()
         chunks: deque[Any] = self.chunks
+        flags = _MORE if last else 0
         try:
             if len(chunks) > 1:
-                sent = self._socket.sendmsg(islice(chunks, _CHUNKS))
+                sent = self._socket.sendmsg(islice(chunks, _CHUNKS), (), flags)
             elif self.size_bytes <= SEND_BYTES:
-                sent = self._socket.send(chunks[0])
+                sent = self._socket.send(chunks[0], flags)
             else:
                 sent = self._socket.send(memoryview(chunks[0])[:SEND_BYTES])
         except BlockingIOError:

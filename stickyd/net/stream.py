@@ -9,7 +9,8 @@ Theory of operation.  Three ideas save most of what a connection costs elsewhere
 - *Corks.*  What a protocol writes while it is being called is collected and leaves in one
   system call when it returns; at other times a write goes to the kernel at once.  Nothing
   ends inside a call of the protocol either, but when the call returns
-  (:meth:`Stream._uncork`), or in the next turn of the loop.
+  (:meth:`Stream._uncork`), or in the next turn of the loop.  What is written last leaves in
+  one packet with the FIN, which is a fifth of what an answer on a connection of its own costs.
 - *Lazy pauses.*  Pausing sets a flag; the reader is removed only if it fires while
   paused.  Protocols that pause for the length of every request cost no ``epoll_ctl``.
 
@@ -48,15 +49,11 @@ if TYPE_CHECKING:
     from stickyd.interfaces import IReadiness
     from stickyd.net.file_chunk import FileChunk
 
+#: At most this many bytes are read in one turn.
 READ_BYTES = 65536
-"""
-At most this many bytes are read in one turn.
-"""
 
+#: More output than this that the kernel does not take is congestion, unless a face says otherwise.
 HIGH_WATER_BYTES = 65536
-"""
-More output than this that the kernel does not take is congestion, unless a face says otherwise.
-"""
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -104,6 +101,7 @@ class Stream(ABC):
     # What few connections ever change stands here; what every request asks for is the
     # instance's own from the start, since CPython finds that several times faster.
     protocol: Any = None
+    producer: Any = None  # goes on writing though it is closed
     connected = True
     disconnected = False
     lingering = False
@@ -363,13 +361,15 @@ class Stream(ABC):
         if self._output.size_bytes > self._high_bytes:
             self._congested()
 
-    def _flush(self) -> None:
+    def _flush(self, last: bool = False) -> None:
         """
         Offer the output to the kernel, once, and watch for more room if it is needed.
+
+        :param last: the FIN follows as soon as the kernel has taken all.
         """
         size_bytes = self._output.size_bytes
         try:
-            sent_all = self._output.send()
+            sent_all = self._output.send(last)
         except OSError as error:
             self._doom(connection_lost(error))
             return
@@ -468,7 +468,7 @@ class Stream(ABC):
     def _uncork(self) -> None:
         self.corked = False
         if self._chunks and not self._writing:
-            self._flush()
+            self._flush(self.disconnecting and self.producer is None)
         if self._attention and not self._chunks:
             self._emptied()
         if not self._watching and not self._paused:

@@ -39,7 +39,6 @@ class SocketTransport(Stream):
     client ends its side.
     """
 
-    producer: Any = None
     streamingProducer = False
     producerPaused = False
 

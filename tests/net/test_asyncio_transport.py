@@ -73,7 +73,8 @@ class LoopEcho(LoopRecorder):
 
 def test_waiting_request_never_meets_the_loop(drive: Drive, family: str) -> None:
     """
-    A request that waits is read, answered and closed at once, in four system calls.
+    A request that waits is read, answered and closed at once, in four system calls, and what is
+    written last leaves with the FIN.
     """
 
     class Answering(LoopRecorder):
@@ -93,6 +94,7 @@ def test_waiting_request_never_meets_the_loop(drive: Drive, family: str) -> None
     assert protocol.events == ["made", "lost"]
     assert protocol.errors == [None]
     assert server.calls == ["recv", "sendmsg", "shutdown", "close"]
+    assert server.more == [True]
     assert drive.readiness.changes == 0
     assert client.recv(100) == b"head body"
     client.close()

@@ -12,6 +12,7 @@ from tests.transport_harness import (
     Drive,
     Push,
     Recorder,
+    answer_and_close,
     echo,
     logged_failures,
     receive,
@@ -57,6 +58,63 @@ def test_nagle_goes_off_before_the_second_send_in_a_row(drive: Drive) -> None:
     assert server.calls.count("setsockopt") == 1
     client.close()
     drive.until(lambda: protocol.lost)
+
+
+def test_the_last_send_and_the_fin_are_one_packet(drive: Drive, family: str) -> None:
+    """
+    The kernel is told that more follows when nothing but the FIN does; and only then, as it would
+    keep back what is sent.
+    """
+    server, client, peer = socket_pair(family)
+    SocketTransport(drive.readiness, server, peer).start(Recorder(answer_and_close))
+    client.sendall(b"ping")
+    assert receive(drive, client, EVERYTHING) == b"head body"
+    assert server.more == [True]
+    assert server.calls[-3:] == ["sendmsg", "shutdown", "close"]
+    client.close()
+
+    server, client, peer = socket_pair(family)
+    protocol = Recorder(echo)
+    SocketTransport(drive.readiness, server, peer).start(protocol)
+    client.sendall(b"ping")
+    assert receive(drive, client, 4) == b"ping"
+    assert server.more == [False]
+    client.close()
+    drive.until(lambda: protocol.lost)
+
+
+def test_a_closed_connection_waits_for_its_producer(drive: Drive) -> None:
+    """
+    What a producer writes to a connection that is closed already leaves at once; with its last
+    piece the FIN does.
+    """
+    server, client, peer = socket_pair()
+    producer = Push()
+
+    def close(protocol: Recorder, data: bytes) -> None:
+        transport: Any = protocol.transport
+        transport.registerProducer(producer, True)
+        transport.write(b"1")
+        transport.loseConnection()
+
+    def end() -> None:
+        transport.write(b"3")
+        transport.unregisterProducer()
+
+    protocol = Recorder(close)
+    transport = SocketTransport(drive.readiness, server, peer)
+    transport.start(protocol)
+    client.sendall(b"ping")
+    assert receive(drive, client, 1) == b"1"
+    transport.call(lambda: transport.write(b"2"))
+    assert receive(drive, client, 1) == b"2"
+    assert server.more == [False, False]
+    assert protocol.events == ["made"]
+    transport.call(end)
+    assert receive(drive, client, EVERYTHING) == b"3"
+    assert server.more == [False, False, True]
+    assert protocol.reason is ConnectionDone
+    client.close()
 
 
 def test_big_answer_to_a_slow_reader(drive: Drive, family: str) -> None:
