@@ -17,6 +17,7 @@ from traceback import FrameSummary
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stickyd.errors import ApplicationError
+from stickyd.worker.green_threads import patched_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -171,8 +172,12 @@ def called(option: str, name: str, make: Any) -> Any:
 
 
 def _import_failed(option: str, name: str, module: str, problem: BaseException) -> ApplicationError:
+    said = f"{_told(problem)}{_place(problem)}"
+    patched = patched_threads()
+    if patched:
+        said += f". {patched}"
     return ApplicationError(
-        f"{option} {name}: importing {module!r} failed: {_told(problem)}{_place(problem)}",
+        f"{option} {name}: importing {module!r} failed: {said}",
         "" if isinstance(problem, ServesItself) else own_traceback(problem),
     )
 

@@ -25,6 +25,7 @@ from stickyd.leadership.desk import leadership
 from stickyd.sessions.answers import result_of
 from stickyd.settings import Settings
 from stickyd.worker.bus import check_bus
+from stickyd.worker.green_threads import green_threads
 from stickyd.worker.loading import import_ahead, loop_of, places
 from stickyd.worker.unshared import unshared
 
@@ -180,6 +181,9 @@ def _build_in_loop(
             sessions = session_registry(settings, reactor, session_keys)
             host = build_host(settings, reactor, sessions, access_log)
             warnings = unshared(workers)
+            if settings.application is not None and settings.application[0].startswith("wsgi"):
+                kind, name = settings.application
+                warnings += green_threads(f"--{kind}", name)
             del host  # what it holds of the application was to be looked at
         finally:
             if access_log is not None:

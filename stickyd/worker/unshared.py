@@ -6,9 +6,9 @@ Nothing is imported that the application has not imported, and nothing of it is 
 
 from __future__ import annotations
 
-import gc
 import sys
-from typing import Any
+
+from stickyd.worker.made import made_of
 
 _SOCKETIO = (
     "{framework} has a server whose manager its {workers} workers do not share, so emit() reaches"
@@ -44,15 +44,14 @@ def _socketio_servers(workers: int) -> list[str]:
     alone = [getattr(socketio, name, None) for name in ("Manager", "AsyncManager")]
     servers = [
         server
-        for server in _made_of(*kinds)
+        for server in made_of(*kinds)
         if type(getattr(server, "manager", None)) in alone  # a subclass knows what it does
     ]
     if not servers:
         return []
     flask_socketio = sys.modules.get("flask_socketio")
     of_flask = [
-        getattr(made, "server", None)
-        for made in _made_of(getattr(flask_socketio, "SocketIO", None))
+        getattr(made, "server", None) for made in made_of(getattr(flask_socketio, "SocketIO", None))
     ]
     named = {
         ("Flask-SocketIO", "socketio") if server in of_flask else ("python-socketio", "sio")
@@ -77,14 +76,3 @@ def _channel_layers(workers: int) -> list[str]:
         for alias, layer in configured.items()
         if isinstance(layer, dict) and layer.get("BACKEND") == _IN_MEMORY
     ]
-
-
-def _made_of(*kinds: Any) -> list[Any]:
-    """
-    All objects of some classes.
-    """
-    classes = tuple(kind for kind in kinds if isinstance(kind, type))
-    if not classes:
-        return []
-    # Not isinstance(), which asks proxies what they stand for.
-    return [found for found in gc.get_objects() if issubclass(type(found), classes)]
