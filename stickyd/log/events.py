@@ -202,6 +202,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "wsgi.websockets-full": "There are --wsgi-websockets; the next ones get 503.",
         "wsgi.threads-busy": "All threads have been busy for long; the line says with what.",
         "wsgi.threads-stuck": "More than half of the threads hang; the worker is replaced.",
+        "wsgi.threads-left": "A worker ends though threads have not, whose clients have left.",
         "wsgi.slow-request": "A thread has not begun to answer for --request-timeout; the stack"
         " says where it is.",
         "wsgi.no-more-threads": "The system gives no more threads.",

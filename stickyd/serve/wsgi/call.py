@@ -57,6 +57,12 @@ class Receiver(Protocol):
         :data:`math.inf` if it waits for more just now.
         """
 
+    @property
+    def streams_events(self) -> bool:
+        """
+        Whether the response has begun and is an event stream.
+        """
+
     def put(self, head: ResponseHead | None, piece: bytes, kind: int) -> None:
         """
         Take a piece.
@@ -178,6 +184,21 @@ class ApplicationCall:
         When the application last got some of its input, as :class:`Receiver` says.
         """
         return self._receiver.read_at
+
+    @property
+    def abandoned(self) -> bool:
+        """
+        Whether its client has left.
+        """
+        return self._receiver.gone
+
+    @property
+    def forsaken(self) -> bool:
+        """
+        Whether it is an event stream whose client has left: that may wait for ever, for
+        something to send.
+        """
+        return self._receiver.gone and self._receiver.streams_events
 
     # What the application calls.
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SWITCH_SECONDS = 0.001
 DEFAULT_SWITCH_SECONDS = 0.005
 
+#: Between two looks for threads that are still at work though no connection is left.
+LOOK_SECONDS = 1.0
+
 
 class WsgiRequests:
     """
@@ -102,20 +105,53 @@ class WsgiHost(ResourceHost):
         return super().descriptors + self._backend.spills.count + self._backend.files.count
 
     @override
+    def drain(self) -> Deferred[None]:
+        """
+        As of any host, and then end the threads.
+
+        :return: fires when no connection is left, and each thread has finished what it was
+            doing, even if the client has left.  But threads cannot be interrupted: those of
+            event streams, which may wait for ever, are given up a moment after their clients
+            have left, and all of them by :meth:`abort`.
+        """
+        return super().drain().addCallback(self._end_threads)
+
+    def _end_threads(self, _: object) -> Deferred[None] | None:
+        if self._given_up:
+            return None
+        ended = self._backend.threads.stop()
+        self._look_at_threads(ended, was_forsaken=False)
+        return ended
+
+    def _look_at_threads(self, ended: Deferred[None], was_forsaken: bool) -> None:
+        if ended.called:
+            return
+        forsaken = all(job.forsaken for _, job in self._backend.watch.busy())
+        if forsaken and was_forsaken:
+            self._give_threads_up()
+        else:
+            self._readiness.call_later(LOOK_SECONDS, self._look_at_threads, ended, forsaken)
+
+    @override
     def abort(self) -> None:
         """
         Reset every connection, and wait for no thread any more.
         """
-        self._given_up = True
         super().abort()
+        self._give_threads_up()
+
+    def _give_threads_up(self) -> None:
+        if not self._given_up:
+            self._given_up = True
+            self._backend.watch.tell_left()
+            self._backend.threads.give_up()
 
     @override
     def stop(self) -> Deferred[None]:
         """
-        End the threads.
+        End the threads, if :meth:`drain` has not.
 
-        :return: fires when each has finished what it was doing, even if the client has
-            left; but at once after :meth:`abort`, as threads cannot be interrupted.
+        :return: as of that.
         """
         ended = self._backend.threads.stop()
         if self._given_up:

@@ -284,6 +284,12 @@ class ApplicationThreads:
         self._check_ended()
         return stopped
 
+    def give_up(self) -> None:
+        """
+        Wait for no thread any more; those that are at work end with the process.
+        """
+        self._stopped.fire()
+
     def _check_ended(self) -> None:
         if self._stopping and not self._seats and not self._jobs:
             self._stopped.fire()

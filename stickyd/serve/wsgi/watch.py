@@ -76,6 +76,28 @@ class ThreadWatch:
             self._running = True
             self._readiness.call_later(CHECK_SECONDS, self._check)
 
+    def busy(self) -> list[tuple[Seat, ApplicationCall]]:
+        """
+        The threads that are at work, but those that are a client's for good, and what they do.
+        """
+        return [
+            (seat, cast("ApplicationCall", job))
+            for seat in self._threads.seats
+            if not seat.apart and (job := seat.job) is not None
+        ]
+
+    def tell_left(self) -> None:
+        """
+        Name in the log what is not waited for, though its client was not cut off.
+        """
+        left = [seat for seat, job in self.busy() if job.abandoned]
+        if left:
+            self._log.info(
+                "Not waited for, as the clients have left: {served}",
+                event="wsgi.threads-left",
+                served=_describe(left, self._now()),
+            )
+
     def _check(self) -> None:
         # What threads do meanwhile changes nothing that matters a second later.
         now = self._now()

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 #: How long a close frame may have to wait for a frame of the application.
 GOODBYE_SECONDS = 0.01
 
+#: How often it is looked whether one has ended that was told to close, until it is cut off: for
+#: a second or two.
+MOST_LOOKS = 4
+
 #: How long a connection stays open, though shut, whose application has returned.
 CLOSE_SECONDS = 0.2
 
@@ -96,6 +100,7 @@ class LentConnection:
     unanswered: tuple[Any, ...] = ()
 
     _goodbye_said = False
+    _looks = 0
 
     def __init__(
         self,
@@ -176,8 +181,13 @@ class LentConnection:
 
     def end_streams(self) -> None:
         """
-        A WebSocket is none.
+        Called again and again once it is told to close: cut it off if the application's thread
+        does not return, which may wait for something else for ever.
         """
+        if self._goodbye_said:
+            self._looks += 1
+            if self._looks == MOST_LOOKS:
+                self.abortConnection()
 
     def abortConnection(self) -> None:  # noqa: N802 - the name that all connections have
         """

@@ -4,12 +4,14 @@ WSGI applications in threads of their own.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from twisted.internet.address import UNIXAddress
+from twisted.logger import formatEvent
 from zope.interface.verify import verifyObject
 
 from stickyd.interfaces import IHost
@@ -264,15 +266,86 @@ def test_stop_waits_for_threads(scene: Scene) -> None:
         await client.request("/held")
         await until(lambda: scene.application.arrived)
         client.close()
-        await fired(scene.host.drain())
-        stopped = scene.host.stop()
-        assert not stopped.called
+        await until(lambda: scene.host.connections == 0)
+        drained = scene.host.drain().addCallback(lambda _: scene.application.left.append("drained"))
+        assert not scene.application.left
         scene.application.gate.set()
-        await fired(stopped)
-        assert scene.application.left == ["/held"]
+        await fired(drained)
+        assert scene.application.left == ["/held", "drained"]
+        await fired(scene.host.stop())
         scene.stopped = True
 
     run(scene.loop, go())
+
+
+def test_abort_ends_the_wait_for_threads(scene: Scene) -> None:
+    """
+    A stop whose time is over while it waits for one ends in good order; the log names what is
+    not waited for.
+    """
+
+    async def go() -> None:
+        client = scene.visit()
+        await client.request("/held")
+        await until(lambda: scene.application.arrived)
+        client.close()
+        await until(lambda: scene.host.connections == 0)
+        drained = scene.host.drain()
+        with logged() as events:
+            scene.host.abort()
+            await fired(drained)
+        (line,) = [formatEvent(event) for event in events]
+        assert line.startswith("Not waited for, as the clients have left: GET /held (1, for ")
+        await fired(scene.host.stop())
+        assert not scene.application.left
+        scene.application.gate.set()
+        scene.stopped = True
+
+    run(scene.loop, go())
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["client left", "ended"])
+def test_event_streams_keep_no_stop(ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Those that wait for something to send, when their clients have left or were told that the
+    server goes; the thread of another request is waited for.
+    """
+    monkeypatch.setattr("stickyd.serve.wsgi.host.LOOK_SECONDS", 0.01)
+    gate, never = threading.Event(), threading.Event()
+    begun: list[str] = []
+
+    def application(environ: Any, start_response: Any) -> Any:
+        path = environ["PATH_INFO"]
+        begun.append(path)
+        if path == "/page":
+            gate.wait()
+            begun.append("done")
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        yield b"data: hello\n\n"
+        never.wait()
+
+    with serving(application) as scene:
+
+        async def go() -> None:
+            page, stream = scene.visit(), scene.visit()
+            await page.request("/page")
+            await stream.request("/stream")
+            await stream.head()
+            await until(lambda: len(begun) == 2)
+            page.close()
+            if not ended:
+                stream.close()
+            drained = scene.host.drain().addCallback(lambda _: begun.append("drained"))
+            if ended:
+                scene.host.end_streams()
+            await until(lambda: scene.host.connections == 0)
+            await asyncio.sleep(0.05)
+            gate.set()
+            await fired(drained)
+            assert begun[-2:] == ["done", "drained"]
+            never.set()
+
+        scene.run(go)
 
 
 def test_abort_waits_for_no_thread(scene: Scene) -> None:

@@ -19,6 +19,7 @@ from stickyd.affinity.spec import parse_affinity
 from stickyd.affinity.token import Signer
 from stickyd.affinity.trust import Networks
 from stickyd.serve.stickiness import Stickiness
+from stickyd.serve.wsgi.websockets import MOST_LOOKS
 from tests.hosting import LOOPS, Client, fired, logged, until
 from tests.serve.wsgi.scene import Scene, serving
 from tests.tls_harness import write_certificate
@@ -303,6 +304,37 @@ def test_a_stop_says_goodbye() -> None:
             await client.rest()
             await fired(drained)
             await until(lambda: echo.left == 1)
+
+        scene.run(go)
+
+
+def test_one_whose_thread_waits_for_ever_is_cut_off_once_it_was_told() -> None:
+    """
+    A stop ends the streams again and again; an application that waits for something else than
+    its client keeps it for a moment only.
+    """
+    never, begun = threading.Event(), threading.Event()
+
+    def silent(environ: Any, start_response: Any) -> list[bytes]:
+        WebSocket.accept(environ)
+        begun.set()
+        never.wait()
+        return []
+
+    with serving(silent) as scene:
+
+        async def go() -> None:
+            client = await open_one(scene)
+            await until(begun.is_set)
+            drained = fired(scene.host.drain())
+            for _ in range(MOST_LOOKS):
+                scene.host.end_streams()
+                assert scene.host.connections == 1
+            scene.host.end_streams()
+            assert await client.taken(4) == b"\x88\x02" + struct.pack("!H", 1012)
+            await until(lambda: scene.host.connections == 0)
+            never.set()
+            await drained
 
         scene.run(go)
 
