@@ -100,6 +100,17 @@ class TlsClient:
     def shake_hands(self) -> None:
         self._until(self.tls.do_handshake)
 
+    def shake_hands_and_send(self, data: bytes) -> None:
+        """
+        Send the first bytes behind the end of the handshake, in one packet.
+        """
+
+        def step() -> None:
+            self.tls.do_handshake()
+            self.tls.write(data)
+
+        self._until(step)
+
     def certificate_names(self) -> list[str]:
         """
         Tell what the server's certificate is for.

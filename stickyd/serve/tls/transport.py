@@ -62,6 +62,10 @@ _RECORDS_BYTES = 1 << 15  # what is decrypted in one call
 
 _GATHERED_BYTES = 64_000  # of what is written in a turn; more does not wait for its end
 
+#: Turns of the loop in which an answer may come that the session tickets leave with: in one an
+#: application is called, in the next what it has written is flushed.
+_TICKET_TURNS = 3
+
 
 class TlsTransport(TLSMemoryBIOProtocol):
     """
@@ -84,6 +88,7 @@ class TlsTransport(TLSMemoryBIOProtocol):
     _flush_scheduled = False
     _handshake_timer: Any = None
     _hurried = False
+    _ticket_turns = 0
 
     def __init__(
         self,
@@ -184,6 +189,24 @@ class TlsTransport(TLSMemoryBIOProtocol):
         super()._checkHandshakeStatus()
         if self._handshakeDone:
             self._stop_waiting()
+            self._ticket_turns = _TICKET_TURNS
+
+    def _let_tickets_wait(self) -> None:
+        """
+        Have what the handshake ends with leave with the first answer, if that comes at once.
+
+        A packet of its own wakes the client for nothing.  To wait for longer would be worse: until
+        its end of the handshake is acknowledged, a client whose packets are not to be small keeps
+        its request back (Nagle's algorithm), and our kernel acknowledges by itself after 40 ms.
+        """
+        if not self.connected:
+            return
+        self._ticket_turns -= 1
+        if self._ticket_turns and _size_of(self._tlsConnection._from_ssl):
+            self._readiness.call_soon(self._let_tickets_wait)
+        else:
+            self._ticket_turns = 0
+            self._flushSendBIO()
 
     # Input.
 
@@ -205,7 +228,10 @@ class TlsTransport(TLSMemoryBIOProtocol):
                     self.wrappedProtocol.dataReceived(data)
                 if not (_size_of(connection._into_ssl) or connection.pending()):
                     break
-        self._flushSendBIO()
+        if self._ticket_turns == _TICKET_TURNS:
+            self._let_tickets_wait()
+        elif not self._ticket_turns:
+            self._flushSendBIO()
 
     def _input_ended(self) -> None:
         protocol: Any = IHalfCloseableProtocol(self.wrappedProtocol, None)

@@ -149,6 +149,43 @@ def test_answer_and_end_leave_together(server: Server, tmp_path: Path) -> None:
     client.close()
 
 
+def test_tickets_leave_with_an_answer_that_comes_at_once(server: Server, tmp_path: Path) -> None:
+    """
+    What the handshake ends with, the answer of the next turn, and the close_notify are one system
+    call, after the one that the handshake began with; the client can resume the session.
+    """
+
+    def answer_soon(protocol: Recorder, data: bytes) -> None:
+        server.drive.readiness.call_soon(answer_and_close, protocol, data)
+
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = Recorder(answer_soon)
+    client = server.connect(tls, protocol, client_context(ssl.TLSVersion.TLSv1_3))
+    client.shake_hands_and_send(b"request")
+    assert client.read(EVERYTHING) == b"head body"
+    server.drive.until(lambda: protocol.lost)
+    calls = server.sockets[0].calls
+    assert len([call for call in calls if call.startswith("send")]) == 2
+    assert client.tls.session is not None
+    assert client.tls.session.has_ticket
+    client.close()
+
+
+def test_tickets_wait_for_nobody(server: Server, tmp_path: Path) -> None:
+    """
+    Where no answer comes, they leave all the same: they acknowledge the end of the handshake,
+    without which a client may keep its request back.
+    """
+    tls = ServerTls(server.clock, [write_certificate(tmp_path, "a", "a.test")])
+    protocol = Recorder()
+    client = server.connect(tls, protocol, client_context(ssl.TLSVersion.TLSv1_3))
+    client.shake_hands()
+    calls = server.sockets[0].calls
+    server.drive.until(lambda: len([call for call in calls if call.startswith("send")]) == 2)
+    client.close()
+    server.drive.until(lambda: protocol.lost)
+
+
 def test_client_that_just_leaves(server: Server, tmp_path: Path) -> None:
     """
     An end without close_notify is reported as a lost connection.
