@@ -460,9 +460,10 @@ class WsgiRequest:
             channel.persistent = False
         if self._file is not None:
             file, self._file = self._file, None
-            channel.write(self._begin_response(head, len(file))[0])
+            size = len(file)  # which is less as soon as some is sent
+            channel.write(self._begin_response(head, size)[0])
             channel.write_file(file)
-            self._complete(LAST, len(file))
+            self._complete(LAST, size)
             return
         text, _, silent = self._begin_response(head, len(body))
         size = 0 if silent else len(body)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.files import File as DjangoFile  # type: ignore[import-untyped]
+from twisted.internet.task import Clock
 
+from stickyd.serve.access_log import AccessLog
 from stickyd.serve.wsgi.file_wrapper import FileWrapper
 from tests.hosting import until
 from tests.serve.wsgi.answering import Environ, StartResponse, answered
@@ -156,6 +158,30 @@ def a_file(size: int) -> Any:
     file.write(bytes(range(256)) * (size // 256))
     file.seek(0)
     return file
+
+
+@pytest.mark.parametrize("size", [256, 99_840, 2_999_808])
+def test_the_access_log_counts_all_of_a_file(size: int) -> None:
+    """
+    Also what the kernel has taken at once.
+    """
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](a_file(size))
+        return wrapped
+
+    log, clock = io.StringIO(), Clock()
+    with serving(application) as scene:
+
+        async def go() -> None:
+            scene.host.site.access_log = AccessLog(log, clock)
+            client = scene.visit()
+            assert len((await client.ask()).body) == size
+            clock.advance(1)
+
+        scene.run(go)
+    assert f'"GET / HTTP/1.1" 200 {size} ' in log.getvalue()
 
 
 def test_a_file_is_sent_without_a_thread() -> None:
