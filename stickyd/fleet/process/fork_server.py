@@ -138,6 +138,12 @@ class ForkServer(ProcessProtocol):
         else:
             self._waiting.append(call)
 
+    def forget_waiting(self) -> None:
+        """
+        Call nobody who waits: nothing is to be started any more.
+        """
+        self._waiting = []
+
     def serves(self, spec: WorkerSpec) -> bool:
         """
         Whether it is ready, and what it forks is what this says.

@@ -97,11 +97,13 @@ class Launcher:
 
     def stop(self) -> Deferred[list[None]]:
         """
-        Start no more workers.
+        Start no more workers, nor call who waits to start one.
 
         :return: fires when no process but workers is left.
         """
         self._may_fork = False
+        if self._server is not None:
+            self._server.forget_waiting()
         self._drop_server()
         return gatherResults([server.kill() for server in self._servers])
 

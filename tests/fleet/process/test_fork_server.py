@@ -266,6 +266,7 @@ def test_a_forked_worker_is_ours(
 @pytest.mark.parametrize(
     "answer",
     [b"", b"what?", write_answer(1), write_answer(os.getpid()), write_answer(os.getppid())],
+    ids=["nothing", "garbage", "process 1", "ourselves", "our parent"],
 )
 def test_a_server_that_breaks_the_protocol_is_ended(
     rig: Rig, answer: bytes, monkeypatch: pytest.MonkeyPatch
@@ -388,6 +389,19 @@ def test_a_reload_has_a_server_of_its_own(rig: Rig) -> None:
     assert rig.told == ["now"] * 2
     rig.reactor.advance(0)
     assert rig.launcher.pids == [4001]
+
+
+def test_who_waits_for_a_server_is_forgotten_at_a_stop(rig: Rig) -> None:
+    """
+    No process is started only to be ended.
+    """
+    rig.ask()
+    told: list[object] = []
+    rig.launcher.stop().addCallback(told.append)
+    assert told == []
+    rig.reactor.advance(0)
+    assert told == [[None]]
+    assert rig.told == []
 
 
 def test_a_worker_of_another_user_is_started_anew(rig: Rig) -> None:
