@@ -160,13 +160,21 @@ class ApplicationThreads:
         :return: :obj:`False` if too many wait already.
         """
         jobs = self._jobs
-        if len(jobs) >= self._queue_limit and not self._resting and self._count >= self.most:
+        if len(jobs) >= self._queue_limit and len(jobs) >= self._queue_limit + self._free:
             return False
         jobs.append(job)
         if not self._flushing:
             self._flushing = True
             self._readiness.call_soon(self._flush)
         return True
+
+    @property
+    def _free(self) -> int:
+        """
+        How many threads could take a job, those counted that there are not yet.
+        """
+        busy = sum(seat.job is not None and not seat.apart for seat in self.seats)
+        return self.most - busy
 
     def _flush(self) -> None:
         """

@@ -190,6 +190,30 @@ def test_the_queue_is_bounded() -> None:
         scene.run(go)
 
 
+@pytest.mark.parametrize(("most", "queue_limit"), [(1, 0), (2, 0), (3, 2)])
+def test_the_queue_is_bounded_for_a_crowd(most: int, queue_limit: int) -> None:
+    """
+    Also for those that come in one turn of the loop, before a thread could take any; whether
+    threads must be made, or rest.
+    """
+    with scene_of(most, queue_limit=queue_limit) as scene:
+
+        async def crowd() -> None:
+            gate = threading.Event()
+            works = [Work(scene, gate.wait) for _ in range(most + queue_limit + 5)]
+            taken = [scene.threads.submit(work) for work in works]
+            assert taken == [True] * (most + queue_limit) + [False] * 5
+            gate.set()
+            await until(lambda: all(work.delivered for work in works[: most + queue_limit]))
+            await until(lambda: len(scene.threads._resting) == scene.threads.count)
+
+        async def go() -> None:
+            await crowd()
+            await crowd()
+
+        scene.run(go)
+
+
 def test_a_stop_finishes_what_there_is() -> None:
     """
     Also what waits.
