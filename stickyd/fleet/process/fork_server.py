@@ -296,8 +296,7 @@ class ForkServer(ProcessProtocol):
         self.has_ended = True
         if self._is_wanted:
             self._log.warn(
-                "Fork server {pid} {cause}; until there is another one, workers are started"
-                " anew, which takes longer",
+                "Fork server {pid} {cause}; when a worker is wanted, there will be another one",
                 event="forks.lost",
                 pid=self.pid,
                 cause=describe_death(reason),
