@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from tests.system.chatting import Chatter, Heard, SocketChatter, WebSocketChatte
 from tests.system.client import Client
 from tests.system.placing import source_address
 from tests.system.printing import blocks
+from tests.system.processes import eventually
 from tests.system.server import LONG, Server
 
 if TYPE_CHECKING:
@@ -166,30 +168,62 @@ def test_events_reach_every_page(name: str, tmp_path: Path) -> None:
     What is said to one worker is heard at each.
     """
     with serving(name, tmp_path, 2) as server, ExitStack() as stack:
-        streams = []
+        pages = []
         for number in range(4):
             client = stack.enter_context(Client(server.target, source_address(number)))
             client.socket.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            streams.append(client)
-        for client in streams:
-            read_until(client, b": welcome\n\n")
-        for word in (b"one", b"two"):
+            pages.append(Page(client))
+        for page in pages:
+            page.read_until(b": welcome\n\n")
+
+        def say(word: bytes) -> None:
             with Client(server.target) as speaker:
                 speaker.socket.sendall(
                     b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n" + word
                 )
                 assert speaker.answer().body == b"told\n"
-        for client in streams:
-            assert b"data: one\n\n" in read_until(client, b"data: two\n\n")
+
+        def everybody_hears() -> bool:
+            say(b"any")
+            return all(page.has_heard(b"data: any\n\n") for page in pages)
+
+        # A subscription takes a moment, for which the examples do not wait.
+        assert eventually(everybody_hears)
+        say(b"one")
+        say(b"two")
+        for page in pages:
+            page.read_until(b"data: one\n\n")
+            page.read_until(b"data: two\n\n")
 
 
-def read_until(client: Client, end: bytes) -> bytes:
+class Page:
     """
-    Read until something has come.
+    A client to which events are sent.
     """
-    read = b""
-    while end not in read:
-        data = client.socket.recv(4096)
-        assert data, read
-        read += data
-    return read
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._read = b""
+
+    def read_until(self, end: bytes) -> None:
+        """
+        Read until something has come; what was before it is forgotten.
+        """
+        while end not in self._read:
+            self._receive()
+        self._read = self._read.partition(end)[2]
+
+    def has_heard(self, text: bytes) -> bool:
+        """
+        Read what is there.
+
+        :return: whether something has come by now.
+        """
+        while select.select([self._client.socket], [], [], 0)[0]:
+            self._receive()
+        return text in self._read
+
+    def _receive(self) -> None:
+        data = self._client.socket.recv(4096)
+        assert data, self._read
+        self._read += data
