@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 MORE, LAST, BROKEN = range(3)
 
 
+#: What leaves in one piece.  Of a longer one the client takes the most while the thread waits,
+#: so that there are no more of them in the memory than there are threads.
+PIECE_BYTES = 262144
+
+
 class ClientGone(ConnectionResetError):
     """
     The client has left, so nobody takes what the application writes.
@@ -270,8 +275,16 @@ class ApplicationCall:
                 self._put(body)
             self._finish()
             return
+        if len(body) > PIECE_BYTES and not self._is_silent(head):
+            if head.length is None:
+                head.declare_length(len(body))
+            self._put(body)
+            return
         self.answered = self._complete = True
         self._receiver.put_whole(head, body)
+
+    def _is_silent(self, head: ResponseHead) -> bool:
+        return head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD"
 
     def _send_file(self, head: ResponseHead, wrapper: FileWrapper) -> bool:
         """
@@ -279,7 +292,7 @@ class ApplicationCall:
 
         :return: :obj:`False` if it must be read after all.
         """
-        if head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD":
+        if self._is_silent(head):
             return False
         opened = wrapper.open_plain()
         if opened is None:
@@ -307,6 +320,9 @@ class ApplicationCall:
             return
         if not piece:
             return
+        if len(piece) > PIECE_BYTES:
+            self._put_large(piece)
+            return
         head = None
         if not self.answered:
             head = self._head
@@ -314,7 +330,7 @@ class ApplicationCall:
                 raise AssertionError("the body came before start_response() was called")
             self._left = head.length
             self.answered = True
-            if head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD":
+            if self._is_silent(head):
                 self._left = None
                 self._complete = True
                 self._receiver.put(head, b"", LAST)
@@ -328,6 +344,15 @@ class ApplicationCall:
                 piece = piece[: self._left]
             self._left -= len(piece)
         self._receiver.put(head, piece, kind)
+
+    def _put_large(self, piece: bytes) -> None:
+        receiver = self._receiver
+        for start in range(0, len(piece), PIECE_BYTES):
+            self._put(piece[start : start + PIECE_BYTES])
+            if not self._complete:
+                receiver.wait_for_room()
+                if receiver.gone:
+                    return
 
     def _note_excess(self, excess: bytes) -> None:
         if excess and self._left is not None and not self._too_long:
@@ -344,15 +369,14 @@ class ApplicationCall:
         """
         Complete the response: the application has said all.
         """
-        if self._complete:
+        if self._complete or self._receiver.gone:
             return
         head = None
         if not self.answered:
             head = self._head
             if head is None:
                 raise AssertionError("start_response() was not called")
-            bodiless = head.bodiless or self.environ["REQUEST_METHOD"] == "HEAD"
-            self._left = None if bodiless else head.length
+            self._left = None if self._is_silent(head) else head.length
             self.answered = True
         self._complete = True
         if not self._left:

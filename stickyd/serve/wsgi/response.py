@@ -59,6 +59,13 @@ class ResponseHead:
         """
         return self.status in (204, 304)
 
+    def declare_length(self, length: int) -> None:
+        """
+        Say how long the body is, as the application has not.
+        """
+        self.length = length
+        self.lines += b"Content-Length: %d\r\n" % length
+
     @property
     def fields(self) -> list[tuple[bytes, bytes]]:
         """

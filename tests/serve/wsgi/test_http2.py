@@ -205,7 +205,7 @@ def test_fault_33_what_a_client_did_not_read_is_freed_when_it_leaves() -> None:
         start_response("200 OK", [])
         while True:
             made.append(1)
-            yield Piece(1_000_000)
+            yield Piece(200_000)
 
     with serving(application) as scene:
 

@@ -5,6 +5,7 @@ Responses, in all the ways that PEP 3333 knows, right and wrong.
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 import threading
 import weakref
@@ -359,6 +360,59 @@ def test_an_error_in_close_is_in_the_log() -> None:
         assert answered(says(Bad([b"a"]))).endswith(b"1\r\na\r\n0\r\n\r\n")
     (failure,) = [event["log_failure"] for event in events if "log_failure" in event]
     assert failure.getErrorMessage() == "cannot close"
+
+
+@pytest.mark.parametrize("way", ["list", "iterable", "write"])
+@pytest.mark.parametrize("told", [False, True], ids=["no length", "length"])
+def test_a_large_piece_keeps_its_thread_until_most_is_taken(way: str, told: bool) -> None:
+    """
+    So no more of them are in the memory than there are threads, whoever does not read.
+    """
+    body = bytes(range(256)) * 40_000
+    ended: list[str] = []
+
+    class Pieces:
+        def __iter__(self) -> Iterator[bytes]:
+            yield body
+
+        def close(self) -> None:
+            ended.append(way)
+
+    class Whole(list[bytes]):
+        close = Pieces.close
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        write = start_response("200 OK", [("Content-Length", str(len(body)))] if told else [])
+        if way != "write":
+            return Whole([body]) if way == "list" else Pieces()
+        try:
+            write(body)
+        finally:
+            ended.append(way)
+        return []
+
+    with serving(application) as scene, logged() as events:
+
+        async def go() -> None:
+            client, leaving = scene.visit(), scene.visit()
+            await leaving.request()
+            await client.request()
+            for each in (leaving, client):
+                await each.head()
+            assert not ended
+            leaving.close()
+            await until(lambda: ended)
+            client.socket.shutdown(socket.SHUT_WR)
+            rest = await client.rest()
+            if told or way == "list":
+                assert rest == body
+            else:
+                assert rest.count(body[:256]) > 39_000
+                assert rest.endswith(b"\r\n0\r\n\r\n")
+            await until(lambda: len(ended) == 2)
+
+        scene.run(go)
+    assert not events
 
 
 def test_writing_after_the_client_has_left_raises() -> None:
