@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 #: fork(2); it takes some ms.
 FORK_SECONDS = 2.0
 
+#: Seconds for which it is waited for once more: where all of the machine stood still, time has run
+#: out for a server that had no time.
+SECOND_LOOK_SECONDS = 1.0
+
 _ANSWER_BYTES = 4096
 
 
@@ -177,13 +181,9 @@ class ForkServer(ProcessProtocol):
         if channel is None:
             raise ControlError("it is gone")
         try:
-            channel.settimeout(FORK_SECONDS)
             with adopting_orphans():
                 socket.send_fds(channel, [write_order(place)], descriptors)
-                answer = channel.recv(_ANSWER_BYTES)
-            channel.setblocking(False)
-        except TimeoutError:
-            raise ControlError(f"it has forked no worker within {FORK_SECONDS:g} s") from None
+                answer = _await_answer(channel)
         except OSError as problem:
             raise ControlError(f"no worker can be had of it: {problem.strerror}") from None
         try:
@@ -308,3 +308,21 @@ class ForkServer(ProcessProtocol):
     @override
     def processEnded(self, reason: Failure) -> None:
         self._output.flush()
+
+
+def _await_answer(channel: socket.socket) -> bytes:
+    """
+    Wait for what the server answers.
+
+    :raises ControlError: if it does not.
+    :raises OSError: if it is gone.
+    """
+    for seconds in (FORK_SECONDS, SECOND_LOOK_SECONDS):
+        channel.settimeout(seconds)
+        try:
+            answer = channel.recv(_ANSWER_BYTES)
+        except TimeoutError:
+            continue
+        channel.setblocking(False)
+        return answer
+    raise ControlError(f"it has forked no worker within {FORK_SECONDS + SECOND_LOOK_SECONDS:g} s")

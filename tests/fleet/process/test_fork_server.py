@@ -301,10 +301,40 @@ def test_a_server_that_hangs_is_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     It is waited for no longer than it may take.
     """
     monkeypatch.setattr(fork_server, "FORK_SECONDS", 0.01)
+    monkeypatch.setattr(fork_server, "SECOND_LOOK_SECONDS", 0.01)
     rig.ask()
     rig.ready()
     assert not isinstance(rig.start(), AdoptedProcess)
     assert rig.reactor.processes[0].has_ended
+
+
+class Late:
+    """
+    As much of a channel as is used, with an answer that comes when the first time is over.
+    """
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def settimeout(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def setblocking(self, blocking: bool) -> None:
+        assert not blocking
+
+    def recv(self, count: int) -> bytes:
+        if len(self.waits) == 1:
+            raise TimeoutError
+        return b"answer"
+
+
+def test_a_server_that_stood_still_is_waited_for_once_more() -> None:
+    """
+    An answer that comes when its time is over is taken, if it comes soon.
+    """
+    channel: Any = Late()
+    assert fork_server._await_answer(channel) == b"answer"
+    assert channel.waits == [fork_server.FORK_SECONDS, fork_server.SECOND_LOOK_SECONDS]
 
 
 def test_unasked_words_are_a_breach(rig: Rig) -> None:
