@@ -21,6 +21,8 @@ from typing import IO, TYPE_CHECKING
 from tests.system.log import PATIENCE, Log
 from tests.system.processes import (
     Watched,
+    all_end_within,
+    children_of,
     descriptors_of,
     eventually,
     processes_marked,
@@ -47,6 +49,9 @@ _ACTIVATE = 'export LISTEN_PID=$$; exec "$@" 3<&0 0</dev/null'
 
 #: What the log of a server that nothing has gone wrong with does not contain.
 COMPLAINTS = re.compile(r"#(warn|error|critical)\]|Traceback|Unhandled")
+
+#: The last line of a traceback, which a worker has printed.
+_TRACE_END = re.compile(r"\] \w+(Error|Exception)\b")
 
 #: What the log says of a test's clients, which are few: one of them has most of the connections
 #: whenever the others wait for their worker.
@@ -123,6 +128,7 @@ class Server:
         self.port = 0
         self._mark = f"STICKYD_TEST={uuid.uuid4()}"
         self._allowed = [_OF_FEW_CLIENTS, *_OF_IMPORTS]
+        self._allowed_traces: list[str] = []
         name, _, value = self._mark.partition("=")
         options = ["--listen", listen, "--workers", str(workers)]
         if "--log-format" not in arguments:
@@ -299,6 +305,23 @@ class Server:
         """
         self._allowed.extend(patterns)
 
+    def allow_traceback(self, pattern: str) -> None:
+        """
+        Say which traceback the log may contain: one with a line that matches.
+        """
+        self._allowed_traces.append(pattern)
+
+    def _is_allowed(self, number: int) -> bool:
+        lines = self.log.lines
+        if any(re.search(pattern, lines[number]) for pattern in self._allowed):
+            return True
+        trace = []
+        for line in lines[number:]:
+            trace.append(line)
+            if _TRACE_END.search(line):
+                break
+        return any(re.search(pattern, "\n".join(trace)) for pattern in self._allowed_traces)
+
     def suspend(self, pid: int) -> None:
         """
         Stop a process where it stands, as by Ctrl-Z; return when it stands.
@@ -314,10 +337,13 @@ class Server:
 
     def kill(self) -> None:
         """
-        Kill the primary alone, by SIGKILL.
+        Kill the primary alone, by SIGKILL, and wait until the fork server has noticed.
         """
+        below = children_of(self.pid).items()
+        forks = [Watched(pid) for pid, line in below if line.endswith("--fork-server")]
         self.process.kill()
         self.process.wait()
+        assert all_end_within(forks, PATIENCE), "the fork server outlives its primary"
 
     def signal_group(self, signum: signal.Signals) -> None:
         """
@@ -367,7 +393,7 @@ class Server:
             # A traceback says most in its last lines.
             "\n".join(lines[number : number + 40])
             for number, line in enumerate(lines)
-            if COMPLAINTS.search(line) and not any(re.search(p, line) for p in self._allowed)
+            if COMPLAINTS.search(line) and not self._is_allowed(number)
         ]
         assert not complaints, "unexpected in the log:\n" + "\n".join(complaints)
 

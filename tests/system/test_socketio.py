@@ -142,6 +142,9 @@ def test_flask_socketio_with_default_options(start: Start) -> None:
     }
     # Clients that vanish make no line but this.
     server.allow("Invalid session")
+    # Of two threads that connect a client each, one may find that the other has just taken away
+    # what it has looked for: python-socketio has no lock there.
+    server.allow_traceback(r'base_manager\.py", line \d+, in connect\b')
 
 
 @pytest.mark.usefixtures("node_packages")
