@@ -34,7 +34,7 @@ from stickyd.settings import Settings
 from stickyd.worker.bus import WorkerBus, inherited_bus
 from stickyd.worker.ends import Ends
 from stickyd.worker.first_order import await_first_order
-from stickyd.worker.loading import import_ahead
+from stickyd.worker.loading import import_ahead, loop_of
 from stickyd.worker.log import begin_logging, write_lines_at_once
 from stickyd.worker.main_task import run_with_main_task
 from stickyd.worker.orphan import OrphanWatch
@@ -102,7 +102,7 @@ def serve(reactor_name: str, is_forked: bool = False) -> int:
     orphan = OrphanWatch(os.dup(CONTROL_DESCRIPTOR), stacks, leadership.give_up_within)
     orphan.start()
     reactor = install_reactor(reactor_name)
-    stacks.know(getattr(reactor, "_asyncioEventloop", None))
+    stacks.know(loop_of(reactor))
     ends = Ends.inherited()
     with socket.socket(fileno=CONTROL_DESCRIPTOR) as control:
         order = await_first_order(control)

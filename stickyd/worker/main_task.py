@@ -16,6 +16,8 @@ from asyncio import base_events
 from contextlib import suppress
 from typing import Any
 
+from stickyd.worker.loading import loop_of
+
 #: What :meth:`asyncio.loop.run_until_complete` has its task call: they know it by that.
 _mark: Any = getattr(base_events, "_run_until_complete_cb", None)
 
@@ -60,7 +62,7 @@ def run_with_main_task(reactor: Any) -> None:
     """
     Run a reactor until it stops; one on an asyncio loop, with a main task.
     """
-    loop = getattr(reactor, "_asyncioEventloop", None)
+    loop = loop_of(reactor)
     if loop is None:
         reactor.run()
         return

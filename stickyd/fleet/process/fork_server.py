@@ -137,7 +137,7 @@ class ForkServer(ProcessProtocol):
         """
         Have ``call`` called when it is ready, or will never be: now, if that is so already.
         """
-        if self.is_ready or self._channel is None:
+        if self.is_ready or self.is_over:
             call()
         else:
             self._waiting.append(call)

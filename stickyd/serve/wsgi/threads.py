@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from stickyd.net.waiters import Waiters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from stickyd.interfaces import IReadiness
     from stickyd.serve.wsgi.delivery_queue import DeliveryQueue
@@ -76,6 +76,13 @@ class Seat:
         self.since = 0.0
         self.apart = False
         self.thread: threading.Thread = threading.current_thread()
+
+
+def busy_of(seats: Iterable[Seat]) -> list[Seat]:
+    """
+    The threads that are at work, but those that are a client's for good.
+    """
+    return [seat for seat in seats if seat.job is not None and not seat.apart]
 
 
 class ApplicationThreads:
@@ -173,8 +180,7 @@ class ApplicationThreads:
         """
         How many threads could take a job, those counted that there are not yet.
         """
-        busy = sum(seat.job is not None and not seat.apart for seat in self.seats)
-        return self.most - busy
+        return self.most - len(busy_of(self.seats))
 
     def _flush(self) -> None:
         """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from twisted.logger import Logger
 
 from stickyd.serve.wsgi.call import ApplicationCall
+from stickyd.serve.wsgi.threads import busy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,12 +79,12 @@ class ThreadWatch:
 
     def busy(self) -> list[tuple[Seat, ApplicationCall]]:
         """
-        The threads that are at work, but those that are a client's for good, and what they do.
+        The threads that are at work, and what they do.
         """
         return [
             (seat, cast("ApplicationCall", job))
-            for seat in self._threads.seats
-            if not seat.apart and (job := seat.job) is not None
+            for seat in busy_of(self._threads.seats)
+            if (job := seat.job) is not None  # it may have ended meanwhile
         ]
 
     def tell_left(self) -> None:
@@ -101,7 +102,7 @@ class ThreadWatch:
     def _check(self) -> None:
         # What threads do meanwhile changes nothing that matters a second later.
         now = self._now()
-        busy = [seat for seat in self._threads.seats if seat.job is not None and not seat.apart]
+        busy = busy_of(self._threads.seats)
         self._running = bool(busy)
         if busy:
             self._readiness.call_later(CHECK_SECONDS, self._check)
